@@ -1,0 +1,390 @@
+"""Every setting: its type, default, unit, range and meaning, in one place.
+
+`load` reads flag, environment, file and default, in that order of precedence, and returns one frozen
+`Config`; rooms get their section. `secureconnect.toml` is `render(Config())`, kept equal by a test.
+A bad value ends the start with one line that names key, value and range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+PREFIX = "SECURECONNECT_"
+MASK = "********"
+
+
+class BadSetting(Exception):
+    """One line for the person who starts the server."""
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    """A dataclass field with what the file, the errors and the documentation say about it.
+
+    low, high: the closed range of a number.  choices: the only texts allowed.  secret: masked when shown.
+    """
+    about = {"meaning": meaning, "low": low, "high": high, "choices": choices, "secret": secret}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
+    port: int = setting(8080, "port to listen on; 0 picks a free one", low=0, high=65535)
+    public_url: str = setting(
+        "", "URL people reach this server at, like https://chat.example.org; empty: links are paths"
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        (), "further web origins that may call the API, like https://app.example.org"
+    )
+    trusted_proxies: tuple[str, ...] = setting((), "addresses or networks whose X-Forwarded-For is believed")
+    metrics_from: str = setting(
+        "private", "who may read /metrics: loopback and private addresses, or any", choices=("private", "any")
+    )
+    max_connections: int = setting(10_000, "open connections", low=1, high=1_000_000)
+    max_connections_per_address: int = setting(
+        1_000,
+        "open connections from one address (loopback and trusted proxies excepted)",
+        low=1,
+        high=1_000_000,
+    )
+    request_deadline_s: float = setting(30.0, "seconds a request may take in all", low=0.1, high=600)
+    header_timeout_s: float = setting(
+        10.0, "seconds in which a request's head must arrive", low=0.1, high=600
+    )
+    body_timeout_s: float = setting(20.0, "seconds in which a request's body must arrive", low=0.1, high=600)
+    keep_alive_s: float = setting(60.0, "seconds an idle connection is kept", low=0.1, high=3600)
+    write_timeout_s: float = setting(
+        20.0, "seconds a client may take to read what it is sent", low=0.1, high=600
+    )
+    body_limit_bytes: int = setting(1_048_576, "bytes of a request body", low=1024, high=104_857_600)
+    header_limit_bytes: int = setting(32_768, "bytes of all request headers", low=1024, high=1_048_576)
+    uri_limit_bytes: int = setting(8_192, "bytes of a request's path and query", low=256, high=65_536)
+    ws_frame_limit_bytes: int = setting(
+        262_144, "bytes of an inbound WebSocket message", low=1024, high=16_777_216
+    )
+    ws_outbox_bytes: int = setting(
+        1_048_576,
+        "bytes kept for a slow WebSocket before it is closed with 1013",
+        low=65_536,
+        high=104_857_600,
+    )
+    ws_ping_s: float = setting(25.0, "seconds between pings", low=0.1, high=300)
+    ws_silence_s: float = setting(
+        60.0, "seconds of silence after which a WebSocket is closed", low=0.2, high=600
+    )
+    ws_frames_per_10s: int = setting(
+        600,
+        "inbound frames of one WebSocket in ten seconds before it is closed with 4429",
+        low=10,
+        high=1_000_000,
+    )
+    drain_notice_s: float = setting(
+        0.0, "seconds /readyz says 503 before accepting ends (a load balancer needs some)", low=0, high=300
+    )
+    drain_s: float = setting(10.0, "seconds running requests and sockets get at shutdown", low=0, high=300)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitsConfig:
+    enabled: bool = setting(True, "whether requests are counted and limited")
+    login: int = setting(20, "sign-ins a minute from one address", low=1, high=1_000_000)
+    register: int = setting(20, "registrations an hour from one address", low=1, high=1_000_000)
+    refresh: int = setting(60, "token refreshes a minute from one address", low=1, high=1_000_000)
+    read: int = setting(1_200, "reads a minute of one account", low=1, high=1_000_000)
+    write: int = setting(600, "changes a minute of one account", low=1, high=1_000_000)
+    search: int = setting(60, "searches a minute of one account", low=1, high=1_000_000)
+    socket: int = setting(120, "WebSockets opened a minute by one account", low=1, high=1_000_000)
+    public: int = setting(600, "public requests a minute from one address", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    master_key: str = setting(
+        "",
+        "32 bytes in base64 that seal stored secrets, equal on every node; empty: made in the data folder",
+        secret=True,
+    )
+    registration: str = setting("open", "who may register", choices=("open", "closed"))
+    access_ttl_s: int = setting(900, "seconds an access token lives", low=5, high=86_400)
+    refresh_ttl_s: int = setting(2_592_000, "seconds a refresh token lives", low=60, high=31_536_000)
+    refresh_grace_s: int = setting(
+        30, "seconds in which a spent refresh token gives the same successor again", low=0, high=300
+    )
+    ticket_ttl_s: int = setting(30, "seconds a WebSocket ticket lives", low=1, high=300)
+    argon2_time_cost: int = setting(2, "argon2id passes (OWASP)", low=1, high=20)
+    argon2_memory_kib: int = setting(19_456, "argon2id memory in KiB (OWASP)", low=64, high=4_194_304)
+    argon2_waiting: int = setting(
+        64, "logins that may wait for a core before more are answered 503", low=1, high=10_000
+    )
+    token_cache: int = setting(10_000, "verified access tokens kept in memory", low=16, high=1_000_000)
+    revocation_poll_ms: int = setting(
+        500, "milliseconds between two reads of the revocations", low=50, high=1_000
+    )
+    key_lead_s: int = setting(
+        60, "seconds a new signing key is verified everywhere before it signs", low=0, high=3_600
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatConfig:
+    max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
+    max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
+    max_members: int = setting(500, "members of a group", low=2, high=100_000)
+    retention_days: int = setting(
+        0, "days a message is kept; 0 keeps for ever; a conversation may ask for fewer", low=0, high=3_650
+    )
+    append_queue: int = setting(
+        4_096, "messages waiting to be stored before more are answered 503", low=1, high=1_000_000
+    )
+    append_batch: int = setting(256, "messages stored in one transaction", low=1, high=10_000)
+    catch_up_ms: int = setting(
+        5_000, "milliseconds between two looks for changes the bus has lost", low=100, high=60_000
+    )
+    resume_wait_s: float = setting(
+        10.0, "seconds a socket opened with resume=1 has for its resume frame", low=0.1, high=60
+    )
+    resume_changes: int = setting(
+        1_000, "changes of one conversation replayed before a gap is sent instead", low=1, high=100_000
+    )
+    resume_total: int = setting(10_000, "changes replayed to one socket in all", low=1, high=1_000_000)
+    resume_days: int = setting(30, "days back that are replayed", low=1, high=3_650)
+    hub_conversations: int = setting(
+        10_000, "conversations whose members are kept in memory", low=16, high=10_000_000
+    )
+    typing_ttl_s: float = setting(6.0, "seconds a typing mark lasts without being renewed", low=1, high=60)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteConfig:
+    readers: int = setting(4, "connections that read beside the one writer", low=1, high=64)
+    waiting: int = setting(
+        10_000, "units of work waiting for the writer before more are refused", low=1, high=1_000_000
+    )
+    group: int = setting(256, "units of work in one commit", low=1, high=10_000)
+    statement_s: float = setting(10.0, "seconds a unit of work may take", low=0.1, high=600)
+    disk_reserve_mb: int = setting(
+        64, "megabytes kept free on the disk; below, nothing new is stored", low=0, high=1_048_576
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    cache_entries: int = setting(100_000, "entries of the in-memory cache", low=100, high=100_000_000)
+    bus_backlog: int = setting(
+        10_000, "events waiting for one subscriber of the in-memory bus", low=10, high=10_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    seal_ms: int = setting(1_000, "milliseconds between two seals", low=10, high=2_000)
+    denials_waiting: int = setting(10_000, "refusals waiting to be written", low=10, high=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: str = setting(
+        "info", "least severe level that is written", choices=("debug", "info", "warning", "error")
+    )
+    format: str = setting("auto", "json, text, or auto: text on a terminal", choices=("auto", "json", "text"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    data_dir: str = setting("./data", "folder of the database, the files and the keys")
+    gateway: GatewayConfig = GatewayConfig()
+    rate_limits: RateLimitsConfig = RateLimitsConfig()
+    auth: AuthConfig = AuthConfig()
+    chat: ChatConfig = ChatConfig()
+    sqlite: SqliteConfig = SqliteConfig()
+    memory: MemoryConfig = MemoryConfig()
+    audit: AuditConfig = AuditConfig()
+    log: LogConfig = LogConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: `gateway.port`, its Python type and what `setting` said of it."""
+
+    key: str
+    type: type
+    default: Any
+    about: Mapping[str, Any]
+
+    @property
+    def range(self) -> str:
+        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
+        if choices:
+            return " | ".join(choices)
+        if low is not None or high is not None:
+            return f"{low}..{high}"
+        return {str: "text", bool: "true | false", tuple: "list of texts"}.get(self.type, self.type.__name__)
+
+    def parse(self, value: Any, source: str) -> Any:
+        """`value` as TOML gave it, or as text from the environment or a flag. Raises BadSetting."""
+        shown = MASK if self.about["secret"] else repr(value)
+        wrong = BadSetting(f"{self.key} = {shown} ({source}) is not valid: expected {self.range}")
+        if isinstance(value, str) and self.type is not str:
+            value = self._from_text(value, wrong)
+        if self.type is tuple and isinstance(value, list):
+            value = tuple(value)
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type:
+            raise wrong
+        if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+            raise wrong
+        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
+        if choices and value not in choices:
+            raise wrong
+        # written so that NaN fails too
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise wrong
+        return value
+
+    def _from_text(self, text: str, wrong: BadSetting) -> Any:
+        if self.type is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if self.type is bool:
+            try:
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            except KeyError:
+                raise wrong from None
+        try:
+            return self.type(text)
+        except ValueError:
+            raise wrong from None
+
+
+def _settings() -> Iterator[Setting]:
+    for name, section in _sections().items():
+        hints = get_type_hints(section)
+        for item in _own_fields(section):
+            hint = hints[item.name]
+            kind = hint if isinstance(hint, type) and hint in (str, int, float, bool) else tuple
+            yield Setting(f"{name}.{item.name}" if name else item.name, kind, item.default, item.metadata)
+
+
+def _own_fields(section: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The settings of a section, without its subsections."""
+    return [item for item in dataclasses.fields(section) if item.metadata]
+
+
+def _sections() -> dict[str, type[Any]]:
+    """Section name → dataclass; the top level is `""`."""
+    hints = get_type_hints(Config)
+    return {"": Config} | {f.name: hints[f.name] for f in dataclasses.fields(Config) if not f.metadata}
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType({each.key: each for each in _settings()})
+
+
+def load(
+    path: str | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The effective settings. Raises BadSetting.
+
+    path: a file that must exist; None: `$SECURECONNECT_CONFIG`, else `./secureconnect.toml` if there.
+    flags: values from the command line by key; None values are left out.
+    """
+    values: dict[str, Any] = {}
+    values.update(_from_file(path or env.get(f"{PREFIX}CONFIG") or None))
+    values.update(_from_env(env))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = SETTINGS[key].parse(value, "command line")
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    kinds = _sections()
+    built = {name: kinds[name](**given) for name, given in sections.items() if name}
+    config = Config(**sections.get("", {}), **built)
+    _check_together(config)
+    return config
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    found = Path(path or "secureconnect.toml")
+    if path is None and not found.exists():
+        return {}
+    try:
+        document = tomllib.loads(found.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadSetting(f"the settings file {found} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise BadSetting(f"the settings file {found} cannot be read: {exc}") from None
+    values: dict[str, Any] = {}
+    sections = _sections()
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict) and name in sections:
+            flat.update({f"{name}.{key}": one for key, one in value.items()})
+        else:
+            flat[name] = value
+    for key, value in flat.items():
+        values[key] = _known(key, str(found)).parse(value, str(found))
+    return values
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in env.items():
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+            continue
+        key = name.removeprefix(PREFIX).lower().replace("__", ".")
+        values[key] = _known(key, name).parse(text, name)
+    return values
+
+
+def _known(key: str, source: str) -> Setting:
+    try:
+        return SETTINGS[key]
+    except KeyError:
+        raise BadSetting(
+            f"{key} ({source}) is not a setting; `secureconnect config` lists them all"
+        ) from None
+
+
+def _check_together(config: Config) -> None:
+    """What one setting alone cannot say."""
+    if config.gateway.ws_silence_s <= config.gateway.ws_ping_s:
+        raise BadSetting(
+            f"gateway.ws_silence_s = {config.gateway.ws_silence_s} must be greater than "
+            f"gateway.ws_ping_s = {config.gateway.ws_ping_s}"
+        )
+
+
+def render(config: Config) -> str:
+    """The settings as TOML, every key with its range and meaning; secrets masked."""
+    lines = [
+        "# SecureConnect: every setting with its default.",
+        "# Precedence: command line, environment (SECURECONNECT_SECTION__KEY), this file, default.",
+    ]
+    for name, kind in _sections().items():
+        if name:
+            lines += ["", f"[{name}]"]
+        holder = getattr(config, name) if name else config
+        for item in _own_fields(kind):
+            this = SETTINGS[f"{name}.{item.name}" if name else item.name]
+            value = getattr(holder, item.name)
+            shown = MASK if this.about["secret"] and value else value
+            text = json.dumps(list(shown) if isinstance(shown, tuple) else shown)
+            lines.append(f"{item.name} = {text}    # {this.about['meaning']} ({this.range})")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,207 @@
+"""What the rooms and the gateway share: routes, calls, replies, sockets, frames.
+
+A room exports tables, `ROUTES` and `SOCKETS`. From them come the routing, the OpenAPI document, the rate
+classes and the test of who may see what. Rooms see nothing else of HTTP or WebSocket.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from .errors import Problem
+from .identity import Principal, SessionId
+
+
+class Audience(enum.Enum):
+    """Who gets an answer; the rule enforces it, the authorisation test is built from it."""
+
+    ANYONE = "anyone"  # no token needed
+    USER = "user"  # any signed-in user, about public or own things
+    OWNER = "owner"  # the one whose thing the path names; others get 404
+    MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
+    MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
+    AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
+
+
+class Rate(enum.Enum):
+    """Rate classes; their numbers are the settings of the same name in [rate_limits]."""
+
+    LOGIN = "login"
+    REGISTER = "register"
+    REFRESH = "refresh"
+    READ = "read"
+    WRITE = "write"
+    SEARCH = "search"
+    SOCKET = "socket"
+    PUBLIC = "public"
+    NONE = "none"  # health and metrics
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, admitted: its deadline runs, its caller is known, path, query and body are valid.
+
+    path: values of the path's `{names}`; one that ends in `_id` is a UUID.
+    query, body: instances of the route's `query` and `body` structs.
+    deadline: on trio's clock.  address: of the client, behind trusted proxies.
+    """
+
+    request_id: str
+    address: str
+    deadline: float
+    principal: Principal | None = None
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Any = None
+    body: Any = None
+    user_agent: str = ""
+
+    @property
+    def caller(self) -> Principal:
+        """The signed-in caller of a route that is not for anyone."""
+        if self.principal is None:
+            raise RuntimeError("a route for anyone asked for its caller")
+        return self.principal
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """data: an instance of the route's `answer`; it stands in the envelope's `data`."""
+
+    data: Any = None
+    status: int | None = None  # None: the route's own
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+Handler = Callable[[Any, Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One REST endpoint.  handler(room, call) is called with the room's running instance.
+
+    body, query, answer: msgspec Structs.  status: of success; also: further statuses of success.
+    errors: the problems this route adds to those every route may give.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    audience: Audience
+    rate: Rate
+    summary: str
+    body: type | None = None
+    query: type | None = None
+    answer: type | None = None
+    status: int = 200
+    also: tuple[int, ...] = ()
+    errors: tuple[type[Problem], ...] = ()
+    no_store: bool = False  # answers that carry tokens or keys
+
+
+@dataclass(frozen=True, slots=True)
+class SocketRoute:
+    """One WebSocket endpoint.  handler(room, call, socket) runs for as long as the socket is open."""
+
+    path: str
+    handler: Callable[[Any, Call, Socket], Awaitable[None]]
+    audience: Audience
+    summary: str
+    query: type | None = None
+    rate: Rate = Rate.SOCKET
+
+
+class Close(enum.IntEnum):
+    """WebSocket close codes (API.md)."""
+
+    NORMAL = 1000
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    RESTART = 1012
+    TOO_SLOW = 1013
+    BAD_FRAME = 4400
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    NOT_FOUND = 4404
+    SILENT = 4408
+    TOO_MANY_FRAMES = 4429
+
+
+class Frame:
+    """One outbound text message, encoded once however many sockets it goes to.
+
+    data: UTF-8 JSON.
+    """
+
+    __slots__ = ("_text", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._text: str | None = None
+
+    @property
+    def text(self) -> str:
+        if self._text is None:
+            self._text = self.data.decode()
+        return self._text
+
+
+class SocketClosed(Exception):
+    """The other side, or we, closed the socket."""
+
+
+class Socket(Protocol):
+    """One open WebSocket, as a room sees it. Pings, sizes and deadlines are the gateway's, and so is closing
+    it (4401) when its token ends or is revoked."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def principal(self) -> Principal:
+        """The caller; its `expires_us` moves when the token is renewed."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next inbound text message as UTF-8. Raises SocketClosed."""
+        ...
+
+    def offer(self, frame: Frame) -> bool:
+        """Queue a frame without waiting. False when the socket is closed, or was closed just now (1013)
+        because its outbox is full: the client comes back and resumes."""
+        ...
+
+    async def send(self, frame: Frame) -> None:
+        """Send at the client's pace: returns when everything queued so far was handed to the network.
+        Raises SocketClosed."""
+        ...
+
+    def close(self, code: Close, reason: str) -> None:
+        """Begin to close; never waits. What was queued before is sent first, within the write deadline."""
+        ...
+
+    def renew(self, principal: Principal) -> None:
+        """The client has proved a fresh token of the same session."""
+        ...
+
+
+class Authenticator(Protocol):
+    """What the gateway asks of auth."""
+
+    def known(self, token: str) -> Principal | None:
+        """The principal of an access token verified before, neither expired nor revoked since; no await."""
+        ...
+
+    async def authenticate(self, token: str) -> Principal:
+        """Verify an access token. Raises InvalidToken, TokenExpired, TokenRevoked."""
+        ...
+
+    async def redeem(self, ticket: str) -> Principal:
+        """Spend a WebSocket ticket. Raises InvalidToken."""
+        ...
+
+
+SessionsEnded = Callable[[frozenset[SessionId]], None]

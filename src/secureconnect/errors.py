@@ -1,0 +1,210 @@
+"""Every refusal the product can give: one class, one code, one status.
+
+A rule raises a `Problem`; only `gateway/replies.py` turns it into bytes. The message is for users, the
+cause (`raise … from exc`) for the log. The OpenAPI document lists `TABLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+TABLE: dict[str, type[Problem]] = {}
+
+
+class Problem(Exception):
+    """A refusal with a stable code.
+
+    message: one clear sentence for a user; `text` of the class if left out.
+    details: small JSON for a client, for example `{"field": "email"}`.
+    retry_after_s: whole seconds after which trying again makes sense, or None.
+    denial: the audit tag of a refused permission, or None (DATA §8); `subject` is the thing refused.
+    """
+
+    code: ClassVar[str] = ""
+    status: ClassVar[int] = 500
+    text: ClassVar[str] = ""
+    retry_after_s: float | None = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retry_after_s: float | None = None,
+        denial: str | None = None,
+        subject: str | None = None,
+    ) -> None:
+        self.message = message or self.text
+        super().__init__(self.message)
+        self.details = dict(details) if details else None
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+        self.denial = denial
+        self.subject = subject
+
+    def __init_subclass__(cls) -> None:
+        if "code" in cls.__dict__:
+            if cls.code in TABLE:
+                raise ValueError(f"error code {cls.code} is defined twice")
+            TABLE[cls.code] = cls
+
+
+# 400
+
+
+class Malformed(Problem):
+    code, status, text = "MALFORMED", 400, "The request is not well-formed."
+
+
+# 401
+
+
+class Unauthenticated(Problem):
+    code, status, text = "UNAUTHENTICATED", 401, "Sign in first: a valid access token is required."
+
+
+class InvalidToken(Unauthenticated):
+    code, text = "INVALID_TOKEN", "The token is not valid."
+
+
+class TokenExpired(Unauthenticated):
+    code, text = "TOKEN_EXPIRED", "The token has expired."
+
+
+class TokenRevoked(Unauthenticated):
+    code, text = "TOKEN_REVOKED", "The token has been revoked."
+
+
+class InvalidCredentials(Unauthenticated):
+    code, text = "INVALID_CREDENTIALS", "The name or the password is wrong."
+
+
+# 403, 404, 405
+
+
+class Forbidden(Problem):
+    code, status, text = "FORBIDDEN", 403, "You are not allowed to do this."
+
+
+class OriginForbidden(Forbidden):
+    code, text = "ORIGIN_FORBIDDEN", "This origin is not allowed."
+
+
+class E2eeRequired(Forbidden):
+    code, text = "E2EE_REQUIRED", "This conversation takes encrypted messages only."
+
+
+class RegistrationClosed(Forbidden):
+    code, text = "REGISTRATION_CLOSED", "This server does not take new accounts."
+
+
+class NotFound(Problem):
+    code, status, text = "NOT_FOUND", 404, "There is no such thing, or it is not visible to you."
+
+
+class MethodNotAllowed(Problem):
+    code, status, text = "METHOD_NOT_ALLOWED", 405, "This method is not allowed here."
+
+
+# 408, 409
+
+
+class RequestTimeout(Problem):
+    code, status, text = "REQUEST_TIMEOUT", 408, "The request did not arrive in time."
+
+
+class Conflict(Problem):
+    code, status, text = "CONFLICT", 409, "This conflicts with the present state."
+
+
+class EmailTaken(Conflict):
+    code, text = "EMAIL_TAKEN", "This e-mail address already has an account."
+
+
+class UsernameTaken(Conflict):
+    code, text = "USERNAME_TAKEN", "This username is taken."
+
+
+class ClientMessageIdReused(Conflict):
+    code, text = "CLIENT_MESSAGE_ID_REUSED", "This client_message_id was used in another conversation."
+
+
+class LastAdmin(Conflict):
+    code, text = "LAST_ADMIN", "The last admin cannot leave; make another member admin first."
+
+
+class MessageDeleted(Conflict):
+    code, text = "MESSAGE_DELETED", "This message has been deleted."
+
+
+# 413 to 431
+
+
+class TooLarge(Problem):
+    code, status, text = "PAYLOAD_TOO_LARGE", 413, "The request is too large."
+
+
+class UriTooLong(Problem):
+    code, status, text = "URI_TOO_LONG", 414, "The address is too long."
+
+
+class UnsupportedMediaType(Problem):
+    code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "The body must be application/json."
+
+
+class Invalid(Problem):
+    """`details` names the field: `{"field": "password"}`."""
+
+    code, status, text = "VALIDATION", 422, "A field is not valid."
+
+
+class AccountLocked(Problem):
+    code, status, text = "ACCOUNT_LOCKED", 423, "Too many failed logins; the account is locked for a while."
+
+
+class RateLimited(Problem):
+    code, status, text = "RATE_LIMITED", 429, "Too many requests; slow down."
+    retry_after_s = 1
+
+
+class HeadersTooLarge(Problem):
+    code, status, text = "HEADERS_TOO_LARGE", 431, "The request headers are too large."
+
+
+# 500, 503
+
+
+class Internal(Problem):
+    code, status, text = "INTERNAL", 500, "Something went wrong on our side."
+
+
+class Unavailable(Problem):
+    code, status, text = "UNAVAILABLE", 503, "This part of the service is not available right now."
+    retry_after_s = 5
+
+
+class OutcomeUnknown(Unavailable):
+    """The work may or may not have happened: never report it as failed, ask again with the same id."""
+
+    code, text = "OUTCOME_UNKNOWN", "The outcome is not known yet; ask again."
+    retry_after_s = 1
+
+
+class DeadlineExceeded(Unavailable):
+    code, text = "DEADLINE_EXCEEDED", "The request took too long."
+    retry_after_s = 1
+
+
+class PoolExhausted(Unavailable):
+    code, text = "DB_POOL_EXHAUSTED", "The database is busy."
+    retry_after_s = 1
+
+
+class DiskFull(Unavailable):
+    code, text = "DISK_FULL", "The server's disk is full; nothing new can be stored."
+    retry_after_s = 60
+
+
+class Overloaded(Unavailable):
+    code, text = "OVERLOADED", "The server has as many connections as it may hold."

@@ -1,0 +1,44 @@
+"""Who and what: identifiers, all hyphenated UUIDv7 strings, and the caller of a request."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+from uuid_utils import uuid7
+
+UserId = NewType("UserId", str)
+DeviceId = NewType("DeviceId", str)
+SessionId = NewType("SessionId", str)
+ConversationId = NewType("ConversationId", str)
+MessageId = NewType("MessageId", str)
+NodeId = NewType("NodeId", str)
+
+Role = Literal["user", "admin"]
+
+
+def new_id() -> str:
+    """A fresh UUIDv7: time-ordered, so that an index on it grows at its end."""
+    return str(uuid7())
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a UUID in the one form we write: 36 characters, hyphens, lower case."""
+    if len(text) != 36:
+        return False
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The signed-in caller.  expires_us: when the access token ends, microseconds UTC."""
+
+    user_id: UserId
+    session_id: SessionId
+    device_id: DeviceId
+    role: Role
+    expires_us: int

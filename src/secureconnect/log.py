@@ -1,0 +1,85 @@
+"""Structured logs on stdout: JSON lines for machines, coloured text on a terminal.
+
+One logger a file: `log = structlog.get_logger(module="chat")`. Event names are static, facts are fields.
+Request and user are bound once a request (`bind`). Bodies, passwords and tokens never reach a log; should
+one slip in as a field, its name betrays it and its value is masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import structlog
+
+from .config import LogConfig
+
+_SECRET = re.compile(r"passw|secret|token|authorization|ticket|cookie|private|content$|body$", re.IGNORECASE)
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def set_up(config: LogConfig) -> None:
+    """Configure structlog, and send the libraries' own warnings the same way."""
+    text = config.format == "text" or (config.format == "auto" and sys.stdout.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        _mask,
+    ]
+    if text:
+        shared += [structlog.dev.ConsoleRenderer()]
+        factory: Any = structlog.PrintLoggerFactory()
+    else:
+        shared += [structlog.processors.format_exc_info, _rename_event, _to_json]
+        factory = structlog.BytesLoggerFactory()
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
+        logger_factory=factory,
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_ToStructlog()]
+    root.setLevel(logging.WARNING)
+
+
+@contextmanager
+def bind(**facts: Any) -> Iterator[None]:
+    """Facts that stand on every line logged inside the block, in this task and the tasks it starts."""
+    with structlog.contextvars.bound_contextvars(**facts):
+        yield
+
+
+def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in event:
+        if _SECRET.search(key):
+            event[key] = "********"
+    return event
+
+
+def _rename_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {
+        "timestamp": event.pop("timestamp"),
+        "level": event.pop("level"),
+        "msg": event.pop("event"),
+        **event,
+    }
+
+
+def _to_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
+    return msgspec.json.encode(event, enc_hook=repr)
+
+
+class _ToStructlog(logging.Handler):
+    """Lines of libraries that use the standard logging module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        log = structlog.get_logger(module=record.name)
+        getattr(log, level)("library_log", said=record.getMessage(), exc_info=record.exc_info or None)

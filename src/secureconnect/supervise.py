@@ -1,0 +1,127 @@
+"""Runs one room: restarts it alone when it crashes, and gives up when it does so again and again.
+
+The rest of the program reaches a room only through its `Handle`, so nobody keeps a reference to an
+instance that is gone, and whoever waits inside a crashed room is told at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Literal, Protocol, TypeVar
+
+import structlog
+import trio
+
+from . import metrics
+from .errors import Unavailable
+
+log = structlog.get_logger(module="supervise")
+
+RESTARTS = metrics.counter("secureconnect_room_restarts_total", "Rooms restarted after a crash.", ["room"])
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+CRASH_BUDGET = 5
+CRASH_WINDOW_S = 60.0
+
+State = Literal["starting", "running", "restarting", "stopped"]
+
+
+class Room(Protocol):
+    """`run` calls `task_status.started()` when the room can serve, and ends when cancelled."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
+
+
+class GaveUp(Exception):
+    """A room crashed too often: the process ends, so that whoever watches it starts it afresh."""
+
+
+R = TypeVar("R", bound=Room)
+
+
+class Handle(Generic[R]):
+    """The supervised handle of a room.  build: makes a fresh instance for each start."""
+
+    def __init__(self, name: str, build: Callable[[], R]) -> None:
+        self.name = name
+        self.state: State = "stopped"
+        self._build = build
+        self._room: R | None = None
+        self._users: set[trio.CancelScope] = set()
+
+    def require(self) -> R:
+        """The running instance. Raises Unavailable while there is none."""
+        if self._room is None:
+            raise Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
+        return self._room
+
+    @contextmanager
+    def use(self) -> Iterator[R]:
+        """The running instance, for as long as the block lasts: if the room crashes meanwhile, the block is
+        cancelled and Unavailable raised."""
+        room = self.require()
+        scope = trio.CancelScope()
+        self._users.add(scope)
+        try:
+            with scope:
+                yield room
+        finally:
+            self._users.discard(scope)
+        if scope.cancelled_caught:
+            raise Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the room running until cancelled. Raises GaveUp after too many crashes."""
+        crashes: deque[float] = deque(maxlen=CRASH_BUDGET)
+        pause_s = FIRST_PAUSE_S
+        started = _Started(self, task_status)
+        try:
+            while True:
+                self.state = "restarting" if crashes else "starting"
+                room = started.room = self._build()
+                try:
+                    await room.run(task_status=started)
+                    raise RuntimeError(f"room {self.name} ended by itself")
+                except* Exception as crash:
+                    self._lost()
+                    log.error("room_crashed", room=self.name, exc_info=crash)
+                RESTARTS.labels(self.name).inc()
+                now = trio.current_time()
+                if crashes and now - crashes[-1] > CRASH_WINDOW_S:
+                    pause_s = FIRST_PAUSE_S
+                crashes.append(now)
+                if len(crashes) == CRASH_BUDGET and now - crashes[0] < CRASH_WINDOW_S:
+                    raise GaveUp(f"room {self.name} crashed {CRASH_BUDGET} times in {CRASH_WINDOW_S:.0f} s")
+                self.state = "restarting"
+                await trio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        finally:
+            self._lost()
+            self.state = "stopped"
+
+    def _lost(self) -> None:
+        self._room = None
+        for scope in self._users:
+            scope.cancel()
+
+    def _serving(self, room: R) -> None:
+        self._room = room
+        self.state = "running"
+
+
+class _Started(trio.TaskStatus[None]):
+    """Publishes the instance when it says it can serve; passes the first word on to our own starter."""
+
+    def __init__(self, handle: Handle[R], first: trio.TaskStatus[None]) -> None:
+        self.room: Room | None = None
+        self._handle = handle
+        self._first: trio.TaskStatus[None] | None = first
+
+    def started(self, value: None = None) -> None:  # noqa: ARG002  (trio's signature)
+        self._handle._serving(self.room)  # type: ignore[arg-type]
+        if self._first is not None:
+            self._first.started()
+            self._first = None
