@@ -1,0 +1,288 @@
+"""This node: its id and lease, what the whole installation shares (history id, server name), and the secrets
+that are kept sealed in the database.
+
+Everything secret hangs on one master key of 32 bytes: the setting `auth.master_key`, or the file `master.key`
+in the data folder, made at the first start. Lost, it cannot be replaced: what it sealed stays sealed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from . import __version__
+from .clock import SECOND_US
+from .config import MASK, BadSetting
+from .deps.contracts import Database, Tx
+from .errors import Problem
+from .identity import NodeId, is_id, new_id
+
+log = structlog.get_logger(module="node")
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+RENEW_S = 1.0
+LEASE_S = 30
+
+_PUT_META = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
+_GET_META = "SELECT value FROM meta WHERE key = $1"
+_RENEW = (
+    "INSERT INTO nodes (node_id, version, started_at, renewed_at, lease_ends_at) VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (node_id) DO UPDATE SET version = excluded.version, started_at = excluded.started_at,"
+    " renewed_at = excluded.renewed_at, lease_ends_at = excluded.lease_ends_at"
+)
+_ADD = (
+    "INSERT INTO secrets (name, version, sealed, key_id, created_at, active_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name, version) DO NOTHING RETURNING version"
+)
+_LIST = "SELECT version, sealed, created_at, active_at FROM secrets WHERE name = $1 ORDER BY version"
+_ALL = "SELECT name, version, sealed, key_id FROM secrets ORDER BY name, version"
+
+
+class SecretDamaged(Exception):
+    """A stored secret does not open with the master key: the row was changed outside this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One version of a stored secret.  active_us: from when on it is to be used."""
+
+    version: int
+    value: bytes
+    created_us: int
+    active_us: int
+
+
+class Secrets:
+    """Keys derived from the master key, and secrets sealed with it in table `secrets`.
+
+    key_id: names the master key without telling anything about it; 16 hexadecimal digits.
+    """
+
+    def __init__(self, master: bytes) -> None:
+        self._master = master
+        self._aead = AESGCM(self.derive("secrets"))
+        self.key_id = self.derive("key-id")[:8].hex()
+
+    @classmethod
+    async def open(cls, db: Database, data_dir: Path, master_key: str) -> Secrets:
+        """The secrets of this installation; makes `data_dir/master.key` if there is nothing to open yet.
+
+        master_key: the setting; empty: the file.  Raises BadSetting, one line, when the key is malformed,
+        open to others, missing, or not the one that sealed what is stored.
+        """
+        stored = await db.read(_all_secrets)
+        if master_key:
+            master = _from_setting(master_key)
+        else:
+            master = await trio.to_thread.run_sync(_from_file, data_dir / "master.key", not stored)
+        secrets = cls(master)
+        for name, version, sealed, key_id in stored:
+            if key_id != secrets.key_id:
+                raise BadSetting(
+                    f"the master key {secrets.key_id} is not the one that sealed the stored secrets"
+                    f" ({key_id}): set auth.master_key or restore {data_dir / 'master.key'}"
+                )
+            try:
+                secrets._unseal(name, version, sealed)
+            except SecretDamaged as exc:
+                raise BadSetting(str(exc)) from None
+        return secrets
+
+    def derive(self, label: str) -> bytes:
+        """32 bytes that depend on the master key and `label` alone (HKDF-SHA256, RFC 5869)."""
+        hkdf = HKDF(SHA256(), KEY_BYTES, salt=None, info=f"secureconnect:{label}".encode())
+        return hkdf.derive(self._master)
+
+    async def list(self, tx: Tx, name: str) -> list[Secret]:
+        """Every version, oldest first. Raises SecretDamaged."""
+        return [
+            Secret(version, self._unseal(name, version, sealed), created_us, active_us)
+            for version, sealed, created_us, active_us in await tx.all(_LIST, name)
+        ]
+
+    async def add(
+        self, tx: Tx, name: str, version: int, value: bytes, *, active_us: int, now_us: int
+    ) -> bool:
+        """Store a version. False, and nothing is stored, when this version exists: another node was first."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._aead.encrypt(nonce, value, _place(name, version))
+        row = await tx.one(_ADD, name, version, sealed, self.key_id, now_us, active_us)
+        return row is not None
+
+    async def get_or_make(self, db: Database, name: str, make: Callable[[], bytes]) -> bytes:
+        """The newest version of a secret, made at its first use; every node gets the same."""
+
+        async def unit(tx: Tx) -> bytes:
+            now_us = db.now_us()
+            await self.add(tx, name, 1, value, active_us=now_us, now_us=now_us)
+            return (await self.list(tx, name))[-1].value
+
+        known = await db.read(self.list, name)
+        if known:
+            return known[-1].value
+        value = make()
+        return await db.write(unit)
+
+    def _unseal(self, name: str, version: int, sealed: bytes) -> bytes:
+        try:
+            return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _place(name, version))
+        except (InvalidTag, ValueError) as exc:
+            raise SecretDamaged(f"the stored secret {name} version {version} does not open") from exc
+
+
+class Node:
+    """What this process is to the others.
+
+    history_id: changes when stored history went back (a restore): clients then read everything again.
+    server_name: made at the first start, never changes; it stands in signed device keys.
+    """
+
+    def __init__(
+        self, db: Database, node_id: NodeId, history_id: str, server_name: str, secrets: Secrets
+    ) -> None:
+        self.id = node_id
+        self.history_id = history_id
+        self.server_name = server_name
+        self.secrets = secrets
+        self._db = db
+        self._started_us = db.now_us()
+
+    @classmethod
+    async def open(cls, db: Database, data_dir: Path, master_key: str, server_name: str) -> Node:
+        """server_name: taken at the very first start alone.  Raises BadSetting (see Secrets.open)."""
+        secrets = await Secrets.open(db, data_dir, master_key)
+        node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
+        history_id = await db.write(_keep_meta, "history_id", new_id())
+        kept_name = await db.write(_keep_meta, "server_name", server_name)
+        return cls(db, node_id, history_id, kept_name, secrets)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew this node's lease each second until cancelled, then give it back."""
+        await self.pass_once()
+        task_status.started()
+        missed = 0
+        try:
+            while True:
+                await trio.sleep(RENEW_S)
+                try:
+                    await self.pass_once()
+                except Problem as problem:
+                    missed += 1
+                    if missed == 1:
+                        log.warning("lease_not_renewed", node_id=self.id, code=problem.code)
+                else:
+                    if missed:
+                        log.info("lease_renewed", node_id=self.id, missed=missed)
+                    missed = 0
+        finally:
+            with trio.move_on_after(2, shield=True):
+                try:
+                    await self._db.write(self._renew, 0)
+                except Problem as problem:
+                    log.warning("lease_not_ended", node_id=self.id, code=problem.code)
+
+    async def pass_once(self) -> None:
+        """Renew the lease."""
+        await self._db.write(self._renew, LEASE_S * SECOND_US)
+
+    async def _renew(self, tx: Tx, lasts_us: int) -> None:
+        now_us = self._db.now_us()
+        await tx.run(_RENEW, self.id, __version__, self._started_us, now_us, now_us + lasts_us)
+
+
+async def _keep_meta(tx: Tx, key: str, value: str) -> str:
+    """The value that stands in `meta`: the given one, unless another was first."""
+    await tx.run(_PUT_META, key, value)
+    row = await tx.one(_GET_META, key)
+    if row is None:
+        raise RuntimeError(f"meta {key} vanished inside its own transaction")
+    return str(row[0])
+
+
+async def _all_secrets(tx: Tx) -> list[tuple[str, int, bytes, str]]:
+    return [(name, version, sealed, key_id) for name, version, sealed, key_id in await tx.all(_ALL)]
+
+
+def _place(name: str, version: int) -> bytes:
+    """Bound to each sealed value, so that rows cannot be swapped."""
+    return f"{name}:{version}".encode()
+
+
+def _decode(text: str) -> bytes | None:
+    try:
+        master = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return master if len(master) == KEY_BYTES else None
+
+
+def _from_setting(text: str) -> bytes:
+    master = _decode(text)
+    if master is None:
+        raise BadSetting(f"auth.master_key = {MASK} is not valid: expected {KEY_BYTES} bytes in base64")
+    return master
+
+
+def _from_file(path: Path, may_make: bool) -> bytes:
+    """The key in `path`; made first if the file is missing and nothing depends on a lost one."""
+    if not path.exists():
+        if not may_make:
+            raise BadSetting(f"{path} is missing, and the stored secrets need it: restore the file")
+        _create(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+        log.info("master_key_made", path=str(path))
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadSetting(f"{path} cannot be read: {exc}") from None
+    if mode & 0o077:
+        raise BadSetting(f"{path} has mode {mode:04o} and is open to others: chmod 600 it")
+    master = _decode(text)
+    if master is None:
+        raise BadSetting(f"{path} is not a master key: expected {KEY_BYTES} bytes in base64")
+    return master
+
+
+def _node_id(path: Path) -> NodeId:
+    """The id of the node that lives in this data folder, so that its next start is recognised."""
+    if not path.exists():
+        _create(path, new_id().encode() + b"\n")
+    text = path.read_text("utf-8", "replace").strip()
+    if not is_id(text):
+        raise BadSetting(f"{path} is not a node id: remove the file to get a new one")
+    return NodeId(text)
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Make a private file whole or not at all, durably. One that another process made meanwhile stays."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
