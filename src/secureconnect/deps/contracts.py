@@ -69,6 +69,11 @@ class Database(Protocol):
         """Run `unit` in a transaction of its own; returns after the commit is durable."""
         ...
 
+    async def relieve(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` for what must go on when the disk is nearly full: work that frees space, ends sessions or
+        renews leases. Everything else raises DiskFull then."""
+        ...
+
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `unit` on one snapshot, which includes every write returned before. It cannot write."""
         ...

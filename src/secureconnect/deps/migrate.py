@@ -1,0 +1,249 @@
+"""Applies `migrations/NNNN_name.sql` in order, each in one transaction, and remembers its checksum.
+
+The files are written once for both databases in a closed list of column types. Postgres takes them as they
+are; for SQLite the types of CREATE TABLE and ALTER TABLE … ADD COLUMN are mapped and tables made STRICT.
+Where one text cannot do (full-text search), `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql` stand beside
+each other and are run as written. Triggers, transactions and PRAGMAs have no place in a migration.
+
+A comment line `-- min_program: 0.2.0` names the oldest program that can still work with the schema after
+this step; without it, any can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from .. import __version__
+from .contracts import Database, Tx
+
+log = structlog.get_logger(module="migrate")
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS schema_migrations (number bigint PRIMARY KEY, name text NOT NULL,"
+    " checksum text NOT NULL, applied_at timestamptz NOT NULL, min_program text NOT NULL)"
+)
+_LIST = "SELECT number, name, checksum, min_program FROM schema_migrations ORDER BY number"
+_RECORD = (
+    "INSERT INTO schema_migrations (number, name, checksum, applied_at, min_program)"
+    " VALUES ($1, $2, $3, $4, $5)"
+)
+
+TYPES = {
+    "uuid": "TEXT",
+    "text": "TEXT",
+    "jsonb": "TEXT",
+    "bigint": "INTEGER",
+    "boolean": "INTEGER",
+    "timestamptz": "INTEGER",
+    "bytea": "BLOB",
+    "double precision": "REAL",
+}
+_NOT_COLUMNS = {"constraint", "primary", "unique", "check", "foreign"}
+_NOT_ALLOWED = {"begin", "commit", "rollback", "savepoint", "pragma", "vacuum", "attach", "detach"}
+
+_FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)(?:\.(?P<dialect>sqlite|postgres))?\.sql")
+_MIN_PROGRAM = re.compile(r"^-- min_program: (\d+\.\d+\.\d+)\s*$", re.MULTILINE)
+_TOKEN = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<space>\s+)|(?P<word>[A-Za-z_]\w*)
+       |(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<mark>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class MigrationError(Exception):
+    """Why the schema cannot be brought up to date: one line for the person who starts the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file.  native: run as written, being the text of one database only."""
+
+    number: int
+    name: str
+    text: str
+    native: bool
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def min_program(self) -> str:
+        found = _MIN_PROGRAM.search(self.text)
+        return found[1] if found else "0.0.0"
+
+
+class _Applied(NamedTuple):
+    number: int
+    name: str
+    checksum: str
+    min_program: str
+
+
+def folder() -> Path:
+    """Inside the package when installed from a wheel, at the top of a checkout otherwise."""
+    installed = Path(__file__).parents[1] / "migrations"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def load(directory: Path, dialect: str) -> list[Migration]:
+    """The migrations for one database, in order. Raises MigrationError on a strange or doubled file."""
+    found: dict[int, Migration] = {}
+    for path in sorted(directory.glob("*.sql")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise MigrationError(f"{path} is not named NNNN_name.sql")
+        if match["dialect"] not in (None, dialect):
+            continue
+        number = int(match["number"])
+        if number in found:
+            raise MigrationError(f"{path} has the same number as {found[number].name}")
+        name = f"{match['number']}_{match['name']}"
+        found[number] = Migration(number, name, path.read_text("utf-8"), native=match["dialect"] is not None)
+    return [found[number] for number in sorted(found)]
+
+
+async def pending(db: Database, directory: Path | None = None) -> list[str]:
+    """Names of the migrations not yet applied. Raises MigrationError if this program and the database do not
+    go together."""
+    return [each.name for each in await db.relieve(_pending, directory or folder())]
+
+
+async def apply(db: Database, directory: Path | None = None) -> list[str]:
+    """Apply what is pending and return its names. Safe to run from two processes at once.
+
+    A migration may take long on a large database: `db` should be opened with a limit that allows for it.
+    """
+    directory = directory or folder()
+    applied = []
+    for each in await db.relieve(_pending, directory):
+        if await db.write(_apply, each, db.now_us()):
+            log.info("migration_applied", name=each.name)
+            applied.append(each.name)
+    return applied
+
+
+async def _pending(tx: Tx, directory: Path) -> list[Migration]:
+    await _run(tx, _TABLE)
+    known = load(directory, tx.dialect)
+    done = {row.number: row for row in await _list(tx)}
+    for row in done.values():
+        if _version(row.min_program) > _version(__version__):
+            raise MigrationError(
+                f"the database has the schema of a newer program (migration {row.name}):"
+                f" it needs {row.min_program} or later, this is {__version__}"
+            )
+    for each in known:
+        row_or_none = done.get(each.number)
+        if row_or_none is None:
+            if each.number < max(done, default=0):
+                raise MigrationError(f"migration {each.name} comes before one that is already applied")
+        elif row_or_none.checksum != each.checksum:
+            raise MigrationError(f"migration {row_or_none.name} was changed after it had been applied")
+    return [each for each in known if each.number not in done]
+
+
+async def _apply(tx: Tx, migration: Migration, now_us: int) -> bool:
+    """False if another process was faster."""
+    if any(row.number == migration.number for row in await _list(tx)):
+        return False
+    if migration.native:
+        for statement in split(migration.text):
+            await tx.run("".join(token.text for token in statement))
+    else:
+        await _run(tx, migration.text)
+    await tx.run(_RECORD, migration.number, migration.name, migration.checksum, now_us, migration.min_program)
+    return True
+
+
+async def _list(tx: Tx) -> list[_Applied]:
+    return [_Applied._make(row) for row in await tx.all(_LIST)]
+
+
+async def _run(tx: Tx, text: str) -> None:
+    for statement in split(text):
+        if tx.dialect == "sqlite":
+            await tx.run(to_sqlite(statement))
+        else:
+            await tx.run("".join(token.text for token in statement))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+class Token(NamedTuple):
+    kind: str | None
+    text: str
+
+    @property
+    def word(self) -> str:
+        """In lower case; empty for anything that is not a bare word."""
+        return self.text.lower() if self.kind == "word" else ""
+
+
+def split(text: str) -> Iterator[list[Token]]:
+    """Statements as tokens, without comments. Raises MigrationError on what has no place in a migration."""
+    statement: list[Token] = []
+    for match in _TOKEN.finditer(text + "\n;"):
+        token = Token(match.lastgroup, match[0])
+        if token.kind == "mark" and token.text in "'\"":
+            raise MigrationError(f"a quote is not closed: {text[match.start() : match.start() + 40]!r}")
+        if token == ("mark", ";"):
+            words = [each.word for each in statement if each.kind != "space"]
+            if (words[:1] and words[0] in _NOT_ALLOWED) or words[:2] == ["create", "trigger"]:
+                raise MigrationError(f"{' '.join(words[:2]).upper()} has no place in a migration")
+            if words:
+                yield statement
+            statement = []
+        elif token.kind == "comment":
+            statement.append(Token("space", " "))
+        else:
+            statement.append(token)
+
+
+def to_sqlite(statement: Sequence[Token]) -> str:
+    """The statement with SQLite's column types. Raises MigrationError naming a type that is not known."""
+    tokens = list(statement)
+    words = [token.word for token in tokens if token.kind != "space"]
+    if words[:2] == ["create", "table"]:
+        opening = next((at for at, token in enumerate(tokens) if token.text == "("), None)
+        if opening is None:
+            raise MigrationError(f"a table without columns: {''.join(t.text for t in tokens)}")
+        depth, start = 0, opening + 1
+        for at in range(opening, len(tokens)):
+            depth += {"(": 1, ")": -1}.get(tokens[at].text, 0)
+            if depth == 0 or (depth == 1 and tokens[at].text == ","):
+                _map_type(tokens, start, at)
+                start = at + 1
+            if depth == 0:
+                tokens[at] = Token("mark", ") STRICT")
+                break
+    elif words[:2] == ["alter", "table"] and "add" in words:
+        after = next(at for at, token in enumerate(tokens) if token.word == "add") + 1
+        column = next((at for at, t in enumerate(tokens) if at >= after and t.word == "column"), None)
+        _map_type(tokens, after if column is None else column + 1, len(tokens))
+    return "".join(token.text for token in tokens).strip()
+
+
+def _map_type(tokens: list[Token], start: int, end: int) -> None:
+    """Replace the type of the column defined in tokens[start:end], in place."""
+    places = [at for at in range(start, end) if tokens[at].kind != "space"]
+    if not places or tokens[places[0]].word in _NOT_COLUMNS:
+        return
+    words = [tokens[at].word for at in places[1:3]]
+    length = 2 if words == ["double", "precision"] else 1
+    name = " ".join(words[:length])
+    if name not in TYPES:
+        column = tokens[places[0]].text
+        raise MigrationError(f"column {column}: {name or 'no type'!r} is none of {', '.join(TYPES)}")
+    tokens[places[1]] = Token("word", TYPES[name])
+    for at in places[2 : 1 + length]:
+        tokens[at] = Token("space", " ")

@@ -1,0 +1,561 @@
+"""The embedded database: one SQLite file, one writer thread, a few readers.
+
+Units of work are driven in the writer thread, each between SAVEPOINT and RELEASE, and whatever is queued
+goes into one COMMIT (group commit): a sync to disk costs the same for one unit as for two hundred. Readers
+are connections of their own, never wait for the writer, and see every commit made before they began.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+import trio
+
+from .. import clock, metrics
+from ..config import SqliteConfig
+from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
+from .contracts import ConstraintViolation, P, Row, T, UniqueViolation, Unit, Value
+
+log = structlog.get_logger(module="sqlite")
+
+# role: writer, reader
+CONNECTIONS = metrics.gauge("db_connections_active", "Database connections at work.", ["role"])
+# kind: read, write
+DURATION = metrics.histogram("db_query_duration_seconds", "How long transactions took.", ["kind"])
+GROUP = metrics.histogram(
+    "secureconnect_db_group_units",
+    "Units of work in one commit.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+_WRITING, _READING = CONNECTIONS.labels("writer"), CONNECTIONS.labels("reader")
+_WRITE_S, _READ_S = DURATION.labels("write"), DURATION.labels("read")
+
+FULL_WAIT_S = 1.0  # how long a unit waits for room in a full queue
+CHECKPOINT_S = 1.0
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+STATEMENTS = 512  # prepared statements kept per connection
+STEPS = 10_000  # virtual machine steps between two looks at the clock: well below a millisecond
+
+# SQLite takes `$1` only from a dict with the key "1"; a sequence would be bound in order of appearance.
+_NAMES = tuple(str(number) for number in range(1, 1001))
+
+
+class _Bound:
+    """When a running unit is interrupted.  due: on time.monotonic; 0: at once."""
+
+    __slots__ = ("due",)
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+    def passed(self) -> bool:
+        return time.monotonic() > self.due
+
+
+class _Over:
+    """Stands in for the connection of a transaction that has ended."""
+
+    def execute(self, *_: object) -> Any:
+        raise RuntimeError("this transaction is over")
+
+    executemany = execute
+
+
+_OVER = _Over()
+
+
+class _Tx:
+    """contracts.Tx.  lost: the error that rolled the whole transaction back, should the unit swallow it."""
+
+    __slots__ = ("_connection", "lost")
+
+    dialect: Literal["sqlite"] = "sqlite"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection: Any = connection
+        self.lost: Exception | None = None
+
+    async def one(self, sql: str, *args: Value) -> Row | None:
+        try:
+            cursor = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
+            row: Row | None = cursor.fetchone()
+            cursor.close()  # rows left over would keep the statement, and so the commit, open
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return row
+
+    async def all(self, sql: str, *args: Value) -> list[Row]:
+        try:
+            rows: list[Row] = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False))).fetchall()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return rows
+
+    async def run(self, sql: str, *args: Value) -> int:
+        try:
+            cursor = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
+            changed: int = cursor.rowcount
+            cursor.close()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+        return max(changed, 0)
+
+    async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        try:
+            self._connection.executemany(sql, [dict(zip(_NAMES, row, strict=False)) for row in rows])
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def end(self) -> None:
+        self._connection = _OVER
+
+    def _failed(self, exc: sqlite3.Error) -> Exception:
+        error = _meaning(exc)
+        if not self._connection.in_transaction:
+            # From here on a statement would commit by itself.
+            self.lost = error
+            self._connection = _OVER
+        return error
+
+
+def _meaning(exc: sqlite3.Error) -> Exception:
+    """Our error for SQLite's: the one table."""
+    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+    if code in (
+        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+        sqlite3.SQLITE_CONSTRAINT_ROWID,
+    ):
+        return UniqueViolation(str(exc).partition(": ")[2])  # "users.email_key"
+    match code & 0xFF:
+        case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
+            return ConstraintViolation(str(exc))
+        case sqlite3.SQLITE_FULL:
+            return DiskFull()
+        case sqlite3.SQLITE_INTERRUPT:
+            return DeadlineExceeded("The database took too long.")
+        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_MISUSE | sqlite3.SQLITE_RANGE | sqlite3.SQLITE_READONLY:
+            return RuntimeError(f"a statement is wrong: {exc}")  # ours: bad SQL, or a read that writes
+        case _:  # busy, locked, input/output, corrupt, out of memory …
+            return Unavailable()
+
+
+def _drive(unit: Callable[..., Awaitable[T]], tx: _Tx, args: Iterable[Any], kwargs: dict[str, Any]) -> T:
+    """Run a unit to its end without an event loop: whatever `tx` does is done when it returns."""
+    coroutine: Any = unit(tx, *args, **kwargs)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        if tx.lost is not None:
+            raise tx.lost from None
+        result: T = done.value
+        return result
+    else:
+        coroutine.close()
+        raise RuntimeError("a unit of work awaited something other than its tx")
+    finally:
+        tx.end()
+
+
+class _Job:
+    """One unit on its way to the writer and back.
+
+    claim: taken once, by the writer that begins the unit or by the caller who withdraws it.
+    due: on trio's clock.  overdue: set instead of an outcome when that has passed.
+    """
+
+    __slots__ = (
+        "args", "begun", "claim", "due", "error", "kwargs", "overdue", "relieves", "result", "task", "unit",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        unit: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        relieves: bool,
+        due: float,
+    ) -> None:
+        self.unit = unit
+        self.args = args
+        self.kwargs = kwargs
+        self.relieves = relieves
+        self.due = due
+        self.claim = threading.Lock()
+        self.begun = False
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.overdue: Exception | None = None
+
+    def begin(self) -> bool:
+        """For the writer: False if the unit was withdrawn."""
+        if not self.begun:
+            self.begun = self.claim.acquire(blocking=False)
+        return self.begun
+
+    def withdraw(self, _: Any) -> trio.lowlevel.Abort:
+        """For trio, when the caller is cancelled: a unit that has begun is waited for."""
+        if self.claim.acquire(blocking=False):
+            self.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+        return trio.lowlevel.Abort.FAILED
+
+    def expire(self) -> None:
+        """For the watch over late units: wake the caller without an outcome."""
+        withdrawn = self.claim.acquire(blocking=False)
+        self.overdue = PoolExhausted() if withdrawn else OutcomeUnknown()
+        self.wake()
+
+    def wake(self) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+
+class Sqlite:
+    """contracts.Database over one file; see `open`."""
+
+    def __init__(self, path: Path, config: SqliteConfig) -> None:
+        self._path = path
+        self._config = config
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._pending: dict[_Job, None] = {}  # callers waiting, oldest first
+        self._unfinished = 0  # jobs handed to the writer and not handed back
+        self._freed = trio.lowlevel.ParkingLot()
+        self._closed = False
+        self._died: BaseException | None = None
+        self._death = trio.Event()
+        self._commits = 0
+        self._bound = _Bound(0)
+        self._short_of_disk = False
+        self._next_look = 0.0
+        self._trio = trio.lowlevel.current_trio_token()
+        self._reading = trio.CapacityLimiter(config.readers)
+        self._checkpointing = trio.CapacityLimiter(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, config: SqliteConfig) -> AsyncIterator[Sqlite]:
+        """The database in `path`, made if missing (mode 0600; its folder must exist).
+
+        What was queued at the end of the block is still written. Raises Unavailable if the file cannot be
+        opened or is no database.
+        """
+        db = cls(path, config)
+        await trio.to_thread.run_sync(db._connect)
+        writer = threading.Thread(target=db._write_forever, name="sqlite-writer", daemon=True)
+        writer.start()
+        failure: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(db._expire_forever)
+                nursery.start_soon(db._checkpoint_forever)
+                nursery.start_soon(db._fail_when_dead)
+                try:
+                    yield db
+                except BaseException as exc:
+                    failure = exc  # raised below as it is: the nursery would wrap it in a group
+                nursery.cancel_scope.cancel()
+        finally:
+            db._closed = True
+            db._jobs.put(None)
+            with trio.move_on_after(config.statement_s + 1, shield=True):
+                await trio.to_thread.run_sync(writer.join, abandon_on_cancel=True)
+                for _ in range(config.readers):  # an abandoned reader is interrupted, and soon gives back
+                    await db._reading.acquire_on_behalf_of(object())
+                await trio.to_thread.run_sync(db._disconnect)
+        if failure is not None:
+            raise failure
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """contracts.Database.write. A cancelled caller gets `Cancelled` in every case, even if the outcome
+        did not become known in time; others then get OutcomeUnknown."""
+        result: T = await self._submit(unit, args, kwargs, relieves=False)
+        return result
+
+    async def relieve(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """contracts.Database.relieve."""
+        result: T = await self._submit(unit, args, kwargs, relieves=True)
+        return result
+
+    async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """contracts.Database.read. Cancelled, it returns at once and the statement is interrupted."""
+        if self._closed:
+            raise Unavailable()
+        limit_s = self._config.statement_s
+        bound = _Bound(time.monotonic() + limit_s)
+        begun = threading.Event()
+
+        def in_thread() -> T:
+            begun.set()
+            return self._read(bound, unit, args, kwargs)
+
+        try:
+            with trio.move_on_after(limit_s):
+                return await trio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._reading)
+        finally:
+            bound.due = 0
+        raise DeadlineExceeded("The database took too long.") if begun.is_set() else PoolExhausted()
+
+    def now_us(self) -> int:
+        return clock.now_us()
+
+    # The event loop's side of a write
+
+    async def _submit(
+        self,
+        unit: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        relieves: bool,
+    ) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            raise Unavailable()
+        if self._unfinished >= self._config.waiting or self._freed:
+            await self._wait_for_room()
+        job = _Job(unit, args, kwargs, relieves, trio.current_time() + self._config.statement_s)
+        self._unfinished += 1
+        self._pending[job] = None
+        self._jobs.put(job)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(job.withdraw)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if job.overdue is not None:
+                raise job.overdue
+            if job.error is not None:
+                raise job.error
+            return job.result
+        finally:
+            self._pending.pop(job, None)
+            del job  # its error holds this frame
+
+    async def _wait_for_room(self) -> None:
+        with trio.move_on_after(min(FULL_WAIT_S, self._config.statement_s)):
+            await self._freed.park()
+        if self._closed or self._unfinished >= self._config.waiting:
+            raise PoolExhausted()
+
+    def _deliver(self, jobs: list[_Job]) -> None:
+        self._unfinished -= len(jobs)
+        for job in jobs:
+            job.wake()
+        if self._freed:
+            self._freed.unpark(count=len(jobs))
+
+    async def _expire_forever(self) -> None:
+        """Wake the callers whose time is up. All have the same limit, so the oldest is always the next."""
+        while True:
+            now = trio.current_time()
+            for job in list(self._pending):
+                if job.due > now:
+                    break
+                job.expire()
+                del self._pending[job]
+            oldest = next(iter(self._pending), None)
+            await trio.sleep_until(oldest.due if oldest is not None else now + self._config.statement_s)
+
+    async def _fail_when_dead(self) -> None:
+        await self._death.wait()
+        raise RuntimeError("the database writer died") from self._died
+
+    def _dead(self, exc: BaseException) -> None:
+        self._closed = True
+        self._died = exc
+        for job in list(self._pending):
+            job.expire()
+        self._death.set()
+
+    # Threads
+
+    def _connect(self) -> None:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._writer = self._connection("PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL")
+            self._control = self._writer.cursor()
+            self._control.execute("PRAGMA wal_autocheckpoint = 0")  # _checkpoint_forever does it
+            self._writer.set_progress_handler(self._bound.passed, STEPS)
+            self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
+            self._checkpointer = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
+        except sqlite3.Error as exc:
+            raise Unavailable(f"The database {self._path} cannot be opened: {exc}.") from exc
+
+    def _connection(self, *settings: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._config.statement_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS,
+        )
+        for setting in (
+            *settings,
+            "PRAGMA synchronous = FULL",
+            "PRAGMA secure_delete = ON",
+            "PRAGMA foreign_keys = ON",
+        ):
+            connection.execute(setting).fetchall()
+        return connection
+
+    def _disconnect(self) -> None:
+        for connection in (*self._readers, self._checkpointer, self._writer):
+            connection.close()  # the last one moves the log into the database
+
+    def _read(self, bound: _Bound, unit: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+        connection = self._readers.pop()  # there is one: the limiter has as many tokens
+        began = time.monotonic()
+        _READING.inc()
+        try:
+            connection.set_progress_handler(bound.passed, STEPS)
+            connection.execute("BEGIN")
+            try:
+                return _drive(unit, _Tx(connection), args, kwargs)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as exc:
+            raise _meaning(exc) from exc
+        finally:
+            self._readers.append(connection)
+            _READING.dec()
+            _READ_S.observe(time.monotonic() - began)
+
+    def _write_forever(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                jobs = [job]
+                for _ in range(min(self._jobs.qsize(), self._config.group - 1)):
+                    job = self._jobs.get()
+                    if job is None:
+                        self._jobs.put(None)
+                        break
+                    jobs.append(job)
+                self._commit(jobs)
+                self._trio.run_sync_soon(self._deliver, jobs)
+        except trio.RunFinishedError:
+            pass  # nobody is left to tell
+        except BaseException as exc:
+            log.error("database_writer_died", exc_info=exc)
+            self._trio.run_sync_soon(self._dead, exc)
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        began = time.monotonic()
+        if began >= self._next_look:
+            self._look_at_disk(began)
+        if self._short_of_disk:
+            jobs = [job for job in jobs if job.relieves or self._refuse(job, DiskFull())]
+        _WRITING.inc()
+        if len(jobs) == 1:
+            self._commit_one(jobs[0])
+        elif jobs:
+            self._commit_group(jobs)
+        _WRITING.dec()
+        GROUP.observe(len(jobs))
+        _WRITE_S.observe(time.monotonic() - began)
+        self._commits += 1
+
+    def _commit_group(self, jobs: list[_Job]) -> None:
+        execute = self._control.execute
+        guilty: _Job | None = None
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as exc:
+            for job in jobs:
+                self._refuse(job, _meaning(exc))
+            return
+        try:
+            for job in jobs:
+                if not job.begin():
+                    continue
+                execute("SAVEPOINT unit")
+                self._run(job)
+                if job.error is not None:
+                    if not self._writer.in_transaction:
+                        guilty = job
+                        break
+                    execute("ROLLBACK TO unit")
+                execute("RELEASE unit")
+            else:
+                execute("COMMIT")
+                return
+        except sqlite3.Error as exc:
+            log.warning("group_commit_failed", units=len(jobs), error=exc.sqlite_errorname)
+            self._roll_back()
+        # Everything was rolled back: the others are run again, each by itself.
+        for job in jobs:
+            if job is not guilty:
+                self._commit_one(job)
+
+    def _commit_one(self, job: _Job) -> None:
+        if not job.begin():
+            return
+        execute = self._control.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            self._run(job)
+            if job.error is None:
+                execute("COMMIT")
+        except sqlite3.Error as exc:
+            job.error = _meaning(exc)
+        self._roll_back()
+
+    def _run(self, job: _Job) -> None:
+        self._bound.due = time.monotonic() + self._config.statement_s
+        job.error = None
+        try:
+            job.result = _drive(job.unit, _Tx(self._writer), job.args, job.kwargs)
+        except BaseException as exc:
+            job.error = exc
+
+    def _roll_back(self) -> None:
+        self._bound.due = float("inf")
+        if self._writer.in_transaction:
+            self._control.execute("ROLLBACK")
+
+    @staticmethod
+    def _refuse(job: _Job, error: Exception) -> bool:
+        """Always False."""
+        if job.begin():
+            job.error = error
+        return False
+
+    def _look_at_disk(self, now: float) -> None:
+        self._next_look = now + 1
+        disk = os.statvfs(self._path.parent)
+        short = disk.f_bavail * disk.f_frsize < self._config.disk_reserve_mb * 1024 * 1024
+        if short != self._short_of_disk:
+            self._short_of_disk = short
+            log.warning("disk_reserve", short=short, reserve_mb=self._config.disk_reserve_mb)
+
+    async def _checkpoint_forever(self) -> None:
+        done = 0
+        while True:
+            await trio.sleep(CHECKPOINT_S)
+            if done == self._commits:
+                continue
+            done = self._commits
+            try:
+                await trio.to_thread.run_sync(self._checkpoint, limiter=self._checkpointing)
+            except sqlite3.Error as exc:
+                log.warning("checkpoint_failed", error=exc.sqlite_errorname)
+
+    def _checkpoint(self) -> None:
+        """Move committed pages from the log into the database, beside the writer.
+
+        Under constant writing the log never ends and only grows: past its limit it is cut, for which the
+        writer waits; the passive pass before leaves little to do meanwhile.
+        """
+        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if Path(f"{self._path}-wal").stat().st_size > WAL_LIMIT_BYTES:
+            self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,28 @@
+"""The embedded twins, opened afresh for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from secureconnect.config import SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.sqlite import Sqlite
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty data folder."""
+    path = tmp_path / "data"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+async def db(data_dir: Path) -> AsyncIterator[Sqlite]:
+    """An open database with the whole schema."""
+    async with Sqlite.open(data_dir / "secureconnect.db", SqliteConfig()) as db:
+        await migrate.apply(db)
+        yield db
