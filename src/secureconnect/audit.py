@@ -184,7 +184,7 @@ class Audit:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write refusals and seal, every `seal_ms`, until cancelled; then once more."""
-        WHOLE.set(1)
+        WHOLE.set(self._whole)
         try:
             self._known = await trio.to_thread.run_sync(read_head, self._head_file)
         except ValueError:

@@ -7,12 +7,13 @@ one slip in as a field, its name betrays it and its value is masked.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -23,9 +24,10 @@ _SECRET = re.compile(r"passw|secret|token|authorization|ticket|cookie|private|co
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def set_up(config: LogConfig) -> None:
-    """Configure structlog, and send the libraries' own warnings the same way."""
-    text = config.format == "text" or (config.format == "auto" and sys.stdout.isatty())
+def set_up(config: LogConfig, to: TextIO | None = None) -> None:
+    """Configure structlog, and send the libraries' own warnings the same way.  to: stdout, if left out."""
+    stream = to or sys.stdout
+    text = config.format == "text" or (config.format == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -34,10 +36,10 @@ def set_up(config: LogConfig) -> None:
     ]
     if text:
         shared += [structlog.dev.ConsoleRenderer()]
-        factory: Any = structlog.PrintLoggerFactory()
+        factory: Any = structlog.PrintLoggerFactory(stream)
     else:
-        shared += [structlog.processors.format_exc_info, _rename_event, _to_json]
-        factory = structlog.BytesLoggerFactory()
+        shared += [structlog.processors.format_exc_info, _name_fields, _to_json]
+        factory = structlog.BytesLoggerFactory(stream.buffer)
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
@@ -63,17 +65,22 @@ def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     return event
 
 
-def _rename_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _name_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {
         "timestamp": event.pop("timestamp"),
         "level": event.pop("level"),
+        "service": "secureconnect",
+        "module": event.pop("module", None),
         "msg": event.pop("event"),
         **event,
     }
 
 
 def _to_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
-    return msgspec.json.encode(event, enc_hook=repr)
+    try:
+        return msgspec.json.encode(event, enc_hook=repr)
+    except UnicodeEncodeError:  # a lone surrogate, which came from outside: no line may be lost to it
+        return json.dumps(event, default=repr).encode()
 
 
 class _ToStructlog(logging.Handler):

@@ -189,13 +189,13 @@ class Node:
         finally:
             with trio.move_on_after(2, shield=True):
                 try:
-                    await self._db.write(self._renew, 0)
+                    await self._db.relieve(self._renew, 0)
                 except Problem as problem:
                     log.warning("lease_not_ended", node_id=self.id, code=problem.code)
 
     async def pass_once(self) -> None:
         """Renew the lease."""
-        await self._db.write(self._renew, LEASE_S * SECOND_US)
+        await self._db.relieve(self._renew, LEASE_S * SECOND_US)
 
     async def _renew(self, tx: Tx, lasts_us: int) -> None:
         now_us = self._db.now_us()

@@ -1,0 +1,223 @@
+"""Settings: where they come from, what is refused, and that the file in the repository says them all."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from secureconnect import config
+from secureconnect.config import MASK, SETTINGS, BadSetting, Config, Setting, load, render
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "settings.toml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def refused(path: str | None = None, env: dict[str, str] | None = None, **flags: Any) -> str:
+    """The one line that a start with these settings ends with."""
+    with pytest.raises(BadSetting) as caught:
+        load(path, env or {}, flags)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_the_file_in_the_repository_is_the_defaults() -> None:
+    text = (ROOT / "secureconnect.toml").read_text("utf-8")
+    assert text == render(Config())
+    assert load(str(ROOT / "secureconnect.toml"), {}) == Config()
+
+
+def test_every_setting_says_what_it_means_and_keeps_to_its_own_range() -> None:
+    for key, this in SETTINGS.items():
+        assert this.about["meaning"], key
+        assert this.parse(this.default, "default") == this.default
+        if this.type in (int, float):
+            assert this.about["low"] is not None, f"{key} has no lower bound"
+            assert this.about["high"] is not None, f"{key} has no upper bound"
+
+
+def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(None, {}).gateway.port == 8080
+    path = written(tmp_path, "[gateway]\nport = 1\nhost = '::1'\n")
+    env = {"SECURECONNECT_GATEWAY__PORT": "2"}
+    assert load(path, {}).gateway.port == 1
+    assert load(path, env).gateway.port == 2
+    assert load(path, env, {"gateway.port": 3}).gateway.port == 3
+    assert load(path, env, {"gateway.port": None}).gateway.port == 2
+    assert load(path, env, {"gateway.port": 3}).gateway.host == "::1"
+
+
+def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = written(tmp_path, "data_dir = 'named'")
+    assert load(None, {}).data_dir == "./data"
+    (tmp_path / "secureconnect.toml").write_text("data_dir = 'here'", "utf-8")
+    assert load(None, {}).data_dir == "here"
+    assert load(None, {"SECURECONNECT_CONFIG": named}).data_dir == "named"
+    assert load("secureconnect.toml", {"SECURECONNECT_CONFIG": named}).data_dir == "here"
+    assert "does not exist" in refused("nowhere.toml")
+    assert "nowhere.toml" in refused(env={"SECURECONNECT_CONFIG": "nowhere.toml"})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("gateway.host", "0.0.0.0", "0.0.0.0"),
+        ("gateway.port", "0", 0),
+        ("gateway.drain_s", "2", 2.0),
+        ("rate_limits.enabled", "false", False),
+        ("rate_limits.enabled", "1", True),
+        (
+            "gateway.allowed_origins",
+            "https://a.example, https://b.example",
+            ("https://a.example", "https://b.example"),
+        ),
+        ("gateway.allowed_origins", "", ()),
+        ("auth.registration", "closed", "closed"),
+        ("data_dir", "/var/lib/chat", "/var/lib/chat"),
+    ],
+)
+def test_the_environment(key: str, text: str, value: object) -> None:
+    name = "SECURECONNECT_" + key.upper().replace(".", "__")
+    found: Any = load(str(ROOT / "secureconnect.toml"), {name: text})
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "toml", "expected"),
+    [
+        ("gateway.port", "65536", "0..65535"),
+        ("gateway.port", "-1", "0..65535"),
+        ("gateway.port", "'eighty'", "0..65535"),
+        ("gateway.port", "80.5", "0..65535"),
+        ("gateway.port", "true", "0..65535"),
+        ("gateway.drain_s", "nan", "0..300"),
+        ("gateway.drain_s", "inf", "0..300"),
+        ("gateway.drain_s", "'soon'", "0..300"),
+        ("gateway.host", "1", "text"),
+        ("gateway.allowed_origins", "[1]", "list of texts"),
+        ("gateway.trusted_proxies", "{}", "list of texts"),
+        ("rate_limits.enabled", "1", "true | false"),
+        ("rate_limits.enabled", "'yes'", "true | false"),
+        ("auth.registration", "'Open'", "open | closed"),
+        ("data_dir", "[]", "text"),
+    ],
+)
+def test_a_bad_value_names_key_value_and_range(tmp_path: Path, key: str, toml: str, expected: str) -> None:
+    section, _, name = key.rpartition(".")
+    header = f"[{section}]\n" if section else ""
+    line = refused(written(tmp_path, f"{header}{name} = {toml}\n"))
+    value = tomllib.loads(f"x = {toml}")["x"]
+    assert key in line
+    assert repr(value) in line
+    assert expected in line
+
+
+def test_a_bad_value_in_the_environment_names_the_variable() -> None:
+    line = refused(env={"SECURECONNECT_GATEWAY__PORT": "high"})
+    assert line == ("gateway.port = 'high' (SECURECONNECT_GATEWAY__PORT) is not valid: expected 0..65535")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[gateway]\nprot = 1",
+        "[gatway]\nport = 1",
+        "port = 1",
+        "gateway = 1",
+        "[gateway.port]\nx = 1",
+        "['']\ndata_dir = 'x'",
+    ],
+)
+def test_an_unknown_key_stops_the_start(tmp_path: Path, text: str) -> None:
+    refused(written(tmp_path, text))
+
+
+def test_an_unknown_variable_stops_the_start() -> None:
+    assert "SECURECONNECT_GATEWAY__PROT" in refused(env={"SECURECONNECT_GATEWAY__PROT": "1"})
+    load(str(ROOT / "secureconnect.toml"), {"PATH": "/bin", "SECURE": "1"})
+
+
+@pytest.mark.parametrize("content", [b"[gateway\n", b"\xff\xfe", b"port = "])
+def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(content)
+    line = refused(str(path))
+    assert str(path) in line
+    assert "cannot be read" in line
+
+
+def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
+    assert "cannot be read" in refused(str(tmp_path))
+
+
+def test_settings_that_do_not_fit_each_other() -> None:
+    line = refused(env={"SECURECONNECT_GATEWAY__WS_PING_S": "60"})
+    assert "gateway.ws_silence_s" in line
+    assert "gateway.ws_ping_s" in line
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    secrets = [key for key, this in SETTINGS.items() if this.about["secret"]]
+    assert "auth.master_key" in secrets
+    shown = render(load(None, {"SECURECONNECT_AUTH__MASTER_KEY": "hush"}))
+    assert "hush" not in shown
+    assert f'master_key = "{MASK}"' in shown
+    line = refused(written(tmp_path, "[auth]\nmaster_key = 123456\n"))
+    assert "123456" not in line
+    assert MASK in line
+
+
+def _value(this: Setting) -> st.SearchStrategy[Any]:
+    low, high = this.about["low"], this.about["high"]
+    if this.about["choices"]:
+        return st.sampled_from(this.about["choices"])
+    if this.type is int:
+        return st.integers(low, high)
+    if this.type is float:
+        return st.floats(low, high)
+    if this.type is bool:
+        return st.booleans()
+    if this.type is tuple:
+        return st.lists(st.text(), max_size=3).map(tuple)
+    return st.text()
+
+
+PLAIN = sorted(key for key, this in SETTINGS.items() if not this.about["secret"])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first text draw builds tables
+@given(st.data())
+def test_what_is_rendered_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Every text survives, control characters and emoji too: what `config` prints can be used as the file."""
+    changed = Config()
+    for key in data.draw(st.lists(st.sampled_from(PLAIN), max_size=8, unique=True)):
+        section, _, name = key.rpartition(".")
+        value = data.draw(_value(SETTINGS[key]))
+        if section:
+            part = dataclasses.replace(getattr(changed, section), **{name: value})
+            changed = dataclasses.replace(changed, **{section: part})
+        else:
+            changed = dataclasses.replace(changed, **{name: value})
+    path = tmp_path_factory.mktemp("rendered") / "settings.toml"
+    path.write_bytes(render(changed).encode())
+    if changed.gateway.ws_silence_s <= changed.gateway.ws_ping_s:
+        with pytest.raises(BadSetting):
+            config.load(str(path), {})
+    else:
+        assert config.load(str(path), {}) == changed
