@@ -11,6 +11,8 @@ from secureconnect.config import SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.sqlite import Sqlite
 
+pytest_plugins = ("require_all",)
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
