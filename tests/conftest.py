@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from secureconnect.config import SqliteConfig
+from secureconnect.config import MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate
+from secureconnect.deps.files import FolderObjects
+from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.sqlite import Sqlite
 
 pytest_plugins = ("require_all",)
@@ -28,3 +30,18 @@ async def db(data_dir: Path) -> AsyncIterator[Sqlite]:
     async with Sqlite.open(data_dir / "secureconnect.db", SqliteConfig()) as db:
         await migrate.apply(db)
         yield db
+
+
+@pytest.fixture
+def cache() -> MemoryCache:
+    return MemoryCache(MemoryConfig())
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return MemoryBus(MemoryConfig())
+
+
+@pytest.fixture
+def objects(data_dir: Path) -> FolderObjects:
+    return FolderObjects(data_dir / "objects")

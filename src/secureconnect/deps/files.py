@@ -1,0 +1,228 @@
+"""MinIO's twin: objects in a folder.
+
+`files/42` lies in `files/42=`: no key has a `=`, so the object never collides with the folder of
+`files/42/thumb`. An object ends with the SHA-256 of what comes before, 32 bytes: content and checksum appear
+and vanish together. Files are never changed in place; a new one is synced, then renamed over the old.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import trio
+
+from ..errors import DiskFull, NotFound, TooLarge, Unavailable
+from ..identity import new_id
+from .contracts import StoredObject
+
+R = TypeVar("R")
+
+CHUNK_BYTES = 256 * 1024
+THREADS = 8  # file operations at once
+CLEAN_UP_S = 2.0
+SUFFIX = "="
+INCOMING = "=incoming"
+_SEGMENT = re.compile(r"[a-z0-9_.-]{1,200}")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class FolderObjects:
+    """contracts.Objects in one folder, which no other process writes to."""
+
+    def __init__(self, root: Path) -> None:
+        """Makes the folder (mode 0700) if need be, and removes what a crash left half-written: blocking, for
+        the start only."""
+        self._root = root
+        self._incoming = root / INCOMING
+        self._threads = trio.CapacityLimiter(THREADS)
+        for folder in (root, self._incoming):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        for stale in self._incoming.iterdir():
+            stale.unlink()
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
+        path = self._path(key)
+        digest = hashlib.sha256()
+        size = 0
+
+        def write(parts: list[bytes]) -> None:
+            for part in parts:
+                digest.update(part)
+                file.write(part)
+
+        def finish(parts: list[bytes]) -> StoredObject:
+            write(parts)
+            file.write(digest.digest())
+            self._publish(file, path)
+            return _stored(key, file.fileno())
+
+        file = await self._thread(self._new)
+        try:
+            parts: list[bytes] = []
+            held = 0
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise TooLarge()
+                parts.append(chunk)
+                held += len(chunk)
+                if held >= CHUNK_BYTES:
+                    await self._thread(write, parts)
+                    parts, held = [], 0
+            return await self._thread(finish, parts)
+        finally:
+            with trio.move_on_after(CLEAN_UP_S, shield=True):
+                await self._thread(_discard, file)
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        path = self._path(key)
+        file = await self._thread(_open, path)
+        try:
+            size = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
+            end = size if end is None else min(end, size)
+            while start < end:
+                length = min(CHUNK_BYTES, end - start)
+                chunk = await self._thread(os.pread, file.fileno(), length, start)
+                if not chunk:
+                    raise Unavailable()  # cut short by something else than us
+                yield chunk
+                start += len(chunk)
+        finally:
+            file.close()
+
+    async def stat(self, key: str) -> StoredObject:
+        path = self._path(key)
+
+        def look() -> StoredObject:
+            with _open(path) as file:
+                return _stored(key, file.fileno())
+
+        return await self._thread(look)
+
+    async def copy(self, source: str, target: str) -> StoredObject:
+        """A second link to the same bytes, which never change; both are separate objects from then on.
+        `modified_us` stays that of the source."""
+        old, new = self._path(source), self._path(target)
+
+        def link() -> StoredObject:
+            temporary = self._incoming / new_id()
+            try:
+                temporary.hardlink_to(old)
+                self._move(temporary, new)
+            finally:
+                temporary.unlink(missing_ok=True)  # a rename between two links of one file does nothing
+            with _open(new) as file:
+                return _stored(target, file.fileno())
+
+        return await self._thread(link)
+
+    async def delete(self, key: str) -> None:
+        path = self._path(key)
+
+        def remove() -> None:
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            _sync_folder(path.parent)
+
+        await self._thread(remove)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin with `prefix`, in no order; one folder at a time is held in memory."""
+        parent, _, _ = prefix.rpartition("/")
+        if parent:
+            self._path(parent)  # for its check
+        folders = [parent]
+        while folders:
+            folder = folders.pop()
+            for name in await self._thread(_names, self._root / folder):
+                key = f"{folder}/{name}" if folder else name
+                if not key.startswith(prefix):
+                    continue
+                if key.endswith(SUFFIX):
+                    yield key.removesuffix(SUFFIX)
+                else:
+                    folders.append(key)
+
+    async def _thread(self, work: Callable[..., R], *args: object) -> R:
+        """A thread once begun is waited for, so that nothing happens after a cancelled call has returned."""
+        with _mapped():
+            return await trio.to_thread.run_sync(work, *args, limiter=self._threads)
+
+    def _path(self, key: str) -> Path:
+        segments = key.split("/")
+        if len(key) > 512 or any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
+            raise ValueError(f"not a key: {key!r}")
+        return self._root.joinpath(*segments[:-1], segments[-1] + SUFFIX)
+
+    def _new(self) -> BinaryIO:
+        return open(self._incoming / new_id(), "x+b", opener=_private)
+
+    def _publish(self, file: BinaryIO, path: Path) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        self._move(Path(file.name), path)
+
+    def _move(self, temporary: Path, path: Path) -> None:
+        missing = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.replace(path)
+        for folder in {path.parent, *(each.parent for each in missing)}:
+            _sync_folder(folder)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)
+
+
+def _discard(file: BinaryIO) -> None:
+    """Close, and remove what was not renamed to its place."""
+    Path(file.name).unlink(missing_ok=True)
+    file.close()
+
+
+def _stored(key: str, descriptor: int) -> StoredObject:
+    found = os.fstat(descriptor)
+    size = found.st_size - _DIGEST_BYTES
+    digest = os.pread(descriptor, _DIGEST_BYTES, size)
+    return StoredObject(key, size, digest.hex(), found.st_mtime_ns // 1000)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir() if not entry.name.startswith(SUFFIX)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Our errors for the system's: the one table."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise NotFound() from exc
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull() from exc
+        raise Unavailable() from exc
