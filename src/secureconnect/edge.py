@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from .errors import Problem
@@ -73,7 +72,7 @@ class Reply:
 
     data: Any = None
     status: int | None = None  # None: the route's own
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Any, Call], Awaitable[Reply]]

@@ -1,0 +1,250 @@
+"""The master key and what it seals; this node's id and lease."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from secureconnect.clock import SECOND_US
+from secureconnect.config import BadSetting, SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.contracts import Row, Tx
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.node import KEY_BYTES, LEASE_S, Node, Secret, SecretDamaged, Secrets
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+async def rows(db: Sqlite, sql: str) -> list[Row]:
+    async def unit(tx: Tx) -> list[Row]:
+        return await tx.all(sql)
+
+    return await db.read(unit)
+
+
+async def change(db: Sqlite, sql: str) -> None:
+    async def unit(tx: Tx) -> None:
+        assert await tx.run(sql) > 0
+
+    await db.write(unit)
+
+
+async def store(db: Sqlite, secrets: Secrets, name: str, version: int, value: bytes) -> bool:
+    async def unit(tx: Tx) -> bool:
+        return await secrets.add(tx, name, version, value, active_us=5, now_us=3)
+
+    return await db.write(unit)
+
+
+async def refused(open_it: Callable[[], Awaitable[object]]) -> str:
+    """The one line with which opening is refused."""
+    with pytest.raises(BadSetting) as caught:
+        await open_it()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+async def until(state: Callable[[], Awaitable[bool]]) -> None:
+    with trio.fail_after(10):
+        while not await state():  # noqa: ASYNC110  (a row sends no word)
+            await trio.sleep(0.01)
+
+
+# the master key
+
+
+async def test_the_key_file_is_made_once_and_private(db: Sqlite, data_dir: Path) -> None:
+    first = await Secrets.open(db, data_dir, "")
+    path = data_dir / "master.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    content = path.read_bytes()
+    assert len(base64.b64decode(content)) == KEY_BYTES
+    again = await Secrets.open(db, data_dir, "")
+    assert path.read_bytes() == content
+    assert again.derive("x") == first.derive("x")
+    assert [path.name for path in await trio.Path(data_dir).glob("master*")] == ["master.key"]
+
+
+async def test_the_content_of_the_file_can_be_the_setting(db: Sqlite, data_dir: Path) -> None:
+    first = await Secrets.open(db, data_dir, "")
+    text = (data_dir / "master.key").read_text()
+    assert (await Secrets.open(db, data_dir, text)).key_id == first.key_id
+
+
+async def test_the_setting_comes_before_the_file(db: Sqlite, data_dir: Path) -> None:
+    secrets = await Secrets.open(db, data_dir, KEY)
+    assert not (data_dir / "master.key").exists()
+    assert secrets.derive("x") == Secrets(bytes(range(32))).derive("x")
+
+
+def test_keys_for_different_ends_have_nothing_in_common() -> None:
+    one, two = Secrets(bytes(32)), Secrets(bytes(31) + b"\x01")
+    derived = {one.derive("audit"), one.derive("secrets"), two.derive("audit"), two.derive("secrets")}
+    assert len(derived) == 4
+    assert {len(each) for each in derived} == {KEY_BYTES}
+    assert one.key_id != two.key_id
+
+
+def test_keys_are_derived_as_rfc_5869_says() -> None:
+    """What is stored today must open with tomorrow's program."""
+    extracted = hmac.digest(bytes(32), bytes(range(32)), "sha256")
+    expanded = hmac.digest(extracted, b"secureconnect:audit\x01", "sha256")
+    assert Secrets(bytes(range(32))).derive("audit") == expanded
+
+
+@pytest.mark.parametrize("text", ["hush", "aGVsbG8=", KEY[:-4], KEY + KEY, "é" * 43 + "="])
+async def test_a_malformed_setting_is_refused_and_not_shown(db: Sqlite, data_dir: Path, text: str) -> None:
+    line = await refused(lambda: Secrets.open(db, data_dir, text))
+    assert line == "auth.master_key = ******** is not valid: expected 32 bytes in base64"
+
+
+async def test_a_file_open_to_others_is_refused(db: Sqlite, data_dir: Path) -> None:
+    await Secrets.open(db, data_dir, "")
+    path = data_dir / "master.key"
+    for mode in (0o640, 0o604, 0o620):
+        path.chmod(mode)
+        line = await refused(lambda: Secrets.open(db, data_dir, ""))
+        assert str(path) in line
+        assert f"{mode:04o}" in line
+    path.chmod(0o400)
+    await Secrets.open(db, data_dir, "")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", base64.b64encode(bytes(31)), os.urandom(32)])
+async def test_a_damaged_file_is_refused_and_kept(db: Sqlite, data_dir: Path, content: bytes) -> None:
+    path = data_dir / "master.key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    line = await refused(lambda: Secrets.open(db, data_dir, ""))
+    assert str(path) in line
+    assert path.read_bytes() == content
+
+
+async def test_a_key_that_did_not_seal_what_is_stored_is_refused(db: Sqlite, data_dir: Path) -> None:
+    secrets = await Secrets.open(db, data_dir, "")
+    await store(db, secrets, "signing", 1, b"precious")
+    line = await refused(lambda: Secrets.open(db, data_dir, KEY))
+    assert secrets.key_id in line
+    assert len(await rows(db, "SELECT * FROM secrets")) == 1
+
+
+async def test_a_lost_key_file_is_not_replaced_by_a_new_one(db: Sqlite, data_dir: Path) -> None:
+    secrets = await Secrets.open(db, data_dir, "")
+    await store(db, secrets, "signing", 1, b"precious")
+    path = data_dir / "master.key"
+    path.rename(data_dir / "elsewhere")
+    line = await refused(lambda: Secrets.open(db, data_dir, ""))
+    assert "missing" in line
+    assert not path.exists()
+    (data_dir / "elsewhere").rename(path)
+    await Secrets.open(db, data_dir, "")
+
+
+# stored secrets
+
+
+async def test_a_secret_is_sealed_and_comes_back(db: Sqlite, data_dir: Path) -> None:
+    secrets = await Secrets.open(db, data_dir, "")
+    assert await store(db, secrets, "signing", 1, b"precious")
+    assert await store(db, secrets, "signing", 2, b"more precious")
+    assert await store(db, secrets, "cursor", 1, b"other")
+    assert not await store(db, secrets, "signing", 2, b"another node was first")
+    reopened = await Secrets.open(db, data_dir, "")
+    assert await db.read(reopened.list, "signing") == [
+        Secret(1, b"precious", 3, 5),
+        Secret(2, b"more precious", 3, 5),
+    ]
+    assert await db.read(reopened.list, "nothing") == []
+    stored = await rows(db, "SELECT sealed, key_id FROM secrets")
+    assert all(b"precious" not in sealed for sealed, _ in stored)
+    assert {key_id for _, key_id in stored} == {secrets.key_id}
+    async with await trio.open_file(data_dir / "secureconnect.db-wal", "rb") as wal:
+        assert b"precious" not in await wal.read()
+
+
+async def test_sealed_rows_cannot_be_swapped_or_changed(db: Sqlite, data_dir: Path) -> None:
+    secrets = await Secrets.open(db, data_dir, "")
+    await store(db, secrets, "signing", 1, b"precious")
+    await store(db, secrets, "signing", 2, b"other")
+    await change(
+        db, "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE version = 1) WHERE version = 2"
+    )
+    with pytest.raises(SecretDamaged, match="signing version 2"):
+        await db.read(secrets.list, "signing")
+    assert "signing version 2" in await refused(lambda: Secrets.open(db, data_dir, ""))
+    await change(db, "UPDATE secrets SET sealed = x'00' WHERE version = 2")
+    assert "signing version 2" in await refused(lambda: Secrets.open(db, data_dir, ""))
+
+
+async def test_racing_makers_get_the_same_secret(db: Sqlite, data_dir: Path) -> None:
+    nodes = [await Secrets.open(db, data_dir, "") for _ in range(8)]
+    got: list[bytes] = []
+
+    async def ask(secrets: Secrets) -> None:
+        got.append(await secrets.get_or_make(db, "cursor", lambda: os.urandom(16)))
+
+    async with trio.open_nursery() as nursery:
+        for secrets in nodes:
+            nursery.start_soon(ask, secrets)
+    assert len(got) == 8
+    assert len(set(got)) == 1
+    assert await nodes[0].get_or_make(db, "cursor", bytes) == got[0]
+
+
+# the node
+
+
+async def test_a_node_is_recognised_at_its_next_start(db: Sqlite, data_dir: Path) -> None:
+    first = await Node.open(db, data_dir, "", "chat.example.org")
+    again = await Node.open(db, data_dir, "", "other.example.org")
+    assert again.id == first.id
+    assert again.history_id == first.history_id
+    assert (first.server_name, again.server_name) == ("chat.example.org", "chat.example.org")
+    (data_dir / "node.id").unlink()
+    other = await Node.open(db, data_dir, "", "other.example.org")
+    assert other.id != first.id
+    assert other.history_id == first.history_id
+
+
+async def test_a_damaged_node_id_is_refused(db: Sqlite, data_dir: Path) -> None:
+    (data_dir / "node.id").write_text("me")
+    assert "node.id" in await refused(lambda: Node.open(db, data_dir, "", "x"))
+
+
+async def test_two_databases_have_different_histories(db: Sqlite, data_dir: Path, tmp_path: Path) -> None:
+    other_dir = tmp_path / "other"
+    other_dir.mkdir()
+    async with Sqlite.open(other_dir / "secureconnect.db", SqliteConfig()) as other:
+        await migrate.apply(other)
+        mine, theirs = await Node.open(db, data_dir, "", "x"), await Node.open(other, other_dir, "", "x")
+        assert mine.history_id != theirs.history_id
+        assert mine.id != theirs.id
+
+
+async def test_the_lease_is_held_while_running_and_given_back(db: Sqlite, data_dir: Path) -> None:
+    node = await Node.open(db, data_dir, "", "x")
+    lease = "SELECT node_id, started_at, renewed_at, lease_ends_at FROM nodes"
+    assert await rows(db, lease) == []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        ((node_id, started, renewed, ends),) = await rows(db, lease)
+        assert node_id == node.id
+        assert ends - renewed == LEASE_S * SECOND_US
+
+        async def renewed_since() -> bool:
+            ((_, _, again, _),) = await rows(db, lease)
+            return bool(again > renewed)
+
+        await until(renewed_since)
+        nursery.cancel_scope.cancel()
+    ((_, again, renewed, ends),) = await rows(db, lease)
+    assert again == started
+    assert ends == renewed <= db.now_us()
