@@ -1,0 +1,69 @@
+"""Passwords: argon2id in worker threads, never more at once than cores.
+
+A password is compared in Unicode form NFC (RFC 8265, OpaqueString): the same letters typed on another
+keyboard are the same password, and nothing else is folded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import unicodedata
+
+import trio
+from argon2 import PasswordHasher, Type
+from argon2.exceptions import VerifyMismatchError
+
+from ..config import AuthConfig
+from ..errors import Unavailable
+
+
+class Passwords:
+    """Hashes and verifies; what waits for a core is bounded by `auth.argon2_waiting`."""
+
+    def __init__(self, config: AuthConfig) -> None:
+        self._hasher = PasswordHasher(
+            time_cost=config.argon2_time_cost,
+            memory_cost=config.argon2_memory_kib,
+            parallelism=1,
+            type=Type.ID,
+        )
+        self._cores = trio.CapacityLimiter(os.cpu_count() or 1)
+        self._waiting = config.argon2_waiting
+        self._dummy = ""
+
+    async def prepare(self) -> None:
+        """Make the hash that stands in for unknown users."""
+        self._dummy = await self.hash(secrets.token_urlsafe(32))
+
+    async def hash(self, password: str) -> str:
+        """Raises Unavailable when too many wait."""
+        self._admit()
+        return await trio.to_thread.run_sync(self._hasher.hash, _normal(password), limiter=self._cores)
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """password_hash: None for an unknown user, which costs the same time and is never right.
+        Raises Unavailable when too many wait."""
+        self._admit()
+        right = await trio.to_thread.run_sync(
+            self._verify, password_hash or self._dummy, _normal(password), limiter=self._cores
+        )
+        return right and password_hash is not None
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(password_hash)
+
+    def _admit(self) -> None:
+        if self._cores.statistics().tasks_waiting >= self._waiting:
+            raise Unavailable("Too many people are signing in at this moment.", retry_after_s=1)
+
+    def _verify(self, password_hash: str, password: bytes) -> bool:
+        try:
+            return self._hasher.verify(password_hash, password)
+        except VerifyMismatchError:
+            return False
+
+
+def _normal(password: str) -> bytes:
+    return unicodedata.normalize("NFC", password).encode()

@@ -1,0 +1,400 @@
+"""What HTTP sees of this room: bodies, answers, and the table of routes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ..clock import to_iso
+from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
+from ..errors import (
+    EmailTaken,
+    Invalid,
+    InvalidCredentials,
+    InvalidToken,
+    NotFound,
+    RegistrationClosed,
+    TokenExpired,
+    TokenRevoked,
+    UsernameTaken,
+)
+from ..identity import Role, SessionId, UserId, is_id
+from . import store
+from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .devices import DeviceClaim
+from .room import Auth
+from .sessions import Grant, Origin
+
+USER_AGENT_CHARS = 256
+
+Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
+Username = Annotated[str, Meta(min_length=3, max_length=50, pattern=USERNAME)]
+NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+Token = Annotated[str, Meta(max_length=128)]
+Limit = Annotated[int, Meta(ge=1, le=100)]
+
+
+class Register(Struct, frozen=True):
+    email: Email
+    username: Username
+    password: NewPassword
+    display_name: Name | None = None
+
+
+class Login(Struct, frozen=True):
+    """Either `email` or `username`. `device_id` counts only together with the `device_secret` that the first
+    login of this device was answered with."""
+
+    password: Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
+    email: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
+    username: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
+    device_id: Annotated[str, Meta(max_length=36)] | None = None
+    device_secret: Token | None = None
+    device_name: Name | None = None
+
+
+class Refresh(Struct, frozen=True):
+    refresh_token: Token
+
+
+class RenameSession(Struct, frozen=True):
+    device_name: Name
+
+
+class Page(Struct, frozen=True):
+    limit: Limit = 20
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Search(Page, frozen=True, kw_only=True):
+    q: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+
+
+class User(Struct, frozen=True):
+    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
+
+    user_id: str
+    username: str
+    display_name: str
+    avatar_url: str | None
+    status: str | None
+    email: str | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+    email_verified: bool | UnsetType = UNSET
+    created_at: str | UnsetType = UNSET
+
+
+class Tokens(Struct, frozen=True):
+    """expires_in: whole seconds the access token lives.  device_secret: told once, to a new device."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+    session_id: str
+    device_id: str
+
+
+class SignedIn(Tokens, frozen=True, kw_only=True):
+    user: User
+    device_secret: str | None
+
+
+class Session(Struct, frozen=True):
+    session_id: str
+    device_id: str
+    device_name: str | None
+    user_agent: str
+    address: str
+    created_at: str
+    last_seen_at: str
+    expires_at: str
+    is_current: bool
+
+
+class SessionList(Struct, frozen=True):
+    sessions: list[Session]
+    next_cursor: str | None
+
+
+class UserList(Struct, frozen=True):
+    users: list[User]
+    next_cursor: str | None
+
+
+class Ticket(Struct, frozen=True):
+    """expires_in: whole seconds."""
+
+    ticket: str
+    expires_in: int
+
+
+async def register(auth: Auth, call: Call) -> Reply:
+    body: Register = call.body
+    user, grant = await auth.accounts.register(
+        email=body.email,
+        username=body.username,
+        password=body.password,
+        display_name=body.display_name,
+        origin=_origin(call),
+    )
+    return Reply(_signed_in(auth, user, grant))
+
+
+async def login(auth: Auth, call: Call) -> Reply:
+    body: Login = call.body
+    if (body.email is None) == (body.username is None):
+        raise Invalid("Give either an e-mail address or a username.", details={"field": "username"})
+    if body.device_id is not None and not is_id(body.device_id):
+        raise Invalid("A device id is a UUID.", details={"field": "device_id"})
+    name = None if body.device_name is None else checked_name(body.device_name, "device_name")
+    user, grant = await auth.accounts.login(
+        email=body.email,
+        username=body.username,
+        password=body.password,
+        claim=DeviceClaim(body.device_id, body.device_secret, name),
+        origin=_origin(call),
+    )
+    return Reply(_signed_in(auth, user, grant))
+
+
+async def refresh(auth: Auth, call: Call) -> Reply:
+    body: Refresh = call.body
+    grant = await auth.sessions.refresh(body.refresh_token, _origin(call))
+    return Reply(
+        Tokens(
+            grant.access_token,
+            grant.refresh_token,
+            "Bearer",
+            grant.expires_in_s,
+            grant.session_id,
+            grant.device_id,
+        )
+    )
+
+
+async def logout(auth: Auth, call: Call) -> Reply:
+    await auth.sessions.end(call.caller, call.caller.session_id, call.address)
+    return Reply()
+
+
+async def logout_all(auth: Auth, call: Call) -> Reply:
+    await auth.sessions.end_all(call.caller, call.address)
+    return Reply()
+
+
+async def get_me(auth: Auth, call: Call) -> Reply:
+    return Reply(_user(auth, await auth.accounts.get(call.caller.user_id), whole=True))
+
+
+async def get_user(auth: Auth, call: Call) -> Reply:
+    user = await auth.accounts.get(UserId(call.path["user_id"]))
+    whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
+    return Reply(_user(auth, user, whole=whole))
+
+
+async def search_users(auth: Auth, call: Call) -> Reply:
+    query: Search = call.query
+    after = _place(query.cursor)
+    found = await auth.accounts.search(query.q, call.caller.user_id, after, query.limit)
+    page = found[: query.limit]
+    following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
+    return Reply(UserList([_user(auth, each.user, whole=False) for each in page], following))
+
+
+async def list_sessions(auth: Auth, call: Call) -> Reply:
+    query: Page = call.query
+    if query.cursor is not None and not is_id(query.cursor):
+        raise _wrong_cursor()
+    cursor = None if query.cursor is None else SessionId(query.cursor)
+    found = await auth.sessions.list(call.caller, cursor, query.limit)
+    page = found[: query.limit]
+    following = page[-1].session_id if len(found) > len(page) else None
+    return Reply(SessionList([_session(each, call) for each in page], following))
+
+
+async def rename_session(auth: Auth, call: Call) -> Reply:
+    body: RenameSession = call.body
+    name = checked_name(body.device_name, "device_name")
+    renamed = await auth.sessions.rename(call.caller, SessionId(call.path["session_id"]), name)
+    return Reply(_session(renamed, call))
+
+
+async def end_session(auth: Auth, call: Call) -> Reply:
+    await auth.sessions.end(call.caller, SessionId(call.path["session_id"]), call.address)
+    return Reply()
+
+
+async def add_ticket(auth: Auth, call: Call) -> Reply:
+    return Reply(Ticket(*await auth.sessions.add_ticket(call.caller)))
+
+
+def _origin(call: Call) -> Origin:
+    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
+
+
+def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
+    """whole: with what only the user and admins may see."""
+    return User(
+        user.user_id,
+        user.username,
+        user.display_name,
+        user.avatar_url,
+        auth.status_of(user.user_id),
+        email=user.email if whole else UNSET,
+        role=user.role if whole else UNSET,
+        email_verified=False if whole else UNSET,
+        created_at=to_iso(user.created_us) if whole else UNSET,
+    )
+
+
+def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
+    return SignedIn(
+        grant.access_token,
+        grant.refresh_token,
+        "Bearer",
+        grant.expires_in_s,
+        grant.session_id,
+        grant.device_id,
+        user=_user(auth, user, whole=True),
+        device_secret=grant.device_secret,
+    )
+
+
+def _session(row: store.DeviceSession, call: Call) -> Session:
+    return Session(
+        row.session_id,
+        row.device_id,
+        row.device_name,
+        row.user_agent,
+        row.address,
+        to_iso(row.created_us),
+        to_iso(row.last_seen_us),
+        to_iso(row.expires_us),
+        is_current=row.session_id == call.caller.session_id,
+    )
+
+
+def _place(cursor: str | None) -> tuple[int, str]:
+    """The tier and username after which a page of a search begins. Raises Invalid."""
+    if cursor is None:
+        return -1, ""
+    tier, dot, username_key = cursor.partition(".")
+    if tier not in ("0", "1", "2") or not dot:
+        raise _wrong_cursor()
+    return int(tier), username_key
+
+
+def _wrong_cursor() -> Invalid:
+    return Invalid("This cursor was not given by this list.", details={"field": "cursor"})
+
+
+_AUTH = "/v1/auth"
+_USERS = "/v1/users"
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        f"{_AUTH}/register",
+        register,
+        Audience.ANYONE,
+        Rate.REGISTER,
+        "Make an account and sign in",
+        body=Register,
+        answer=SignedIn,
+        status=201,
+        errors=(EmailTaken, UsernameTaken, RegistrationClosed),
+        no_store=True,
+    ),
+    Route(
+        "POST",
+        f"{_AUTH}/login",
+        login,
+        Audience.ANYONE,
+        Rate.LOGIN,
+        "Sign in with e-mail address or username",
+        body=Login,
+        answer=SignedIn,
+        errors=(InvalidCredentials,),
+        no_store=True,
+    ),
+    Route(
+        "POST",
+        f"{_AUTH}/refresh",
+        refresh,
+        Audience.ANYONE,
+        Rate.REFRESH,
+        "Spend a refresh token for fresh tokens",
+        body=Refresh,
+        answer=Tokens,
+        errors=(InvalidToken, TokenExpired, TokenRevoked),
+        no_store=True,
+    ),
+    Route("POST", f"{_AUTH}/logout", logout, Audience.USER, Rate.WRITE, "End this session"),
+    Route("POST", f"{_AUTH}/logout-all", logout_all, Audience.USER, Rate.WRITE, "End every session of mine"),
+    Route("GET", f"{_AUTH}/profile", get_me, Audience.USER, Rate.READ, "Who I am", answer=User),
+    Route(
+        "GET",
+        f"{_AUTH}/sessions",
+        list_sessions,
+        Audience.USER,
+        Rate.READ,
+        "Where I am signed in, the newest first",
+        query=Page,
+        answer=SessionList,
+    ),
+    Route(
+        "PATCH",
+        f"{_AUTH}/sessions/{{session_id}}",
+        rename_session,
+        Audience.OWNER,
+        Rate.WRITE,
+        "Name the device of a session",
+        body=RenameSession,
+        answer=Session,
+        errors=(NotFound,),
+    ),
+    Route(
+        "DELETE",
+        f"{_AUTH}/sessions/{{session_id}}",
+        end_session,
+        Audience.OWNER,
+        Rate.WRITE,
+        "End one of my sessions",
+        errors=(NotFound,),
+    ),
+    Route(
+        "POST",
+        f"{_AUTH}/ws-ticket",
+        add_ticket,
+        Audience.USER,
+        Rate.WRITE,
+        "A ticket that opens one WebSocket",
+        answer=Ticket,
+        no_store=True,
+    ),
+    Route("GET", f"{_USERS}/me", get_me, Audience.USER, Rate.READ, "Who I am", answer=User),
+    Route(
+        "GET",
+        f"{_USERS}/search",
+        search_users,
+        Audience.USER,
+        Rate.SEARCH,
+        "Find people by username or display name",
+        query=Search,
+        answer=UserList,
+    ),
+    Route(
+        "GET",
+        f"{_USERS}/{{user_id}}",
+        get_user,
+        Audience.USER,
+        Rate.READ,
+        "One person",
+        answer=User,
+        errors=(NotFound,),
+    ),
+)
+SOCKETS: tuple[SocketRoute, ...] = ()

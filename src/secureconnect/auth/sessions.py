@@ -1,0 +1,329 @@
+"""Sessions: what a sign-in opens, keeps alive and ends.
+
+A session belongs to one device. Its refresh token is spent at each use and answered with a successor. The
+spent one, shown again within `auth.refresh_grace_s` while its successor is unspent, gets that same successor
+(a lost answer, two tabs), since it is computed from the spent one; later it is theft and ends the session.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from dataclasses import dataclass
+
+import structlog
+
+from .. import audit
+from ..clock import SECOND_US
+from ..config import AuthConfig
+from ..deps.contracts import Database, Tx
+from ..errors import InvalidToken, NotFound, TokenExpired, TokenRevoked
+from ..identity import DeviceId, Principal, SessionId, UserId, new_id
+from ..node import Secrets
+from . import devices, store
+from .attempts import TokenStolen, counted
+from .devices import DeviceClaim
+from .revocations import Revocations
+from .tokens import AccessTokens, digest, random_token
+
+log = structlog.get_logger(module="auth")
+
+NEWEST = SessionId("ffffffff-ffff-ffff-ffff-ffffffffffff")  # after every session id: where a list begins
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a transaction did for a session; worth something once it is committed.
+
+    device_secret: for a new device.  ended: sessions that this one took the place of.
+    """
+
+    user_id: UserId
+    session_id: SessionId
+    device_id: DeviceId
+    refresh_token: str
+    device_secret: str | None = None
+    ended: frozenset[SessionId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the client is given."""
+
+    user_id: UserId
+    session_id: SessionId
+    device_id: DeviceId
+    device_secret: str | None
+    access_token: str
+    refresh_token: str
+    expires_in_s: int
+
+
+class Sessions:
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        secrets: Secrets,
+        tokens: AccessTokens,
+        revocations: Revocations,
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._secrets = secrets
+        self._tokens = tokens
+        self._revocations = revocations
+        self._refresh_secret = b""
+
+    async def prepare(self) -> None:
+        """Load the secret that successors of refresh tokens are computed with."""
+        self._refresh_secret = await self._secrets.get_or_make(self._db, "refresh", lambda: os.urandom(32))
+
+    # opening and keeping
+
+    async def open(self, tx: Tx, user: UserId, claim: DeviceClaim, origin: Origin, now_us: int) -> Opened:
+        """Open a session in the caller's transaction; after the commit `grant` makes it known."""
+        device = await devices.recognise(tx, user, claim, now_us)
+        ended = await store.end_sessions_of_device(tx, device.device_id, now_us)
+        await self._revocations.write(tx, ended, now_us)
+        session, refresh_token = SessionId(new_id()), random_token()
+        expires_us = now_us + self._config.refresh_ttl_s * SECOND_US
+        await store.add_session(
+            tx,
+            session,
+            user,
+            device.device_id,
+            address=origin.address,
+            user_agent=origin.user_agent,
+            now_us=now_us,
+            expires_us=expires_us,
+        )
+        await store.add_refresh(tx, digest(refresh_token), session, now_us=now_us, expires_us=expires_us)
+        await audit.record(
+            tx,
+            action="auth:session:opened",
+            actor=user,
+            subject=session,
+            address=origin.address,
+            facts={"device_id": device.device_id, "new_device": device.secret is not None},
+            now_us=now_us,
+        )
+        return Opened(user, session, device.device_id, refresh_token, device.secret, ended)
+
+    def grant(self, opened: Opened) -> Grant:
+        """What was opened or kept alive, as the client gets it."""
+        self._revocations.apply(opened.ended)
+        return Grant(
+            opened.user_id,
+            opened.session_id,
+            opened.device_id,
+            opened.device_secret,
+            self._tokens.issue(opened.user_id, opened.session_id, opened.device_id),
+            opened.refresh_token,
+            self._config.access_ttl_s,
+        )
+
+    async def refresh(self, token: str, origin: Origin) -> Grant:
+        """Raises InvalidToken, TokenExpired, TokenRevoked."""
+        with counted("refresh"):
+            rotated = await self._db.write(self._rotate, token, origin, self._db.now_us())
+            if isinstance(rotated, Opened):
+                return self.grant(rotated)
+            self._revocations.apply(rotated)
+            log.warning("refresh_token_stolen", session_ids=sorted(rotated))
+            raise TokenStolen
+
+    async def _rotate(self, tx: Tx, token: str, origin: Origin, now_us: int) -> Opened | frozenset[SessionId]:
+        """The session with its next refresh token; or, after a theft, the sessions ended by it."""
+        spent = digest(token)
+        session = await store.lock_session(tx, spent)
+        held = await store.get_refresh(tx, spent)
+        if session is None or held is None:
+            raise InvalidToken
+        if session.ended_us is not None:
+            raise TokenRevoked
+        if held.expires_us <= now_us:
+            raise TokenExpired
+        successor = self._successor(token)
+        if held.spent_us is None:
+            expires_us = now_us + self._config.refresh_ttl_s * SECOND_US
+            await store.spend_refresh(tx, spent, now_us)
+            await store.add_refresh(
+                tx, digest(successor), session.session_id, now_us=now_us, expires_us=expires_us
+            )
+            await store.touch_session(
+                tx,
+                session.session_id,
+                address=origin.address,
+                user_agent=origin.user_agent,
+                now_us=now_us,
+                expires_us=expires_us,
+            )
+        elif not await self._may_repeat(tx, held.spent_us, successor, now_us):
+            return await self._end(
+                tx,
+                await store.end_session(tx, session.session_id, session.user_id, now_us),
+                action="auth:session:stolen",
+                actor=session.user_id,
+                address=origin.address,
+                now_us=now_us,
+            )
+        return Opened(session.user_id, session.session_id, session.device_id, successor)
+
+    async def _may_repeat(self, tx: Tx, spent_us: int, successor: str, now_us: int) -> bool:
+        if now_us - spent_us >= self._config.refresh_grace_s * SECOND_US:
+            return False
+        after = await store.get_refresh(tx, digest(successor))
+        return after is not None and after.spent_us is None
+
+    def _successor(self, token: str) -> str:
+        """43 URL-safe characters, the same each time for the same token."""
+        made = hmac.digest(self._refresh_secret, token.encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
+
+    # proving
+
+    def known(self, token: str) -> Principal | None:
+        principal = self._tokens.known(token)
+        if principal is None or principal.session_id in self._revocations:
+            return None
+        return principal
+
+    async def authenticate(self, token: str) -> Principal:
+        known = self.known(token)
+        if known is not None:
+            return known
+        claims = await self._tokens.verify(token)
+        if claims.sid in self._revocations:
+            raise TokenRevoked
+        session = await self._db.read(store.get_session, claims.sid)
+        # looked at again: it may have been revoked while the row was read
+        if session is None or session.ended_us is not None or claims.sid in self._revocations:
+            raise TokenRevoked
+        if (session.user_id, session.device_id) != (claims.sub, claims.did):
+            raise InvalidToken
+        principal = Principal(claims.sub, claims.sid, claims.did, session.role, claims.exp * SECOND_US)
+        self._tokens.remember(token, principal)
+        return principal
+
+    async def add_ticket(self, caller: Principal) -> tuple[str, int]:
+        """A ticket for one WebSocket, and the whole seconds it lives; never longer than the token it stands
+        for, whose end becomes the socket's."""
+        ticket, now_us = random_token(), self._db.now_us()
+        expires_us = min(now_us + self._config.ticket_ttl_s * SECOND_US, caller.expires_us)
+        await self._db.write(
+            store.add_ticket,
+            digest(ticket),
+            caller.session_id,
+            expires_us=expires_us,
+            token_ends_us=caller.expires_us,
+        )
+        return ticket, (expires_us - now_us) // SECOND_US
+
+    async def redeem(self, ticket: str) -> Principal:
+        with counted("ticket"):
+            taken, session = await self._db.write(_take_ticket, digest(ticket))
+            if taken is None or session is None:
+                raise InvalidToken
+            if taken.expires_us <= self._db.now_us():
+                raise InvalidToken("The ticket has expired.")
+            if session.ended_us is not None or taken.session_id in self._revocations:
+                raise InvalidToken("The session of this ticket has ended.")
+            return Principal(
+                session.user_id, taken.session_id, session.device_id, session.role, taken.token_ends_us
+            )
+
+    # looking and ending
+
+    async def list(
+        self, caller: Principal, cursor: SessionId | None, limit: int
+    ) -> list[store.DeviceSession]:
+        """One more than `limit` if there are more."""
+        return await self._db.read(
+            store.list_sessions,
+            caller.user_id,
+            before=cursor or NEWEST,
+            limit=limit + 1,
+            now_us=self._db.now_us(),
+        )
+
+    async def rename(self, caller: Principal, session: SessionId, name: str) -> store.DeviceSession:
+        """Name the device of a session. Raises NotFound."""
+        return await self._db.write(_rename, caller.user_id, session, name, self._db.now_us())
+
+    async def end(self, caller: Principal, session: SessionId, address: str) -> None:
+        """Raises NotFound unless it is a live session of the caller's, or the one that asks: two logouts at
+        the same moment both succeed."""
+
+        async def unit(tx: Tx) -> frozenset[SessionId]:
+            ended = await store.end_session(tx, session, caller.user_id, now_us)
+            if not ended and session != caller.session_id:
+                raise NotFound
+            return await self._end(
+                tx,
+                ended,
+                action="auth:session:ended",
+                actor=caller.user_id,
+                address=address,
+                now_us=now_us,
+            )
+
+        now_us = self._db.now_us()
+        self._revocations.apply(await self._db.relieve(unit))
+
+    async def end_all(self, caller: Principal, address: str) -> None:
+        """End every session of the caller's, this one too."""
+
+        async def unit(tx: Tx) -> frozenset[SessionId]:
+            return await self._end(
+                tx,
+                await store.end_sessions_of_user(tx, caller.user_id, now_us),
+                action="auth:session:ended",
+                actor=caller.user_id,
+                address=address,
+                now_us=now_us,
+            )
+
+        now_us = self._db.now_us()
+        self._revocations.apply(await self._db.relieve(unit))
+
+    async def _end(
+        self,
+        tx: Tx,
+        ended: frozenset[SessionId],
+        *,
+        action: str,
+        actor: UserId,
+        address: str,
+        now_us: int,
+    ) -> frozenset[SessionId]:
+        """Revoke and audit sessions that this transaction has ended."""
+        await self._revocations.write(tx, ended, now_us)
+        for session in sorted(ended):
+            await audit.record(
+                tx, action=action, actor=actor, subject=session, address=address, now_us=now_us
+            )
+        return ended
+
+
+async def _take_ticket(tx: Tx, ticket_hash: bytes) -> tuple[store.Ticket | None, store.Session | None]:
+    taken = await store.take_ticket(tx, ticket_hash)
+    return taken, await store.get_session(tx, taken.session_id) if taken else None
+
+
+async def _rename(tx: Tx, user: UserId, session: SessionId, name: str, now_us: int) -> store.DeviceSession:
+    live = await store.get_live_session(tx, user, session, now_us)
+    if live is None:
+        raise NotFound
+    await store.rename_device(tx, live.device_id, name)
+    return live._replace(device_name=name)

@@ -1,0 +1,96 @@
+"""Access tokens: JWTs signed with Ed25519, and the memory of those verified lately.
+
+A token names user, session and device and ends after `auth.access_ttl_s`. Role and ban are not in it: they
+are read from the session. Refresh tokens and tickets are plain random text; only their SHA-256 is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+from jwt import InvalidTokenError, PyJWS
+
+from ..clock import SECOND_US
+from ..config import AuthConfig
+from ..errors import InvalidToken, TokenExpired
+from ..identity import DeviceId, Principal, SessionId, UserId
+from .keys import Keyring
+
+ALGORITHM = "EdDSA"
+ISSUER = "secureconnect"
+
+_JWS = PyJWS(algorithms=[ALGORITHM])
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """iat, exp: Unix seconds."""
+
+    iss: str
+    sub: UserId
+    sid: SessionId
+    did: DeviceId
+    iat: int
+    exp: int
+
+
+class AccessTokens:
+    """now_us: the database's time, by which all nodes judge expiry."""
+
+    def __init__(self, config: AuthConfig, keyring: Keyring, now_us: Callable[[], int]) -> None:
+        self._ttl_s = config.access_ttl_s
+        self._room = config.token_cache
+        self._keyring = keyring
+        self._now_us = now_us
+        self._verified: OrderedDict[str, Principal] = OrderedDict()
+
+    def issue(self, user: UserId, session: SessionId, device: DeviceId) -> str:
+        key = self._keyring.current()
+        now_s = self._now_us() // SECOND_US
+        claims = Claims(ISSUER, user, session, device, now_s, now_s + self._ttl_s)
+        return _JWS.encode(msgspec.json.encode(claims), key.private, ALGORITHM, {"kid": key.kid})
+
+    async def verify(self, token: str) -> Claims:
+        """What a token of ours claims. Raises InvalidToken, TokenExpired."""
+        try:
+            kid = _JWS.get_unverified_header(token).get("kid")
+            key = await self._keyring.find(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise InvalidToken
+            # the algorithm is the key's, whatever the token says of itself
+            signed = _JWS.decode_complete(token, key.public, [ALGORITHM])["payload"]
+            claims = msgspec.json.decode(signed, type=Claims)
+        except (InvalidTokenError, msgspec.MsgspecError, UnicodeError) as exc:
+            raise InvalidToken from exc
+        if claims.iss != ISSUER:
+            raise InvalidToken
+        if claims.exp * SECOND_US <= self._now_us():
+            raise TokenExpired
+        return claims
+
+    def known(self, token: str) -> Principal | None:
+        """The principal of a token remembered and not expired."""
+        principal = self._verified.get(token)
+        if principal is None or principal.expires_us <= self._now_us():
+            return None
+        self._verified.move_to_end(token)
+        return principal
+
+    def remember(self, token: str, principal: Principal) -> None:
+        """Keep it; the one unused for longest makes room."""
+        self._verified[token] = principal
+        if len(self._verified) > self._room:
+            self._verified.popitem(last=False)
+
+
+def random_token() -> str:
+    """256 bits in 43 URL-safe characters."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(token: str) -> bytes:
+    """What is stored instead of a random token: having 256 bits, it needs neither salt nor stretching."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
