@@ -44,6 +44,7 @@ ACTIONS = frozenset(
         "chat:member:removed",
         "chat:message:deleted",
         "chat:message:edited",
+        "denied:conversation",
         "denied:forbidden",
     }
 )

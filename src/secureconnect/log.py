@@ -35,7 +35,7 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
         _mask,
     ]
     if text:
-        shared += [structlog.dev.ConsoleRenderer()]
+        shared += [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
         factory: Any = structlog.PrintLoggerFactory(stream)
     else:
         shared += [structlog.processors.format_exc_info, _name_fields, _to_json]

@@ -1,0 +1,5 @@
+"""`python -m secureconnect`."""
+
+from .cli.main import run
+
+run()

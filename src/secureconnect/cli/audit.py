@@ -1,0 +1,72 @@
+"""`secureconnect audit`: whether the audit log is as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import ConfigFile, DataDir, prepare
+
+if TYPE_CHECKING:
+    from ..audit import Verdict
+
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+HeadFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--head",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="A head file kept elsewhere; without it audit.head in the data folder.",
+    ),
+]
+
+
+@audit.callback()
+def _() -> None:
+    """The audit log."""
+
+
+@audit.command()
+def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadFile = None) -> None:
+    """Check that no sealed row was changed, removed, inserted or moved, and that the end was not cut.
+
+    Works beside a running server. Exit code 1 if something is wrong.
+    """
+    settings = prepare(config_file, data_dir)
+    import trio
+
+    from ..audit import verify as check
+    from ..clock import now_us
+    from ..deps.policy import open_database
+    from ..node import Secrets
+
+    head_file = head or Path(settings.data_dir) / "audit.head"
+
+    async def main() -> Verdict:
+        async with open_database(settings) as db:
+            secrets = await Secrets.open(db, Path(settings.data_dir), settings.auth.master_key)
+            return await check(db, {secrets.key_id: secrets.derive("audit")}, head_file)
+
+    verdict = trio.run(main)
+    erased = f", of {verdict.erased} the personal fields are erased" if verdict.erased else ""
+    print(f"sealed rows: {verdict.sealed}{erased}")
+    waiting = f"rows not sealed yet, which prove nothing: {verdict.unsealed}"
+    if verdict.oldest_unsealed_us is not None:
+        waiting += f", the oldest is {(now_us() - verdict.oldest_unsealed_us) / 1e6:.1f} s old"
+    print(waiting)
+    if verdict.file is None:
+        print(f"no head file at {head_file}: a cut end would not show")
+    else:
+        print(f"head file: names row {verdict.file.count}")
+    for finding in verdict.findings:
+        print(f"WRONG: {finding}")
+    if verdict.faults > len(verdict.findings):
+        print(f"WRONG: {verdict.faults - len(verdict.findings)} more like these")
+    if not verdict.whole:
+        raise typer.Exit(1)
+    print("the audit log is whole")

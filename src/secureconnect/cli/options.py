@@ -1,0 +1,33 @@
+"""What the commands share: two options, and the one way to fail."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import config
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings file; without it ./secureconnect.toml if there is one."
+    ),
+]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the database, files and keys.")
+]
+
+
+class Failed(Exception):
+    """One line for the person at the terminal; the command ends with exit code 1."""
+
+
+def prepare(config_file: str | None, data_dir: str | None, level: str = "warning") -> config.Config:
+    """The effective settings; what is logged goes to stderr, so that stdout is the command's answer alone.
+    Raises BadSetting."""
+    from .. import log
+
+    log.set_up(config.LogConfig(level=level, format="text"), sys.stderr)
+    return config.load(config_file, flags={"data_dir": data_dir})
