@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from secureconnect.config import AuthConfig
 from secureconnect.deps.contracts import P, Row, T, Tx, Unit
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.edge import Call
-from secureconnect.errors import Problem
+from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import Principal, SessionId
 from secureconnect.node import Secrets
 
@@ -27,11 +27,16 @@ _ROUTES = {f"{route.method} {route.path}": route for route in ROUTES}
 
 
 class Clocked:
-    """The database with a clock that a test moves."""
+    """The database with a clock that a test moves, and a switch that cuts reading.
+
+    refused: how many reads it refused.
+    """
 
     def __init__(self, db: Sqlite) -> None:
         self.inner = db
         self.ahead_us = 0
+        self.refusing = False
+        self.refused = 0
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.inner.write(unit, *args, **kwargs)
@@ -40,6 +45,9 @@ class Clocked:
         return await self.inner.relieve(unit, *args, **kwargs)
 
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.refusing:
+            self.refused += 1
+            raise Unavailable
         return await self.inner.read(unit, *args, **kwargs)
 
     def now_us(self) -> int:
@@ -148,3 +156,9 @@ def refused(code: str, **details: Any) -> Iterator[None]:
         yield
     assert caught.value.code == code
     assert not details or caught.value.details == details
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a state that tells nobody when it comes; the caller bounds it."""
+    while not holds():  # noqa: ASYNC110
+        await trio.sleep(0.01)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secureconnect.auth.accounts import checked_email, checked_name, checked_username, fold
 from secureconnect.auth.sessions import Origin
 from secureconnect.deps.contracts import Tx
-from secureconnect.errors import Invalid, Problem
+from secureconnect.errors import Invalid, Problem, Unavailable
 from secureconnect.identity import UserId
 
 from .harness import CHEAP, PASSWORD, Node, Site, refused
@@ -200,6 +200,15 @@ async def test_status_is_asked_from_whoever_knows(node: Node) -> None:
     node.room.connect(ended=lambda _: None, status_of=lambda user: f"status of {user}")
     me = await node.ask("GET /v1/users/me", as_=ann)
     assert me["status"] == f"status of {ann.user_id}"
+
+
+async def test_signing_in_does_not_need_presence(node: Node) -> None:
+    def restarting(_: UserId) -> str:
+        raise Unavailable
+
+    node.room.connect(ended=lambda _: None, status_of=restarting)
+    ann = await node.register()
+    assert (await node.ask("GET /v1/users/me", as_=ann))["status"] is None
 
 
 async def test_export_holds_everything_but_secrets(node: Node) -> None:

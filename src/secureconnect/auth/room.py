@@ -11,7 +11,7 @@ import trio
 from ..config import AuthConfig
 from ..deps.contracts import Database
 from ..edge import SessionsEnded
-from ..errors import Problem
+from ..errors import Problem, Unavailable
 from ..identity import Principal, UserId
 from ..node import Secrets
 from . import store
@@ -39,7 +39,7 @@ class Auth:
         tokens = AccessTokens(config, self._keyring, db.now_us)
         self.sessions = Sessions(config, db, secrets, tokens, self._revocations)
         self.accounts = Accounts(config, db, self._passwords, self.sessions)
-        self.status_of: Callable[[UserId], str | None] = _nobody_knows
+        self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
         self, *, ended: SessionsEnded, status_of: Callable[[UserId], str | None] | None = None
@@ -48,7 +48,14 @@ class Auth:
         status_of: the presence shown with a user; until it is given, `status` is null."""
         self._revocations.ended = ended
         if status_of is not None:
-            self.status_of = status_of
+            self._status_of = status_of
+
+    def status_of(self, user: UserId) -> str | None:
+        """Presence, or None when it is not known: nobody's profile depends on it."""
+        try:
+            return self._status_of(user)
+        except Unavailable:
+            return None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self._passwords.prepare()

@@ -1,0 +1,131 @@
+"""Ending sessions: at once here, within a second on the other nodes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import trio
+
+from secureconnect.errors import TokenRevoked
+from secureconnect.identity import Principal
+
+from .harness import CHEAP, Clocked, Node, Person, Site, refused, until
+
+
+async def test_logout_is_effective_at_once(node: Node) -> None:
+    ann = await node.register()
+    phone = await node.login()
+    principal = await node.who(ann)
+    assert node.room.known(ann.access_token) == principal
+    await node.ask("POST /v1/auth/logout", as_=ann)
+    assert node.room.known(ann.access_token) is None
+    with refused("TOKEN_REVOKED"):
+        await node.who(ann)
+    with refused("TOKEN_REVOKED"):
+        await node.refresh(ann)
+    assert node.closed == [ann.session_id]
+    await node.who(phone)
+
+
+async def test_logout_all_ends_every_session_of_one_person(node: Node) -> None:
+    ann, bob = await node.register("ann"), await node.register("bob")
+    phone = await node.login("ann")
+    await node.ask("POST /v1/auth/logout-all", as_=phone)
+    assert set(node.closed) == {ann.session_id, phone.session_id}
+    for person in (ann, phone):
+        with refused("TOKEN_REVOKED"):
+            await node.who(person)
+    await node.who(bob)
+    ended = await node.rows("SELECT subject FROM audit WHERE action = 'auth:session:ended'")
+    assert {subject for (subject,) in ended} == {ann.session_id, phone.session_id}
+
+
+async def test_two_logouts_at_once_both_succeed(node: Node) -> None:
+    ann = await node.register()
+    caller = await node.who(ann)
+
+    async def logout() -> None:
+        await node.room.sessions.end(caller, caller.session_id, "192.0.2.1")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(logout)
+        nursery.start_soon(logout)
+    assert node.closed == [ann.session_id]
+
+
+async def test_other_nodes_learn_it_within_a_second(node: Node, site: Site) -> None:
+    other = await site.node()
+    ann = await node.register()
+    assert await other.who(ann)
+    await node.ask("POST /v1/auth/logout", as_=ann)
+    with trio.fail_after(1):
+        await until(lambda: other.room.known(ann.access_token) is None)
+    assert other.closed == [ann.session_id]
+    with refused("TOKEN_REVOKED"):
+        await other.who(ann)
+
+
+async def test_a_late_commit_is_not_missed(node: Node, site: Site) -> None:
+    """A revocation is stamped before its commit: polls in between must not skip it."""
+    other = await site.node()
+    ann = await node.register()
+    await other.who(ann)
+    site.db.forward(-20)
+    await node.ask("POST /v1/auth/logout", as_=await node.refresh(ann))
+    site.db.forward(20)
+    await other.room.poll_once()
+    assert other.room.known(ann.access_token) is None
+
+
+async def test_a_node_that_starts_later_knows_it(node: Node, site: Site) -> None:
+    ann = await node.register()
+    await node.ask("POST /v1/auth/logout", as_=ann)
+    later = await site.node()
+    with refused("TOKEN_REVOKED"):
+        await later.who(ann)
+
+
+async def test_revocation_during_authentication_is_not_cached(node: Node) -> None:
+    """Whichever comes first, a token of an ended session is not known afterwards."""
+    for number in range(20):
+        ann = await node.register(f"ann{number}")
+        caller = await node.who(ann)
+        fresh = await node.refresh(ann)
+
+        async def prove(person: Person = fresh) -> None:
+            with suppress(TokenRevoked):
+                await node.who(person)
+
+        async def logout(caller: Principal = caller) -> None:
+            await node.room.sessions.end(caller, caller.session_id, "192.0.2.1")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(prove)
+            nursery.start_soon(logout)
+        assert node.room.known(fresh.access_token) is None
+
+
+async def test_only_news_close_sockets(node: Node) -> None:
+    ann = await node.register()
+    await node.ask("POST /v1/auth/logout", as_=ann)
+    await node.room.poll_once()
+    await node.room.poll_once()
+    assert node.closed == [ann.session_id]
+
+
+async def test_a_node_without_its_database_goes_on_and_catches_up(node: Node, site: Site) -> None:
+    cut = Clocked(site.db.inner)
+    other = await Site(cut, site.secrets, site.nursery).node(replace(CHEAP, revocation_poll_ms=50))
+    ann, bob = await node.register("ann"), await node.register("bob")
+    for person in (ann, bob):
+        await other.who(person)
+    cut.refusing = True
+    await node.ask("POST /v1/auth/logout", as_=ann)
+    with trio.fail_after(1):
+        await until(lambda: cut.refused > 2)
+    assert other.room.known(ann.access_token)
+    cut.refusing = False
+    with trio.fail_after(1):
+        await until(lambda: other.room.known(ann.access_token) is None)
+    assert other.room.known(bob.access_token)
