@@ -34,7 +34,7 @@ def refused(path: str | None = None, env: dict[str, str] | None = None, **flags:
 
 def test_the_file_in_the_repository_is_the_defaults() -> None:
     text = (ROOT / "secureconnect.toml").read_text("utf-8")
-    assert text == render(Config())
+    assert text == render(Config()), "secureconnect config --defaults > secureconnect.toml"
     assert load(str(ROOT / "secureconnect.toml"), {}) == Config()
 
 

@@ -72,6 +72,9 @@ class GatewayConfig:
     write_timeout_s: float = setting(
         20.0, "seconds a client may take to read what it is sent", low=0.1, high=600
     )
+    close_timeout_s: float = setting(
+        2.0, "seconds a client gets to take the last answer or close frame and hang up", low=0.1, high=60
+    )
     body_limit_bytes: int = setting(1_048_576, "bytes of a request body", low=1024, high=104_857_600)
     header_limit_bytes: int = setting(32_768, "bytes of all request headers", low=1024, high=1_048_576)
     uri_limit_bytes: int = setting(8_192, "bytes of a request's path and query", low=256, high=65_536)
@@ -166,6 +169,21 @@ class ChatConfig:
     resume_days: int = setting(30, "days back that are replayed", low=1, high=3_650)
     hub_conversations: int = setting(
         10_000, "conversations whose members are kept in memory", low=16, high=10_000_000
+    )
+    publish_queue: int = setting(
+        10_000,
+        "parcels of events waiting for the bus before more are left to catch-up",
+        low=16,
+        high=1_000_000,
+    )
+    retention_pass_s: float = setting(
+        60.0, "seconds between two looks for messages past their term", low=0.1, high=86_400
+    )
+    offline_grace_s: float = setting(
+        10.0, "seconds after the last socket closed before a person is shown offline", low=0, high=600
+    )
+    presence_kept: int = setting(
+        100_000, "people whose presence and last sight are kept in memory", low=16, high=10_000_000
     )
     typing_ttl_s: float = setting(6.0, "seconds a typing mark lasts without being renewed", low=1, high=60)
 
@@ -374,7 +392,8 @@ def _check_together(config: Config) -> None:
 def render(config: Config) -> str:
     """The settings as TOML, every key with its range and meaning; secrets masked."""
     lines = [
-        "# SecureConnect: every setting with its default.",
+        "# SecureConnect: every setting, its meaning and range. What is left out has its default,",
+        "# which `secureconnect config --defaults` prints.",
         "# Precedence: command line, environment (SECURECONNECT_SECTION__KEY), this file, default.",
     ]
     for name, kind in _sections().items():
