@@ -67,12 +67,11 @@ def test_one_line_of_json_with_the_fields_everybody_looks_for(lines: Lines) -> N
 
 
 def test_the_level_decides(lines: Lines) -> None:
-    logger = structlog.get_logger(module="chat")
-    logger.debug("unseen")
+    structlog.get_logger(module="chat").debug("unseen")
     assert lines.all() == []
     log.set_up(LogConfig(level="error", format="json"), lines.stream)
-    logger.warning("unseen")
-    logger.error("seen")
+    structlog.get_logger(module="chat").warning("unseen")
+    structlog.get_logger(module="chat").error("seen")
     assert lines.one()["msg"] == "seen"
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -44,7 +45,7 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
         logger_factory=factory,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers[:] = [_ToStructlog()]
@@ -60,9 +61,14 @@ def bind(**facts: Any) -> Iterator[None]:
 
 def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
-        if _SECRET.search(key):
+        if _betrays(key):
             event[key] = "********"
     return event
+
+
+@lru_cache(maxsize=1024)
+def _betrays(name: str) -> bool:
+    return _SECRET.search(name) is not None
 
 
 def _name_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
