@@ -95,7 +95,8 @@ class Allowance:
 
 class Cache(Protocol):
     """Small values that may be lost at any time; never the only place of anything. Bounded: the entries
-    nearest their end are dropped first. Keys are text, values bytes."""
+    nearest their end are dropped first. Keys are text, values bytes; a key is for values or for `take`, never
+    for both."""
 
     async def get(self, key: str) -> bytes | None: ...
 
@@ -145,7 +146,8 @@ class StoredObject:
 
 class Objects(Protocol):
     """Files by key (`[a-z0-9/_.-]`, no `..`). `put` is atomic and durable: a reader sees the whole object or
-    none, and after it returned a crash loses nothing. Missing keys raise NotFound."""
+    none, and after it returned a crash loses nothing. Missing keys raise NotFound, impossible ones
+    ValueError."""
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
         """Store; raises TooLarge past `limit_bytes` and leaves nothing behind."""

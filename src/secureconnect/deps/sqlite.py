@@ -7,6 +7,7 @@ are connections of their own, never wait for the writer, and see every commit ma
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import sqlite3
@@ -170,11 +171,14 @@ class _Job:
     """One unit on its way to the writer and back.
 
     claim: taken once, by the writer that begins the unit or by the caller who withdraws it.
-    due: on trio's clock.  overdue: set instead of an outcome when that has passed.
+    due: when the caller stops waiting, on trio's clock.  stop: when the unit is interrupted, on
+    time.monotonic; earlier, so that the outcome is known in time.  overdue: what the caller is told instead
+    of the outcome.
     """
 
     __slots__ = (
-        "args", "begun", "claim", "due", "error", "kwargs", "overdue", "relieves", "result", "task", "unit",
+        "args", "begun", "claim", "due", "error", "kwargs", "overdue", "relieves", "result", "stop", "task",
+        "unit",
     )  # fmt: skip
 
     def __init__(
@@ -183,13 +187,14 @@ class _Job:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         relieves: bool,
-        due: float,
+        limit_s: float,
     ) -> None:
         self.unit = unit
         self.args = args
         self.kwargs = kwargs
         self.relieves = relieves
-        self.due = due
+        self.due = trio.current_time() + limit_s
+        self.stop = time.monotonic() + 0.9 * limit_s
         self.claim = threading.Lock()
         self.begun = False
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
@@ -236,7 +241,7 @@ class Sqlite:
         self._died: BaseException | None = None
         self._death = trio.Event()
         self._commits = 0
-        self._bound = _Bound(0)
+        self._bound = _Bound(math.inf)
         self._short_of_disk = False
         self._next_look = 0.0
         self._trio = trio.lowlevel.current_trio_token()
@@ -325,7 +330,7 @@ class Sqlite:
             raise Unavailable()
         if self._unfinished >= self._config.waiting or self._freed:
             await self._wait_for_room()
-        job = _Job(unit, args, kwargs, relieves, trio.current_time() + self._config.statement_s)
+        job = _Job(unit, args, kwargs, relieves, self._config.statement_s)
         self._unfinished += 1
         self._pending[job] = None
         self._jobs.put(job)
@@ -455,10 +460,12 @@ class Sqlite:
             self._look_at_disk(began)
         if self._short_of_disk:
             jobs = [job for job in jobs if job.relieves or self._refuse(job, DiskFull())]
+            if not jobs:
+                return
         _WRITING.inc()
         if len(jobs) == 1:
             self._commit_one(jobs[0])
-        elif jobs:
+        else:
             self._commit_group(jobs)
         _WRITING.dec()
         GROUP.observe(len(jobs))
@@ -498,28 +505,31 @@ class Sqlite:
                 self._commit_one(job)
 
     def _commit_one(self, job: _Job) -> None:
-        if not job.begin():
-            return
         execute = self._control.execute
         try:
             execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as exc:
+            self._refuse(job, _meaning(exc))
+            return
+        if job.begin():
             self._run(job)
             if job.error is None:
-                execute("COMMIT")
-        except sqlite3.Error as exc:
-            job.error = _meaning(exc)
+                try:
+                    execute("COMMIT")
+                except sqlite3.Error as exc:
+                    job.error = _meaning(exc)
         self._roll_back()
 
     def _run(self, job: _Job) -> None:
-        self._bound.due = time.monotonic() + self._config.statement_s
+        self._bound.due = job.stop
         job.error = None
         try:
             job.result = _drive(job.unit, _Tx(self._writer), job.args, job.kwargs)
         except BaseException as exc:
             job.error = exc
+        self._bound.due = math.inf
 
     def _roll_back(self) -> None:
-        self._bound.due = float("inf")
         if self._writer.in_transaction:
             self._control.execute("ROLLBACK")
 

@@ -1,0 +1,57 @@
+"""What contracts.Cache promises, whoever stands behind it."""
+
+from __future__ import annotations
+
+import trio
+
+from secureconnect.deps.contracts import Allowance, Cache
+
+
+async def test_values_are_kept_replaced_and_deleted(cache: Cache) -> None:
+    assert await cache.get("a") is None
+    await cache.put("a", b"1", 60)
+    await cache.put("b", b"\0\xff", 60)
+    await cache.put("a", b"2", 60)
+    assert await cache.get("a") == b"2"
+    await cache.delete("a")
+    await cache.delete("a")
+    assert await cache.get("a") is None
+    assert await cache.get("b") == b"\0\xff"
+
+
+async def test_values_end(cache: Cache) -> None:
+    await cache.put("short", b"1", 0.05)
+    await cache.put("shortened", b"1", 60)
+    await cache.put("shortened", b"1", 0.05)
+    await cache.put("long", b"1", 60)
+    await cache.put("prolonged", b"1", 0.05)
+    await cache.put("prolonged", b"1", 60)
+    with trio.fail_after(5):
+        while await cache.get("short") or await cache.get("shortened"):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert await cache.get("long") == b"1"
+    assert await cache.get("prolonged") == b"1"
+
+
+async def test_a_burst_then_an_even_rate(cache: Cache) -> None:
+    first, second, third = [await cache.take("k", 2, 0.4) for _ in range(3)]
+    assert (first.allowed, first.remaining, first.retry_after_s) == (True, 1, 0)
+    assert (second.allowed, second.remaining) == (True, 0)
+    assert not third.allowed
+    assert 0 < third.retry_after_s <= 0.2
+    assert third.retry_after_s < third.reset_s <= 0.4
+    await trio.sleep(third.retry_after_s + 0.01)
+    assert (await cache.take("k", 2, 0.4)).allowed
+    assert (await cache.take("other", 2, 0.4)).remaining == 1
+
+
+async def test_takers_at_once_get_no_more_than_the_limit(cache: Cache) -> None:
+    answers: list[Allowance] = []
+
+    async def take() -> None:
+        answers.append(await cache.take("k", 10, 60))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(take)
+    assert sorted(each.remaining for each in answers if each.allowed) == list(range(10))

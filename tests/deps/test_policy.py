@@ -1,0 +1,75 @@
+"""Opening everything: the lock of the data folder, the schema, the command line beside a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from secureconnect.config import Config
+from secureconnect.deps import policy
+from secureconnect.deps.contracts import Row, Tx
+from secureconnect.deps.policy import DataFolderBusy, NotReady, open_database, open_deps
+
+FIRST = "SELECT name FROM schema_migrations WHERE number = 1"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(data_dir=str(tmp_path / "made" / "data"))
+
+
+async def rows(tx: Tx, sql: str) -> list[Row]:
+    return await tx.all(sql)
+
+
+async def test_a_fresh_folder_is_made_private_and_ready(config: Config) -> None:
+    async with open_deps(config) as deps:
+        assert (await trio.Path(config.data_dir).stat()).st_mode & 0o777 == 0o700
+        assert await deps.db.read(rows, FIRST) == [("0001_node",)]
+        assert [(each.name, each.kind, each.status) for each in deps.status()] == [
+            ("postgres", "sqlite", "up"),
+            ("redis", "memory", "up"),
+            ("minio", "files", "up"),
+        ]
+        await deps.cache.put("a", b"b", 60)
+        assert [key async for key in deps.objects.list("")] == []
+
+
+async def test_a_second_server_is_refused_until_the_first_has_ended(config: Config) -> None:
+    async with open_deps(config):
+        with pytest.raises(DataFolderBusy, match=config.data_dir):
+            async with open_deps(config):
+                pass
+    async with open_deps(config):
+        pass
+
+
+async def test_a_start_that_fails_leaves_the_folder_free(config: Config) -> None:
+    in_the_way = trio.Path(config.data_dir, policy.OBJECTS)
+    await in_the_way.parent.mkdir(parents=True)
+    await in_the_way.touch()
+    with pytest.raises(OSError, match="exists"):
+        async with open_deps(config):
+            pass
+    await in_the_way.unlink()
+    async with open_deps(config):
+        pass
+
+
+async def test_the_command_line_works_beside_a_server(config: Config) -> None:
+    async with open_deps(config) as deps, open_database(config) as db:
+        assert await db.write(rows, FIRST) == await deps.db.write(rows, FIRST)
+
+
+async def test_the_command_line_wants_a_database_that_is_up_to_date(config: Config) -> None:
+    with pytest.raises(NotReady, match="no database"):
+        async with open_database(config):
+            pass
+    assert not await trio.Path(config.data_dir).exists()
+    async with open_database(config, bring_up_to_date=True) as db:
+        await db.write(rows, "DELETE FROM schema_migrations WHERE number > 1 RETURNING name")
+    with pytest.raises(NotReady, match="0002_identity"):
+        async with open_database(config):
+            pass
