@@ -27,9 +27,9 @@ _ROUTES = {f"{route.method} {route.path}": route for route in ROUTES}
 
 
 class Clocked:
-    """The database with a clock that a test moves, and a switch that cuts reading.
+    """The database with a clock that a test moves, and switches that cut reading or hold answers back.
 
-    refused: how many reads it refused.
+    refused, held: how many reads it did that to.
     """
 
     def __init__(self, db: Sqlite) -> None:
@@ -37,6 +37,8 @@ class Clocked:
         self.ahead_us = 0
         self.refusing = False
         self.refused = 0
+        self.hold: trio.Event | None = None
+        self.held = 0
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.inner.write(unit, *args, **kwargs)
@@ -48,7 +50,11 @@ class Clocked:
         if self.refusing:
             self.refused += 1
             raise Unavailable
-        return await self.inner.read(unit, *args, **kwargs)
+        answer = await self.inner.read(unit, *args, **kwargs)
+        if self.hold is not None:
+            self.held += 1
+            await self.hold.wait()
+        return answer
 
     def now_us(self) -> int:
         return self.inner.now_us() + self.ahead_us
