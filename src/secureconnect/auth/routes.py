@@ -29,7 +29,8 @@ from .sessions import Grant, Origin
 USER_AGENT_CHARS = 256
 
 Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
-Username = Annotated[str, Meta(min_length=3, max_length=50, pattern=USERNAME)]
+# the pattern is documented here and judged by the rule, which says what is wrong in words
+Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
 NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Token = Annotated[str, Meta(max_length=128)]
