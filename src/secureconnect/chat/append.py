@@ -1,0 +1,198 @@
+"""Append: one transaction that stores a batch of messages (DATA.md, section 3).
+
+The conversations are locked in id order; then, in new statements, resends are dropped, permissions looked at
+again, what is left is numbered and inserted. The only SQL of the room with a text per database: it takes its
+keys as one JSON parameter, so that a batch costs the same few statements whatever its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..deps.contracts import Tx
+from ..errors import ClientMessageIdReused, E2eeRequired, Forbidden, Invalid, NotFound, Problem
+from ..identity import ConversationId, MessageId, UserId
+from .store import MESSAGE, Message, message_of
+
+
+class Draft(NamedTuple):
+    """A message that is not stored yet. message_id is made before the first attempt and kept."""
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    sender_id: UserId
+    client_message_id: str
+    message_type: str
+    content: str
+    is_encrypted: bool
+    reply_to: MessageId | None
+    file_ids: str
+    metadata: str | None
+
+
+class Stored(NamedTuple):
+    """fresh: False when this is the message an earlier send had stored."""
+
+    message: Message
+    fresh: bool
+
+
+Outcome = Stored | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """heads: locks, in id order.  All take one JSON list: of ids, or of pairs."""
+
+    heads: str
+    resends: str
+    seats: str
+    blocked: str
+    replied: str
+
+
+_SQL: dict[str, _Texts] = {
+    "sqlite": _Texts(
+        # The whole database is locked: one writer.
+        heads=(
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled FROM conversations"
+            " WHERE conversation_id IN (SELECT value FROM json_each($1)) ORDER BY conversation_id"
+        ),
+        resends=(
+            f"SELECT {MESSAGE} FROM json_each($1) k JOIN messages g ON g.sender_id = k.value->>0"  # noqa: S608
+            " AND g.client_message_id = k.value->>1"
+        ),
+        seats=(
+            "SELECT m.conversation_id, m.user_id, m.visible_from_seq FROM json_each($1) k JOIN members m"
+            " ON m.conversation_id = k.value->>0 AND m.user_id = k.value->>1"
+        ),
+        blocked=(
+            "SELECT k.value->>0, k.value->>1 FROM json_each($1) k JOIN members other"
+            " ON other.conversation_id = k.value->>0 AND other.user_id <> k.value->>1"
+            " JOIN blocks b ON (b.user_id = other.user_id AND b.blocked_id = k.value->>1)"
+            " OR (b.user_id = k.value->>1 AND b.blocked_id = other.user_id)"
+        ),
+        replied=(
+            "SELECT message_id, conversation_id, seq FROM messages"
+            " WHERE message_id IN (SELECT value FROM json_each($1))"
+        ),
+    )
+}
+_INSERT = (
+    "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
+    " message_type, content, is_encrypted, reply_to, file_ids, metadata, sent_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+)
+_ADVANCE = (
+    "UPDATE conversations SET last_seq = $2, last_change = $3, touched_at = $4 WHERE conversation_id = $1"
+)
+_INSERTED = 13
+
+
+class _Head:
+    """The numbers of one conversation while the batch is being numbered."""
+
+    __slots__ = ("change", "is_direct", "is_e2ee", "moved", "seq")
+
+    def __init__(self, kind: str, seq: int, change: int, is_e2ee: bool) -> None:
+        self.is_direct = kind == "direct"
+        self.is_e2ee = is_e2ee
+        self.seq = seq
+        self.change = change
+        self.moved = False
+
+
+async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> list[Outcome]:
+    """Store what may be stored. Returns what became of each draft, in their order."""
+    sql = _SQL[tx.dialect]
+    conversations = _json(sorted({draft.conversation_id for draft in drafts}))
+    heads = {row[0]: _Head(*row[1:]) for row in await tx.all(sql.heads, conversations)}
+    stored_us = now_us()  # after the lock, so that it never lies before a change made earlier
+    wanted = _json([(draft.sender_id, draft.client_message_id) for draft in drafts])
+    known = {
+        (g.sender_id, g.client_message_id): g for g in map(message_of, await tx.all(sql.resends, wanted))
+    }
+    pairs = {(draft.conversation_id, draft.sender_id) for draft in drafts}
+    seats = {(row[0], row[1]): row[2] for row in await tx.all(sql.seats, _json(list(pairs)))}
+    direct = [pair for pair in pairs if pair[0] in heads and heads[pair[0]].is_direct]
+    blocked = {(row[0], row[1]) for row in await tx.all(sql.blocked, _json(direct))} if direct else set()
+    answered = [draft.reply_to for draft in drafts if draft.reply_to is not None]
+    replied = (
+        {row[0]: (row[1], row[2]) for row in await tx.all(sql.replied, _json(answered))} if answered else {}
+    )
+
+    outcomes: list[Outcome] = []
+    rows: list[tuple[Any, ...]] = []
+    for draft in drafts:
+        key = (draft.sender_id, draft.client_message_id)
+        if first := known.get(key):
+            same = first.conversation_id == draft.conversation_id
+            outcomes.append(Stored(first, fresh=False) if same else ClientMessageIdReused())
+            continue
+        head = heads.get(draft.conversation_id)
+        visible_from = seats.get((draft.conversation_id, draft.sender_id))
+        if head is None or visible_from is None:
+            outcomes.append(NotFound(denial="denied:conversation", subject=draft.conversation_id))
+            continue
+        refusal = _refusal(draft, head, visible_from, blocked, replied)
+        if refusal is not None:
+            outcomes.append(refusal)
+            continue
+        head.seq += 1
+        head.change += 1
+        head.moved = True
+        message = _numbered(draft, head, stored_us)
+        known[key] = message
+        rows.append(message[:_INSERTED])
+        outcomes.append(Stored(message, fresh=True))
+    if rows:
+        await tx.many(_INSERT, rows)
+        moved = [(name, head.seq, head.change, stored_us) for name, head in heads.items() if head.moved]
+        await tx.many(_ADVANCE, moved)
+    return outcomes
+
+
+def _refusal(
+    draft: Draft,
+    head: _Head,
+    visible_from: int,
+    blocked: set[tuple[str, str]],
+    replied: dict[str, tuple[str, int]],
+) -> Problem | None:
+    if (draft.conversation_id, draft.sender_id) in blocked:
+        return Forbidden(denial="denied:forbidden", subject=draft.conversation_id)
+    if head.is_e2ee and not draft.is_encrypted:
+        return E2eeRequired()
+    if draft.reply_to is not None:
+        conversation, seq = replied.get(draft.reply_to, ("", 0))
+        if conversation != draft.conversation_id or seq < visible_from:
+            return Invalid("There is no such message to reply to.", details={"field": "reply_to"})
+    return None
+
+
+def _numbered(draft: Draft, head: _Head, stored_us: int) -> Message:
+    return Message(
+        draft.message_id,
+        draft.conversation_id,
+        head.seq,
+        head.change,
+        draft.sender_id,
+        draft.client_message_id,
+        draft.message_type,
+        draft.content,
+        draft.is_encrypted,
+        draft.reply_to,
+        draft.file_ids,
+        draft.metadata,
+        stored_us,
+        None,
+        None,
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,118 @@
+"""The chat room's SQL for messages that are stored: history, edit, delete, retention, export."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..deps.contracts import Tx
+from ..identity import ConversationId, MessageId, UserId
+from .store import MESSAGE, Message, message_of
+
+_GET = f"SELECT {MESSAGE} FROM messages g WHERE g.message_id = $1"  # noqa: S608
+_GET_VISIBLE = (
+    f"SELECT {MESSAGE} FROM messages g JOIN members m ON m.conversation_id = g.conversation_id"  # noqa: S608
+    " WHERE g.message_id = $1 AND m.user_id = $2 AND g.seq >= m.visible_from_seq"
+)
+_BEFORE = (
+    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq >= $2 AND g.seq < $3"  # noqa: S608
+    " ORDER BY g.seq DESC LIMIT $4"
+)
+_AFTER = (
+    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq >= $2"  # noqa: S608
+    " ORDER BY g.seq LIMIT $3"
+)
+_EDIT = "UPDATE messages SET content = $2, is_encrypted = $3, edited_at = $4 WHERE message_id = $1"
+_DELETE = (
+    "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', deleted_at = $2"
+    " WHERE message_id = $1"
+)
+_SENT_BY = (
+    f"SELECT {MESSAGE} FROM messages g WHERE g.sender_id = $1 AND g.client_message_id > $2"  # noqa: S608
+    " ORDER BY g.client_message_id LIMIT $3"
+)
+
+
+async def get(tx: Tx, message: MessageId) -> Message | None:
+    row = await tx.one(_GET, message)
+    return message_of(row) if row else None
+
+
+async def get_visible(tx: Tx, message: MessageId, user: UserId) -> Message | None:
+    """None also when `user` may not see it."""
+    row = await tx.one(_GET_VISIBLE, message, user)
+    return message_of(row) if row else None
+
+
+async def newest_before(
+    tx: Tx, conversation: ConversationId, from_seq: int, before_seq: int, limit: int
+) -> list[Message]:
+    """The last `limit` messages with from_seq ≤ seq < before_seq, ascending."""
+    rows = await tx.all(_BEFORE, conversation, from_seq, before_seq, limit)
+    return [message_of(row) for row in reversed(rows)]
+
+
+async def oldest_from(tx: Tx, conversation: ConversationId, from_seq: int, limit: int) -> list[Message]:
+    """The first `limit` messages from `from_seq` on, ascending."""
+    return [message_of(row) for row in await tx.all(_AFTER, conversation, from_seq, limit)]
+
+
+async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now_us: int) -> None:
+    await tx.run(_EDIT, message, content, is_encrypted, now_us)
+
+
+async def delete(tx: Tx, message: MessageId, now_us: int) -> None:
+    """Leave a tombstone: the row without what was said."""
+    await tx.run(_DELETE, message, now_us)
+
+
+async def sent_by(tx: Tx, user: UserId, after: str, limit: int) -> list[Message]:
+    """Messages of `user` by `client_message_id`, from after that one on."""
+    return [message_of(row) for row in await tx.all(_SENT_BY, user, after, limit)]
+
+
+# Retention: a prefix goes
+
+
+class Prefix(NamedTuple):
+    """What may go.  first_seq: the first message that stays.  min_change: of the last that goes."""
+
+    first_seq: int
+    min_change: int
+
+
+_TERMS = "SELECT DISTINCT message_retention_days FROM conversations"
+_OVERDUE = (
+    "SELECT c.conversation_id FROM conversations c"
+    " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
+    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
+)
+_OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
+_DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
+_DROP_CHANGES = "DELETE FROM changes WHERE conversation_id = $1 AND change <= $2"
+_ADVANCE = "UPDATE conversations SET first_seq = $2, min_change = $3 WHERE conversation_id = $1"
+
+
+async def retention_terms(tx: Tx) -> list[int]:
+    """Each number of days that some conversation asks for."""
+    return [row[0] for row in await tx.all(_TERMS)]
+
+
+async def overdue(tx: Tx, days: int, before_us: int, limit: int) -> list[ConversationId]:
+    """Conversations of this term whose oldest message was sent before."""
+    return [row[0] for row in await tx.all(_OVERDUE, days, before_us, limit)]
+
+
+async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, limit: int) -> Prefix | None:
+    """The messages at the beginning that were all sent before, at most `limit` of them."""
+    prefix: Prefix | None = None
+    for seq, change, sent_us in await tx.all(_OLDEST, conversation, limit):
+        if sent_us >= before_us:
+            break
+        prefix = Prefix(seq + 1, change)
+    return prefix
+
+
+async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
+    await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
+    await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
+    await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

@@ -1,0 +1,207 @@
+"""Carries what happened between the nodes, over the bus: a hint to the others, which lose nothing without it.
+
+Conversations are spread over a fixed number of channels. Parcels wait in a bounded queue of their own, so
+that a slow bus holds up nobody; one too many is left to catch-up. A beat each second, heard by its own sender
+too, says whether the bus works and which nodes are there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+import trio
+from msgspec import Struct
+
+from .. import metrics
+from ..deps.contracts import Bus
+from ..edge import Frame
+from ..errors import Problem
+from ..identity import ConversationId, NodeId, UserId
+from .hub import Live
+from .shapes import Status
+
+log = structlog.get_logger(module="chat")
+
+UNSENT = metrics.counter("secureconnect_chat_unpublished_total", "Parcels of events left to catch-up.")
+
+CHANNELS = 64
+NODES = "chat.nodes"
+BEAT_S = 1.0
+SILENT_S = 1.0  # a beat that has not come back for so long: the bus does not work
+GONE_S = 10.0  # a node silent for so long is gone
+PAUSE_S = 1.0
+
+
+class _Carried(Struct, array_like=True):
+    kind: str
+    conversation_id: str
+    change: int
+    seq: int | None
+    user_id: str | None
+    visible_from_seq: int | None
+    data: bytes
+
+
+class _Parcel(Struct, array_like=True):
+    node_id: str
+    events: list[_Carried]
+
+
+class Seen(Struct, array_like=True):
+    """A person's presence on one node."""
+
+    user_id: str
+    status: Status
+    last_seen_us: int | None
+
+
+class _Beat(Struct, array_like=True):
+    """seen: presence that changed; none in a mere beat."""
+
+    node_id: str
+    seen: list[Seen]
+
+
+_parcels = msgspec.msgpack.Decoder(_Parcel)
+_beats = msgspec.msgpack.Decoder(_Beat)
+
+
+def channel_of(conversation: ConversationId) -> str:
+    return f"chat.{zlib.crc32(conversation.encode()) % CHANNELS}"
+
+
+class Carrier:
+    """waiting: parcels in the queue.
+
+    deliver: takes an event of another node.  seen: takes another node's presence.
+    greet: a node was heard for the first time.  lost: something may have been missed.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        node_id: NodeId,
+        waiting: int,
+        *,
+        deliver: Callable[[Live], None],
+        seen: Callable[[NodeId, Seen], None],
+        greet: Callable[[], None],
+        gone: Callable[[NodeId], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._node_id = node_id
+        self._deliver = deliver
+        self._seen = seen
+        self._greet = greet
+        self._gone = gone
+        self._lost = lost
+        self._inlet, self._outlet = trio.open_memory_channel[tuple[str, bytes]](waiting)
+        self._heard_at = -GONE_S
+        self._nodes: dict[NodeId, float] = {}  # the others, and when they were last heard
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def is_healthy(self) -> bool:
+        """Whether our own beat comes back."""
+        return trio.current_time() - self._heard_at < BEAT_S + SILENT_S
+
+    def send(self, lives: Iterable[Live]) -> None:
+        """Queue events for the other nodes. Never waits."""
+        parcels: dict[str, _Parcel] = {}
+        for live in lives:
+            channel = channel_of(live.conversation_id)
+            parcel = parcels.get(channel)
+            if parcel is None:
+                parcel = parcels[channel] = _Parcel(self._node_id, [])
+            parcel.events.append(_Carried(*live[:6], live.frame.data))
+        for channel, parcel in parcels.items():
+            self._post(channel, self._encoder.encode(parcel))
+
+    def send_seen(self, seen: list[Seen]) -> None:
+        self._post(NODES, self._encoder.encode(_Beat(self._node_id, seen)))
+
+    def _post(self, channel: str, payload: bytes) -> None:
+        try:
+            self._inlet.send_nowait((channel, payload))
+        except trio.WouldBlock:
+            UNSENT.inc()
+
+    async def publish_forever(self) -> None:
+        async for channel, payload in self._outlet:
+            try:
+                await self._bus.publish(channel, payload)
+            except Problem:
+                UNSENT.inc()
+
+    async def beat_forever(self) -> None:
+        while True:
+            self.send_seen([])
+            now = trio.current_time()
+            for node, heard_at in tuple(self._nodes.items()):
+                if now - heard_at > GONE_S:
+                    del self._nodes[node]
+                    self._gone(node)
+            await trio.sleep(BEAT_S)
+
+    async def listen_forever(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Subscribe, and again whenever that ends."""
+        channels = [NODES, *(f"chat.{number}" for number in range(CHANNELS))]
+        first = True
+        while True:
+            try:
+                async with self._bus.subscribe(channels) as backlog:
+                    if first:
+                        task_status.started()
+                        first = False
+                    self._lost()
+                    lost = backlog.lost
+                    async for delivery in backlog:
+                        self._take(delivery.channel, delivery.payload)
+                        if backlog.lost != lost:
+                            lost = backlog.lost
+                            self._lost()
+            except Problem as problem:
+                log.warning("bus_lost", code=problem.code)
+            if first:  # the room serves without a bus, too
+                task_status.started()
+                first = False
+            await trio.sleep(PAUSE_S)
+
+    def _take(self, channel: str, payload: bytes) -> None:
+        try:
+            if channel == NODES:
+                self._take_beat(_beats.decode(payload))
+                return
+            parcel = _parcels.decode(payload)
+        except msgspec.DecodeError:
+            log.warning("parcel_unreadable", channel=channel)
+            return
+        if parcel.node_id == self._node_id:
+            return
+        for event in parcel.events:
+            self._deliver(
+                Live(
+                    event.kind,
+                    ConversationId(event.conversation_id),
+                    event.change,
+                    event.seq,
+                    UserId(event.user_id) if event.user_id else None,
+                    event.visible_from_seq,
+                    Frame(event.data),
+                )
+            )
+
+    def _take_beat(self, beat: _Beat) -> None:
+        now = trio.current_time()
+        if beat.node_id == self._node_id:
+            self._heard_at = now
+            return
+        node = NodeId(beat.node_id)
+        if node not in self._nodes:
+            self._greet()
+        self._nodes[node] = now
+        for seen in beat.seen:
+            self._seen(node, seen)

@@ -1,0 +1,152 @@
+"""Catch-up: finds in the table what the bus has lost, and reads what the hub is behind in (DATA.md, §4).
+
+A pass compares heads, not messages: one indexed read of the conversations touched since the last pass, less
+an overlap, says where the hub is behind; only those are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from .. import metrics
+from ..clock import MINUTE_US, SECOND_US
+from ..deps.contracts import Database, Tx
+from ..errors import Problem
+from ..identity import ConversationId, UserId
+from . import frames, store
+from .hub import Behind, Hub
+from .store import Event
+
+log = structlog.get_logger(module="chat")
+
+HEALED = metrics.counter("secureconnect_chat_healed_total", "Events told because catch-up found them.")
+
+# The longest a committed change can hide behind an older time: lock and statement limits of 10 s each, 5 s of
+# difference between the nodes' clocks, and 5 s to spare.
+OVERLAP_US = 30 * SECOND_US
+REACH_US = 10 * MINUTE_US  # of the pass made each minute
+REACH_EVERY_US = MINUTE_US
+PAGE = 500
+FAST_S = 0.5  # between passes while the bus does not work
+PAUSE_S = 0.5
+
+
+class Hole(NamedTuple):
+    """What the table says of a conversation.  after: the position before `events`."""
+
+    after: int
+    viewers: dict[UserId, int]
+    events: list[Event]
+
+
+class CatchUp:
+    """heads: how many conversations one pass looks at."""
+
+    def __init__(self, db: Database, hub: Hub, heads: int) -> None:
+        self._db = db
+        self._hub = hub
+        self._heads = heads
+        self._last_us = 0
+        self._reached_us = 0
+        self._wanted = trio.Event()
+
+    async def set_out(self) -> None:
+        """Take the position of every conversation that moved lately, before there is a socket."""
+        now_us = self._db.now_us()
+        self._hub.set_out(await self._db.read(store.heads_since, now_us - REACH_US, self._heads))
+        self._last_us = self._reached_us = now_us
+
+    async def pass_once(self) -> int:
+        """Tell whatever was missed. Returns how many events that were."""
+        now_us = self._db.now_us()
+        since_us = self._last_us - OVERLAP_US
+        reaches = now_us - self._reached_us >= REACH_EVERY_US
+        if reaches:
+            since_us = min(since_us, now_us - REACH_US)
+        for conversation, head in await self._db.read(store.heads_since, since_us, self._heads):
+            position = self._hub.change_of(conversation)
+            if position is None or position < head:
+                self._hub.fall_behind(conversation, None, since_us)
+        healed = await self.repair_once()
+        HEALED.inc(healed)
+        self._last_us = now_us
+        if reaches:
+            self._reached_us = now_us
+        return healed
+
+    async def repair_once(self) -> int:
+        """Read every conversation the hub is behind in. Returns how many events were told."""
+        told = 0
+        while (next_ := self._hub.take_behind()) is not None:
+            conversation, behind = next_
+            try:
+                told += await self._repair(conversation, behind)
+            except Problem:
+                self._hub.fall_behind(conversation, behind.change, behind.since_us)
+                raise
+        return told
+
+    async def _repair(self, conversation: ConversationId, behind: Behind) -> int:
+        told = 0
+        while True:
+            position = self._hub.change_of(conversation)
+            hole = await self._db.read(self._read_hole, conversation, position, behind)
+            if hole is None:
+                return told
+            lives = [frames.live(event) for event in hole.events]
+            told += self._hub.fill(conversation, hole.after, hole.viewers, lives, behind.notes)
+            behind.notes = []
+            if len(hole.events) < PAGE:
+                return told
+
+    async def _read_hole(
+        self, tx: Tx, conversation_id: ConversationId, position: int | None, behind: Behind
+    ) -> Hole | None:
+        conversation = await store.get(tx, conversation_id)
+        if conversation is None:
+            return None
+        after = position
+        if after is None:
+            since_us = behind.since_us if behind.since_us is not None else self._db.now_us() - OVERLAP_US
+            oldest = await store.oldest_since(tx, conversation, since_us)
+            firsts = [change for change in (oldest, behind.change) if change is not None]
+            after = min(firsts) - 1 if firsts else conversation.last_change
+        after = max(after, conversation.min_change)  # what retention took is told to nobody
+        events = await store.events(tx, conversation, after, PAGE)
+        return Hole(after, await store.viewers(tx, conversation_id), events)
+
+    def hurry(self) -> None:
+        """The bus has lost something: make the next pass at once."""
+        self._wanted.set()
+
+    async def pass_forever(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
+        while True:
+            await self._pause(period_s, is_bus_healthy)
+            self._wanted = trio.Event()
+            try:
+                await self.pass_once()
+            except Problem as problem:
+                log.warning("catch_up_failed", code=problem.code)
+                await trio.sleep(PAUSE_S)
+
+    async def _pause(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
+        """Until the next pass is due: soon if the bus does not work, at once if one is wanted."""
+        due = trio.current_time() + period_s
+        while not self._wanted.is_set() and trio.current_time() < due:
+            with trio.move_on_after(min(FAST_S, period_s)):
+                await self._wanted.wait()
+            if not is_bus_healthy():
+                return
+
+    async def repair_forever(self) -> None:
+        while True:
+            await self._hub.wait_behind()
+            try:
+                await self.repair_once()
+            except Problem as problem:
+                log.warning("repair_failed", code=problem.code)
+                await trio.sleep(PAUSE_S)

@@ -1,0 +1,368 @@
+"""Rules for conversations and their members: who may make, see, change, join and leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import audit
+from ..config import ChatConfig
+from ..deps.contracts import Database, Tx
+from ..errors import Conflict, Forbidden, Invalid, LastAdmin, NotFound
+from ..identity import ConversationId, UserId, new_id
+from . import store
+from .store import (
+    MODERATORS,
+    Conversation,
+    ConversationType,
+    Event,
+    Kind,
+    Member,
+    MemberRole,
+    Participant,
+    Person,
+    Seat,
+    Summary,
+)
+from .writer import Done, ReadMark, Writer
+
+DIRECT_IS_TWO = "A direct conversation is between two people."
+
+
+def not_found(conversation: str) -> NotFound:
+    """What strangers are told, whether it exists or not."""
+    return NotFound(denial="denied:conversation", subject=conversation)
+
+
+async def require_seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat:
+    seat = await store.seat(tx, conversation, user)
+    if seat is None:
+        raise not_found(conversation)
+    return seat
+
+
+def require_moderator(seat: Seat) -> None:
+    """Its owner or admins; of a direct conversation both."""
+    if seat.member.role not in MODERATORS and seat.conversation.type != "direct":
+        raise Forbidden(denial="denied:forbidden", subject=seat.conversation.conversation_id)
+
+
+class Conversations:
+    def __init__(self, config: ChatConfig, db: Database, writer: Writer) -> None:
+        self._config = config
+        self._db = db
+        self._writer = writer
+
+    # making
+
+    async def create(
+        self,
+        caller: UserId,
+        kind: ConversationType,
+        title: str | None,
+        participants: Sequence[UserId],
+        is_e2ee_enabled: bool,
+    ) -> tuple[ConversationId, bool]:
+        """The conversation, and whether it is new: two people have one direct conversation."""
+        others = [user for user in dict.fromkeys(participants) if user != caller]
+        if kind == "direct" and len(others) != 1:
+            raise Invalid("Name the one other person.", details={"field": "participant_ids"})
+        if len(others) >= self._config.max_members:
+            raise Invalid(
+                f"A group has at most {self._config.max_members} members.",
+                details={"field": "participant_ids"},
+            )
+        conversation = ConversationId(new_id())
+        return await self._writer.change(
+            self._create, caller, conversation, kind, title, others, is_e2ee_enabled
+        )
+
+    async def _create(
+        self,
+        tx: Tx,
+        caller: UserId,
+        conversation: ConversationId,
+        kind: ConversationType,
+        title: str | None,
+        others: Sequence[UserId],
+        is_e2ee_enabled: bool,
+    ) -> Done[tuple[ConversationId, bool]]:
+        for user in others:
+            if await store.person(tx, user) is None:
+                raise NotFound("There is no such user.", details={"field": "participant_ids"})
+        direct_key = None
+        if kind == "direct":
+            direct_key = ":".join(sorted((caller, others[0])))
+            if await store.is_blocked(tx, caller, others[0]):
+                raise Forbidden(denial="denied:forbidden", subject=others[0])
+        now_us = self._db.now_us()
+        new = Conversation(
+            conversation_id=conversation,
+            type=kind,
+            title=title,
+            avatar_url=None,
+            created_by=caller,
+            created_us=now_us,
+            updated_us=now_us,
+            last_seq=0,
+            last_change=1,
+            touched_us=now_us,
+            first_seq=1,
+            min_change=0,
+            is_e2ee_enabled=is_e2ee_enabled,
+            recording_enabled=False,
+            message_retention_days=0,
+            history_visible=False,
+        )
+        if not await store.create(tx, new, direct_key):
+            first = await store.by_direct_key(tx, direct_key or "")
+            assert first is not None
+            return Done((first.conversation_id, False))
+        roles: tuple[MemberRole, MemberRole] = (
+            ("owner", "member") if kind == "group" else ("member", "member")
+        )
+        for user in (caller, *others):
+            role = roles[0] if user == caller else roles[1]
+            await store.join(tx, conversation, Member(user, role, now_us, 1, 0))
+        event = Event("conversation_updated", conversation, new.last_change, now_us, conversation=new)
+        await store.record(tx, event, caller)
+        await audit.record(
+            tx,
+            action="chat:conversation:created",
+            actor=caller,
+            subject=conversation,
+            facts={"type": kind, "members": len(others) + 1},
+            now_us=now_us,
+        )
+        return Done((conversation, True), [event])
+
+    # seeing
+
+    async def get(self, caller: UserId, conversation: ConversationId) -> tuple[Summary, list[Participant]]:
+        return await self._db.read(self._get, caller, conversation)
+
+    async def _get(
+        self, tx: Tx, caller: UserId, conversation: ConversationId
+    ) -> tuple[Summary, list[Participant]]:
+        summary = await store.summary(tx, conversation, caller)
+        if summary is None:
+            raise not_found(conversation)
+        return summary, await store.participants(tx, conversation)
+
+    async def list_for(
+        self, caller: UserId, before_us: int, before: ConversationId, limit: int
+    ) -> list[tuple[Summary, list[Participant] | None]]:
+        """Those of the caller, the latest first; direct ones with both people."""
+        return await self._db.read(self._list, caller, before_us, before, limit)
+
+    async def _list(
+        self, tx: Tx, caller: UserId, before_us: int, before: ConversationId, limit: int
+    ) -> list[tuple[Summary, list[Participant] | None]]:
+        found: list[tuple[Summary, list[Participant] | None]] = []
+        for summary in await store.list_for(tx, caller, before_us, before, limit):
+            conversation = summary.seat.conversation
+            people = (
+                await store.participants(tx, conversation.conversation_id)
+                if conversation.type == "direct"
+                else None
+            )
+            found.append((summary, people))
+        return found
+
+    async def participants(
+        self, caller: UserId, conversation: ConversationId, after: str, limit: int
+    ) -> list[Participant]:
+        return await self._db.read(self._participants, caller, conversation, after, limit)
+
+    async def _participants(
+        self, tx: Tx, caller: UserId, conversation: ConversationId, after: str, limit: int
+    ) -> list[Participant]:
+        await require_seat(tx, conversation, caller)
+        return await store.participants(tx, conversation, after, limit)
+
+    # changing
+
+    async def describe(
+        self, caller: UserId, conversation: ConversationId, changes: dict[str, str | None]
+    ) -> None:
+        """changes: title, avatar_url."""
+        await self._writer.change(self._update, caller, conversation, changes)
+
+    async def configure(
+        self, caller: UserId, conversation: ConversationId, changes: dict[str, bool | int]
+    ) -> None:
+        """changes: any of the settings. Encryption is never switched off; 0 days of retention are no term."""
+        await self._writer.change(self._update, caller, conversation, changes)
+
+    async def _update(
+        self,
+        tx: Tx,
+        caller: UserId,
+        conversation: ConversationId,
+        changes: dict[str, str | None] | dict[str, bool | int],
+    ) -> Done[None]:
+        await store.lock(tx, conversation)
+        seat = await require_seat(tx, conversation, caller)
+        require_moderator(seat)
+        old = seat.conversation
+        new = old._replace(**changes)
+        if old.is_e2ee_enabled and not new.is_e2ee_enabled:
+            raise Conflict("Encryption cannot be switched off again.")
+        if new == old:
+            return Done(None)
+        now_us = self._db.now_us()
+        change = await store.number(tx, conversation, now_us)
+        new = new._replace(updated_us=now_us, last_change=change, touched_us=now_us)
+        await store.describe(tx, new)
+        event = Event("conversation_updated", conversation, change, now_us, conversation=new)
+        await store.record(tx, event, caller)
+        return Done(None, [event])
+
+    # members
+
+    async def add(
+        self, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+    ) -> tuple[Participant, bool]:
+        """The participant, and whether they are new."""
+        return await self._writer.change(self._add, caller, conversation, user, role)
+
+    async def _add(
+        self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+    ) -> Done[tuple[Participant, bool]]:
+        await store.lock(tx, conversation)
+        seat = await require_seat(tx, conversation, caller)
+        group = self._require_group(seat)
+        if role == "owner" and seat.member.role != "owner":
+            raise Forbidden(denial="denied:forbidden", subject=conversation)
+        person = await store.person(tx, user)
+        if person is None:
+            raise NotFound("There is no such user.")
+        if already := await store.seat(tx, conversation, user):
+            return Done((Participant(person, already.member), False))
+        members, _ = await store.count_members(tx, conversation)
+        if members >= self._config.max_members:
+            raise Conflict(f"A group has at most {self._config.max_members} members.")
+        now_us = self._db.now_us()
+        visible_from = 1 if group.history_visible else group.last_seq + 1
+        member = Member(user, role, now_us, visible_from, group.last_seq)
+        await store.join(tx, conversation, member)
+        event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
+        await self._note(tx, "chat:member:added", caller, conversation, user, now_us)
+        return Done((Participant(person, member), True), [event])
+
+    async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
+        """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
+        await self._writer.change(self._remove, caller, conversation, user)
+
+    async def _remove(self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId) -> Done[None]:
+        await store.lock(tx, conversation)
+        seat = await require_seat(tx, conversation, caller)
+        if user != caller:
+            self._require_group(seat)
+        elif seat.conversation.type == "direct":
+            raise Conflict(DIRECT_IS_TWO)
+        target = await self._require_member(tx, conversation, user)
+        if target.role == "owner" and seat.member.role != "owner":
+            raise Forbidden(denial="denied:forbidden", subject=conversation)
+        if user == caller:
+            await self._require_another_admin(tx, conversation, target)
+        person = await store.person(tx, user) or Person(user, "", "", None)
+        now_us = self._db.now_us()
+        await store.leave(tx, conversation, user)
+        event = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
+        action = "chat:member:left" if user == caller else "chat:member:removed"
+        await self._note(tx, action, caller, conversation, user, now_us)
+        return Done(None, [event])
+
+    async def set_role(
+        self, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+    ) -> Participant:
+        return await self._writer.change(self._set_role, caller, conversation, user, role)
+
+    async def _set_role(
+        self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+    ) -> Done[Participant]:
+        await store.lock(tx, conversation)
+        seat = await require_seat(tx, conversation, caller)
+        self._require_group(seat)
+        target = await self._require_member(tx, conversation, user)
+        if "owner" in (role, target.role) and seat.member.role != "owner":
+            raise Forbidden(denial="denied:forbidden", subject=conversation)
+        person = await store.person(tx, user) or Person(user, "", "", None)
+        if target.role == role:
+            return Done(Participant(person, target))
+        if role == "member":
+            await self._require_another_admin(tx, conversation, target)
+        now_us = self._db.now_us()
+        await store.set_role(tx, conversation, user, role)
+        changed = target._replace(role=role)
+        event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
+        return Done(Participant(person, changed), [event])
+
+    # reading
+
+    async def mark_read(self, caller: UserId, conversation: ConversationId, seq: int) -> Summary:
+        """The caller has read up to `seq`; what was read stays read."""
+        return await self._writer.change(self._mark_read, caller, conversation, seq)
+
+    async def _mark_read(
+        self, tx: Tx, caller: UserId, conversation: ConversationId, seq: int
+    ) -> Done[Summary]:
+        seat = await require_seat(tx, conversation, caller)
+        read = min(seq, seat.conversation.last_seq)
+        moved = await store.mark_read(tx, conversation, caller, read)
+        summary = await store.summary(tx, conversation, caller)
+        assert summary is not None
+        return Done(summary, marks=[ReadMark(conversation, caller, read)] if moved else ())
+
+    # what they share
+
+    @staticmethod
+    def _require_group(seat: Seat) -> Conversation:
+        """A group that the caller moderates."""
+        if seat.conversation.type == "direct":
+            raise Conflict(DIRECT_IS_TWO)
+        require_moderator(seat)
+        return seat.conversation
+
+    @staticmethod
+    async def _require_member(tx: Tx, conversation: ConversationId, user: UserId) -> Member:
+        seat = await store.seat(tx, conversation, user)
+        if seat is None:
+            raise NotFound("There is no such member.")
+        return seat.member
+
+    @staticmethod
+    async def _require_another_admin(tx: Tx, conversation: ConversationId, member: Member) -> None:
+        members, moderators = await store.count_members(tx, conversation)
+        if members > 1 and member.role in MODERATORS and moderators == 1:
+            raise LastAdmin
+
+    @staticmethod
+    async def _happened(
+        tx: Tx,
+        kind: Kind,
+        conversation: ConversationId,
+        caller: UserId,
+        person: Person,
+        member: Member | None,
+        now_us: int,
+    ) -> Event:
+        event = Event(
+            kind,
+            conversation,
+            await store.number(tx, conversation, now_us),
+            now_us,
+            user=person,
+            role=member.role if member else None,
+            visible_from_seq=member.visible_from_seq if member else None,
+        )
+        await store.record(tx, event, caller)
+        return event
+
+    @staticmethod
+    async def _note(
+        tx: Tx, action: str, caller: UserId, conversation: ConversationId, user: UserId, now_us: int
+    ) -> None:
+        await audit.record(
+            tx, action=action, actor=caller, subject=conversation, facts={"user_id": user}, now_us=now_us
+        )

@@ -1,0 +1,327 @@
+"""WebSocket frames: what clients say, decoded and validated, and what they are told, encoded once for all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ..clock import to_iso
+from ..edge import Frame
+from ..errors import Malformed, Problem
+from ..identity import ConversationId, UserId
+from .append import Stored
+from .hub import Live
+from .shapes import (
+    ClientMessageId,
+    ConversationShape,
+    Id,
+    MessageShape,
+    MessageType,
+    PersonShape,
+    Seq,
+    Status,
+    conversation_shape,
+    message_fields,
+    person_shape,
+)
+from .store import Event
+
+Ref = Annotated[str, Meta(max_length=64)] | int
+
+
+# Client to server
+
+
+class In(Struct, tag_field="type", kw_only=True):
+    """Any frame. One with a `ref` is answered by exactly one ack, error or pong."""
+
+    ref: Ref | None = None
+
+
+class ChatIn(In, tag="chat"):
+    conversation_id: Id
+    content: str
+    message_type: MessageType = "text"
+    client_message_id: ClientMessageId | None = None
+    is_encrypted: bool = False
+    reply_to: Id | None = None
+    file_ids: list[Id] = []
+    metadata: dict[str, Any] | None = None
+
+
+class EditIn(In, tag="edit"):
+    message_id: Id
+    content: str
+    is_encrypted: bool | None = None
+
+
+class DeleteIn(In, tag="delete"):
+    message_id: Id
+
+
+class ReadIn(In, tag="read"):
+    conversation_id: Id
+    seq: Seq
+
+
+class TypingIn(In, tag="typing"):
+    conversation_id: Id
+    is_typing: bool
+
+
+class PresenceIn(In, tag="presence"):
+    status: Status
+
+
+class ResumeIn(In, tag="resume"):
+    history_id: Annotated[str, Meta(max_length=64)]
+    conversations: Annotated[dict[Id, Seq], Meta(max_length=1_000)]
+    more: bool = False
+
+
+class AuthIn(In, tag="auth"):
+    token: Annotated[str, Meta(max_length=8_192)]
+
+
+class PingIn(In, tag="ping"):
+    pass
+
+
+Inbound = ChatIn | EditIn | DeleteIn | ReadIn | TypingIn | PresenceIn | ResumeIn | AuthIn | PingIn
+
+
+class NotAFrame(Exception):
+    """A JSON object, yet none of the frames above."""
+
+    def __init__(self, ref: Ref | None, text: str) -> None:
+        super().__init__(text)
+        self.ref = ref
+
+
+class _Ref(Struct):
+    ref: Ref | None = None
+
+
+_inbound: msgspec.json.Decoder[Inbound] = msgspec.json.Decoder(Inbound)
+_ref = msgspec.json.Decoder(_Ref)
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def decode(data: bytes) -> Inbound:
+    """Raises Malformed for what is no JSON object at all, NotAFrame for one that is no valid frame."""
+    try:
+        if _NUL.search(data):
+            raise NotAFrame(_ref.decode(data).ref, "U+0000 is not allowed")
+        return _inbound.decode(data)
+    except msgspec.ValidationError as exc:
+        text = str(exc)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise Malformed from exc
+    try:
+        ref = _ref.decode(data).ref
+    except (msgspec.DecodeError, RecursionError):
+        ref = None
+    raise NotAFrame(ref, text)
+
+
+# Server to client
+
+
+class Out(Struct, tag_field="type", kw_only=True):
+    pass
+
+
+class Hello(Out, tag="hello"):
+    session_id: str
+    history_id: str
+    server_time: str
+    heartbeat_s: float
+
+
+class Ack(Out, tag="ack", kw_only=True):
+    ref: Ref
+    client_message_id: str | UnsetType = UNSET
+    conversation_id: str | UnsetType = UNSET
+    status: str
+    message_id: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    sent_at: str | UnsetType = UNSET
+
+
+class Error(Out, tag="error", kw_only=True):
+    ref: Ref | UnsetType = UNSET
+    code: str
+    message: str
+    details: dict[str, Any] | UnsetType = UNSET
+
+
+class Pong(Out, tag="pong"):
+    ref: Ref | UnsetType = UNSET
+
+
+class ChatOut(MessageShape, tag="chat", tag_field="type"):
+    pass
+
+
+class EditedOut(MessageShape, tag="message_edited", tag_field="type"):
+    pass
+
+
+class DeletedOut(Out, tag="message_deleted"):
+    conversation_id: str
+    message_id: str
+    seq: int
+    change: int
+
+
+class JoinedOut(Out, tag="user_joined"):
+    conversation_id: str
+    user: PersonShape
+    change: int
+
+
+class LeftOut(Out, tag="user_left"):
+    conversation_id: str
+    user: PersonShape
+    change: int
+
+
+class UpdatedOut(Out, tag="conversation_updated"):
+    conversation: ConversationShape
+    change: int
+
+
+class MemberOut(Out, tag="member_updated"):
+    conversation_id: str
+    user_id: str
+    role: str
+    change: int
+
+
+class ReadOut(Out, tag="read"):
+    conversation_id: str
+    user_id: str
+    seq: int
+
+
+class TypingOut(Out, tag="typing"):
+    conversation_id: str
+    user_id: str
+    is_typing: bool
+
+
+class PresenceOut(Out, tag="presence"):
+    user_id: str
+    status: Status
+    last_seen: str | None
+
+
+class Standing(Struct):
+    seq: int
+    change: int
+    first_seq: int
+    last_read_seq: int
+    unread_count: int
+
+
+class Resumed(Out, tag="resumed"):
+    conversations: Mapping[str, Standing]
+    more: bool | UnsetType = UNSET
+
+
+class Gap(Out, tag="gap"):
+    conversation_id: str
+    from_seq: int
+    to_seq: int
+    change: int
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def frame(out: Struct) -> Frame:
+    return Frame(_encoder.encode(out))
+
+
+def ack(ref: Ref, stored: Stored) -> Frame:
+    message = stored.message
+    return frame(
+        Ack(
+            ref=ref,
+            client_message_id=message.client_message_id,
+            conversation_id=message.conversation_id,
+            status="stored",
+            message_id=message.message_id,
+            seq=message.seq,
+            sent_at=to_iso(message.sent_us),
+        )
+    )
+
+
+def error(ref: Ref | None, problem: Problem) -> Frame:
+    return frame(
+        Error(
+            ref=UNSET if ref is None else ref,
+            code=problem.code,
+            message=problem.message,
+            details=problem.details or UNSET,
+        )
+    )
+
+
+def live(event: Event) -> Live:
+    """The event, encoded, with what the hub must know of it."""
+    user_id = event.user.user_id if event.user else None
+    return Live(
+        event.kind,
+        event.conversation_id,
+        event.change,
+        event.seq,
+        user_id,
+        event.visible_from_seq,
+        frame(_told(event)),
+    )
+
+
+def read_mark(conversation: ConversationId, user: UserId, seq: int) -> Live:
+    told = frame(ReadOut(conversation_id=conversation, user_id=user, seq=seq))
+    return Live("read", conversation, 0, None, None, None, told)
+
+
+def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> Live:
+    told = frame(TypingOut(conversation_id=conversation, user_id=user, is_typing=is_typing))
+    return Live("typing", conversation, 0, None, None, None, told)
+
+
+def _told(event: Event) -> Struct:
+    if event.kind == "chat":
+        assert event.message is not None
+        return ChatOut(*message_fields(event.message))
+    if event.kind == "message_edited":
+        assert event.message is not None
+        return EditedOut(*message_fields(event.message))
+    if event.kind == "message_deleted":
+        return DeletedOut(
+            conversation_id=event.conversation_id,
+            message_id=event.message_id or "",
+            seq=event.seq or 0,
+            change=event.change,
+        )
+    if event.kind == "conversation_updated":
+        assert event.conversation is not None
+        shape = conversation_shape(event.conversation)
+        return UpdatedOut(conversation=shape, change=event.change)
+    assert event.user is not None
+    if event.kind == "member_updated":
+        return MemberOut(
+            conversation_id=event.conversation_id,
+            user_id=event.user.user_id,
+            role=event.role or "member",
+            change=event.change,
+        )
+    kind = JoinedOut if event.kind == "user_joined" else LeftOut
+    return kind(conversation_id=event.conversation_id, user=person_shape(event.user), change=event.change)

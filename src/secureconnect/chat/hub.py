@@ -1,0 +1,326 @@
+"""The hub: who is connected here, who may see which conversation, and the next change each of them waits for.
+
+In memory, without an await. A durable event is told at once when it is the next of its conversation; anything
+else (a jump, a conversation not looked at yet) is noted as *behind*, and `catchup` reads the table, which is
+the truth. So every socket gets every change once, in order, whichever way the news came.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import trio
+
+from .. import metrics
+from ..edge import Close, Frame, Socket
+from ..identity import ConversationId, UserId
+
+DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
+EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
+
+NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
+
+
+class Live(NamedTuple):
+    """An event on its way to sockets.
+
+    change: 0 for what is not durable (read, typing).  seq: of the message it is about.
+    user_id, visible_from_seq: of the one who joined or left.
+    """
+
+    kind: str
+    conversation_id: ConversationId
+    change: int
+    seq: int | None
+    user_id: UserId | None
+    visible_from_seq: int | None
+    frame: Frame
+
+
+class Connection:
+    """One socket in the hub.
+
+    only: the one conversation it carries, or None for all.
+    held: what happens while the past is being replayed to it, up to `hold_limit` events; None when live.
+    floors: changes it got by replay and that the hub has yet to pass.
+    """
+
+    __slots__ = (
+        "floors",
+        "held",
+        "hold_limit",
+        "is_live",
+        "only",
+        "overflowed",
+        "socket",
+        "user_id",
+    )
+
+    def __init__(self, socket: Socket, only: ConversationId | None, hold_limit: int) -> None:
+        self.socket = socket
+        self.user_id = socket.principal.user_id
+        self.only = only
+        self.hold_limit = hold_limit
+        self.held: list[Live] | None = None
+        self.overflowed = False
+        self.floors: dict[ConversationId, int] = {}
+        self.is_live = only is None  # live, and for everything: events go straight to the socket
+
+    def hold(self) -> None:
+        """From now on keep what happens instead of sending it."""
+        self.held = []
+        self.overflowed = False
+        self.is_live = False
+
+    def release(self, floors: dict[ConversationId, int]) -> bool:
+        """Send what was held, except changes up to `floors`, and be live.
+
+        floors: what replay has told, by conversation.
+        False when more happened than could be held: read the table again, and hold anew.
+        """
+        if self.overflowed:
+            return False
+        held, self.held = self.held or (), None
+        self.floors = floors
+        for live in held:
+            if not self.take(live):
+                break
+        self._look_live()
+        return True
+
+    def keep_floors(self, conversations: Iterable[ConversationId]) -> None:
+        """Forget the floors of all others: the hub has passed them."""
+        self.floors = {name: self.floors[name] for name in conversations if name in self.floors}
+        self._look_live()
+
+    def take(self, live: Live) -> bool:
+        """Offer, hold or leave out one event. False when the socket is gone."""
+        if self.only is not None and self.only != live.conversation_id:
+            return True
+        if self.held is not None:
+            if len(self.held) < self.hold_limit:
+                self.held.append(live)
+            else:
+                self.overflowed = True
+            return True
+        if live.change:
+            if live.change <= self.floors.get(live.conversation_id, 0):
+                return True
+            if self.floors.pop(live.conversation_id, None) is not None:
+                self._look_live()
+        return self.socket.offer(live.frame)
+
+    def _look_live(self) -> None:
+        self.is_live = self.only is None and self.held is None and not self.floors
+
+
+class View:
+    """One conversation here.  change: the last one told.
+
+    viewers: visible_from_seq of each member; None: not read yet.
+    """
+
+    __slots__ = ("change", "viewers")
+
+    def __init__(self, change: int, viewers: dict[UserId, int] | None) -> None:
+        self.change = change
+        self.viewers = viewers
+
+
+class Behind:
+    """A conversation to be read.
+
+    change: the first one known to be missing, or None.  since_us: tell what was stored since, should there
+    be no position.  notes: marks to pass on once its members are known.
+    """
+
+    __slots__ = ("change", "notes", "since_us")
+
+    def __init__(self, change: int | None, since_us: int | None) -> None:
+        self.change = change
+        self.since_us = since_us
+        self.notes: list[Live] = []
+
+
+class Hub:
+    """limit: conversations kept in memory; those not heard of for longest go first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._views: OrderedDict[ConversationId, View] = OrderedDict()
+        self._by_user: dict[UserId, dict[Connection, None]] = {}
+        self._behind: dict[ConversationId, Behind] = {}
+        self._work = trio.Event()
+
+    # connections
+
+    def attach(self, connection: Connection) -> None:
+        self._by_user.setdefault(connection.user_id, {})[connection] = None
+
+    def detach(self, connection: Connection) -> None:
+        mine = self._by_user.get(connection.user_id)
+        if mine is not None:
+            mine.pop(connection, None)
+            if not mine:
+                del self._by_user[connection.user_id]
+
+    def connections(self) -> Iterable[Connection]:
+        for mine in self._by_user.values():
+            yield from mine
+
+    def is_connected(self, user: UserId) -> bool:
+        return user in self._by_user
+
+    def tell_users(self, users: Iterable[UserId], frame: Frame) -> None:
+        """Offer a frame that is about no conversation. Sockets that carry one conversation do not get it."""
+        lost: list[Connection] = []
+        for user in users:
+            for connection in self._by_user.get(user, ()):
+                if connection.only is None and connection.held is None and not connection.socket.offer(frame):
+                    lost.append(connection)
+        self._drop(lost)
+
+    # positions
+
+    def change_of(self, conversation: ConversationId) -> int | None:
+        """The last change told here, or None without a position."""
+        view = self._views.get(conversation)
+        return None if view is None else view.change
+
+    def can_see(self, conversation: ConversationId, user: UserId) -> bool | None:
+        """Whether `user` is a member; None when the members are not in memory."""
+        view = self._views.get(conversation)
+        return None if view is None or view.viewers is None else user in view.viewers
+
+    def set_out(self, heads: Iterable[tuple[ConversationId, int]]) -> None:
+        """Take positions before there is anybody to tell."""
+        for conversation, change in heads:
+            self._place(conversation, View(change, None))
+
+    # events
+
+    def deliver(self, live: Live) -> None:
+        """Tell an event, or note that the table must be read first."""
+        view = self._views.get(live.conversation_id)
+        if view is None or view.viewers is None:
+            self.fall_behind(live.conversation_id, live.change or None, note=None if live.change else live)
+            return
+        if not live.change:
+            self._tell(view, live)
+            return
+        if live.change > view.change + 1:
+            self.fall_behind(live.conversation_id, live.change)
+        elif live.change == view.change + 1:
+            self._views.move_to_end(live.conversation_id)
+            view.change = live.change
+            self._tell(view, live)
+
+    def fall_behind(
+        self,
+        conversation: ConversationId,
+        change: int | None,
+        since_us: int | None = None,
+        note: Live | None = None,
+    ) -> None:
+        """Note that a conversation must be read: see `Behind`."""
+        behind = self._behind.get(conversation)
+        if behind is None:
+            if len(self._behind) >= self._limit:
+                return  # the next catch-up pass finds it by its head
+            behind = self._behind[conversation] = Behind(change, since_us)
+        if change is not None and (behind.change is None or change < behind.change):
+            behind.change = change
+        if since_us is not None and (behind.since_us is None or since_us < behind.since_us):
+            behind.since_us = since_us
+        if note is not None:
+            behind.notes.append(note)
+            del behind.notes[:-NOTES_KEPT]
+        self._work.set()
+
+    async def wait_behind(self) -> None:
+        """Until some conversation must be read."""
+        await self._work.wait()
+
+    def take_behind(self) -> tuple[ConversationId, Behind] | None:
+        if not self._behind:
+            self._work = trio.Event()
+            return None
+        conversation = next(iter(self._behind))
+        return conversation, self._behind.pop(conversation)
+
+    def fill(
+        self,
+        conversation: ConversationId,
+        after: int,
+        viewers: Mapping[UserId, int],
+        lives: Iterable[Live],
+        notes: Iterable[Live],
+    ) -> int:
+        """Tell what was read from the table.  after: the position to start from, should there be none.
+
+        viewers: as they are at the end of `lives`. Those already in memory are kept: they stand where our
+        position does, and the events lead them on. Returns how many events were news.
+        """
+        view = self._views.get(conversation)
+        if view is None:
+            view = View(after, dict(viewers))
+            self._place(conversation, view)
+        elif view.viewers is None:
+            view.viewers = dict(viewers)
+        view.change = max(view.change, after)
+        news = 0
+        for live in lives:
+            if live.change == view.change + 1:
+                view.change = live.change
+                self._tell(view, live)
+                news += 1
+        for note in notes:
+            self._tell(view, note)
+        return news
+
+    def _place(self, conversation: ConversationId, view: View) -> None:
+        self._views[conversation] = view
+        self._views.move_to_end(conversation)
+        while len(self._views) > self._limit:
+            self._views.popitem(last=False)
+
+    def _tell(self, view: View, live: Live) -> None:
+        viewers = view.viewers
+        assert viewers is not None
+        if live.kind == "user_joined" and live.user_id is not None:
+            viewers[live.user_id] = live.visible_from_seq or 1
+        seq, frame = live.seq, live.frame
+        told = 0
+        lost: list[Connection] = []
+        by_user = self._by_user
+        for user in viewers if len(viewers) < len(by_user) else by_user:
+            mine = by_user.get(user)
+            if mine is None or user not in viewers or (seq is not None and seq < viewers[user]):
+                continue
+            for connection in mine:
+                if connection.socket.offer(frame) if connection.is_live else connection.take(live):
+                    told += 1
+                else:
+                    lost.append(connection)
+        DELIVERIES.inc(told)
+        if live.kind == "user_left" and live.user_id is not None:
+            self._see_off(view, live, live.user_id)
+        self._drop(lost)
+
+    def _see_off(self, view: View, live: Live, user: UserId) -> None:
+        """Someone left: their sockets that carry this conversation alone have nothing more to carry."""
+        assert view.viewers is not None
+        known = view.viewers.pop(user, None) is not None
+        for connection in tuple(self._by_user.get(user, ())):
+            if not known:
+                connection.take(live)
+            if connection.only == live.conversation_id:
+                connection.socket.close(Close.NOT_FOUND, "no longer a member")
+                self.detach(connection)
+
+    def _drop(self, lost: list[Connection]) -> None:
+        for connection in lost:
+            self.detach(connection)
+            EVICTED.inc()

@@ -1,0 +1,211 @@
+"""Rules for messages: what may be sent, read, edited and deleted, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .. import audit
+from ..config import ChatConfig
+from ..deps.contracts import Database, Tx
+from ..errors import E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
+from ..identity import ConversationId, MessageId, UserId, new_id
+from . import archive, store
+from .append import Draft, Stored
+from .conversations import require_seat
+from .store import MODERATORS, Event, Message, Seat
+from .writer import Done, Writer
+
+METADATA_BYTES = 16_384
+
+
+class Messages:
+    def __init__(self, config: ChatConfig, db: Database, writer: Writer) -> None:
+        self._config = config
+        self._db = db
+        self._writer = writer
+
+    # sending
+
+    def draft(
+        self,
+        sender: UserId,
+        conversation: str,
+        content: str,
+        *,
+        message_type: str = "text",
+        client_message_id: str | None = None,
+        is_encrypted: bool = False,
+        reply_to: str | None = None,
+        file_ids: Sequence[str] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> Draft:
+        """A message fit to be stored, as far as that can be said without the database. Raises Invalid."""
+        self._check_content(content, is_encrypted)
+        if not content and message_type == "text":
+            raise Invalid("A message needs some content.", details={"field": "content"})
+        if file_ids:
+            raise Invalid("There is no such file.", details={"field": "file_ids"})
+        return Draft(
+            MessageId(new_id()),
+            ConversationId(conversation),
+            sender,
+            client_message_id or new_id(),
+            message_type,
+            content,
+            is_encrypted,
+            MessageId(reply_to) if reply_to else None,
+            "[]",
+            _metadata(metadata),
+        )
+
+    async def send(self, draft: Draft) -> Stored:
+        """Store it, or find what an earlier send of the same client_message_id has stored."""
+        return await self._writer.store(draft)
+
+    def _check_content(self, content: str, is_encrypted: bool) -> None:
+        if "\0" in content:
+            raise Invalid("U+0000 is not allowed.", details={"field": "content"})
+        if is_encrypted:
+            if len(content.encode()) > self._config.max_encrypted_bytes:
+                raise Invalid("The encrypted message is too long.", details={"field": "content"})
+        elif len(content) > self._config.max_message_chars:
+            raise Invalid(
+                f"A message has at most {self._config.max_message_chars} characters.",
+                details={"field": "content"},
+            )
+
+    # reading
+
+    async def get(self, caller: UserId, message: MessageId) -> Message:
+        return await self._db.read(_require_visible, message, caller)
+
+    async def page(
+        self,
+        caller: UserId,
+        conversation: ConversationId,
+        limit: int,
+        before_seq: int | None = None,
+        after_seq: int | None = None,
+    ) -> list[Message]:
+        """Ascending by `seq`; without a bound the newest `limit`."""
+        return await self._db.read(self._page, caller, conversation, limit, before_seq, after_seq)
+
+    async def _page(
+        self,
+        tx: Tx,
+        caller: UserId,
+        conversation: ConversationId,
+        limit: int,
+        before_seq: int | None,
+        after_seq: int | None,
+    ) -> list[Message]:
+        seat = await require_seat(tx, conversation, caller)
+        visible_from = seat.member.visible_from_seq
+        if after_seq is not None:
+            return await archive.oldest_from(tx, conversation, max(visible_from, after_seq + 1), limit)
+        before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
+        return await archive.newest_before(tx, conversation, visible_from, before, limit)
+
+    # changing
+
+    async def edit(
+        self, caller: UserId, message: MessageId, content: str, is_encrypted: bool | None = None
+    ) -> Message:
+        """is_encrypted: None keeps what it was."""
+        return await self._writer.change(self._edit, caller, message, content, is_encrypted)
+
+    async def _edit(
+        self, tx: Tx, caller: UserId, message_id: MessageId, content: str, is_encrypted: bool | None
+    ) -> Done[Message]:
+        seat, message = await self._lock(tx, caller, message_id)
+        conversation = seat.conversation
+        if message.sender_id != caller:
+            raise Forbidden(denial="denied:forbidden", subject=message_id)
+        if message.deleted_us is not None:
+            raise MessageDeleted
+        encrypted = message.is_encrypted if is_encrypted is None else is_encrypted
+        if conversation.is_e2ee_enabled and not encrypted:
+            raise E2eeRequired
+        self._check_content(content, encrypted)
+        if not content and message.message_type == "text":
+            raise Invalid("A message needs some content.", details={"field": "content"})
+        if conversation.type == "direct":
+            for other in await store.viewers(tx, conversation.conversation_id):
+                if other != caller and await store.is_blocked(tx, caller, other):
+                    raise Forbidden(denial="denied:forbidden", subject=conversation.conversation_id)
+        now_us = self._db.now_us()
+        change = await store.number(tx, conversation.conversation_id, now_us)
+        await archive.edit(tx, message_id, content, encrypted, now_us)
+        edited = message._replace(content=content, is_encrypted=encrypted, edited_us=now_us)
+        event = Event(
+            "message_edited",
+            conversation.conversation_id,
+            change,
+            now_us,
+            message.seq,
+            message_id,
+            edited._replace(change=change),
+        )
+        await self._record(tx, event, caller, "chat:message:edited")
+        return Done(edited, [event])
+
+    async def delete(self, caller: UserId, message: MessageId) -> Message:
+        """Leave a tombstone. Deleting twice is deleting once."""
+        return await self._writer.change(self._delete, caller, message)
+
+    async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:
+        seat, message = await self._lock(tx, caller, message_id)
+        if message.sender_id != caller and seat.member.role not in MODERATORS:
+            raise Forbidden(denial="denied:forbidden", subject=message_id)
+        if message.deleted_us is not None:
+            return Done(message)
+        now_us = self._db.now_us()
+        change = await store.number(tx, message.conversation_id, now_us)
+        await archive.delete(tx, message_id, now_us)
+        event = Event("message_deleted", message.conversation_id, change, now_us, message.seq, message_id)
+        await self._record(tx, event, caller, "chat:message:deleted")
+        gone = message._replace(content="", metadata=None, file_ids="[]", deleted_us=now_us)
+        return Done(gone, [event])
+
+    @staticmethod
+    async def _lock(tx: Tx, caller: UserId, message_id: MessageId) -> tuple[Seat, Message]:
+        """Hold its conversation; what is returned stays true until the transaction ends."""
+        conversation = (await _require_visible(tx, message_id, caller)).conversation_id
+        await store.lock(tx, conversation)
+        seat = await require_seat(tx, conversation, caller)
+        return seat, await _require_visible(tx, message_id, caller)
+
+    @staticmethod
+    async def _record(tx: Tx, event: Event, caller: UserId, action: str) -> None:
+        await store.record(tx, event, caller)
+        await audit.record(tx, action=action, actor=caller, subject=event.message_id, now_us=event.stored_us)
+
+
+async def _require_visible(tx: Tx, message: MessageId, user: UserId) -> Message:
+    found = await archive.get_visible(tx, message, user)
+    if found is None:
+        raise NotFound(denial="denied:conversation", subject=message)
+    return found
+
+
+def _metadata(given: dict[str, Any] | None) -> str | None:
+    if given is None:
+        return None
+    encoded = msgspec.json.encode(given)
+    if len(encoded) > METADATA_BYTES:
+        raise Invalid(f"Metadata has at most {METADATA_BYTES} bytes.", details={"field": "metadata"})
+    if has_nul(given):
+        raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
+    return encoded.decode()
+
+
+def has_nul(value: Any) -> bool:
+    """Whether a text anywhere in decoded JSON holds U+0000, which Postgres refuses."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(has_nul(key) or has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(has_nul(item) for item in value)

@@ -1,0 +1,180 @@
+"""Resume: replays to one socket what it has missed, and joins it to the live stream (DATA.md, section 5).
+
+In rounds: from the beginning of a round the hub holds back what happens; the round reads the table once and
+sends what it found at the client's pace. When a round has found everything, `resumed` is sent and what was
+held follows, except what the table gave already; if more happened than could be held, another round reads it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import metrics
+from ..clock import DAY_US
+from ..config import ChatConfig
+from ..deps.contracts import Database, Tx
+from ..identity import ConversationId
+from . import frames, store
+from .catchup import REACH_US
+from .hub import Connection, Hub
+from .store import Event, Seat
+
+# result: whole, gap (something had to be read again)
+RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
+_WHOLE, _GAP = RESUMES.labels("whole"), RESUMES.labels("gap")
+
+PAGE = 1_000  # events read in one round
+STANDINGS = 500  # conversations in one `resumed` frame
+
+
+class _Round(NamedTuple):
+    """What one read found.  positions: where the client will stand.  is_whole: there is no more."""
+
+    standings: list[tuple[Seat, int]]
+    events: list[Event]
+    gaps: list[frames.Gap]
+    positions: dict[ConversationId, int]
+    is_whole: bool
+
+
+class Resume:
+    """One socket's way from its positions to the live stream.
+
+    positions: conversation → the last change the client holds.  is_ours: whether they belong to our history.
+    """
+
+    def __init__(
+        self,
+        config: ChatConfig,
+        db: Database,
+        hub: Hub,
+        connection: Connection,
+        positions: dict[ConversationId, int],
+        is_ours: bool,
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._hub = hub
+        self._connection = connection
+        self._positions = positions
+        self._stale = set() if is_ours else set(positions)
+        self._left = config.resume_total
+        self._resumed = False
+        self._gaps = 0
+
+    async def run(self) -> None:
+        """Returns when the socket is live. Raises SocketClosed."""
+        socket = self._connection.socket
+        while True:
+            self._connection.hold()
+            found = await self._db.read(self._read, dict(self._positions), self._left)
+            for gap in found.gaps:
+                await socket.send(frames.frame(gap))
+            for event in found.events:
+                await socket.send(frames.live(event).frame)
+            self._positions = found.positions
+            self._stale.clear()
+            self._left -= len(found.events)
+            self._gaps += len(found.gaps)
+            if not found.is_whole:
+                continue
+            if not self._resumed:
+                await self._send_standings(found.standings)
+                self._resumed = True
+            if self._connection.release(self._positions):
+                self._forget_floors(found.standings)
+                (_GAP if self._gaps else _WHOLE).inc()
+                return
+
+    async def _read(self, tx: Tx, positions: dict[ConversationId, int], left: int) -> _Round:
+        only, user = self._connection.only, self._connection.user_id
+        standings = [
+            each
+            for each in await store.standings(tx, user)
+            if only is None or each[0].conversation.conversation_id == only
+        ]
+        events: list[Event] = []
+        gaps: list[frames.Gap] = []
+        after: dict[ConversationId, int] = {}
+        read = 0
+        for seat, _ in standings:
+            conversation = seat.conversation
+            name, head = conversation.conversation_id, conversation.last_change
+            position = positions.get(name)
+            after[name] = head
+            if position is None and not self._resumed:
+                continue  # `resumed` tells of it
+            if position == head and name not in self._stale:
+                continue
+            if position is None or not self._is_near(seat, position, left - read):
+                gaps.append(_gap(seat))
+                continue
+            if read >= PAGE:
+                after[name] = position
+                continue
+            page = await store.events(tx, conversation, position, PAGE - read)
+            if page and page[0].stored_us < self._db.now_us() - self._config.resume_days * DAY_US:
+                gaps.append(_gap(seat))
+                continue
+            read += len(page)
+            after[name] = page[-1].change if page else head
+            events += [event for event in page if _is_visible(event, seat)]
+        heads = {seat.conversation.conversation_id: seat.conversation.last_change for seat, _ in standings}
+        return _Round(standings, events, gaps, after, after == heads)
+
+    def _is_near(self, seat: Seat, position: int, left: int) -> bool:
+        """Whether what was missed is there and not too much."""
+        conversation = seat.conversation
+        missed = conversation.last_change - position
+        return (
+            conversation.conversation_id not in self._stale
+            and position >= conversation.min_change
+            and 0 <= missed <= min(self._config.resume_changes, left)
+        )
+
+    async def _send_standings(self, standings: list[tuple[Seat, int]]) -> None:
+        lines = [
+            (
+                seat.conversation.conversation_id,
+                frames.Standing(
+                    seq=seat.conversation.last_seq,
+                    change=seat.conversation.last_change,
+                    first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
+                    last_read_seq=seat.member.last_read_seq,
+                    unread_count=unread,
+                ),
+            )
+            for seat, unread in standings
+        ]
+        for start in range(0, max(len(lines), 1), STANDINGS):
+            told = frames.Resumed(conversations=dict(lines[start : start + STANDINGS]))
+            if start + STANDINGS < len(lines):
+                told.more = True
+            await self._connection.socket.send(frames.frame(told))
+
+    def _forget_floors(self, standings: list[tuple[Seat, int]]) -> None:
+        """Keep only the positions that the hub has yet to pass."""
+        recent_us = self._db.now_us() - REACH_US
+        self._connection.keep_floors(
+            [
+                name
+                for seat, _ in standings
+                if seat.conversation.touched_us >= recent_us
+                and (self._hub.change_of(name := seat.conversation.conversation_id) or 0)
+                < seat.conversation.last_change
+            ]
+        )
+
+
+def _is_visible(event: Event, seat: Seat) -> bool:
+    return event.seq is None or event.seq >= seat.member.visible_from_seq
+
+
+def _gap(seat: Seat) -> frames.Gap:
+    conversation = seat.conversation
+    return frames.Gap(
+        conversation_id=conversation.conversation_id,
+        from_seq=max(conversation.first_seq, seat.member.visible_from_seq),
+        to_seq=conversation.last_seq,
+        change=conversation.last_change,
+    )

@@ -1,0 +1,66 @@
+"""Retention: messages past their term go, a prefix of the conversation at a time (DATA.md, section 5)."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from ..clock import DAY_US
+from ..config import ChatConfig
+from ..deps.contracts import Database, Tx
+from ..errors import Problem
+from ..identity import ConversationId
+from . import archive, store
+from .store import Event
+from .writer import Done, Writer
+
+log = structlog.get_logger(module="chat")
+
+BATCH = 500  # messages deleted in one transaction
+CONVERSATIONS = 100  # looked up at a time
+
+
+class Retention:
+    def __init__(self, config: ChatConfig, db: Database, writer: Writer) -> None:
+        self._config = config
+        self._db = db
+        self._writer = writer
+
+    async def pass_once(self) -> int:
+        """Delete what is past its term. Returns how many batches that took."""
+        batches = 0
+        for asked in await self._db.read(archive.retention_terms):
+            terms = [days for days in (asked, self._config.retention_days) if days]
+            if not terms:
+                continue
+            before_us = self._db.now_us() - min(terms) * DAY_US
+            while overdue := await self._db.read(archive.overdue, asked, before_us, CONVERSATIONS):
+                for conversation in overdue:
+                    while await self._writer.change(self._drop, conversation, before_us):
+                        batches += 1
+        return batches
+
+    async def _drop(self, tx: Tx, conversation_id: ConversationId, before_us: int) -> Done[bool]:
+        """One batch. False when there was nothing left to delete."""
+        await store.lock(tx, conversation_id)
+        conversation = await store.get(tx, conversation_id)
+        prefix = await archive.prefix_before(tx, conversation_id, before_us, BATCH)
+        if conversation is None or prefix is None:
+            return Done(False)
+        now_us = self._db.now_us()
+        change = await store.number(tx, conversation_id, now_us)
+        await archive.drop_prefix(tx, conversation_id, prefix)
+        shrunk = conversation._replace(
+            first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us
+        )
+        event = Event("conversation_updated", conversation_id, change, now_us, conversation=shrunk)
+        await store.record(tx, event, None)
+        return Done(True, [event])
+
+    async def pass_forever(self) -> None:
+        while True:
+            try:
+                await self.pass_once()
+            except Problem as problem:
+                log.warning("retention_failed", code=problem.code)
+            await trio.sleep(self._config.retention_pass_s)

@@ -1,0 +1,164 @@
+"""The room itself: what it is made of, and the tasks that run in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import trio
+
+from ..config import ChatConfig
+from ..deps.contracts import Bus, Database
+from ..edge import Call, Socket
+from ..errors import InvalidToken, Problem
+from ..identity import ConversationId, NodeId, Principal, UserId
+from . import archive, frames, shapes, store
+from .carrier import Carrier
+from .catchup import CatchUp
+from .conversations import Conversations
+from .hub import Connection, Hub, Live
+from .messages import Messages
+from .presence import Presence, Typing
+from .resume import Resume
+from .retention import Retention
+from .shapes import Status
+from .store import Event
+from .writer import ReadMark, Writer
+
+BEAT_S = 1.0
+EXPORT_PAGE = 200
+
+Authenticate = Callable[[str], Awaitable[Principal]]
+
+
+async def _nobody(_: str) -> Principal:
+    raise InvalidToken
+
+
+def _unheard(_: Problem, __: Call) -> None:
+    """Refusals on sockets go nowhere until `connect` says where."""
+
+
+class Chat:
+    def __init__(self, config: ChatConfig, db: Database, bus: Bus, history_id: str, node_id: NodeId) -> None:
+        self.config = config
+        self.history_id = history_id
+        self.heartbeat_s = 25.0
+        self.authenticate: Authenticate = _nobody
+        self.deny: Callable[[Problem, Call], None] = _unheard
+        self.hub = Hub(config.hub_conversations)
+        self.writer = Writer(db, config.append_queue, config.append_batch, self._committed)
+        self.conversations = Conversations(config, db, self.writer)
+        self.messages = Messages(config, db, self.writer)
+        self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
+        self.retention = Retention(config, db, self.writer)
+        self.presence = Presence(config, db, self.hub)
+        self.typing = Typing(config, self._tell)
+        self._db = db
+        self._carrier = Carrier(
+            bus,
+            node_id,
+            config.publish_queue,
+            deliver=self.hub.deliver,
+            seen=self.presence.heard,
+            greet=self.presence.greet,
+            gone=self.presence.gone,
+            lost=self.catch_up.hurry,
+        )
+        self.presence.connect(self._carrier)
+
+    def connect(
+        self,
+        *,
+        authenticate: Authenticate,
+        deny: Callable[[Problem, Call], None] = _unheard,
+        heartbeat_s: float = 25.0,
+    ) -> None:
+        """What this room needs of its neighbours.
+
+        authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
+        heartbeat_s: how often the gateway pings, which clients are told.
+        """
+        self.authenticate = authenticate
+        self.deny = deny
+        self.heartbeat_s = heartbeat_s
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self.catch_up.set_out()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.writer.run)
+            nursery.start_soon(self._carrier.publish_forever)
+            await nursery.start(self._carrier.listen_forever)
+            nursery.start_soon(self._carrier.beat_forever)
+            nursery.start_soon(self.catch_up.repair_forever)
+            nursery.start_soon(
+                self.catch_up.pass_forever, self.config.catch_up_ms / 1000, self._carrier.is_healthy
+            )
+            nursery.start_soon(self.retention.pass_forever)
+            nursery.start_soon(self._beat_forever)
+            task_status.started()
+
+    # sockets
+
+    def connection(self, socket: Socket, only: ConversationId | None) -> Connection:
+        return Connection(socket, only, self.config.resume_changes)
+
+    @contextmanager
+    def present(self, connection: Connection) -> Iterator[None]:
+        """The socket counts for presence, and leaves the hub at the end of the block."""
+        self.presence.opened(connection.user_id)
+        try:
+            yield
+        finally:
+            self.hub.detach(connection)
+            self.presence.closed(connection.user_id)
+
+    async def resume(self, connection: Connection, history_id: str, positions: dict[str, int]) -> None:
+        """Replay what was missed; the socket is live when this returns. Raises SocketClosed."""
+        known = {ConversationId(name): change for name, change in positions.items()}
+        resume = Resume(self.config, self._db, self.hub, connection, known, history_id == self.history_id)
+        connection.hold()
+        self.hub.attach(connection)
+        await resume.run()
+
+    async def require_member(self, user: UserId, conversation: ConversationId) -> None:
+        """Raises NotFound for strangers."""
+        if not self.hub.can_see(conversation, user):
+            await self.conversations.participants(user, conversation, store.NO_ID, 1)
+
+    def status_of(self, user: UserId) -> Status:
+        return self.presence.status_of(user)
+
+    async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
+        """Everything this room keeps of a person, record by record: memberships, then their messages."""
+        for seat, _ in await self._db.read(store.standings, user):
+            shape = shapes.conversation_shape(seat.conversation)
+            shape.my_role = seat.member.role
+            yield {"kind": "conversation", **msgspec.to_builtins(shape)}
+        after = ""
+        while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE):
+            for message in page:
+                yield {"kind": "message", **msgspec.to_builtins(shapes.message_shape(message))}
+            after = page[-1].client_message_id
+
+    # what happened
+
+    def _committed(self, events: Sequence[Event], marks: Sequence[ReadMark]) -> None:
+        """The writer's word, after each commit."""
+        lives = [frames.live(event) for event in events]
+        lives += [frames.read_mark(*mark) for mark in marks]
+        for live in lives:
+            self.hub.deliver(live)
+        self._carrier.send(lives)
+
+    def _tell(self, live: Live) -> None:
+        self.hub.deliver(live)
+        self._carrier.send([live])
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self.typing.beat_once()
+            await self.presence.beat_once()
+            await trio.sleep(BEAT_S)

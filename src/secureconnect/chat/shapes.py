@@ -1,0 +1,164 @@
+"""The JSON shapes of API.md that REST answers and WebSocket frames share, and how they are made from rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ..clock import to_iso
+from .store import Conversation, ConversationType, Member, MemberRole, Message, Participant, Person, Summary
+
+Id = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        min_length=36,
+        max_length=36,
+    ),
+]
+ClientMessageId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
+Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+MessageType = Literal["text", "image", "video", "audio", "file"]
+Status = Literal["online", "away", "busy", "offline"]
+
+
+class Reaction(Struct):
+    emoji: str
+    count: int
+    mine: bool | UnsetType = UNSET
+
+
+class MessageShape(Struct):
+    """content is empty once deleted_at is set."""
+
+    message_id: str
+    client_message_id: str
+    conversation_id: str
+    sender_id: str
+    seq: int
+    content: str
+    message_type: str
+    is_encrypted: bool
+    reply_to: str | None
+    file_ids: list[str]
+    metadata: dict[str, Any] | None
+    reactions: list[Reaction]
+    change: int
+    sent_at: str
+    edited_at: str | None
+    deleted_at: str | None
+
+
+class Settings(Struct):
+    is_e2ee_enabled: bool
+    recording_enabled: bool
+    message_retention_days: int
+    history_visible: bool
+
+
+class PersonShape(Struct):
+    user_id: str
+    username: str
+    display_name: str
+    avatar_url: str | None
+
+
+class ParticipantShape(PersonShape):
+    role: MemberRole
+    joined_at: str
+    last_read_seq: int
+    status: Status
+
+
+class ConversationShape(Struct):
+    """Events leave out what depends on the viewer: my_role, unread_count, last_message, participants."""
+
+    conversation_id: str
+    type: ConversationType
+    title: str | None
+    avatar_url: str | None
+    created_by: str
+    created_at: str
+    updated_at: str
+    last_seq: int
+    first_seq: int
+    change: int
+    settings: Settings
+    my_role: MemberRole | UnsetType = UNSET
+    unread_count: int | UnsetType = UNSET
+    last_message: MessageShape | UnsetType | None = UNSET
+    participants: list[ParticipantShape] | UnsetType = UNSET
+
+
+def iso_or_none(us: int | None) -> str | None:
+    return None if us is None else to_iso(us)
+
+
+def message_fields(message: Message) -> tuple[Any, ...]:
+    """The fields of `MessageShape`, in its order."""
+    return (
+        message.message_id,
+        message.client_message_id,
+        message.conversation_id,
+        message.sender_id,
+        message.seq,
+        message.content,
+        message.message_type,
+        message.is_encrypted,
+        message.reply_to,
+        [] if message.file_ids == "[]" else msgspec.json.decode(message.file_ids),
+        None if message.metadata is None else msgspec.json.decode(message.metadata),
+        [],
+        message.change,
+        to_iso(message.sent_us),
+        iso_or_none(message.edited_us),
+        iso_or_none(message.deleted_us),
+    )
+
+
+def message_shape(message: Message) -> MessageShape:
+    return MessageShape(*message_fields(message))
+
+
+def person_shape(person: Person) -> PersonShape:
+    return PersonShape(*person)
+
+
+def participant_shape(participant: Participant, status: Status) -> ParticipantShape:
+    member: Member = participant.member
+    return ParticipantShape(
+        *participant.person, member.role, to_iso(member.joined_us), member.last_read_seq, status
+    )
+
+
+def conversation_shape(conversation: Conversation) -> ConversationShape:
+    """As events carry it."""
+    return ConversationShape(
+        conversation_id=conversation.conversation_id,
+        type=conversation.type,
+        title=conversation.title,
+        avatar_url=conversation.avatar_url,
+        created_by=conversation.created_by,
+        created_at=to_iso(conversation.created_us),
+        updated_at=to_iso(conversation.updated_us),
+        last_seq=conversation.last_seq,
+        first_seq=conversation.first_seq,
+        change=conversation.last_change,
+        settings=Settings(
+            conversation.is_e2ee_enabled,
+            conversation.recording_enabled,
+            conversation.message_retention_days,
+            conversation.history_visible,
+        ),
+    )
+
+
+def summary_shape(summary: Summary) -> ConversationShape:
+    """As the one it is summed up for sees it."""
+    shape = conversation_shape(summary.seat.conversation)
+    shape.my_role = summary.seat.member.role
+    shape.unread_count = summary.unread_count
+    shape.last_message = message_shape(summary.last_message) if summary.last_message else None
+    return shape

@@ -1,0 +1,208 @@
+"""The WebSocket /v1/ws/chat: what each frame of a client does."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import trio
+from msgspec import Struct
+
+from ..clock import now_us, to_iso
+from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRoute
+from ..errors import Conflict, Invalid, Malformed, NotFound, Problem
+from ..identity import ConversationId, MessageId
+from . import frames
+from .append import Outcome
+from .hub import Connection
+from .room import Chat
+from .shapes import Id
+
+
+class ChatQuery(Struct):
+    """conversation_id: carry this conversation alone.  resume: be silent until the resume frame."""
+
+    conversation_id: Id | None = None
+    resume: bool = False
+
+
+async def serve_chat(room: Chat, call: Call, socket: Socket) -> None:
+    query: ChatQuery = call.query
+    only = ConversationId(query.conversation_id) if query.conversation_id else None
+    if only is not None:
+        try:
+            await room.require_member(call.caller.user_id, only)
+        except NotFound as problem:
+            room.deny(problem, call)
+            socket.close(Close.NOT_FOUND, problem.message)
+            return
+    connection = room.connection(socket, only)
+    with room.present(connection):
+        socket.offer(_hello(room, call))
+        conversation = _Conversation(room, call, connection)
+        if query.resume:
+            await conversation.resume()
+        else:
+            room.hub.attach(connection)
+        await conversation.talk()
+
+
+SOCKETS = (
+    SocketRoute(
+        path="/v1/ws/chat",
+        handler=serve_chat,
+        audience=Audience.USER,
+        summary="Messages and everything else that happens, as it happens",
+        query=ChatQuery,
+    ),
+)
+
+
+def _hello(room: Chat, call: Call) -> Frame:
+    return frames.frame(
+        frames.Hello(
+            session_id=call.caller.session_id,
+            history_id=room.history_id,
+            server_time=to_iso(now_us()),
+            heartbeat_s=room.heartbeat_s,
+        )
+    )
+
+
+class _Conversation:
+    """The talk with one client: its frames are dealt with one after the other, but messages on their way to
+    the database do not hold up the next."""
+
+    def __init__(self, room: Chat, call: Call, connection: Connection) -> None:
+        self._room = room
+        self._call = call
+        self._connection = connection
+        self._socket = connection.socket
+        self._me = connection.user_id
+
+    async def resume(self) -> None:
+        """Take the resume frames, then replay. Raises SocketClosed."""
+        positions: dict[str, int] = {}
+        last: frames.ResumeIn | None = None
+        with trio.move_on_after(self._room.config.resume_wait_s):
+            while last is None or last.more:
+                frame = self._decode(await self._socket.receive())
+                if not isinstance(frame, frames.ResumeIn):
+                    self._hang_up(Close.BAD_FRAME, "resume first")
+                positions.update(frame.conversations)
+                if len(positions) > self._room.config.resume_total:
+                    self._hang_up(Close.BAD_FRAME, "too many conversations")
+                last = frame
+        if last is None or last.more:
+            self._hang_up(Close.SILENT, "no resume frame")
+        await self._room.resume(self._connection, last.history_id, positions)
+        self._ack(last)
+
+    async def talk(self) -> None:
+        """Until the socket closes. Raises SocketClosed."""
+        while True:
+            frame = self._decode(await self._socket.receive())
+            if frame is None:
+                continue
+            try:
+                await self._answer(frame)
+            except Problem as problem:
+                self._refuse(frame.ref, problem)
+
+    def _decode(self, data: bytes) -> frames.Inbound | None:
+        """The frame; None when it was not valid and has been answered."""
+        try:
+            return frames.decode(data)
+        except Malformed:
+            self._hang_up(Close.BAD_FRAME, "not JSON")
+        except frames.NotAFrame as exc:
+            self._refuse(exc.ref, Invalid(str(exc)))
+        return None
+
+    async def _answer(self, frame: frames.Inbound) -> None:
+        room, me = self._room, self._me
+        match frame:
+            case frames.ChatIn():
+                self._send(frame)
+            case frames.EditIn():
+                await room.messages.edit(me, MessageId(frame.message_id), frame.content, frame.is_encrypted)
+                self._ack(frame, message_id=frame.message_id)
+            case frames.DeleteIn():
+                await room.messages.delete(me, MessageId(frame.message_id))
+                self._ack(frame, message_id=frame.message_id)
+            case frames.ReadIn():
+                await room.conversations.mark_read(me, ConversationId(frame.conversation_id), frame.seq)
+                self._ack(frame, conversation_id=frame.conversation_id)
+            case frames.TypingIn():
+                conversation = ConversationId(frame.conversation_id)
+                await room.require_member(me, conversation)
+                room.typing.mark(conversation, me, frame.is_typing)
+                self._ack(frame, conversation_id=frame.conversation_id)
+            case frames.PresenceIn():
+                room.presence.choose(me, frame.status)
+                self._ack(frame)
+            case frames.AuthIn():
+                await self._renew(frame)
+            case frames.PingIn():
+                pong = frames.Pong()
+                if frame.ref is not None:
+                    pong.ref = frame.ref
+                self._offer(frames.frame(pong))
+            case frames.ResumeIn():
+                raise Conflict("This socket is live; open one with resume=1 to resume.")
+
+    def _send(self, frame: frames.ChatIn) -> None:
+        """Queue a message; the writer answers."""
+        draft = self._room.messages.draft(
+            self._me,
+            frame.conversation_id,
+            frame.content,
+            message_type=frame.message_type,
+            client_message_id=frame.client_message_id,
+            is_encrypted=frame.is_encrypted,
+            reply_to=frame.reply_to,
+            file_ids=frame.file_ids,
+            metadata=frame.metadata,
+        )
+        ref = frame.ref
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Problem):
+                self._refuse(ref, outcome)
+            elif ref is not None:
+                self._offer(frames.ack(ref, outcome))
+
+        self._room.writer.send(draft, done)
+
+    async def _renew(self, frame: frames.AuthIn) -> None:
+        principal = await self._room.authenticate(frame.token)
+        ours = self._socket.principal
+        if (principal.user_id, principal.session_id) != (ours.user_id, ours.session_id):
+            self._hang_up(Close.UNAUTHENTICATED, "the token is another session's")
+        self._socket.renew(principal)
+        self._ack(frame)
+
+    def _ack(
+        self, frame: frames.Inbound, *, conversation_id: str | None = None, message_id: str | None = None
+    ) -> None:
+        if frame.ref is None:
+            return
+        told = frames.Ack(ref=frame.ref, status="stored")
+        if conversation_id is not None:
+            told.conversation_id = conversation_id
+        if message_id is not None:
+            told.message_id = message_id
+        self._offer(frames.frame(told))
+
+    def _refuse(self, ref: frames.Ref | None, problem: Problem) -> None:
+        if problem.denial is not None:
+            self._room.deny(problem, self._call)
+        self._offer(frames.error(ref, problem))
+
+    def _offer(self, frame: Frame) -> None:
+        """An answer. A socket that cannot take it is closed; the next `receive` says so."""
+        self._socket.offer(frame)
+
+    def _hang_up(self, code: Close, reason: str) -> NoReturn:
+        """Raises SocketClosed."""
+        self._socket.close(code, reason)
+        raise SocketClosed

@@ -1,0 +1,481 @@
+"""The chat room's SQL: conversations, their members, and the log of what happened in them.
+
+Messages being appended have SQL of their own, in `append.py`; reading them for history, in `archive.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ..deps.contracts import Row, Tx
+from ..identity import ConversationId, MessageId, UserId
+
+ConversationType = Literal["direct", "group"]
+MemberRole = Literal["owner", "admin", "member"]
+Kind = Literal[
+    "chat",
+    "message_edited",
+    "message_deleted",
+    "user_joined",
+    "user_left",
+    "conversation_updated",
+    "member_updated",
+]
+
+MODERATORS: frozenset[MemberRole] = frozenset({"owner", "admin"})
+
+
+class Conversation(NamedTuple):
+    """message_retention_days: 0 keeps for as long as the server does."""
+
+    conversation_id: ConversationId
+    type: ConversationType
+    title: str | None
+    avatar_url: str | None
+    created_by: UserId
+    created_us: int
+    updated_us: int
+    last_seq: int
+    last_change: int
+    touched_us: int
+    first_seq: int
+    min_change: int
+    is_e2ee_enabled: bool
+    recording_enabled: bool
+    message_retention_days: int
+    history_visible: bool
+
+
+class Member(NamedTuple):
+    user_id: UserId
+    role: MemberRole
+    joined_us: int
+    visible_from_seq: int
+    last_read_seq: int
+
+
+class Seat(NamedTuple):
+    """A conversation as one of its members stands in it."""
+
+    conversation: Conversation
+    member: Member
+
+
+class Person(NamedTuple):
+    user_id: UserId
+    username: str
+    display_name: str
+    avatar_url: str | None
+
+
+class Participant(NamedTuple):
+    person: Person
+    member: Member
+
+
+class Message(NamedTuple):
+    """file_ids: a JSON list.  metadata: a JSON object, or None."""
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    seq: int
+    change: int
+    sender_id: UserId
+    client_message_id: str
+    message_type: str
+    content: str
+    is_encrypted: bool
+    reply_to: MessageId | None
+    file_ids: str
+    metadata: str | None
+    sent_us: int
+    edited_us: int | None
+    deleted_us: int | None
+
+
+class Event(NamedTuple):
+    """One durable change, with what is needed to tell of it.
+
+    seq, message_id: of the message it is about; `message` is None when that is deleted or gone.
+    user: who joined, left or got another role.  visible_from_seq: of the one who joined.
+    """
+
+    kind: Kind
+    conversation_id: ConversationId
+    change: int
+    stored_us: int
+    seq: int | None = None
+    message_id: MessageId | None = None
+    message: Message | None = None
+    conversation: Conversation | None = None
+    user: Person | None = None
+    role: MemberRole | None = None
+    visible_from_seq: int | None = None
+
+
+class Summary(NamedTuple):
+    """A line of somebody's list of conversations."""
+
+    seat: Seat
+    unread_count: int
+    last_message: Message | None
+
+    @property
+    def active_us(self) -> int:
+        """By which the list is ordered."""
+        return self.last_message.sent_us if self.last_message else self.seat.conversation.created_us
+
+
+CONVERSATION = (
+    "c.conversation_id, c.type, c.title, c.avatar_url, c.created_by, c.created_at, c.updated_at, c.last_seq,"
+    " c.last_change, c.touched_at, c.first_seq, c.min_change, c.is_e2ee_enabled, c.recording_enabled,"
+    " c.message_retention_days, c.history_visible"
+)
+MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq"
+MESSAGE = (
+    "g.message_id, g.conversation_id, g.seq, g.change, g.sender_id, g.client_message_id, g.message_type,"
+    " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at"
+)
+PERSON = "u.user_id, u.username, u.display_name, u.avatar_url"
+_C = len(Conversation._fields)
+_M = len(Member._fields)
+_P = len(Person._fields)
+
+UNREAD = (
+    "(SELECT COUNT(*) FROM messages n WHERE n.conversation_id = m.conversation_id AND n.seq > m.last_read_seq"
+    " AND n.seq >= m.visible_from_seq AND n.sender_id <> m.user_id AND n.message_type <> 'system'"
+    " AND n.deleted_at IS NULL)"
+)
+
+
+def conversation_of(row: Row) -> Conversation:
+    return Conversation._make((*row[:12], bool(row[12]), bool(row[13]), row[14], bool(row[15])))
+
+
+def message_of(row: Row) -> Message:
+    return Message._make((*row[:8], bool(row[8]), *row[9:15]))
+
+
+def seat_of(row: Row) -> Seat:
+    return Seat(conversation_of(row), Member._make(row[_C : _C + _M]))
+
+
+# The head, and a person's seat
+
+
+_LOCK = "UPDATE conversations SET last_change = last_change WHERE conversation_id = $1"
+_NUMBER = (
+    "UPDATE conversations SET last_change = last_change + 1, touched_at = $2 WHERE conversation_id = $1"
+    " RETURNING last_change"
+)
+_RECORD = (
+    "INSERT INTO changes (conversation_id, change, kind, ref, seq, actor_id, data, stored_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
+_GET = f"SELECT {CONVERSATION} FROM conversations c WHERE c.conversation_id = $1"  # noqa: S608
+_SEAT = (
+    f"SELECT {CONVERSATION}, {MEMBER} FROM conversations c"  # noqa: S608
+    " JOIN members m ON m.conversation_id = c.conversation_id WHERE c.conversation_id = $1 AND m.user_id = $2"
+)
+
+
+async def lock(tx: Tx, conversation: ConversationId) -> None:
+    """Hold the conversation's row until the transaction ends: what is read after this stays true."""
+    await tx.run(_LOCK, conversation)
+
+
+async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
+    """Take the next `change`."""
+    row = await tx.one(_NUMBER, conversation, now_us)
+    assert row is not None
+    return int(row[0])
+
+
+async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
+    """Write the row from which the event is told again."""
+    ref = event.message_id or (event.user.user_id if event.user else None)
+    facts = {"role": event.role, "visible_from_seq": event.visible_from_seq}
+    data = {name: value for name, value in facts.items() if value is not None}
+    await tx.run(
+        _RECORD,
+        event.conversation_id,
+        event.change,
+        event.kind,
+        ref,
+        event.seq,
+        actor,
+        msgspec.json.encode(data).decode() if data else None,
+        event.stored_us,
+    )
+
+
+async def get(tx: Tx, conversation: ConversationId) -> Conversation | None:
+    row = await tx.one(_GET, conversation)
+    return conversation_of(row) if row else None
+
+
+async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | None:
+    row = await tx.one(_SEAT, conversation, user)
+    return seat_of(row) if row else None
+
+
+# Making and changing conversations
+
+
+_CREATE = (
+    "INSERT INTO conversations (conversation_id, type, title, avatar_url, created_by, created_at, updated_at,"
+    " last_seq, last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
+    " message_retention_days, history_visible, direct_key)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+    " ON CONFLICT (direct_key) DO NOTHING RETURNING conversation_id"
+)
+_BY_DIRECT_KEY = f"SELECT {CONVERSATION} FROM conversations c WHERE c.direct_key = $1"  # noqa: S608
+_DESCRIBE = (
+    "UPDATE conversations SET title = $2, avatar_url = $3, updated_at = $4, is_e2ee_enabled = $5,"
+    " recording_enabled = $6, message_retention_days = $7, history_visible = $8 WHERE conversation_id = $1"
+)
+
+
+async def create(tx: Tx, new: Conversation, direct_key: str | None) -> bool:
+    """False when there is a conversation with this direct key."""
+    return await tx.one(_CREATE, *new, direct_key) is not None
+
+
+async def by_direct_key(tx: Tx, direct_key: str) -> Conversation | None:
+    row = await tx.one(_BY_DIRECT_KEY, direct_key)
+    return conversation_of(row) if row else None
+
+
+async def describe(tx: Tx, as_of: Conversation) -> None:
+    """Write what people can change of a conversation."""
+    await tx.run(
+        _DESCRIBE,
+        as_of.conversation_id,
+        as_of.title,
+        as_of.avatar_url,
+        as_of.updated_us,
+        as_of.is_e2ee_enabled,
+        as_of.recording_enabled,
+        as_of.message_retention_days,
+        as_of.history_visible,
+    )
+
+
+# Members
+
+
+_PEOPLE = f"SELECT {PERSON} FROM users u WHERE u.user_id = $1"  # noqa: S608
+_BLOCKED = (
+    "SELECT 1 FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1)"
+    " LIMIT 1"
+)
+_JOIN = (
+    "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq)"
+    " VALUES ($1, $2, $3, $4, $5, $6)"
+)
+_LEAVE = "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2"
+_SET_ROLE = "UPDATE members SET role = $3 WHERE conversation_id = $1 AND user_id = $2"
+_COUNT = (
+    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN role = 'member' THEN 0 ELSE 1 END), 0) FROM members"
+    " WHERE conversation_id = $1"
+)
+_PARTICIPANTS = (
+    f"SELECT {PERSON}, {MEMBER} FROM members m JOIN users u ON u.user_id = m.user_id"  # noqa: S608
+    " WHERE m.conversation_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3"
+)
+_VIEWERS = "SELECT user_id, visible_from_seq FROM members WHERE conversation_id = $1"
+_MARK_READ = (
+    "UPDATE members SET last_read_seq = $3 WHERE conversation_id = $1 AND user_id = $2 AND last_read_seq < $3"
+)
+_SHARERS = (
+    "SELECT DISTINCT other.user_id FROM members mine JOIN members other"
+    " ON other.conversation_id = mine.conversation_id WHERE mine.user_id = $1"
+)
+_SHARES = (
+    "SELECT 1 FROM members mine JOIN members other ON other.conversation_id = mine.conversation_id"
+    " WHERE mine.user_id = $1 AND other.user_id = $2 LIMIT 1"
+)
+
+NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
+
+
+async def person(tx: Tx, user: UserId) -> Person | None:
+    row = await tx.one(_PEOPLE, user)
+    return Person._make(row) if row else None
+
+
+async def is_blocked(tx: Tx, one: UserId, other: UserId) -> bool:
+    """Whether either has blocked the other."""
+    return await tx.one(_BLOCKED, one, other) is not None
+
+
+async def join(tx: Tx, conversation: ConversationId, member: Member) -> None:
+    await tx.run(
+        _JOIN,
+        conversation,
+        member.user_id,
+        member.role,
+        member.joined_us,
+        member.visible_from_seq,
+        member.last_read_seq,
+    )
+
+
+async def leave(tx: Tx, conversation: ConversationId, user: UserId) -> None:
+    await tx.run(_LEAVE, conversation, user)
+
+
+async def set_role(tx: Tx, conversation: ConversationId, user: UserId, role: MemberRole) -> None:
+    await tx.run(_SET_ROLE, conversation, user, role)
+
+
+async def count_members(tx: Tx, conversation: ConversationId) -> tuple[int, int]:
+    """(members, moderators among them)"""
+    row = await tx.one(_COUNT, conversation)
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+async def participants(
+    tx: Tx, conversation: ConversationId, after: str = NO_ID, limit: int = 100_000
+) -> list[Participant]:
+    rows = await tx.all(_PARTICIPANTS, conversation, after, limit)
+    return [Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M])) for row in rows]
+
+
+async def viewers(tx: Tx, conversation: ConversationId) -> dict[UserId, int]:
+    """User → visible_from_seq."""
+    return {row[0]: row[1] for row in await tx.all(_VIEWERS, conversation)}
+
+
+async def mark_read(tx: Tx, conversation: ConversationId, user: UserId, seq: int) -> bool:
+    """False when they had read as far."""
+    return await tx.run(_MARK_READ, conversation, user, seq) > 0
+
+
+async def sharers(tx: Tx, user: UserId) -> list[UserId]:
+    """Everybody who shares a conversation with `user`, themselves included."""
+    return [row[0] for row in await tx.all(_SHARERS, user)]
+
+
+async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
+    return await tx.one(_SHARES, one, other) is not None
+
+
+# Somebody's conversations
+
+
+_LIST = (
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM members m"  # noqa: S608
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
+    " AND g.seq >= m.visible_from_seq"
+    " WHERE m.user_id = $1 AND (COALESCE(g.sent_at, c.created_at) < $2"
+    " OR (COALESCE(g.sent_at, c.created_at) = $2 AND c.conversation_id < $3))"
+    " ORDER BY COALESCE(g.sent_at, c.created_at) DESC, c.conversation_id DESC LIMIT $4"
+)
+_ONE = (
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM members m"  # noqa: S608
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
+    " AND g.seq >= m.visible_from_seq"
+    " WHERE m.user_id = $1 AND m.conversation_id = $2"
+)
+_STANDINGS = (
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD} FROM members m"  # noqa: S608
+    " JOIN conversations c ON c.conversation_id = m.conversation_id WHERE m.user_id = $1"
+)
+_HEADS_SINCE = (
+    "SELECT conversation_id, last_change FROM conversations WHERE touched_at >= $1"
+    " ORDER BY touched_at DESC LIMIT $2"
+)
+
+
+def _summary(row: Row) -> Summary:
+    last = row[_C + _M + 1 :]
+    return Summary(seat_of(row), row[_C + _M], message_of(last) if last[0] is not None else None)
+
+
+async def list_for(tx: Tx, user: UserId, before_us: int, before: ConversationId, limit: int) -> list[Summary]:
+    """The latest active first, from before (`before_us`, `before`) on."""
+    return [_summary(row) for row in await tx.all(_LIST, user, before_us, before, limit)]
+
+
+async def summary(tx: Tx, conversation: ConversationId, user: UserId) -> Summary | None:
+    row = await tx.one(_ONE, user, conversation)
+    return _summary(row) if row else None
+
+
+async def standings(tx: Tx, user: UserId) -> list[tuple[Seat, int]]:
+    """All conversations of `user`, with their unread counts."""
+    return [(seat_of(row), row[_C + _M]) for row in await tx.all(_STANDINGS, user)]
+
+
+async def heads_since(tx: Tx, since_us: int, limit: int) -> list[tuple[ConversationId, int]]:
+    """(conversation, last change) of those touched since, latest first."""
+    return [(row[0], row[1]) for row in await tx.all(_HEADS_SINCE, since_us, limit)]
+
+
+# What happened
+
+
+_MESSAGES_AFTER = (
+    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.change > $2"  # noqa: S608
+    " ORDER BY g.change LIMIT $3"
+)
+_CHANGES_AFTER = (
+    f"SELECT h.change, h.kind, h.stored_at, h.seq, h.ref, h.data, {PERSON}, {MESSAGE} FROM changes h"  # noqa: S608
+    " LEFT JOIN users u ON u.user_id = h.ref LEFT JOIN messages g ON g.message_id = h.ref"
+    " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
+)
+_OLDEST_SINCE = (
+    "SELECT MIN(change) FROM (SELECT change FROM messages WHERE conversation_id = $1 AND change > $2"
+    " AND sent_at >= $3 UNION ALL SELECT change FROM changes WHERE conversation_id = $1 AND change > $2"
+    " AND stored_at >= $3) AS recent"
+)
+_DATA = 6
+_REACH = 10_000  # changes looked back for the oldest recent one
+
+
+async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> list[Event]:
+    """What happened after change `after`, at most `limit`, in order, as it is to be told now."""
+    found = [
+        Event("chat", g.conversation_id, g.change, g.sent_us, g.seq, g.message_id, g)
+        for g in map(message_of, await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit))
+    ]
+    rows = await tx.all(_CHANGES_AFTER, conversation.conversation_id, after, limit)
+    if rows:
+        found += [_event(row, conversation) for row in rows]
+        found.sort(key=_by_change)
+    return found[:limit]
+
+
+def _by_change(event: Event) -> int:
+    return event.change
+
+
+def _event(row: Row, conversation: Conversation) -> Event:
+    change, kind, stored_us, seq, ref, data = row[:_DATA]
+    person, message = row[_DATA : _DATA + _P], row[_DATA + _P :]
+    event = Event(kind, conversation.conversation_id, change, stored_us, seq)
+    match kind:
+        case "message_edited" | "message_deleted":
+            if kind == "message_deleted" or message[0] is None or message[-1] is not None:
+                return event._replace(kind="message_deleted", message_id=ref)
+            return event._replace(message_id=ref, message=message_of(message)._replace(change=change))
+        case "conversation_updated":
+            return event._replace(conversation=conversation)
+        case _:
+            user = Person._make(person) if person[0] is not None else Person(ref, "", "", None)
+            told = msgspec.json.decode(data) if data else {}
+            return event._replace(user=user, **told)
+
+
+async def oldest_since(tx: Tx, conversation: Conversation, since_us: int) -> int | None:
+    """The first change stored since, among the latest ten thousand."""
+    row = await tx.one(
+        _OLDEST_SINCE, conversation.conversation_id, conversation.last_change - _REACH, since_us
+    )
+    return None if row is None or row[0] is None else int(row[0])

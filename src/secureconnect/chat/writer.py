@@ -1,0 +1,258 @@
+"""The writer: the one task through which everything durable of the room goes.
+
+Whoever asked may be gone when the commit returns, so it is the writer, never the request, that learns of the
+outcome, answers, and hands on what happened. It works in rounds: all messages waiting are appended in one
+transaction; other changes are transactions of their own beside it, which share its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+
+import structlog
+import trio
+
+from .. import metrics
+from ..deps.contracts import Database, Tx, UniqueViolation
+from ..errors import Internal, OutcomeUnknown, Problem, Unavailable
+from ..identity import ConversationId, UserId
+from .append import Draft, Outcome, Stored, append
+from .store import Event
+
+log = structlog.get_logger(module="chat")
+
+# type: text, image, video, audio, file; result: stored, again (a resend), refused, failed
+MESSAGES = metrics.counter("messages_total", "Messages asked to be stored.", ["type", "result"])
+BATCH = metrics.histogram(
+    "secureconnect_chat_batch_messages",
+    "Messages in one append.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+_COUNTED = {
+    (kind, result): MESSAGES.labels(kind, result)
+    for kind in ("text", "image", "video", "audio", "file")
+    for result in ("stored", "again", "refused", "failed")
+}
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class ReadMark(NamedTuple):
+    """Somebody has read up to `seq`. Stored, yet no event of the log: `resumed` tells it again."""
+
+    conversation_id: ConversationId
+    user_id: UserId
+    seq: int
+
+
+class Done(NamedTuple, Generic[T]):
+    """What a unit of change returns.  value: for who asked.  events, marks: for everybody."""
+
+    value: T
+    events: Sequence[Event] = ()
+    marks: Sequence[ReadMark] = ()
+
+
+Change = Callable[Concatenate[Tx, P], Awaitable[Done[T]]]
+Tell = Callable[[Sequence[Event], Sequence[ReadMark]], None]
+
+
+class _Send:
+    """A message on its way, and who is told what became of it."""
+
+    __slots__ = ("_done", "draft", "settled")
+
+    def __init__(self, draft: Draft, done: Callable[[Outcome], None]) -> None:
+        self.draft = draft
+        self.settled = False
+        self._done = done
+
+    def settle(self, outcome: Outcome) -> None:
+        if not self.settled:
+            self.settled = True
+            self._done(outcome)
+
+
+class _Changing:
+    """A unit of change and whoever waits for it."""
+
+    __slots__ = ("args", "error", "finished", "kwargs", "result", "unit")
+
+    def __init__(
+        self, unit: Callable[..., Awaitable[Done[Any]]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.unit = unit
+        self.args = args
+        self.kwargs = kwargs
+        self.finished = trio.Event()
+        self.result: Done[Any] | None = None
+        self.error: Exception | None = None
+
+
+class Writer:
+    """tell: takes what was committed, in the order of each conversation; must not fail."""
+
+    def __init__(self, db: Database, waiting: int, batch: int, tell: Tell) -> None:
+        self._db = db
+        self._batch = batch
+        self._tell = tell
+        self._inlet, self._outlet = trio.open_memory_channel[_Send | _Changing](waiting)
+        self._under_way: list[_Send | _Changing] = []
+
+    def send(self, draft: Draft, done: Callable[[Outcome], None]) -> None:
+        """Queue a message; `done` is called once, by the writer. Raises Unavailable when too many wait."""
+        self._queue(_Send(draft, done))
+
+    async def store(self, draft: Draft) -> Stored:
+        """Queue a message and wait. Cancelled or not, it is stored. Raises what refused it."""
+        finished = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            finished.set()
+
+        self.send(draft, done)
+        await finished.wait()
+        if isinstance(outcomes[0], Problem):
+            raise outcomes[0]
+        return outcomes[0]
+
+    async def change(self, unit: Change[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a unit of change and wait. Cancelled or not, it is run, and what happened is told."""
+        job = _Changing(unit, args, kwargs)
+        self._queue(job)
+        await job.finished.wait()
+        if job.error is not None:
+            raise job.error
+        assert job.result is not None
+        value: T = job.result.value
+        return value
+
+    def _queue(self, job: _Send | _Changing) -> None:
+        try:
+            self._inlet.send_nowait(job)
+        except trio.WouldBlock:
+            raise Unavailable("Too many messages are waiting to be stored.", retry_after_s=1) from None
+        except trio.BrokenResourceError:
+            raise Unavailable("The chat module is restarting.", retry_after_s=1) from None
+
+    async def run(self) -> None:
+        """Write until cancelled. Whoever still waits then is told so."""
+        try:
+            while True:
+                self._under_way.append(await self._outlet.receive())
+                while len(self._under_way) < self._batch:
+                    try:
+                        self._under_way.append(self._outlet.receive_nowait())
+                    except trio.WouldBlock:
+                        break
+                await self._round()
+                self._under_way = []
+        finally:
+            self._give_up()
+
+    async def _round(self) -> None:
+        sends = [job for job in self._under_way if isinstance(job, _Send)]
+        changes = [job for job in self._under_way if isinstance(job, _Changing)]
+        events: list[Event] = []
+        if not changes:
+            await self._append(sends, events)
+        else:
+            async with trio.open_nursery() as nursery:
+                if sends:
+                    nursery.start_soon(self._append, sends, events)
+                for change in changes:
+                    nursery.start_soon(self._run_change, change)
+        marks: list[ReadMark] = []
+        for change in changes:
+            change.finished.set()
+            if change.result is not None:
+                events += change.result.events
+                marks += change.result.marks
+        if changes:
+            events.sort(key=lambda event: (event.conversation_id, event.change))
+        if events or marks:
+            self._tell(events, marks)
+
+    async def _run_change(self, job: _Changing) -> None:
+        try:
+            job.result = await self._db.write(job.unit, *job.args, **job.kwargs)
+        except Exception as exc:
+            job.error = exc  # raised where it was asked for
+
+    async def _append(self, sends: Sequence[_Send], events: list[Event]) -> None:
+        BATCH.observe(len(sends))
+        drafts = [send.draft for send in sends]
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._db.write(append, drafts, self._db.now_us)
+        except Problem as problem:
+            outcomes = [problem] * len(sends)
+        except Exception as exc:
+            if len(sends) > 1:
+                middle = len(sends) // 2
+                await self._append(sends[:middle], events)
+                await self._append(sends[middle:], events)
+                return
+            outcomes = [await self._append_one(drafts[0], exc)]
+        for send, outcome in zip(sends, outcomes, strict=True):
+            _COUNTED[send.draft.message_type, _result(outcome)].inc()
+            if isinstance(outcome, Stored) and outcome.fresh:
+                events.append(_happened(outcome))
+            send.settle(outcome)
+
+    async def _append_one(self, draft: Draft, failure: Exception) -> Outcome:
+        """What becomes of a message the database refused."""
+        if isinstance(failure, UniqueViolation):
+            # Another node stored the same client_message_id meanwhile: now it can be seen.
+            try:
+                return (await self._db.write(append, [draft], self._db.now_us))[0]
+            except Problem as problem:
+                return problem
+            except Exception as exc:
+                failure = exc
+        log.error("message_not_storable", message_id=draft.message_id, exc_info=failure)
+        return Internal()
+
+    def _give_up(self) -> None:
+        """Answer whoever waits: their outcome is unknown if their round had begun, else it is none."""
+        self._inlet.close()
+        for job in self._under_way:
+            _fail(job, OutcomeUnknown())
+        while True:
+            try:
+                job = self._outlet.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            _fail(job, Unavailable("The chat module is restarting.", retry_after_s=1))
+        self._outlet.close()
+
+
+def _fail(job: _Send | _Changing, problem: Problem) -> None:
+    if isinstance(job, _Send):
+        job.settle(problem)
+    elif not job.finished.is_set():
+        job.error = problem
+        job.finished.set()
+
+
+def _happened(stored: Stored) -> Event:
+    message = stored.message
+    return Event(
+        "chat",
+        message.conversation_id,
+        message.change,
+        message.sent_us,
+        message.seq,
+        message.message_id,
+        message,
+    )
+
+
+def _result(outcome: Outcome) -> str:
+    if isinstance(outcome, Stored):
+        return "stored" if outcome.fresh else "again"
+    return "failed" if outcome.status >= 500 else "refused"

@@ -1,0 +1,26 @@
+"""A running room and a nursery for its sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from secureconnect.chat import Chat
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.identity import UserId
+
+from .rig import make_people, running
+
+
+@pytest.fixture
+async def room(db: Sqlite, bus: MemoryBus) -> AsyncIterator[Chat]:
+    async with running(db, bus) as room:
+        yield room
+
+
+@pytest.fixture
+async def people(db: Sqlite) -> list[UserId]:
+    """Ann, Bob, Cid and Dee."""
+    return await make_people(db, "ann", "bob", "cid", "dee")
