@@ -13,7 +13,7 @@ from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.sqlite import Sqlite
 
-pytest_plugins = ("require_all",)
+pytest_plugins = ("require_all", "kit.fixtures")
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .. import config
 from .options import ConfigFile, DataDir
+from .start import start
 
 Host = Annotated[
     str | None, typer.Option("--host", metavar="H", help="Address to listen on; 0.0.0.0 for every interface.")
 ]
-# as text: config.py says what is wrong with a bad one, whatever it comes from
+# as text: config.py says what is wrong with a bad one, wherever it comes from
 Port = Annotated[
     str | None, typer.Option("--port", metavar="P", help="Port to listen on; 0 picks a free one.")
 ]
@@ -22,14 +22,5 @@ def serve(
     config_file: ConfigFile = None, host: Host = None, port: Port = None, data_dir: DataDir = None
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; a second one ends at once. This is what happens without a command."""
-    flags = {"gateway.host": host, "gateway.port": port, "data_dir": data_dir}
-    settings = config.load(config_file, flags=flags)
-    import trio
-
-    from .. import app
-
-    try:
-        code = trio.run(app.main, settings)
-    except KeyboardInterrupt:  # before the server listens to signals
-        code = 130
-    raise typer.Exit(code)
+    given = {"config": config_file, "gateway.host": host, "gateway.port": port, "data_dir": data_dir}
+    raise typer.Exit(start({key: value for key, value in given.items() if value is not None}))

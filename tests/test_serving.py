@@ -1,0 +1,182 @@
+"""The command line beside a running server, and what such a server loads."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import jwt
+import pytest
+import trio
+
+from kit.command import fails, run, succeeds
+from kit.fixtures import StartServer
+from kit.people import people
+from kit.server import Server
+
+# third-party distributions that an embedded start may load; a new one needs a reason
+LOADED = {
+    "aiofiles",
+    "argon2-cffi",
+    "argon2-cffi-bindings",
+    "attrs",
+    "blinker",
+    "cffi",
+    "click",
+    "cryptography",
+    "Flask",
+    "h11",
+    "h2",
+    "hpack",
+    "Hypercorn",
+    "hyperframe",
+    "idna",
+    "itsdangerous",
+    "Jinja2",
+    "MarkupSafe",
+    "msgspec",
+    "outcome",
+    "priority",
+    "prometheus_client",
+    "Pygments",  # with rich
+    "PyJWT",
+    "Quart",
+    "quart-trio",
+    "rich",  # structlog loads it where it is installed
+    "sniffio",
+    "sortedcontainers",
+    "structlog",
+    "trio",
+    "typing_extensions",
+    "uuid_utils",
+    "Werkzeug",
+    "wsproto",
+}
+NOT_LOADED = {
+    "asyncpg",
+    "httpx",
+    "miniopy_async",
+    "opentelemetry",
+    "pydantic",
+    "redis",
+    "trio_asyncio",
+    "trio_websocket",
+    "typer",
+}
+
+TELLS_ITS_MODULES = """
+import atexit, json, pathlib, sys
+from secureconnect.cli.main import run
+atexit.register(lambda: pathlib.Path("modules.json").write_text(json.dumps(sorted(sys.modules))))
+run()
+"""
+
+
+async def until(state: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not await trio.to_thread.run_sync(state):  # noqa: ASYNC110  (a file sends no word)
+            await trio.sleep(0.02)
+
+
+async def in_thread(server: Server, *args: str, **settings: str) -> str:
+    """Output of a command run on this server's data."""
+    command = (*args, "--data-dir", str(server.data_dir))
+    return await trio.to_thread.run_sync(lambda: succeeds(*command, cwd=server.data_dir.parent, **settings))
+
+
+async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
+    server = start_server(("-c", TELLS_ITS_MODULES))
+    async with people(server.url, "ann") as (ann,), ann.stream():
+        pass
+    assert await trio.to_thread.run_sync(server.terminate) == 0
+    modules = json.loads(await (trio.Path(server.data_dir.parent) / "modules.json").read_text())
+    top = {name.partition(".")[0] for name in modules}
+    assert not top & NOT_LOADED
+    distributions = packages_distributions()
+    loaded = {name for module in top for name in distributions.get(module, [])} - {
+        "secureconnect",
+        "setuptools",
+    }
+    assert loaded <= LOADED
+    ours = {name for name in modules if name.startswith("secureconnect.")}
+    assert "secureconnect.cli.start" in ours
+    assert not {name for name in ours if name.startswith(("secureconnect.client", "secureconnect.cli.chat"))}
+
+
+async def test_one_server_to_a_data_folder(start_server: StartServer) -> None:
+    server = start_server()
+
+    def second() -> str:
+        return fails(1, "serve", "--port", "0", "--data-dir", server.data_dir, cwd=server.data_dir.parent)
+
+    assert "is in use by another server" in await trio.to_thread.run_sync(second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_it_ends_with_0(start_server: StartServer, number: signal.Signals) -> None:
+    server = start_server()
+    server.signal(number)
+    assert await trio.to_thread.run_sync(server.wait) == 0
+
+
+async def test_keys_rotate_on_a_running_server(start_server: StartServer) -> None:
+    """New tokens are signed with the new key at once where no lead is asked for; old tokens go on."""
+    server = start_server(AUTH__KEY_LEAD_S="0")
+    async with people(server.url, "ann") as (ann,):
+        old = await ann.access_token()
+        assert "signing key 2" in await in_thread(server, "keys", "rotate", AUTH__KEY_LEAD_S="0")
+
+        assert (await ann.profile())["user_id"] == ann.me.user_id
+        with trio.fail_after(10):
+            while key_id(await ann.access_token()) == key_id(old):
+                await ann.refresh()
+        assert (await ann.profile())["user_id"] == ann.me.user_id
+
+
+def key_id(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+async def test_the_audit_log_of_a_running_server(start_server: StartServer) -> None:
+    server = start_server(AUDIT__SEAL_MS="20")
+    head = server.data_dir / "audit.head"
+    async with people(server.url, "ann", "bob"):
+        pass
+
+    def sealed() -> bool:
+        return int(head.read_text().split()[0]) >= 2
+
+    await until(sealed)
+    text = await in_thread(server, "audit", "verify")
+    assert re.match(r"sealed rows: [2-9]\d*\n", text)
+    assert text.endswith("the audit log is whole\n")
+    assert await trio.to_thread.run_sync(server.terminate) == 0
+    text = await in_thread(server, "audit", "verify")
+    assert "prove nothing: 0\n" in text, "what was left is sealed at the end"
+    kept = server.data_dir.parent / "kept.head"
+    kept.write_bytes(head.read_bytes())
+
+    await trio.to_thread.run_sync(tamper, server.data_dir)
+
+    def verify(*args: str | Path) -> tuple[int, list[str]]:
+        done = run("audit", "verify", *args, "--data-dir", server.data_dir, cwd=server.data_dir.parent)
+        return done.returncode, done.stdout.splitlines()
+
+    code, lines = await trio.to_thread.run_sync(verify)
+    assert code == 1
+    assert [line for line in lines if re.match(r"WRONG: row 1 \(\S+\) was changed", line)]
+    head.unlink()
+    code, lines = await trio.to_thread.run_sync(verify, "--head", kept)
+    assert code == 1
+    assert not [line for line in lines if "no head file" in line]
+
+
+def tamper(data_dir: Path) -> None:
+    with closing(sqlite3.connect(data_dir / "secureconnect.db")) as file, file:
+        assert file.execute("UPDATE audit SET actor_id = NULL WHERE position = 1").rowcount == 1
