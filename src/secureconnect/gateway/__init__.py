@@ -1,0 +1,166 @@
+"""The edge: takes connections, admits requests, and hands them to the rooms' routes. It knows no feature.
+
+`listener` serves connections; `rest` and `websocket` adapt them to `admission`, the gate that every request
+passes; `replies` words the answers. `health` and `openapi` are endpoints of the gateway's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from hypercorn.trio.lifespan import Lifespan
+
+from ..config import Config
+from ..deps.contracts import Cache, DependencyStatus
+from ..edge import Authenticator, Call, Route, SocketRoute
+from ..errors import Malformed, Problem
+from ..identity import SessionId
+from ..supervise import Handle
+from . import health, openapi, rest
+from .admission import SERVICES, Endpoint, Gate, Request
+from .health import Health, Phase
+from .listener import Listener
+from .replies import Answer
+from .websocket import Sockets
+
+__all__ = ["Gateway", "Mount"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A room and the tables it exports."""
+
+    handle: Handle[Any]
+    routes: Sequence[Route]
+    sockets: Sequence[SocketRoute] = ()
+
+
+class Gateway:
+    """auth: the running authenticator; raises Unavailable while there is none.
+    status: of the dependencies, for /health.  rooms: whose states /health shows.
+    deny: told of refusals that carry a denial tag; never waits.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        mounts: Sequence[Mount],
+        auth: Callable[[], Authenticator],
+        cache: Cache,
+        status: Callable[[], list[DependencyStatus]],
+        rooms: Sequence[Handle[Any]],
+        deny: Callable[[Problem, Call], None],
+        server_name: str,
+    ) -> None:
+        self._config = config.gateway
+        self._phase: Phase = "starting"
+        self._drained = trio.Event()
+        gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
+        own = Health(config, lambda: self._phase, status, rooms, server_name)
+        self._sockets = Sockets(gate, config.gateway)
+        endpoints = own.endpoints()
+        endpoints += [_endpoint(route, "gateway", lambda: nullcontext(own)) for route in health.ROUTES]
+        for mount in mounts:
+            name, lend = mount.handle.name, mount.handle.use
+            endpoints += [_endpoint(route, name, lend) for route in mount.routes]
+            for route in mount.sockets:
+                endpoint = _socket_endpoint(route, name)
+                endpoints.append(endpoint)
+                self._sockets.add(route, endpoint, lend)
+        routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
+        endpoints += openapi.endpoints(routes)
+        self._rest = rest.build(endpoints, gate, config.gateway.body_limit_bytes)
+        self._listener = Listener(self._serve, config.gateway, gate.is_trusted)
+
+    @property
+    def ready(self) -> bool:
+        return self._phase == "ready"
+
+    async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `drain` is through.  started: with the URLs that are listened on."""
+        listeners = await trio.open_tcp_listeners(self._config.port, host=self._config.host)
+        lifespan = Lifespan(self._lifespan, self._listener.engine, {})  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            nursery.start_soon(self._sockets.watch)
+            for each in listeners:
+                nursery.start_soon(self._listener.accept, each, nursery)
+            self._phase = "ready"
+            task_status.started([_url(each) for each in listeners])
+            await self._drained.wait()
+            await lifespan.wait_for_shutdown()
+            nursery.cancel_scope.cancel()
+
+    async def drain(self) -> None:
+        """Stop taking work and end what runs, within drain_notice_s + drain_s whatever a client does."""
+        self._phase = "draining"
+        self._listener.closing = True
+        await trio.sleep(self._config.drain_notice_s)
+        self._listener.stop()
+        self._sockets.dismiss()
+        deadline = trio.current_time() + self._config.drain_s
+        self._listener.end_all_by(deadline)
+        with trio.move_on_at(deadline + self._config.close_timeout_s):
+            await self._listener.wait_empty()
+        self._drained.set()
+
+    def close_sessions(self, sessions: frozenset[SessionId]) -> None:
+        """Close the open sockets of sessions that have ended, with 4401, at once."""
+        self._sockets.close_sessions(sessions)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await self._sockets.serve(scope, receive, send)
+            return
+        if not scope["path"].startswith("/"):
+            scope["path"] = _path_of(scope["path"])
+        await self._rest(scope, receive, send)
+
+    async def _lifespan(self, scope: Any, receive: Any, send: Any, *_: Any) -> None:
+        await self._rest(scope, receive, send)
+
+
+def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
+    return Endpoint(
+        route.method,
+        route.path,
+        rest.enveloped(route, lend),
+        service=SERVICES.get(room, f"{room}-service"),
+        audience=route.audience,
+        rate=route.rate,
+        query=route.query,
+        body=route.body,
+        no_store=route.no_store,
+    )
+
+
+def _socket_endpoint(route: SocketRoute, room: str) -> Endpoint:
+    async def serve(_: Call, __: Request) -> Answer:
+        raise Malformed("This address takes a WebSocket.")
+
+    return Endpoint(
+        "GET",
+        route.path,
+        serve,
+        service=SERVICES.get(room, f"{room}-service"),
+        audience=route.audience,
+        rate=route.rate,
+        query=route.query,
+    )
+
+
+def _path_of(target: str) -> str:
+    """The path of a request target like `http://host/path`; one that names nothing for any other."""
+    _, _, after_scheme = target.partition("://")
+    _, slash, path = after_scheme.partition("/")
+    return f"/{path}" if slash else "/*"
+
+
+def _url(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,467 @@
+"""The ordered gate every request passes, whatever engine carried it.
+
+Request id, deadline, size of address and headers, origin, caller, rate limit, path, query, body: in this
+order, and the first that objects answers. A WebSocket passes the same gate, up to its body, before it is
+upgraded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+import trio
+
+from ..config import GatewayConfig, RateLimitsConfig
+from ..deps.contracts import Allowance, Cache
+from ..edge import Audience, Authenticator, Call, Rate
+from ..errors import (
+    DeadlineExceeded,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    OriginForbidden,
+    Problem,
+    RateLimited,
+    RequestTimeout,
+    TooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+    UriTooLong,
+)
+from ..identity import Principal, is_id, new_id
+from ..log import bind
+from ..metrics import counter, gauge, histogram
+from . import replies
+from .decoding import body_of, is_json, query_of
+from .replies import Answer
+
+log = structlog.get_logger(module="gateway")
+
+# service: auth-service, chat-service, video-service, storage-service, api-gateway.  method: METHODS, OTHER.
+# route: the route's template, or unmatched.
+REQUESTS = counter("http_requests_total", "Requests answered.", ["service", "method", "route", "status"])
+DURATION = histogram(
+    "http_request_duration_seconds", "Time from head to answer.", ["service", "method", "route"]
+)
+IN_FLIGHT = gauge("http_requests_in_flight", "Requests being answered.")
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SERVICES = {
+    "auth": "auth-service",
+    "chat": "chat-service",
+    "signaling": "video-service",
+    "storage": "storage-service",
+    "gateway": "api-gateway",
+}
+MINUTE_S, HOUR_S = 60, 3600
+PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.REFRESH, Rate.PUBLIC})
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_EXPOSED = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
+_ASKED = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
+
+
+@dataclass(slots=True)
+class Request:
+    """A request as an engine delivers it.
+
+    path: as sent, percent-encoded, without the query.  headers: lower-case names; repeated ones joined by
+    ", ".  header_bytes: of all names and values.  peer: the address at the other end of the connection.
+    read: the next bytes of the body, b"" at its end; the engine bounds what it buffers.
+    """
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: Mapping[str, str]
+    header_bytes: int
+    scheme: str
+    peer: str
+    read: Callable[[], Awaitable[bytes]]
+
+
+Serve = Callable[[Call, Request], Awaitable[Answer]]
+
+
+class Endpoint:
+    """One thing that answers requests, with what can be prepared once.
+
+    serve: gives the answer to an admitted call.  query, body: msgspec Structs, or None.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        serve: Serve,
+        *,
+        service: str = SERVICES["gateway"],
+        audience: Audience = Audience.ANYONE,
+        rate: Rate = Rate.NONE,
+        query: type | None = None,
+        body: type | None = None,
+        no_store: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.serve = serve
+        self.audience = audience
+        self.rate = rate
+        self.query = query
+        self.no_store = no_store
+        self.decode: Callable[[bytes], Any] | None = None
+        if body is not None:
+            self.decode = msgspec.json.Decoder(body).decode
+        self.ids = tuple(name for name in re.findall(r"{(\w+)}", path) if name.endswith("_id"))
+        self._labels = (service, method, path)
+        self._duration = DURATION.labels(*self._labels)
+        self._counts: dict[int, Any] = {}
+
+    def count(self, status: int, took_s: float) -> None:
+        self._duration.observe(took_s)
+        child = self._counts.get(status)
+        if child is None:
+            child = self._counts[status] = REQUESTS.labels(*self._labels, str(status))
+        child.inc()
+
+
+class Gate:
+    """Admits requests to endpoints and words their answers.
+
+    auth: the running authenticator; raises Unavailable while there is none.
+    deny: told of every refusal that carries a denial tag.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        limits: RateLimitsConfig,
+        auth: Callable[[], Authenticator],
+        cache: Cache,
+        deny: Callable[[Problem, Call], None],
+    ) -> None:
+        self._config = config
+        self._auth = auth
+        self._cache = cache
+        self._deny = deny
+        self._limits = _windows(limits) if limits.enabled else {}
+        self._policies = {
+            rate: f'"{rate.value}";q={limit};w={window_s}' for rate, (limit, window_s) in self._limits.items()
+        }
+        self._proxies = [ipaddress.ip_network(each, strict=False) for each in config.trusted_proxies]
+        self._own_origin = _origin_of(config.public_url) if config.public_url else None
+        self._origins = frozenset(_origin_of(each) for each in config.allowed_origins)
+        self._security = {
+            "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+            "x-frame-options": "DENY",
+            "vary": "Origin",
+        }
+        if config.public_url.startswith("https:"):
+            self._security["strict-transport-security"] = "max-age=31536000; includeSubDomains"
+        self._trusts = lru_cache(maxsize=1024)(self._is_proxy)
+        self._unmatched: dict[str, Endpoint] = {}
+
+    async def answer(
+        self,
+        request: Request,
+        endpoint: Endpoint | None,
+        path: Mapping[str, str],
+        allow: Sequence[str] = (),
+    ) -> Answer:
+        """The whole way from request to answer; never raises but when cancelled.
+
+        endpoint: None if there is none for this path and method; then `allow` lists the methods there are.
+        """
+        started = perf_counter()
+        request_id = request_id_of(request)
+        endpoint = endpoint or self._nothing(request.method)
+        call = Call(
+            request_id, self.address_of(request), trio.current_time() + self._config.request_deadline_s
+        )
+        extra: dict[str, str] = {}
+        IN_FLIGHT.inc()
+        try:
+            with bind(request_id=request_id):
+                answer = await self._within_deadline(call, request, endpoint, path, allow, extra)
+                took_s = perf_counter() - started
+                endpoint.count(answer.status, took_s)
+                with _by(call.principal):
+                    log.info(
+                        "request",
+                        method=request.method,
+                        route=endpoint.path,
+                        status=answer.status,
+                        took_ms=round(took_s * 1000, 2),
+                    )
+        finally:
+            IN_FLIGHT.dec()
+        answer.headers = self.headers(request_id, extra) | answer.headers
+        if endpoint.no_store:
+            answer.headers["cache-control"] = "no-store"
+        return answer
+
+    async def admit(
+        self,
+        call: Call,
+        request: Request,
+        endpoint: Endpoint,
+        path: Mapping[str, str],
+        extra: dict[str, str],
+        credentials: Callable[[], Awaitable[Principal]] | None = None,
+    ) -> None:
+        """All of the gate that a body does not need; fills `call` and the answer's headers, `extra`.
+
+        credentials: who is asking, when not told by the Authorization header.
+        """
+        self._check_size(request)
+        self._check_origin(request, extra)
+        if endpoint.audience is not Audience.ANYONE:
+            call.principal = await self._principal(call, request, credentials)
+        await self._take(endpoint.rate, call, extra)
+        for name in endpoint.ids:
+            if not is_id(path[name]):
+                raise NotFound
+        if any("\0" in value for value in path.values()):
+            raise NotFound
+        call.path = path
+        if endpoint.query is not None:
+            call.query = query_of(request.query, endpoint.query)
+        call.user_agent = request.headers.get("user-agent", "")[:256]
+
+    def headers(self, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
+        """What stands on every answer, an upgraded or refused WebSocket included."""
+        return {**self._security, "x-request-id": request_id, **extra}
+
+    def problem_of(self, error: Exception, call: Call) -> Problem:
+        """What to answer for `error`; a denial is handed on to be audited."""
+        problem = replies.problem_of(error)
+        if problem.denial is not None:
+            self._deny(problem, call)
+        return problem
+
+    def is_trusted(self, address: str) -> bool:
+        """Whether `address` is a proxy of ours."""
+        return bool(self._proxies) and self._trusts(address)
+
+    def address_of(self, request: Request) -> str:
+        """The client's address: the first from the right of X-Forwarded-For that is no proxy of ours."""
+        address = _plain_address(request.peer) or request.peer
+        forwarded = request.headers.get("x-forwarded-for")
+        if forwarded is None or not self.is_trusted(address):
+            return address
+        for hop in reversed(forwarded.split(",")):
+            known = _plain_address(hop.strip())
+            if known is None:
+                break
+            address = known
+            if not self.is_trusted(address):
+                break
+        return address
+
+    async def _within_deadline(
+        self,
+        call: Call,
+        request: Request,
+        endpoint: Endpoint,
+        path: Mapping[str, str],
+        allow: Sequence[str],
+        extra: dict[str, str],
+    ) -> Answer:
+        try:
+            with trio.CancelScope(deadline=call.deadline):
+                await self.admit(call, request, endpoint, path, extra)
+                if allow:
+                    return _options(request, allow, extra)
+                if endpoint.decode is not None:
+                    call.body = await self._body(request, endpoint.decode)
+                with _by(call.principal):
+                    return await endpoint.serve(call, request)
+            raise DeadlineExceeded
+        except Exception as error:
+            answer = replies.failure(self.problem_of(error, call), call.request_id)
+            if allow:
+                answer.headers["allow"] = ", ".join(sorted(allow))
+            return answer
+
+    def _nothing(self, method: str) -> Endpoint:
+        """Stands for a path or method that nobody serves; counted and limited all the same."""
+
+        async def serve(_: Call, __: Request) -> Answer:
+            raise NotFound
+
+        label = method if method in METHODS else "OTHER"
+        if label not in self._unmatched:
+            self._unmatched[label] = Endpoint(label, "unmatched", serve, rate=Rate.PUBLIC)
+        return self._unmatched[label]
+
+    def _check_size(self, request: Request) -> None:
+        if len(request.path) + len(request.query) + 1 > self._config.uri_limit_bytes:
+            raise UriTooLong
+        if request.header_bytes > self._config.header_limit_bytes:
+            raise HeadersTooLarge
+
+    def _check_origin(self, request: Request, extra: dict[str, str]) -> None:
+        origin = request.headers.get("origin")
+        if origin is None:
+            return
+        if origin not in self._origins and origin != (self._own_origin or self._origin_asked(request)):
+            raise OriginForbidden
+        extra["access-control-allow-origin"] = origin
+        extra["access-control-expose-headers"] = _EXPOSED
+
+    def _origin_asked(self, request: Request) -> str:
+        """The origin of the request's own scheme and Host."""
+        scheme = request.scheme
+        if self.is_trusted(_plain_address(request.peer) or request.peer):
+            scheme = request.headers.get("x-forwarded-proto", scheme)
+        return f"{scheme}://{request.headers.get('host', '')}".lower()
+
+    async def _principal(
+        self, call: Call, request: Request, credentials: Callable[[], Awaitable[Principal]] | None
+    ) -> Principal:
+        try:
+            if credentials is not None:
+                return await credentials()
+            return await self.authenticate(bearer_of(request))
+        except Unauthenticated:
+            # Guessing costs the guesser: it counts against the address.
+            await self._take(Rate.PUBLIC, call, {})
+            raise
+
+    async def authenticate(self, token: str | None) -> Principal:
+        if not token:
+            raise Unauthenticated
+        auth = self._auth()
+        return auth.known(token) or await auth.authenticate(token)
+
+    async def redeem(self, ticket: str) -> Principal:
+        return await self._auth().redeem(ticket)
+
+    async def _take(self, rate: Rate, call: Call, extra: dict[str, str]) -> None:
+        if rate not in self._limits:
+            return
+        limit, window_s = self._limits[rate]
+        if call.principal is None or rate in PER_ADDRESS:
+            who = _limited_address(call.address)
+        else:
+            who = call.principal.user_id
+        allowance = await self._cache.take(f"rate:{rate.value}:{who}", limit, window_s)
+        extra["ratelimit-policy"] = self._policies[rate]
+        extra["ratelimit"] = _rate_field(rate, allowance)
+        if not allowance.allowed:
+            raise RateLimited(retry_after_s=allowance.retry_after_s)
+
+    async def _body(self, request: Request, decode: Callable[[bytes], Any]) -> Any:
+        content_type = request.headers.get("content-type")
+        length = request.headers.get("content-length", "0")
+        if content_type is None and length == "0" and "transfer-encoding" not in request.headers:
+            return body_of(b"{}", decode)  # no body at all: every field is left out
+        if not is_json(content_type) or request.headers.get("content-encoding", "identity") != "identity":
+            raise UnsupportedMediaType
+        limit = self._config.body_limit_bytes
+        if int(length) > limit:
+            raise TooLarge
+        parts = bytearray()
+        with trio.move_on_after(self._config.body_timeout_s):
+            while chunk := await request.read():
+                parts += chunk
+                if len(parts) > limit:
+                    raise TooLarge
+            return body_of(bytes(parts), decode)
+        raise RequestTimeout
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._proxies)
+
+
+def request_id_of(request: Request) -> str:
+    given = request.headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id()
+
+
+def bearer_of(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _by(principal: Principal | None) -> AbstractContextManager[None]:
+    """Names the caller on every line logged inside."""
+    return nullcontext() if principal is None else bind(user_id=principal.user_id)
+
+
+def _windows(limits: RateLimitsConfig) -> dict[Rate, tuple[int, int]]:
+    """(calls, seconds) of each class."""
+    return {
+        rate: (getattr(limits, rate.value), HOUR_S if rate is Rate.REGISTER else MINUTE_S)
+        for rate in Rate
+        if rate is not Rate.NONE
+    }
+
+
+def _rate_field(rate: Rate, allowance: Allowance) -> str:
+    """Source: draft-ietf-httpapi-ratelimit-headers-10, section 4."""
+    return f'"{rate.value}";r={max(0, allowance.remaining)};t={math.ceil(allowance.reset_s)}'
+
+
+def _options(request: Request, allow: Sequence[str], extra: dict[str, str]) -> Answer:
+    """The answer to OPTIONS, a browser's preflight among them. Raises MethodNotAllowed for all else."""
+    methods = ", ".join(sorted(allow))
+    if request.method != "OPTIONS":
+        raise MethodNotAllowed
+    headers = {"allow": methods}
+    if "access-control-request-method" in request.headers and "access-control-allow-origin" in extra:
+        headers |= {
+            "access-control-allow-methods": methods,
+            "access-control-allow-headers": _ASKED,
+            "access-control-max-age": "600",
+        }
+    return Answer(204, headers=headers)
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+@lru_cache(maxsize=4096)
+def _plain_address(text: str) -> str | None:
+    """An address as we write it, IPv4 also when it came as `::ffff:1.2.3.4`, with a port or in brackets."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+@lru_cache(maxsize=4096)
+def _limited_address(address: str) -> str:
+    """What counts as one address: a /64 of IPv6 is one subscriber's."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        return address

@@ -1,0 +1,179 @@
+"""Operations: health, liveness, readiness, metrics, and what this server is."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from .. import __version__, metrics
+from ..clock import now_us, to_iso
+from ..config import Config
+from ..deps.contracts import DependencyStatus
+from ..edge import Audience, Call, Rate, Reply, Route
+from ..errors import Forbidden, NotFound
+from ..supervise import Handle
+from . import replies
+from .admission import SERVICES, Endpoint, Request
+from .replies import Answer
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Condition = Literal["healthy", "degraded", "unhealthy"]
+Phase = Literal["starting", "ready", "draining"]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What this server takes, so that a client need not find out by being refused."""
+
+    message_chars: int
+    encrypted_message_bytes: int
+    group_members: int
+    request_body_bytes: int
+    websocket_message_bytes: int
+
+
+class Server(msgspec.Struct, frozen=True):
+    version: str
+    server_name: str
+    registration: Literal["open", "invite", "closed"]
+    features: list[str]
+    limits: Limits
+    e2ee_default_direct: bool
+    vapid_public_key: str | None
+
+
+class Health:
+    """phase: of the gateway.  status: of the dependencies.  rooms: whose states are the modules'."""
+
+    def __init__(
+        self,
+        config: Config,
+        phase: Callable[[], Phase],
+        status: Callable[[], list[DependencyStatus]],
+        rooms: Sequence[Handle[Any]],
+        server_name: str,
+    ) -> None:
+        self._phase = phase
+        self._status = status
+        self._rooms = {room.name: room for room in rooms}
+        self._anyone_reads_metrics = config.gateway.metrics_from == "any"
+        self._one_scrape = trio.CapacityLimiter(1)
+        self.server = Server(
+            version=__version__,
+            server_name=server_name,
+            registration="open" if config.auth.registration == "open" else "closed",
+            features=sorted(self._rooms),
+            limits=Limits(
+                message_chars=config.chat.max_message_chars,
+                encrypted_message_bytes=config.chat.max_encrypted_bytes,
+                group_members=config.chat.max_members,
+                request_body_bytes=config.gateway.body_limit_bytes,
+                websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
+            ),
+            e2ee_default_direct=False,
+            vapid_public_key=None,
+        )
+
+    def endpoints(self) -> list[Endpoint]:
+        """The operations endpoints; their answers have no envelope."""
+        pages = {
+            "/health": self._health,
+            "/health/{module}": self._module,
+            "/livez": self._live,
+            "/readyz": self._ready,
+            "/metrics": self._metrics,
+        }
+        return [Endpoint("GET", path, serve, no_store=True) for path, serve in pages.items()]
+
+    async def _health(self, _: Call, __: Request) -> Answer:
+        modules = {name: self._condition(name) for name in ("gateway", *self._rooms)}
+        dependencies = {
+            each.name: {
+                "status": each.status,
+                "kind": each.kind,
+                "breaker": None,
+                "since": to_iso(each.since_us),
+                "last_error": each.last_error,
+            }
+            for each in self._status()
+        }
+        whole = set(modules.values()) == {"healthy"} and all(
+            each["status"] == "up" for each in dependencies.values()
+        )
+        serving = any(self._condition(name) == "healthy" for name in self._rooms)
+        status: Condition = "healthy" if whole else "degraded" if serving else "unhealthy"
+        return replies.page(
+            {
+                "status": status,
+                "service": "secureconnect",
+                "timestamp": to_iso(now_us()),
+                "version": __version__,
+                "modules": modules,
+                "dependencies": dependencies,
+            },
+            503 if status == "unhealthy" else 200,
+        )
+
+    async def _module(self, call: Call, _: Request) -> Answer:
+        name = call.path["module"]
+        if name != "gateway" and name not in self._rooms:
+            raise NotFound
+        status = self._condition(name)
+        said = {
+            "status": status,
+            "service": SERVICES.get(name, f"{name}-service"),
+            "timestamp": to_iso(now_us()),
+        }
+        return replies.page(said, 200 if status == "healthy" else 503)
+
+    async def _live(self, _: Call, __: Request) -> Answer:
+        return replies.page({"status": "alive", "timestamp": to_iso(now_us())})
+
+    async def _ready(self, _: Call, __: Request) -> Answer:
+        phase = self._phase()
+        if phase == "ready" and any(room.state != "running" for room in self._rooms.values()):
+            phase = "starting"
+        said = {"status": phase, "timestamp": to_iso(now_us())}
+        return replies.page(said, 200 if phase == "ready" else 503)
+
+    async def _metrics(self, call: Call, request: Request) -> Answer:
+        if not self._anyone_reads_metrics and not self._is_near(call, request):
+            raise Forbidden("Metrics are for private addresses only.")
+        text = await trio.to_thread.run_sync(metrics.exposition, limiter=self._one_scrape)
+        return Answer(200, text, {"content-type": METRICS_TYPE})
+
+    def _is_near(self, call: Call, request: Request) -> bool:
+        """Whether the request comes from a private address; through a proxy that is not ours nobody knows."""
+        if call.address == request.peer and "x-forwarded-for" in request.headers:
+            return False
+        try:
+            address = ipaddress.ip_address(call.address)
+        except ValueError:
+            return False
+        return address.is_loopback or address.is_private
+
+    def _condition(self, module: str) -> Condition:
+        if module == "gateway":
+            return "healthy" if self._phase() == "ready" else "degraded"
+        return "healthy" if self._rooms[module].state == "running" else "unhealthy"
+
+
+async def _server(health: Health, _: Call) -> Reply:
+    return Reply(health.server)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/server",
+        _server,
+        Audience.ANYONE,
+        Rate.PUBLIC,
+        "What this server is, and what it takes",
+        answer=Server,
+    ),
+)

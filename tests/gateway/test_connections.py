@@ -1,0 +1,315 @@
+"""One connection and its client: kept, refused, cut, and never left behind."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import trio
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+
+from .house import House, open_house, until
+
+JSON = {"content-type": "application/json"}
+
+
+def test_the_names_of_hypercorn_we_rest_on() -> None:
+    """An upgrade that renames one of these would bring its defects back in silence."""
+    assert version("hypercorn").startswith("0.18.")
+    assert list(inspect.signature(H11Protocol.__init__).parameters)[1:] == [
+        "app",
+        "config",
+        "context",
+        "task_group",
+        "connection_state",
+        "ssl",
+        "client",
+        "server",
+        "send",
+    ]
+    for name in (
+        "handle",
+        "stream_send",
+        "_send_h11_event",
+        "_send_error_response",
+        "_create_stream",
+        "_check_protocol",
+        "_maybe_recycle",
+    ):
+        assert inspect.iscoroutinefunction(getattr(H11Protocol, name)), name
+    source = inspect.getsource(H11Protocol)
+    for name in ("self.stream", "self.connection", "self.can_read", "self.task_group", "self.config"):
+        assert name in source, name
+    assert H11WSConnection.our_state is None
+    assert list(inspect.signature(TaskGroup.spawn_app).parameters) == [
+        "self",
+        "app",
+        "config",
+        "scope",
+        "send",
+    ]
+    assert "self._nursery" in inspect.getsource(TaskGroup)
+    assert list(inspect.signature(WorkerContext.sleep).parameters) == ["wait"]
+    assert "self.context.sleep" in inspect.getsource(WSStream._send_pings)
+    assert "self.closed = True" in inspect.getsource(HTTPStream.handle)
+    assert {"handle_lifespan", "wait_for_startup", "wait_for_shutdown"} <= set(vars(Lifespan))
+
+
+async def test_a_connection_is_kept_and_used_again(house: House) -> None:
+    raw = await house.connect()
+    async with raw.stream:
+        for _ in range(3):
+            await raw.request("GET", "/v1/open")
+            response = await raw.response()
+            assert response.status == 200
+            assert "connection" not in response.headers
+        await raw.request("POST", "/v1/notes", JSON, b'{"text": "x"}')
+        assert (await raw.response()).status == 200
+        await raw.request("GET", "/v1/open", {"connection": "close"})
+        assert (await raw.response()).headers["connection"] == "close"
+        assert await raw.ended() == b""
+
+
+async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
+    raw = await house.connect()
+    async with raw.stream:
+        one = b"GET /v1/named/%d HTTP/1.1\r\nhost: x\r\n\r\n"
+        await raw.send(b"".join(one % number for number in range(5)))
+        for _ in range(5):
+            assert (await raw.response()).status == 200
+        await raw.send(b"GET /v1/open HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" + one % 6)
+        assert (await raw.response()).status == 200
+        assert await raw.ended() == b""
+    await until(lambda: house.open_connections == 0)
+
+
+# An answer before the body was read
+
+
+EARLY = [
+    ("POST", "/v1/mine", {}, 401),
+    ("POST", "/v1/nowhere", {}, 404),
+    ("PUT", "/v1/open", {}, 405),
+    ("OPTIONS", "/v1/open", {}, 204),
+    ("POST", "/v1/notes", {"content-type": "text/plain"}, 415),
+    ("POST", "/v1/notes", JSON | {"content-length": "99999999"}, 413),
+    ("POST", "/v1/notes", JSON | {"origin": "null"}, 403),
+    ("GET", "/v1/open", {}, 200),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), EARLY)
+async def test_after_an_early_answer_the_connection_is_closed_properly(
+    house: House, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    raw = await house.connect()
+    async with raw.stream:
+        await raw.request(method, path, {"content-length": "1000", **headers})
+        await raw.send(b"the beginning of a body")
+        response = await raw.response()
+        assert (response.status, response.headers["connection"]) == (status, "close")
+        assert await raw.ended() == b""
+    await until(lambda: house.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"), [each for each in EARLY if "content-length" not in each[2]]
+)
+async def test_with_its_body_there_the_connection_is_kept(
+    house: House, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    raw = await house.connect()
+    async with raw.stream:
+        for _ in range(3):
+            await raw.request(method, path, headers, b"x" * 1000)
+            response = await raw.response(method)
+            assert response.status == status
+            assert "connection" not in response.headers
+        await raw.request("GET", "/v1/open")
+        assert (await raw.response()).status == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_client_that_goes_on_sending_gets_the_whole_413(chunked: bool) -> None:
+    async with open_house(body_limit_bytes=100_000, close_timeout_s=5) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            size = 20_000_000
+            length = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(size)}
+            await raw.request("POST", "/v1/notes", JSON | length)
+            piece = b"x" * 50_000
+            if chunked:
+                piece = b"%x\r\n%s\r\n" % (len(piece), piece)
+            for _ in range(size // 50_000):
+                await raw.send(piece)
+            response = await raw.response()
+            assert (response.status, response.code) == (413, "PAYLOAD_TOO_LARGE")
+            assert await raw.ended() == b""
+        await until(lambda: house.open_connections == 0)
+
+
+async def test_many_early_answers_leave_nothing_behind() -> None:
+    async with open_house(close_timeout_s=0.3) as house:
+        before = _held()
+
+        async def one(number: int) -> None:
+            method, path, headers, status = EARLY[number % len(EARLY)]
+            raw = await house.connect()
+            async with raw.stream:
+                await raw.request(method, path, {"content-length": "1000", **headers})
+                assert (await raw.response()).status == status
+                if number % 2:
+                    await raw.ended()
+                else:  # neither reads nor closes: the server has to
+                    await until(lambda: house.open_connections == 0)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(one, number)
+        await until(lambda: house.open_connections == 0)
+        assert _held() == before
+
+
+async def test_expect_100_continue(house: House) -> None:
+    raw = await house.connect()
+    async with raw.stream:
+        await raw.request("POST", "/v1/notes", JSON | {"expect": "100-continue", "content-length": "13"})
+        assert (await raw.response()).status == 100
+        await raw.send(b'{"text": "x"}')
+        assert (await raw.response()).status == 200
+
+
+# Slow clients
+
+
+async def test_a_body_that_does_not_come_is_408() -> None:
+    async with open_house(body_timeout_s=0.2) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("POST", "/v1/notes", JSON | {"content-length": "100"})
+            response = await raw.response()
+            assert (response.status, response.code) == (408, "REQUEST_TIMEOUT")
+            assert await raw.ended() == b""
+
+
+async def test_a_head_that_does_not_come_is_408() -> None:
+    async with open_house(header_timeout_s=0.2) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.send(b"GET /v1/open HTTP/1.1\r\n")
+            assert (await raw.response()).status == 408
+            assert await raw.ended() == b""
+        silent = await house.connect()
+        async with silent.stream:
+            assert await silent.ended() == b""
+
+
+async def test_a_head_in_drops_does_not_earn_more_time() -> None:
+    async with open_house(header_timeout_s=0.3, keep_alive_s=60) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("GET", "/v1/open")
+            await raw.response()
+            await raw.send(b"GET /v1/open HTTP/1.1\r\n")
+            with trio.fail_after(3):
+                while not raw.stream.socket.is_readable():
+                    await raw.send(b"x-a: b\r\n")
+                    await trio.sleep(0.01)
+            assert (await raw.response()).status == 408
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with open_house(keep_alive_s=0.2) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("GET", "/v1/open")
+            await raw.response()
+            assert await raw.ended() == b""
+
+
+async def test_a_client_that_never_reads_is_cut() -> None:
+    async with open_house(write_timeout_s=0.3) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("GET", "/v1/large")
+            await until(lambda: house.open_connections == 0)
+        # and nobody else has suffered
+        assert (await house.ask("GET", "/v1/open")).status == 200
+
+
+async def test_a_client_that_reads_gets_a_large_answer(house: House) -> None:
+    assert len((await house.ask("GET", "/v1/large")).json["data"]["text"]) == 20_000_000
+
+
+async def test_a_client_that_leaves_ends_its_request(house: House) -> None:
+    raw = await house.connect()
+    await raw.request("GET", "/v1/hang")
+    with trio.fail_after(5):
+        await house.room.entered.wait()
+    await raw.stream.aclose()
+    await until(lambda: house.open_connections == 0)
+
+
+async def test_a_reset_during_the_body_leaves_nothing(house: House) -> None:
+    for _ in range(20):
+        raw = await house.connect()
+        await raw.request("POST", "/v1/notes", JSON | {"content-length": "1000"})
+        raw.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await raw.stream.aclose()
+    await until(lambda: house.open_connections == 0)
+
+
+# How many
+
+
+async def test_the_number_of_connections_is_bounded() -> None:
+    async with open_house(max_connections=2) as house:
+        kept = [await house.connect() for _ in range(2)]
+        for raw in kept:
+            await raw.request("GET", "/v1/open")
+            assert (await raw.response()).status == 200
+        response = await house.ask("GET", "/v1/open")
+        assert (response.status, response.code) == (503, "OVERLOADED")
+        assert "retry-after" in response.headers
+        await kept[0].stream.aclose()
+        await until(lambda: house.open_connections == 1)
+        assert (await house.ask("GET", "/v1/open")).status == 200
+        await kept[1].stream.aclose()
+
+
+async def test_loopback_may_have_any_number() -> None:
+    async with open_house(max_connections_per_address=1) as house:
+        kept = [await house.connect() for _ in range(3)]
+        for raw in kept:
+            await raw.request("GET", "/v1/open")
+            assert (await raw.response()).status == 200
+            await raw.stream.aclose()
+
+
+async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    from secureconnect.gateway import listener
+
+    # every client of this machine is loopback, which is excepted
+    monkeypatch.setattr(listener, "is_loopback", lambda _: False)
+    async with open_house(max_connections_per_address=1) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("GET", "/v1/open")
+            assert (await raw.response()).status == 200
+            response = await house.ask("GET", "/v1/open")
+            assert (response.status, response.code) == (429, "RATE_LIMITED")
+        await until(lambda: house.open_connections == 0)
+        assert (await house.ask("GET", "/v1/open")).status == 200
+
+
+def _held() -> tuple[int, int]:
+    """Tasks and descriptors."""
+    return trio.lowlevel.current_statistics().tasks_living, len(list(Path("/proc/self/fd").iterdir()))
