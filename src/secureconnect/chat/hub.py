@@ -245,7 +245,8 @@ class Hub:
 
     def take_behind(self) -> tuple[ConversationId, Behind] | None:
         if not self._behind:
-            self._work = trio.Event()
+            if self._work.is_set():  # or whoever waits on this one would never hear of the next
+                self._work = trio.Event()
             return None
         conversation = next(iter(self._behind))
         return conversation, self._behind.pop(conversation)
