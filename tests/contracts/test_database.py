@@ -73,11 +73,19 @@ async def test_one_all_run_and_many(db: Database) -> None:
         assert await tx.one("SELECT seq FROM things ORDER BY seq DESC") == (4,)
         assert await tx.one("DELETE FROM things WHERE seq < 2 RETURNING CAST(9 AS bigint)") == (9,)
         assert await tx.run("UPDATE things SET ok = $1 WHERE seq > $2", False, 2) == 2
+        assert await tx.run("UPDATE things SET ok = $1 WHERE seq > $2 RETURNING seq", True, 2) == 2
         assert await tx.run("DELETE FROM things WHERE seq > $1", 100) == 0
+        assert (
+            await tx.run(
+                "WITH n AS (SELECT max(seq) AS top FROM things) INSERT INTO things SELECT top + 1, NULL, "
+                "NULL, NULL, NULL, NULL, NULL, NULL FROM n"
+            )
+            == 1
+        )
         assert await tx.run("INSERT INTO things (seq) VALUES (3) ON CONFLICT DO NOTHING") == 0
 
     await db.write(unit)
-    assert await seqs(db) == [2, 3, 4]
+    assert await seqs(db) == [2, 3, 4, 5]
 
 
 async def test_an_exception_rolls_back_its_own_unit_alone(db: Database) -> None:

@@ -138,6 +138,12 @@ async def test_numbers_are_unique_and_only_grow(data_dir: Path, folder: Path) ->
         migrate.load(folder, "sqlite")
 
 
-async def test_the_products_own_schema_applies(db: Sqlite) -> None:
+async def test_the_products_schema_is_the_same_step_by_step(db: Sqlite, tmp_path: Path, folder: Path) -> None:
     assert await migrate.pending(db) == []
     assert await db.read(rows, "PRAGMA integrity_check") == [("ok",)]
+    async with Sqlite.open(tmp_path / "steps.db", SqliteConfig()) as other:
+        for step in migrate.load(migrate.folder(), "sqlite"):
+            (folder / f"{step.name}.sql").write_text(step.text)
+            assert await migrate.apply(other, folder) == [step.name]
+        schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+        assert await other.read(rows, schema) == await db.read(rows, schema)

@@ -39,7 +39,7 @@ async def explain(tx: Tx, sql: str, count: int) -> list[Row]:
 
 
 def test_there_are_some() -> None:
-    assert {name.split(".")[0] for name, _, _ in CONSTANTS} >= {"node", "audit", "auth", "deps"}
+    assert {name.split(".")[0] for name, _, _ in CONSTANTS} >= {"node", "audit", "auth", "chat", "deps"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -436,6 +438,23 @@ async def test_an_exception_of_the_block_comes_out_as_it_is(data_dir: Path) -> N
     with pytest.raises(ZeroDivisionError):
         async with opened(data_dir):
             raise ZeroDivisionError
+
+
+async def test_when_the_writer_dies_the_block_ends_and_nobody_hangs(data_dir: Path) -> None:
+    async def write_for_ever(db: Sqlite) -> None:
+        with contextlib.suppress(Unavailable):  # or it is cancelled
+            while True:
+                await db.write(run, "UPDATE t SET v = v")
+
+    async def lose_the_folder() -> None:
+        async with opened(data_dir) as db, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(write_for_ever, db)
+            await trio.to_thread.run_sync(shutil.rmtree, data_dir)
+
+    with trio.fail_after(10), pytest.raises(ExceptionGroup) as caught:
+        await lose_the_folder()
+    assert caught.group_contains(RuntimeError, match="writer died")
 
 
 async def test_a_file_that_is_no_database(data_dir: Path) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,8 +105,10 @@ class _Tx:
     async def run(self, sql: str, *args: Value) -> int:
         try:
             cursor = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
+            cursor.fetchall()  # what RETURNING gives: rowcount is known after it
             changed: int = cursor.rowcount
-            cursor.close()
+            if changed < 0 and sql.lstrip()[:4].upper() == "WITH":  # sqlite3 counts by the first word
+                changed = self._connection.execute("SELECT changes()").fetchone()[0]
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
         return max(changed, 0)
@@ -242,6 +245,7 @@ class Sqlite:
         self._death = trio.Event()
         self._commits = 0
         self._bound = _Bound(math.inf)
+        self._opened: list[sqlite3.Connection] = []
         self._short_of_disk = False
         self._next_look = 0.0
         self._trio = trio.lowlevel.current_trio_token()
@@ -349,6 +353,8 @@ class Sqlite:
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(min(FULL_WAIT_S, self._config.statement_s)):
             await self._freed.park()
+            while self._unfinished >= self._config.waiting:
+                await self._freed.park()
         if self._closed or self._unfinished >= self._config.waiting:
             raise PoolExhausted()
 
@@ -357,15 +363,13 @@ class Sqlite:
         for job in jobs:
             job.wake()
         if self._freed:
-            self._freed.unpark(count=len(jobs))
+            self._freed.unpark(count=max(0, self._config.waiting - self._unfinished))
 
     async def _expire_forever(self) -> None:
         """Wake the callers whose time is up. All have the same limit, so the oldest is always the next."""
         while True:
             now = trio.current_time()
-            for job in list(self._pending):
-                if job.due > now:
-                    break
+            for job in list(takewhile(lambda job: job.due <= now, self._pending)):  # noqa: B023
                 job.expire()
                 del self._pending[job]
             oldest = next(iter(self._pending), None)
@@ -394,6 +398,7 @@ class Sqlite:
             self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
             self._checkpointer = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
         except sqlite3.Error as exc:
+            self._disconnect()
             raise Unavailable(f"The database {self._path} cannot be opened: {exc}.") from exc
 
     def _connection(self, *settings: str) -> sqlite3.Connection:
@@ -404,6 +409,7 @@ class Sqlite:
             check_same_thread=False,
             cached_statements=STATEMENTS,
         )
+        self._opened.append(connection)
         for setting in (
             *settings,
             "PRAGMA synchronous = FULL",
@@ -414,8 +420,8 @@ class Sqlite:
         return connection
 
     def _disconnect(self) -> None:
-        for connection in (*self._readers, self._checkpointer, self._writer):
-            connection.close()  # the last one moves the log into the database
+        while self._opened:
+            self._opened.pop().close()  # the writer, last, moves the log into the database
 
     def _read(self, bound: _Bound, unit: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
         connection = self._readers.pop()  # there is one: the limiter has as many tokens
@@ -557,8 +563,8 @@ class Sqlite:
             done = self._commits
             try:
                 await trio.to_thread.run_sync(self._checkpoint, limiter=self._checkpointing)
-            except sqlite3.Error as exc:
-                log.warning("checkpoint_failed", error=exc.sqlite_errorname)
+            except (sqlite3.Error, OSError) as exc:
+                log.warning("checkpoint_failed", error=repr(exc))
 
     def _checkpoint(self) -> None:
         """Move committed pages from the log into the database, beside the writer.
