@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -171,6 +171,19 @@ def test_text_for_a_terminal(lines: Lines) -> None:
     assert "slow_reader" in text
     assert "s1" in text
     assert "hush" not in text
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_shows_no_local_variables(lines: Lines, form: Literal["text", "json"]) -> None:
+    log.set_up(LogConfig(level="info", format=form), lines.stream)
+    password = "correct " + "horse"
+    try:
+        raise RuntimeError(len(password))
+    except RuntimeError:
+        structlog.get_logger(module="auth").exception("failed")
+    text = lines.text()
+    assert "RuntimeError" in text
+    assert password not in text
 
 
 def test_auto_is_json_where_nobody_looks(lines: Lines) -> None:

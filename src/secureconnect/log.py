@@ -36,7 +36,9 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
         _mask,
     ]
     if text:
-        shared += [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # structlog's own choice, rich, prints the local variables: passwords among them
+        plain = structlog.dev.plain_traceback
+        shared += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
         factory: Any = structlog.PrintLoggerFactory(stream)
     else:
         shared += [structlog.processors.format_exc_info, _name_fields, _to_json]

@@ -1,6 +1,6 @@
 """Starting the server without the libraries of the command line.
 
-typer loads pydantic as it reads arguments: 8 MB and 0.15 s that a server would carry for nothing. So
+typer loads pydantic as it reads arguments: 8 MB that a server would carry for nothing. So
 options of `serve` given as plain pairs are read here, and all else (help, mistakes) is left to typer.
 """
 
