@@ -53,11 +53,13 @@ LOOP_LAG = histogram(
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
 LAG_PERIOD_S = 0.25
+TASKS = gauge("secureconnect_tasks", "Living tasks.")
 
 
 async def watch_loop() -> None:
-    """Measure how late the event loop is, for ever."""
+    """Measure how late the event loop is and how many tasks it has, for ever."""
     while True:
         due = trio.current_time() + LAG_PERIOD_S
         await trio.sleep_until(due)
         LOOP_LAG.observe(trio.current_time() - due)
+        TASKS.set(trio.lowlevel.current_statistics().tasks_living)

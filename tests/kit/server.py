@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 START_S = 20.0
 STOP_S = 20.0
 
@@ -38,7 +40,7 @@ class Server:
         self.url = ""
         self.port = 0
         self.output: list[str] = []
-        self._settings = SETTINGS | settings
+        self.settings = SETTINGS | settings
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._grew = threading.Condition()
@@ -57,7 +59,7 @@ class Server:
     def start(self) -> None:
         """Returns when it listens."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("SECURECONNECT_")}
-        env |= {f"SECURECONNECT_{key}": value for key, value in self._settings.items()}
+        env |= {f"SECURECONNECT_{key}": value for key, value in self.settings.items()}
         serve = ["serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         before = len(self.output)
         self._process = subprocess.Popen(
@@ -125,6 +127,14 @@ class Server:
     def logs(self) -> list[dict[str, Any]]:
         """The JSON log lines so far."""
         return list(self._parsed(self.output))
+
+    async def metric(self, name: str) -> float:
+        """The value of a metric without labels, or the sum over all its labels."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            lines = (await http.get(f"{self.url}/metrics")).text.splitlines()
+        found = [line for line in lines if re.match(rf"{name}(\{{.*\}})? ", line)]
+        assert found, f"there is no metric {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def expect_error(self, msg: str) -> None:
         """Error lines with this event name are part of the test."""

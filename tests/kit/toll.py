@@ -40,12 +40,12 @@ class Toll:
 
     async def serve(self, client: trio.SocketStream) -> None:
         if self.refuses:
-            await trio.aclose_forcefully(client)
+            client.socket.close()
             return
         try:
             server = await trio.open_tcp_stream(self._target.hostname or "", self._target.port or 0)
         except OSError:
-            await trio.aclose_forcefully(client)
+            client.socket.close()
             return
         try:
             async with trio.open_nursery() as nursery:
@@ -54,8 +54,8 @@ class Toll:
                 nursery.start_soon(self._carry, server, client, nursery.cancel_scope)
         finally:
             self._open.discard(nursery.cancel_scope)
-            await trio.aclose_forcefully(client)
-            await trio.aclose_forcefully(server)
+            client.socket.close()
+            server.socket.close()
 
     async def _carry(
         self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope

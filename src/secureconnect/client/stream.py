@@ -85,6 +85,7 @@ class Stream:
         self._work = trio.Event()
         self._hold_s = 0.0
         self._wire: Wire | None = None
+        self._connected = trio.Event()
         self._heard_at = 0.0
         self._failures = 0
         self._ended: StreamEnded | None = None
@@ -149,14 +150,18 @@ class Stream:
     # other frames
 
     async def ask(self, kind: str, **fields: Any) -> Event:
-        """Send a frame and wait for its `ack`. Raises ApiError; ConnectionLost: the outcome is unknown."""
-        wire = self._wire
-        if wire is None:
-            raise ConnectionLost
+        """Send a frame, once there is a connection, and wait for its `ack`.
+
+        Raises ApiError; ConnectionLost: the connection went before the answer came; StreamEnded.
+        """
         ref = new_id()
-        question = self._asked[ref] = _Question()
         try:
             with trio.fail_after(ASK_S):
+                while (wire := self._wire) is None:
+                    if self._ended is not None:
+                        raise self._ended
+                    await self._connected.wait()
+                question = self._asked[ref] = _Question()
                 await wire.send(_text({"type": kind, "ref": ref, **fields}))
                 await question.answered.wait()
         except (Lost, trio.TooSlowError):
@@ -205,10 +210,13 @@ class Stream:
             for settled in self._settled.values():
                 settled.set()
             self._room.set()
+            self._connected.set()
 
     async def _connection(self) -> tuple[str, float]:
         """One connection, from handshake to end. Returns why it ended, and the seconds to stay away."""
         self._return_after_s = None
+        if self._client.credentials is None:
+            raise StreamEnded(Close.UNAUTHENTICATED, "signed out")
         try:
             async with connect(*await self._address()) as wire, alongside() as nursery:
                 self._outbox.send_again()
@@ -230,6 +238,7 @@ class Stream:
             return type(exc).__name__, self._pause_s()
         finally:
             self._wire, self.is_online = None, False
+            self._connected = trio.Event()
             for question in self._asked.values():
                 question.answered.set()
 
@@ -246,7 +255,7 @@ class Stream:
         return f"{base}/v1/ws/chat?{urlencode(query)}", headers
 
     async def _after(self, lost: Lost) -> tuple[str, float]:
-        if lost.code in FATAL:
+        if lost.code in FATAL or self._client.credentials is None:
             raise StreamEnded(lost.code, lost.reason)
         if lost.code == Close.UNAUTHENTICATED:
             return await self._after_refusal(ApiError(401, "TOKEN_EXPIRED", lost.reason))
@@ -255,7 +264,7 @@ class Stream:
 
     async def _after_refusal(self, error: ApiError) -> tuple[str, float]:
         """Refused the handshake, or a call on the way."""
-        if error.status == 401:
+        if error.status == 401 and self._client.credentials is not None:
             try:
                 await self._client.refresh()
             except ApiError as refused:
@@ -280,6 +289,7 @@ class Stream:
                 for resume in self.positions.resume(frame["history_id"]):
                     await wire.send(_text(resume))
                 self._wire = wire
+                self._connected.set()
                 nursery.start_soon(self._send_outbox, wire)
             case "ack" | "stored" | "rejected" | "error":
                 self._answered(frame)

@@ -1,0 +1,31 @@
+"""The server, except that it dies after the commit of the Nth append and before anybody hears of it.
+
+usage: crash_after_commit.py N serve …
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from secureconnect.chat.append import append
+from secureconnect.cli.main import run
+from secureconnect.deps.sqlite import Sqlite
+
+_left = int(sys.argv.pop(1))
+_write = Sqlite.write
+
+
+async def write_and_die(self: Sqlite, unit: Any, *args: Any, **kwargs: Any) -> Any:
+    global _left
+    result = await _write(self, unit, *args, **kwargs)
+    if unit is append:
+        _left -= 1
+        if _left == 0:
+            os._exit(70)
+    return result
+
+
+Sqlite.write = write_and_die  # type: ignore[method-assign]
+run()
