@@ -167,6 +167,9 @@ class ChatConfig:
     )
     resume_total: int = setting(10_000, "changes replayed to one socket in all", low=1, high=1_000_000)
     resume_days: int = setting(30, "days back that are replayed", low=1, high=3_650)
+    resume_held: int = setting(
+        1_000, "live events held for a socket while the past is replayed to it", low=1, high=100_000
+    )
     hub_conversations: int = setting(
         10_000, "conversations whose members are kept in memory", low=16, high=10_000_000
     )

@@ -86,7 +86,7 @@ class CatchUp:
             try:
                 told += await self._repair(conversation, behind)
             except Problem:
-                self._hub.fall_behind(conversation, behind.change, behind.since_us)
+                self._hub.put_back(conversation, behind)
                 raise
         return told
 
@@ -98,8 +98,7 @@ class CatchUp:
             if hole is None:
                 return told
             lives = [frames.live(event) for event in hole.events]
-            told += self._hub.fill(conversation, hole.after, hole.viewers, lives, behind.notes)
-            behind.notes = []
+            told += self._hub.fill(conversation, hole.after, hole.viewers, lives, behind)
             if len(hole.events) < PAGE:
                 return told
 

@@ -20,6 +20,7 @@ from ..identity import ConversationId, UserId
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
 
+HEARD_KEPT = 1_000  # changes remembered while their conversation is being read
 NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
 
 
@@ -45,6 +46,7 @@ class Connection:
     only: the one conversation it carries, or None for all.
     held: what happens while the past is being replayed to it, up to `hold_limit` events; None when live.
     floors: changes it got by replay and that the hub has yet to pass.
+    since: the hub's count of news when it was attached; what was heard before is not for this socket.
     """
 
     __slots__ = (
@@ -54,6 +56,7 @@ class Connection:
         "is_live",
         "only",
         "overflowed",
+        "since",
         "socket",
         "user_id",
     )
@@ -65,6 +68,7 @@ class Connection:
         self.hold_limit = hold_limit
         self.held: list[Live] | None = None
         self.overflowed = False
+        self.since = 0
         self.floors: dict[ConversationId, int] = {}
         self.is_live = only is None  # live, and for everything: events go straight to the socket
 
@@ -133,14 +137,16 @@ class Behind:
     """A conversation to be read.
 
     change: the first one known to be missing, or None.  since_us: tell what was stored since, should there
-    be no position.  notes: marks to pass on once its members are known.
+    be no position.  heard: which changes were heard of, and when by the hub's count of news.
+    notes: marks to pass on once its members are known.
     """
 
-    __slots__ = ("change", "notes", "since_us")
+    __slots__ = ("change", "heard", "notes", "since_us")
 
     def __init__(self, change: int | None, since_us: int | None) -> None:
         self.change = change
         self.since_us = since_us
+        self.heard: dict[int, int] = {}
         self.notes: list[Live] = []
 
 
@@ -153,10 +159,13 @@ class Hub:
         self._by_user: dict[UserId, dict[Connection, None]] = {}
         self._behind: dict[ConversationId, Behind] = {}
         self._work = trio.Event()
+        self._news = 0
 
     # connections
 
     def attach(self, connection: Connection) -> None:
+        """From now on, tell this socket what is heard."""
+        connection.since = self._news
         self._by_user.setdefault(connection.user_id, {})[connection] = None
 
     def detach(self, connection: Connection) -> None:
@@ -230,14 +239,28 @@ class Hub:
             if len(self._behind) >= self._limit:
                 return  # the next catch-up pass finds it by its head
             behind = self._behind[conversation] = Behind(change, since_us)
-        if change is not None and (behind.change is None or change < behind.change):
-            behind.change = change
+        if change is not None:
+            if behind.change is None or change < behind.change:
+                behind.change = change
+            if len(behind.heard) < HEARD_KEPT:
+                self._news += 1
+                behind.heard.setdefault(change, self._news)
         if since_us is not None and (behind.since_us is None or since_us < behind.since_us):
             behind.since_us = since_us
         if note is not None:
             behind.notes.append(note)
             del behind.notes[:-NOTES_KEPT]
         self._work.set()
+
+    def put_back(self, conversation: ConversationId, behind: Behind) -> None:
+        """It could not be read now; what was heard meanwhile is kept, too."""
+        newer = self._behind.get(conversation)
+        self._behind[conversation] = behind
+        self._work.set()
+        if newer is not None:
+            self.fall_behind(conversation, newer.change, newer.since_us)
+            behind.heard = newer.heard | behind.heard
+            behind.notes = (behind.notes + newer.notes)[-NOTES_KEPT:]
 
     async def wait_behind(self) -> None:
         """Until some conversation must be read."""
@@ -257,7 +280,7 @@ class Hub:
         after: int,
         viewers: Mapping[UserId, int],
         lives: Iterable[Live],
-        notes: Iterable[Live],
+        behind: Behind,
     ) -> int:
         """Tell what was read from the table.  after: the position to start from, should there be none.
 
@@ -275,8 +298,9 @@ class Hub:
         for live in lives:
             if live.change == view.change + 1:
                 view.change = live.change
-                self._tell(view, live)
+                self._tell(view, live, behind.heard.get(live.change))
                 news += 1
+        notes, behind.notes = behind.notes, []
         for note in notes:
             self._tell(view, note)
         return news
@@ -287,7 +311,8 @@ class Hub:
         while len(self._views) > self._limit:
             self._views.popitem(last=False)
 
-    def _tell(self, view: View, live: Live) -> None:
+    def _tell(self, view: View, live: Live, heard: int | None = None) -> None:
+        """heard: when it was heard of, if that was before now: sockets opened since do not need it."""
         viewers = view.viewers
         assert viewers is not None
         if live.kind == "user_joined" and live.user_id is not None:
@@ -301,6 +326,8 @@ class Hub:
             if mine is None or user not in viewers or (seq is not None and seq < viewers[user]):
                 continue
             for connection in mine:
+                if heard is not None and connection.since >= heard:
+                    continue
                 if connection.socket.offer(frame) if connection.is_live else connection.take(live):
                     told += 1
                 else:

@@ -154,7 +154,7 @@ class Messages:
 
     async def delete(self, caller: UserId, message: MessageId) -> Message:
         """Leave a tombstone. Deleting twice is deleting once."""
-        return await self._writer.change(self._delete, caller, message)
+        return await self._writer.relieve(self._delete, caller, message)
 
     async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:
         seat, message = await self._lock(tx, caller, message_id)

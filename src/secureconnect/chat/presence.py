@@ -210,8 +210,9 @@ class Typing:
                 return
             mark = self._marks[key] = _Mark()
         mark.is_typing = is_typing
-        mark.ends_at = trio.current_time() + self._config.typing_ttl_s
-        self._look(key, mark)
+        now = trio.current_time()
+        mark.ends_at = now + self._config.typing_ttl_s
+        self._look(key, mark, renew=is_typing and now - mark.told_at >= self._config.typing_ttl_s / 2)
 
     def beat_once(self) -> None:
         now = trio.current_time()
@@ -222,10 +223,9 @@ class Typing:
             if not mark.is_typing and not mark.is_told and now - mark.told_at >= TYPING_PAUSE_S:
                 del self._marks[key]
 
-    def _look(self, key: tuple[ConversationId, UserId], mark: _Mark) -> None:
+    def _look(self, key: tuple[ConversationId, UserId], mark: _Mark, *, renew: bool = False) -> None:
         """Tell a change, unless something was told just now."""
         now = trio.current_time()
-        renew = mark.is_typing and now - mark.told_at >= self._config.typing_ttl_s / 2
         if (mark.is_typing != mark.is_told or renew) and now - mark.told_at >= TYPING_PAUSE_S:
             mark.is_told = mark.is_typing
             mark.told_at = now

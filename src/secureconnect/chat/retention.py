@@ -36,7 +36,7 @@ class Retention:
             before_us = self._db.now_us() - min(terms) * DAY_US
             while overdue := await self._db.read(archive.overdue, asked, before_us, CONVERSATIONS):
                 for conversation in overdue:
-                    while await self._writer.change(self._drop, conversation, before_us):
+                    while await self._writer.relieve(self._drop, conversation, before_us):
                         batches += 1
         return batches
 

@@ -103,7 +103,7 @@ class Chat:
     # sockets
 
     def connection(self, socket: Socket, only: ConversationId | None) -> Connection:
-        return Connection(socket, only, self.config.resume_changes)
+        return Connection(socket, only, self.config.resume_held)
 
     @contextmanager
     def present(self, connection: Connection) -> Iterator[None]:

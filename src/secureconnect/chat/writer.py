@@ -76,13 +76,18 @@ class _Send:
 
 
 class _Changing:
-    """A unit of change and whoever waits for it."""
+    """A unit of change and whoever waits for it.  write: the way of the database that runs it."""
 
-    __slots__ = ("args", "error", "finished", "kwargs", "result", "unit")
+    __slots__ = ("args", "error", "finished", "kwargs", "result", "unit", "write")
 
     def __init__(
-        self, unit: Callable[..., Awaitable[Done[Any]]], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        write: Callable[..., Awaitable[Any]],
+        unit: Callable[..., Awaitable[Done[Any]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
+        self.write = write
         self.unit = unit
         self.args = args
         self.kwargs = kwargs
@@ -122,21 +127,28 @@ class Writer:
 
     async def change(self, unit: Change[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a unit of change and wait. Cancelled or not, it is run, and what happened is told."""
-        job = _Changing(unit, args, kwargs)
+        value: T = await self._change(_Changing(self._db.write, unit, args, kwargs))
+        return value
+
+    async def relieve(self, unit: Change[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what frees space, and goes on when the disk is nearly full."""
+        value: T = await self._change(_Changing(self._db.relieve, unit, args, kwargs))
+        return value
+
+    async def _change(self, job: _Changing) -> Any:
         self._queue(job)
         await job.finished.wait()
         if job.error is not None:
             raise job.error
         assert job.result is not None
-        value: T = job.result.value
-        return value
+        return job.result.value
 
     def _queue(self, job: _Send | _Changing) -> None:
         try:
             self._inlet.send_nowait(job)
         except trio.WouldBlock:
             raise Unavailable("Too many messages are waiting to be stored.", retry_after_s=1) from None
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Unavailable("The chat module is restarting.", retry_after_s=1) from None
 
     async def run(self) -> None:
@@ -179,7 +191,7 @@ class Writer:
 
     async def _run_change(self, job: _Changing) -> None:
         try:
-            job.result = await self._db.write(job.unit, *job.args, **job.kwargs)
+            job.result = await job.write(job.unit, *job.args, **job.kwargs)
         except Exception as exc:
             job.error = exc  # raised where it was asked for
 

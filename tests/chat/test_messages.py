@@ -1,0 +1,416 @@
+"""Storing, editing and deleting messages, and what a client_message_id promises."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from secureconnect.chat import Chat
+from secureconnect.chat.append import Outcome, Stored
+from secureconnect.chat.hub import Live
+from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import ConstraintViolation, P, T, UniqueViolation, Unit
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.errors import (
+    ClientMessageIdReused,
+    Forbidden,
+    Internal,
+    Invalid,
+    MessageDeleted,
+    NotFound,
+    OutcomeUnknown,
+    Problem,
+    Unavailable,
+)
+from secureconnect.identity import ConversationId, UserId
+from secureconnect.supervise import Handle
+
+from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs
+
+
+class Faulty:
+    """The database, with a word before and after each write.
+
+    before, after: called with the unit's arguments; what they raise is raised.
+    """
+
+    def __init__(self, inner: Sqlite) -> None:
+        self._inner = inner
+        self.before: Callable[[tuple[Any, ...]], Awaitable[None]] | None = None
+        self.after: Callable[[tuple[Any, ...]], Awaitable[None]] | None = None
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.before is not None:
+            await self.before(args)
+        result = await self._inner.write(unit, *args, **kwargs)
+        if self.after is not None:
+            await self.after(args)
+        return result
+
+    async def relieve(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._inner.relieve(unit, *args, **kwargs)
+
+    async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._inner.read(unit, *args, **kwargs)
+
+    def now_us(self) -> int:
+        return self._inner.now_us()
+
+
+async def test_the_same_id_again_is_the_first_message(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where, elsewhere = await make_group(room, ann, bob), await make_group(room, ann, bob)
+    first = await say(room, ann, where, "one", "id-1")
+    again = await say(room, ann, where, "something else", "id-1")
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.message == first.message
+    with pytest.raises(ClientMessageIdReused):
+        await say(room, ann, elsewhere, "one", "id-1")
+    assert (await say(room, bob, where, "of another sender", "id-1")).fresh
+    assert seqs(await history(room, ann, where)) == [1, 2]
+
+
+async def test_resends_within_one_batch(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where, elsewhere = await make_group(room, ann), await make_group(room, ann, bob)
+    nowhere = await make_group(room, bob)
+    outcomes: list[Outcome] = []
+    plan = [(nowhere, "a"), (where, "a"), (where, "a"), (elsewhere, "a"), (elsewhere, "b")]
+    for place, key in plan:  # no await: one batch
+        draft = room.messages.draft(ann, place, "x", client_message_id=key)
+        room.writer.send(draft, outcomes.append)
+    with trio.fail_after(5):
+        while len(outcomes) < len(plan):
+            await trio.lowlevel.checkpoint()
+    refused, first, again, reused, other = outcomes
+    assert isinstance(refused, NotFound)
+    assert isinstance(first, Stored)
+    assert isinstance(again, Stored)
+    assert isinstance(other, Stored)
+    assert (first.fresh, again.fresh, other.fresh) == (True, False, True)
+    assert again.message == first.message
+    assert isinstance(reused, ClientMessageIdReused)
+    assert seqs(await history(room, ann, elsewhere)) == [1]
+
+
+async def test_numbers_stay_dense_whoever_gives_up(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+    """64 senders in 3 conversations, a third of their requests cancelled at some moment."""
+    chance = random.Random(7)
+    places = [await make_group(room, *people) for _ in range(3)]
+    acknowledged: list[tuple[ConversationId, int]] = []
+
+    async def send_many(number: int) -> None:
+        for count in range(20):
+            where = chance.choice(places)
+            with trio.CancelScope() as scope:
+                if chance.random() < 0.3:
+                    scope.deadline = trio.current_time() + chance.random() * 0.01
+                stored = await say(room, people[number % 4], where, f"{number}/{count}", f"{number}.{count}")
+                acknowledged.append((where, stored.message.seq))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(64):
+            nursery.start_soon(send_many, number)
+
+    everything: Counter[str] = Counter()
+    for where in places:
+        stored = await history(room, people[0], where)
+        assert seqs(stored) == list(range(1, len(stored) + 1))
+        assert [message.change for message in stored] == list(range(2, len(stored) + 2))
+        everything.update(message.client_message_id for message in stored)
+        assert {seq for place, seq in acknowledged if place == where} <= set(seqs(stored))
+    assert max(everything.values()) == 1
+    assert sum(everything.values()) >= len(acknowledged)
+
+
+async def test_one_poisoned_message_harms_nobody_else(db: Sqlite, bus: MemoryBus) -> None:
+    ann, *_ = await make_people(db, "ann")
+    faulty = Faulty(db)
+
+    async def refuse(args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], list) and any(draft.content == "poison" for draft in args[0]):
+            raise ConstraintViolation("messages.content")
+
+    async with running(faulty, bus) as room:
+        where = await make_group(room, ann)
+        faulty.before = refuse
+        outcomes: dict[int, Outcome] = {}
+        for number in range(50):
+            draft = room.messages.draft(ann, where, "poison" if number == 17 else "fine")
+            room.writer.send(draft, partial(outcomes.__setitem__, number))
+        with structlog.testing.capture_logs() as lines, trio.fail_after(5):
+            while len(outcomes) < 50:
+                await trio.lowlevel.checkpoint()
+        assert isinstance(outcomes.pop(17), Internal)
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["message_not_storable"]
+        stored = [outcome.message.seq for outcome in outcomes.values() if isinstance(outcome, Stored)]
+        assert stored == list(range(1, 50))
+
+
+async def test_a_message_another_node_stored_meanwhile_is_found(db: Sqlite, bus: MemoryBus) -> None:
+    """The unique key refuses the batch once; what refused it can be seen when it is tried again."""
+    ann, *_ = await make_people(db, "ann")
+    faulty = Faulty(db)
+    async with running(faulty, bus) as room, running(db, bus) as neighbour:
+        where = await make_group(room, ann)
+
+        async def race(args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], list):
+                faulty.before = None
+                await say(neighbour, ann, where, "first", "id-1")
+                raise UniqueViolation("messages.sender_id, messages.client_message_id")
+
+        faulty.before = race
+        stored = await say(room, ann, where, "second", "id-1")
+        assert not stored.fresh
+        assert stored.message.content == "first"
+
+
+async def test_an_unknown_outcome_is_never_called_a_failure(db: Sqlite, bus: MemoryBus) -> None:
+    ann, *_ = await make_people(db, "ann")
+    faulty = Faulty(db)
+
+    async def lose_the_answer(args: tuple[Any, ...]) -> None:
+        faulty.after = None
+        raise OutcomeUnknown
+
+    async with running(faulty, bus, ChatConfig(catch_up_ms=100)) as room, trio.open_nursery() as nursery:
+        where = await make_group(room, ann)
+        socket = await dialled(nursery, room, ann)
+        faulty.after = lose_the_answer
+        with pytest.raises(OutcomeUnknown):
+            await say(room, ann, where, "x", "id-1")
+        again = await say(room, ann, where, "x", "id-1")
+        assert (again.fresh, again.message.seq) == (False, 1)
+        assert (await socket.wait_for("chat"))["seq"] == 1, "catch-up tells what the writer could not"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_crash_between_commit_and_answer(db: Sqlite, bus: MemoryBus) -> None:
+    """The room crashes when the message is stored and nobody knows yet. Its waiters are told that the outcome
+    is unknown, the room comes back, and the message, sent again, is there once."""
+    ann, *_ = await make_people(db, "ann")
+    rooms: list[Chat] = []
+
+    def build() -> Chat:
+        rooms.append(Chat(ChatConfig(), db, bus, HISTORY, "node"))  # type: ignore[arg-type]
+        return rooms[-1]
+
+    handle = Handle("chat", build)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(handle.run)
+        where = await make_group(rooms[0], ann)
+        stored: list[Outcome] = []
+
+        def crash(live: Live) -> None:
+            raise RuntimeError("after the commit")
+
+        rooms[0].hub.deliver = crash  # type: ignore[method-assign]
+        draft = rooms[0].messages.draft(ann, where, "x", client_message_id="id-1")
+        with structlog.testing.capture_logs():
+            rooms[0].writer.send(draft, stored.append)
+            with trio.fail_after(5):
+                while not stored or len(rooms) == 1:
+                    await trio.lowlevel.checkpoint()
+                with pytest.raises(Unavailable):
+                    await say(rooms[0], ann, where, "y")
+                while not _serves(handle):
+                    await trio.lowlevel.checkpoint()
+        assert len(stored) == 1, "answered once"
+        again = await say(handle.require(), ann, where, "x", "id-1")
+        assert not again.fresh
+        assert seqs(await history(handle.require(), ann, where)) == [1]
+        nursery.cancel_scope.cancel()
+
+
+def _serves(handle: Handle[Chat]) -> bool:
+    return handle.state == "running"
+
+
+async def test_a_full_queue_refuses_at_once(db: Sqlite, bus: MemoryBus) -> None:
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus, ChatConfig(append_queue=8)) as room:
+        where = await make_group(room, ann)
+        outcomes: list[Outcome] = []
+        drafts = [room.messages.draft(ann, where, "x") for _ in range(20)]
+
+        def send_all() -> int:
+            for taken, draft in enumerate(drafts):
+                try:
+                    room.writer.send(draft, outcomes.append)
+                except Unavailable:
+                    return taken
+            return len(drafts)
+
+        taken = send_all()
+        assert taken in (8, 9), "eight wait, and one may be with the writer already"
+        with trio.fail_after(5):
+            while len(outcomes) < taken:
+                await trio.lowlevel.checkpoint()
+        assert all(isinstance(outcome, Stored) for outcome in outcomes)
+
+
+async def test_whoever_waits_when_the_room_ends_is_told(db: Sqlite, bus: MemoryBus) -> None:
+    ann, *_ = await make_people(db, "ann")
+    outcomes: list[Outcome] = []
+    async with running(db, bus, ChatConfig(append_batch=1)) as room:
+        where = await make_group(room, ann)
+        for _ in range(200):
+            room.writer.send(room.messages.draft(ann, where, "x"), outcomes.append)
+    assert len(outcomes) == 200
+    assert any(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "field"),
+    [
+        ("", {}, "content"),
+        ("x" * 10_001, {}, "content"),
+        ("x" * 65_537, {"is_encrypted": True}, "content"),
+        ("€" * 22_000, {"is_encrypted": True}, "content"),
+        ("nul \0", {}, "content"),
+        ("x", {"metadata": {"k": "v" * 20_000}}, "metadata"),
+        ("x", {"metadata": {"k": ["\0"]}}, "metadata"),
+        ("x", {"file_ids": ["0190a2b4-0000-7000-8000-000000000000"]}, "file_ids"),
+    ],
+)
+def test_what_is_no_message(content: str, options: dict[str, Any], field: str) -> None:
+    room = Chat(ChatConfig(), None, None, HISTORY, "node")  # type: ignore[arg-type]
+    with pytest.raises(Invalid) as refused:
+        room.messages.draft(UserId("ann"), "there", content, **options)
+    assert refused.value.details == {"field": field}
+
+
+async def test_replies_stay_within_their_conversation(room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    here, there = await make_group(room, ann), await make_group(room, ann)
+    mine, other = (await say(room, ann, here, "x")).message, (await say(room, ann, there, "x")).message
+    answer = await room.messages.send(room.messages.draft(ann, here, "re", reply_to=mine.message_id))
+    assert answer.message.reply_to == mine.message_id
+    for missing in (other.message_id, here):
+        with pytest.raises(Invalid):
+            await room.messages.send(room.messages.draft(ann, here, "re", reply_to=missing))
+
+
+async def test_a_deleted_message_leaves_no_text(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    draft = room.messages.draft(bob, where, "a secret", metadata={"note": "a secret"})
+    message = (await room.messages.send(draft)).message
+    edited = await room.messages.edit(bob, message.message_id, "another secret")
+    assert edited.edited_us is not None
+    with pytest.raises(Forbidden):
+        await room.messages.edit(ann, message.message_id, "not mine")
+    gone = await room.messages.delete(ann, message.message_id)
+    assert (gone.content, gone.metadata) == ("", None)
+    assert await room.messages.delete(ann, message.message_id) == gone
+    with pytest.raises(MessageDeleted):
+        await room.messages.edit(bob, message.message_id, "back")
+    for table in ("messages", "changes", "conversations", "audit"):
+        rows = await db.read(lambda tx, sql: tx.all(sql), f"SELECT * FROM {table}")
+        assert "secret" not in repr(rows)
+    assert await room.messages.get(bob, message.message_id) == gone
+    summary, _ = await room.conversations.get(bob, where)
+    assert summary.seat.conversation.last_change == 4, "created, sent, edited, deleted once"
+
+
+async def test_history_pages_both_ways(room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    where = await make_group(room, ann)
+    for number in range(12):
+        await say(room, ann, where, str(number))
+    assert seqs(await room.messages.page(ann, where, 5)) == [8, 9, 10, 11, 12]
+    assert seqs(await room.messages.page(ann, where, 5, before_seq=8)) == [3, 4, 5, 6, 7]
+    assert seqs(await room.messages.page(ann, where, 5, before_seq=3)) == [1, 2]
+    assert seqs(await room.messages.page(ann, where, 5, after_seq=9)) == [10, 11, 12]
+    assert seqs(await room.messages.page(ann, where, 5, after_seq=12)) == []
+
+
+async def test_unread_counts_against_a_model(room: Chat, people: list[UserId]) -> None:
+    """Random sends, deletes and read marks of three people; after each, everybody's count is exact."""
+    chance = random.Random(11)
+    trio_of_them = people[:3]
+    where = await make_group(room, *trio_of_them)
+    sent: list[tuple[UserId, str]] = []
+    deleted: set[int] = set()
+    read = dict.fromkeys(trio_of_them, 0)
+    for _ in range(200):
+        who = chance.choice(trio_of_them)
+        match chance.choice(["send", "send", "read", "delete"]):
+            case "send":
+                message = (await say(room, who, where, "x")).message
+                sent.append((who, message.message_id))
+            case "read":
+                seq = chance.randint(0, len(sent) + 2)
+                summary = await room.conversations.mark_read(who, where, seq)
+                read[who] = max(read[who], min(seq, len(sent)))
+                assert summary.seat.member.last_read_seq == read[who]
+            case "delete" if sent:
+                position = chance.randrange(len(sent))
+                await room.messages.delete(people[0], sent[position][1])  # type: ignore[arg-type]
+                deleted.add(position)
+        for each in trio_of_them:
+            expected = sum(
+                position not in deleted and sender != each and position + 1 > read[each]
+                for position, (sender, _) in enumerate(sent)
+            )
+            assert (await room.conversations.get(each, where))[0].unread_count == expected
+
+
+async def test_a_change_outlives_its_request(room: Chat, people: list[UserId]) -> None:
+    """Whoever asked is gone before the commit: it is stored, and told."""
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    message = (await say(room, ann, where, "x")).message
+    async with trio.open_nursery() as nursery:
+        socket = await dialled(nursery, room, bob)
+        with trio.CancelScope() as request:
+            request.cancel()
+            await room.messages.edit(ann, message.message_id, "y")
+        assert request.cancelled_caught
+        assert (await socket.wait_for("message_edited"))["content"] == "y"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_export_holds_all_that_is_theirs(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    mine = {(await say(room, ann, where, str(number))).message.message_id for number in range(5)}
+    await say(room, bob, where, "not Ann's")
+    records = [record async for record in room.export_of(ann)]
+    assert {record["message_id"] for record in records if record["kind"] == "message"} == mine
+    assert [record["conversation_id"] for record in records if record["kind"] == "conversation"] == [where]
+
+
+async def test_refusals_reach_everyone_who_waits(db: Sqlite, bus: MemoryBus) -> None:
+    ann, *_ = await make_people(db, "ann")
+    faulty = Faulty(db)
+    async with running(faulty, bus) as room:
+        where = await make_group(room, ann)
+
+        async def away(args: tuple[Any, ...]) -> None:
+            raise Unavailable
+
+        faulty.before = away
+        refused: list[Problem] = []
+
+        async def send() -> None:
+            try:
+                await say(room, ann, where, "x")
+            except Problem as problem:
+                refused.append(problem)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(send)
+        assert [type(problem) for problem in refused] == [Unavailable] * 10
+        faulty.before = None
+        assert (await say(room, ann, where, "x")).message.seq == 1

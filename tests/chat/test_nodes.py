@@ -1,0 +1,171 @@
+"""Two rooms on one database: what one commits, the sockets of the other are told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import trio
+
+from secureconnect.chat import Chat
+from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Backlog
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.identity import UserId
+
+from .rig import MemorySocket, dialled, make_group, make_people, running, say
+
+SLOW = ChatConfig(catch_up_ms=60_000)
+
+
+class LossyBus:
+    """A bus that loses publications.  keeps: decides for each channel."""
+
+    def __init__(self, inner: MemoryBus, chance: random.Random, loss: float, spare: str = "") -> None:
+        self._inner = inner
+        self._chance = chance
+        self._spare = spare
+        self.loss = loss
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        if channel == self._spare or self._chance.random() >= self.loss:
+            await self._inner.publish(channel, payload)
+
+    def subscribe(self, channels: Sequence[str]) -> AbstractAsyncContextManager[Backlog]:
+        return self._inner.subscribe(channels)
+
+
+@asynccontextmanager
+async def two(db: Sqlite, bus: MemoryBus | LossyBus, config: ChatConfig) -> AsyncIterator[tuple[Chat, Chat]]:
+    async with running(db, bus, config) as one, running(db, bus, config) as other:
+        yield one, other
+
+
+async def test_the_other_node_tells_it_too(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    ann, bob, cid = await make_people(db, "ann", "bob", "cid")
+    async with two(db, bus, SLOW) as (here, there):
+        where = await make_group(here, ann, bob)
+        sockets = [await dialled(nursery, there, bob), await dialled(nursery, here, bob)]
+        late = await dialled(nursery, there, cid)
+        await say(here, ann, where, "hello")
+        await here.conversations.add(ann, where, cid, "member")
+        await say(there, bob, where, "hello")
+        await here.conversations.remove(ann, where, cid)
+        await say(here, ann, where, "bye")
+        for socket in sockets:
+            changes = await socket.wait_changes(where, 6)
+            assert [change for change in changes if change > 1] == [2, 3, 4, 5, 6]
+        assert [frame["type"] for frame in late.seen[1:]] == ["user_joined", "chat", "user_left"]
+
+
+async def test_a_bus_that_loses_everything(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    ann, bob = await make_people(db, "ann", "bob")
+    lossy = LossyBus(bus, random.Random(1), loss=1)
+    async with two(db, lossy, SLOW) as (here, there):
+        places = [await make_group(here, ann, bob) for _ in range(3)]
+        await there.catch_up.pass_once()
+        socket = await dialled(nursery, there, bob)
+        for number in range(4):
+            for where in places:
+                await say(here, ann, where, str(number))
+        # its own beat does not come back: it looks every half second by itself
+        for where in places:
+            assert await socket.wait_changes(where, 5) == [2, 3, 4, 5]
+
+
+async def test_a_hole_is_read_before_what_follows(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    ann, bob = await make_people(db, "ann", "bob")
+    lossy = LossyBus(bus, random.Random(1), loss=0, spare="chat.nodes")
+    async with two(db, lossy, SLOW) as (here, there):
+        where = await make_group(here, ann, bob)
+        socket = await dialled(nursery, there, bob)
+        await say(here, ann, where, "1")
+        await socket.wait_changes(where, 2)
+        lossy.loss = 1
+        await say(here, ann, where, "2")
+        await here.messages.edit(ann, (await say(here, ann, where, "3")).message.message_id, "three")
+        lossy.loss = 0
+        await say(here, ann, where, "4")
+        changes = await socket.wait_changes(where, 6)
+        assert [change for change in changes if change > 1] == [2, 3, 4, 5, 6]
+
+
+async def test_a_loss_in_a_quiet_conversation_is_healed(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    """Nothing follows that would show the hole: the heads show it."""
+    ann, bob = await make_people(db, "ann", "bob")
+    lossy = LossyBus(bus, random.Random(1), loss=0, spare="chat.nodes")
+    async with two(db, lossy, SLOW) as (here, there):
+        where = await make_group(here, ann, bob)
+        socket = await dialled(nursery, there, bob)
+        lossy.loss = 1
+        await say(here, ann, where, "lost")
+        assert await there.catch_up.pass_once() >= 1
+        assert socket.changes(where)[-1] == 2
+        assert await there.catch_up.pass_once() == 0
+        assert await here.catch_up.pass_once() == 0, "who told it has nothing to heal"
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3, 1.0])
+async def test_every_socket_of_both_nodes_hears_everything_once(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, loss: float
+) -> None:
+    chance = random.Random(5)
+    people = await make_people(db, *(f"user{number}" for number in range(4)))
+    lossy = LossyBus(bus, chance, loss, spare="chat.nodes")
+    async with two(db, lossy, SLOW) as nodes:
+        places = [await make_group(nodes[0], *people) for _ in range(3)]
+        for node in nodes:
+            await node.catch_up.pass_once()
+        sockets: list[MemorySocket] = [
+            await dialled(nursery, node, person) for node in nodes for person in people
+        ]
+
+        async def write(me: UserId) -> None:
+            for number in range(40):
+                node = chance.choice(nodes)
+                stored = await say(node, me, chance.choice(places), str(number))
+                if chance.random() < 0.3:
+                    await chance.choice(nodes).messages.edit(me, stored.message.message_id, "edited")
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as writers:
+                for person in people:
+                    writers.start_soon(write, person)
+        for node in nodes:
+            await node.catch_up.pass_once()
+        for where in places:
+            summary, _ = await nodes[0].conversations.get(people[0], where)
+            head = summary.seat.conversation.last_change
+            for socket in sockets:
+                assert await socket.wait_changes(where, head) == list(range(2, head + 1))
+
+
+async def test_a_node_that_starts_later_has_nothing_to_tell(db: Sqlite, bus: MemoryBus) -> None:
+    ann, bob = await make_people(db, "ann", "bob")
+    async with running(db, bus, SLOW) as here, trio.open_nursery() as nursery:
+        where = await make_group(here, ann, bob)
+        await say(here, ann, where, "before")
+        async with running(db, bus, SLOW) as there:
+            socket = await dialled(nursery, there, bob)
+            assert await there.catch_up.pass_once() == 0
+            await say(here, ann, where, "after")
+            assert await socket.wait_changes(where, 3) == [3]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_parcel_nobody_can_read_does_no_harm(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus, SLOW) as room:
+        where = await make_group(room, ann)
+        socket = await dialled(nursery, room, ann)
+        for channel in ("chat.nodes", "chat.0"):
+            await bus.publish(channel, b"\xc1 nonsense")
+        await say(room, ann, where, "x")
+        assert await socket.wait_changes(where, 2)

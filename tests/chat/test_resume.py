@@ -1,0 +1,386 @@
+"""Coming back: what was missed, then what happens, every change once and in order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from secureconnect.chat import Chat
+from secureconnect.clock import DAY_US
+from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Tx
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.edge import Close
+from secureconnect.identity import ConversationId, MessageId, UserId, new_id
+
+from .rig import (
+    MemorySocket,
+    dial,
+    dialled,
+    history,
+    make_group,
+    make_people,
+    resume_from,
+    running,
+    say,
+    seqs,
+)
+
+
+async def back(
+    nursery: trio.Nursery, room: Chat, user: UserId, positions: dict[str, int], history_id: str = "history-1"
+) -> MemorySocket:
+    """A socket that has resumed."""
+    socket = dial(nursery, room, user, resume=True)
+    resume_from(socket, positions, history_id)
+    await socket.wait_for("resumed")
+    return socket
+
+
+async def test_what_was_missed_comes_first(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
+    ann, bob, cid, _ = people
+    where = await make_group(room, ann, bob)
+    first = (await say(room, ann, where, "one")).message
+    await room.messages.edit(ann, first.message_id, "one, edited")
+    second = (await say(room, ann, where, "two")).message
+    await room.messages.delete(ann, second.message_id)
+    await room.conversations.add(ann, where, cid, "member")
+    await room.conversations.set_role(ann, where, cid, "admin")
+    await room.conversations.remove(cid, where, cid)
+    await room.conversations.describe(ann, where, {"title": "new"})
+    await room.conversations.mark_read(bob, where, 1)
+    await say(room, ann, where, "three")
+    socket = await back(nursery, room, bob, {where: 1})
+    told = [(frame["type"], frame.get("change")) for frame in socket.seen]
+    assert told == [
+        ("hello", None),
+        ("chat", 2),
+        ("message_edited", 3),
+        ("chat", 4),
+        ("message_deleted", 5),
+        ("user_joined", 6),
+        ("member_updated", 7),
+        ("user_left", 8),
+        ("conversation_updated", 9),
+        ("chat", 10),
+        ("resumed", None),
+    ]
+    gone = socket.seen[3]
+    assert gone["content"] == "", "a deleted message has no text, in replay neither"
+    assert gone["deleted_at"] is not None
+    assert socket.seen[6]["role"] == "admin"
+    assert socket.of("resumed")[0]["conversations"] == {
+        where: {"seq": 3, "change": 10, "first_seq": 1, "last_read_seq": 1, "unread_count": 1}
+    }
+    await say(room, ann, where, "live")
+    assert await socket.wait_changes(where, 11) == list(range(2, 12))
+
+
+async def test_replay_tells_what_live_told(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
+    """Unless something was changed since, a replayed event is the live one, byte for byte."""
+    ann, bob, cid, _ = people
+    where = await make_group(room, ann, bob)
+    live = await dialled(nursery, room, bob)
+    message = (await say(room, ann, where, "hello")).message
+    await room.conversations.add(ann, where, cid, "member")
+    await room.conversations.set_role(ann, where, cid, "admin")
+    await room.conversations.remove(ann, where, cid)
+    await room.messages.edit(ann, (await say(room, ann, where, "x")).message.message_id, "y")
+    await room.messages.delete(ann, message.message_id)
+    await room.conversations.describe(ann, where, {"title": "new"})
+    changes = await live.wait_changes(where, 9)
+    replayed = await back(nursery, room, bob, {where: 1})
+    later_changed = {2, 6}  # the messages that were deleted and edited
+    for kept in set(changes) - later_changed:
+        (one,) = [frame for frame in live.seen if frame.get("change") == kept]
+        (other,) = [frame for frame in replayed.seen if frame.get("change") == kept]
+        assert one == other
+
+
+async def test_resume_names_every_conversation_of_the_caller(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    kept, lost = await make_group(room, ann, bob), await make_group(room, ann, bob)
+    await room.conversations.remove(ann, lost, bob)
+    joined = await make_group(room, ann, bob)
+    await say(room, ann, joined, "welcome")
+    socket = await back(nursery, room, bob, {kept: 1, lost: 1, ConversationId(new_id()): 5})
+    named = socket.of("resumed")[0]["conversations"]
+    assert set(named) == {kept, joined}
+    assert (named[joined]["change"], named[joined]["unread_count"]) == (2, 1)
+    assert socket.of("chat", "gap") == []
+    await say(room, ann, joined, "and more")
+    assert await socket.wait_changes(joined, 3) == [3]
+
+
+async def test_many_conversations_come_in_several_frames(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, *_ = people
+    places = [await make_group(room, ann) for _ in range(501)]
+    socket = dial(nursery, room, ann, resume=True)
+    half = dict.fromkeys(places[:300], 1)
+    socket.tell("resume", history_id="history-1", conversations=half, more=True)
+    socket.tell("resume", ref="r", history_id="history-1", conversations={places[400]: 0})
+    await socket.wait_for("ack")
+    one, two = socket.of("resumed")
+    assert (len(one["conversations"]), one["more"]) == (500, True)
+    assert (len(two["conversations"]), "more" in two) == (1, False)
+    assert [frame["type"] for frame in socket.seen if frame.get("change")] == ["conversation_updated"]
+
+
+@pytest.mark.parametrize("held", ["behind", "ahead", "at the head"])
+async def test_another_history_is_all_gaps(
+    nursery: trio.Nursery, room: Chat, people: list[UserId], held: str
+) -> None:
+    ann, *_ = people
+    where, unnamed = await make_group(room, ann), await make_group(room, ann)
+    for number in range(3):
+        await say(room, ann, where, str(number))
+    position = {"behind": 2, "ahead": 99, "at the head": 4}[held]
+    socket = await back(nursery, room, ann, {where: position}, "another history")
+    assert socket.of("gap") == [
+        {"type": "gap", "conversation_id": where, "from_seq": 1, "to_seq": 3, "change": 4}
+    ]
+    assert unnamed in socket.of("resumed")[0]["conversations"]
+    await say(room, ann, where, "live")
+    assert await socket.wait_changes(where, 5) == [5]
+
+
+async def test_a_position_ahead_of_the_table_is_a_gap(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, *_ = people
+    where = await make_group(room, ann)
+    socket = await back(nursery, room, ann, {where: 2})
+    assert [gap["change"] for gap in socket.of("gap")] == [1]
+
+
+async def test_too_much_is_a_gap(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus, ChatConfig(resume_changes=10, resume_total=25)) as room:
+        places = [await make_group(room, ann) for _ in range(5)]
+        for where, count in zip(places, (10, 11, 10, 5, 1), strict=True):
+            for number in range(count):
+                await say(room, ann, where, str(number))
+        socket = await back(nursery, room, ann, dict.fromkeys(places, 1))
+        gaps = {gap["conversation_id"] for gap in socket.of("gap")}
+        assert places[1] in gaps, "more than 10 in one conversation"
+        replayed = {where: len(socket.changes(where)) for where in places if where not in gaps}
+        assert sum(replayed.values()) <= 25
+        for where in places:
+            head = socket.of("resumed")[0]["conversations"][where]["change"]
+            assert socket.changes(where) == ([] if where in gaps else list(range(2, head + 1)))
+            await say(room, ann, where, "live")
+            assert (await socket.wait_changes(where, head + 1))[-1] == head + 1
+
+
+async def test_what_is_too_old_is_a_gap(
+    db: Sqlite, room: Chat, nursery: trio.Nursery, people: list[UserId]
+) -> None:
+    ann, *_ = people
+    where = await make_group(room, ann)
+    old = (await say(room, ann, where, "old")).message
+    await say(room, ann, where, "new")
+    await _age(db, old.message_id, days=31)
+    socket = await back(nursery, room, ann, {where: 1})
+    assert [gap["change"] for gap in socket.of("gap")] == [3]
+    later = await back(nursery, room, ann, {where: 2})
+    assert later.of("gap") == []
+    assert later.changes(where) == [3]
+
+
+async def _age(db: Sqlite, message: MessageId, *, days: int) -> None:
+    async def age(tx: Tx) -> None:
+        await tx.run(
+            "UPDATE messages SET sent_at = sent_at - $2 WHERE message_id = $1", message, days * DAY_US
+        )
+
+    await db.write(age)
+
+
+async def test_retention_takes_a_prefix(
+    db: Sqlite, room: Chat, nursery: trio.Nursery, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    where, other = await make_group(room, ann, bob), await make_group(room, ann, bob)
+    for place in (where, other):
+        for number in range(6):
+            message = (await say(room, ann, place, str(number), f"{place}.{number}")).message
+            if number < 4:
+                await _age(db, message.message_id, days=3)
+    third = (await history(room, ann, where))[2]
+    await room.messages.edit(ann, third.message_id, "edited, and yet gone")
+    listener = await dialled(nursery, room, bob)
+    await room.conversations.configure(ann, where, {"message_retention_days": 2})
+    assert await room.retention.pass_once() == 1
+    assert await room.retention.pass_once() == 0, "safe to repeat"
+    assert seqs(await history(room, ann, where)) == [5, 6]
+    assert seqs(await history(room, ann, other)) == [1, 2, 3, 4, 5, 6]
+    summary, _ = await room.conversations.get(bob, where)
+    head = summary.seat.conversation
+    assert (head.first_seq, head.min_change, head.last_seq, summary.unread_count) == (5, 5, 6, 2)
+    updated = await listener.wait_for("conversation_updated", 2)
+    assert updated["conversation"]["first_seq"] == 5
+    # created 1, sent 2–7, edited 8, configured 9, shrunk 10
+    below = await back(nursery, room, bob, {where: 4})
+    assert [(gap["from_seq"], gap["to_seq"], gap["change"]) for gap in below.of("gap")] == [(5, 6, 10)]
+    above = await back(nursery, room, bob, {where: 5})
+    told = [(frame["type"], frame["change"]) for frame in above.seen if frame.get("change")]
+    assert told == [
+        ("chat", 6),
+        ("chat", 7),
+        ("message_deleted", 8),  # its message is gone
+        ("conversation_updated", 9),
+        ("conversation_updated", 10),
+    ]
+    assert await say(room, ann, where, "goes on") is not None
+
+
+async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: MemoryBus) -> None:
+    """The shorter of both counts, and more than one batch is taken batch by batch."""
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus, ChatConfig(retention_days=5)) as room, trio.open_nursery() as nursery:
+        long_, short = await make_group(room, ann), await make_group(room, ann)
+        await room.conversations.configure(ann, long_, {"message_retention_days": 30})
+        await room.conversations.configure(ann, short, {"message_retention_days": 2})
+        for where in (long_, short):
+            for number in range(520):
+                nursery.start_soon(say, room, ann, where, str(number))
+        with trio.fail_after(10):
+            while len(nursery.child_tasks):
+                await trio.lowlevel.checkpoint()
+
+        async def age(tx: Tx) -> None:
+            await tx.run("UPDATE messages SET sent_at = sent_at - $1", 3 * DAY_US)
+
+        await db.write(age)
+        assert await room.retention.pass_once() == 2
+        assert len(await history(room, ann, long_)) == 520
+        assert await history(room, ann, short) == []
+        assert (await say(room, ann, short, "next")).message.seq == 521
+
+
+async def test_what_is_not_visible_is_not_replayed(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, bob, cid, _ = people
+    where = await make_group(room, ann, bob)
+    early = (await say(room, ann, where, "early")).message
+    await room.conversations.add(ann, where, cid, "member")
+    await room.messages.edit(ann, early.message_id, "early, edited")
+    await say(room, ann, where, "late")
+    await room.messages.delete(ann, early.message_id)
+    socket = await back(nursery, room, cid, {where: 2})
+    told = [(frame["type"], frame["change"]) for frame in socket.seen if frame.get("change")]
+    assert told == [("user_joined", 3), ("chat", 5)]
+    assert socket.of("resumed")[0]["conversations"][where]["first_seq"] == 2
+
+
+async def test_a_socket_that_must_resume_first(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus, ChatConfig(resume_wait_s=0.1)) as room:
+        where = await make_group(room, ann)
+        silent = dial(nursery, room, ann, resume=True)
+        await say(room, ann, where, "not yet")
+        assert await silent.wait_closed() == Close.SILENT
+        assert [frame["type"] for frame in silent.seen] == ["hello"]
+        hasty = dial(nursery, room, ann, resume=True)
+        hasty.tell("ping")
+        assert await hasty.wait_closed() == Close.BAD_FRAME
+
+
+async def test_a_socket_of_one_conversation_resumes_that(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, *_ = people
+    here, there = await make_group(room, ann), await make_group(room, ann)
+    for where in (here, there):
+        await say(room, ann, where, "x")
+    socket = dial(nursery, room, ann, only=here, resume=True)
+    resume_from(socket, {here: 1, there: 1})
+    resumed = await socket.wait_for("resumed")
+    assert set(resumed["conversations"]) == {here}
+    assert [frame["conversation_id"] for frame in socket.of("chat")] == [here]
+
+
+async def test_a_client_that_stops_reading_while_it_resumes_holds_up_nobody(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    for number in range(20):
+        await say(room, ann, where, str(number))
+    stuck = dial(nursery, room, bob, resume=True)
+    stuck.gate = trio.Event()
+    resume_from(stuck, {where: 1})
+    swift = await dialled(nursery, room, ann)
+    for number in range(20):
+        await say(room, ann, where, str(number))
+    assert len(await swift.wait_changes(where, 41)) == 20
+    stuck.gate.set()
+    assert await stuck.wait_changes(where, 41) == list(range(2, 42))
+
+
+@pytest.mark.parametrize("held_back", [1, 1_000])
+async def test_joining_the_stream_while_everybody_writes(db: Sqlite, bus: MemoryBus, held_back: int) -> None:
+    """Clients come, go and come back at random while messages, edits and deletes go on in four conversations.
+
+    Each puts together what its sockets told it, and in the end holds every change once, in order. With a
+    small hold the stream outruns the replay, and further rounds must read what could not be held.
+    """
+    chance = random.Random(23)
+    people = await make_people(db, *(f"user{number}" for number in range(6)))
+    config = ChatConfig(resume_changes=10_000, resume_total=100_000, resume_held=held_back)
+    async with running(db, bus, config) as room:
+        places = [await make_group(room, *people) for _ in range(4)]
+        held: list[dict[str, list[int]]] = [{where: [1] for where in places} for _ in people]
+        writing = True
+
+        async def write(me: UserId) -> None:
+            nonlocal writing
+            mine: list[MessageId] = []
+            for number in range(60):
+                stored = await say(room, me, chance.choice(places), str(number))
+                mine.append(stored.message.message_id)
+                if chance.random() < 0.2:
+                    await room.messages.edit(me, mine[-1], "edited")
+                if chance.random() < 0.1:
+                    await room.messages.delete(me, mine.pop())
+
+        async def follow(number: int) -> None:
+            """Come back until nobody writes and nothing is missing."""
+            mine = held[number]
+            while True:
+                last = not writing
+                async with trio.open_nursery() as nursery:
+                    socket = dial(nursery, room, people[number], resume=True)
+                    resume_from(socket, {where: changes[-1] for where, changes in mine.items()})
+                    resumed = await socket.wait_for("resumed")
+                    if not last:
+                        for _ in range(chance.randrange(100)):
+                            await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+                for where, changes in mine.items():
+                    changes += socket.changes(where)
+                if last:
+                    heads = {where: line["change"] for where, line in resumed["conversations"].items()}
+                    assert {where: changes[-1] for where, changes in mine.items()} == heads
+                    return
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as followers:
+                for number in range(6):
+                    followers.start_soon(follow, number)
+                async with trio.open_nursery() as writers:
+                    for person in people:
+                        writers.start_soon(write, person)
+                writing = False
+        for where in places:
+            head = held[0][where][-1]
+            for mine in held:
+                assert mine[where] == list(range(1, head + 1))
