@@ -74,6 +74,7 @@ class Note(msgspec.Struct, frozen=True):
 class Filter(msgspec.Struct, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     cursor: str | None = None
+    since: int = 0
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -341,7 +342,7 @@ async def open_house(limits: RateLimitsConfig | None = None, **settings: Any) ->
 
     settings: of [gateway].
     """
-    gateway_config = GatewayConfig(**{"port": 0, "drain_s": 1.0, "close_timeout_s": 0.5, **settings})
+    gateway_config = GatewayConfig(**{"port": 0, "drain_s": 1.0, "close_timeout_s": 0.2, **settings})
     config = Config(gateway=gateway_config, rate_limits=limits or RateLimitsConfig())
     tokens = Tokens()
     denials: list[tuple[str, str | None]] = []

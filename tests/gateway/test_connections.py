@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import random
 import socket
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
+from structlog.testing import capture_logs
 
 from .house import House, open_house, until
 
@@ -42,7 +45,6 @@ def test_the_names_of_hypercorn_we_rest_on() -> None:
         "_send_error_response",
         "_create_stream",
         "_check_protocol",
-        "_maybe_recycle",
     ):
         assert inspect.iscoroutinefunction(getattr(H11Protocol, name)), name
     source = inspect.getsource(H11Protocol)
@@ -265,6 +267,49 @@ async def test_a_reset_during_the_body_leaves_nothing(house: House) -> None:
         raw.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         await raw.stream.aclose()
     await until(lambda: house.open_connections == 0)
+
+
+# Rubbish
+
+
+async def test_rubbish_harms_nobody() -> None:
+    """Random bytes, and requests with random bytes in them: everything ends, and nothing of ours breaks."""
+    chance = random.Random(7)
+    grains = [
+        b"GET /v1/open HTTP/1.1\r\n",
+        b"POST /v1/notes HTTP/1.1\r\n",
+        b"host: x\r\n",
+        b"content-length: 5\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"expect: 100-continue\r\n",
+        b"upgrade: h2c\r\n",
+        b"connection: upgrade, http2-settings\r\n",
+        b"authorization: Bearer ann\r\n",
+        b"\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/ws/echo HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        b"\x81\x85\0\0\0\0hello\x88\x80\0\0\0\0",
+        b"\x89\xff\xff\xc1\x80",
+    ]
+
+    async def one(house: House, data: bytes) -> None:
+        raw = await house.connect()
+        with suppress(trio.BrokenResourceError):
+            await raw.send(data)
+            await raw.stream.send_eof()
+            await raw.ended()
+
+    with capture_logs() as logged:
+        async with open_house(header_timeout_s=1, body_timeout_s=1) as house:
+            async with trio.open_nursery() as nursery:
+                for _ in range(300):
+                    parts = chance.choices([*grains, chance.randbytes(20)], k=chance.randint(1, 8))
+                    nursery.start_soon(one, house, b"".join(parts))
+            await until(lambda: house.open_connections == 0)
+            assert (await house.ask("GET", "/v1/open")).status == 200
+    assert [line for line in logged if line["log_level"] in ("warning", "error")] == []
 
 
 # How many

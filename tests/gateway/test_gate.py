@@ -299,6 +299,8 @@ async def test_queries(house: House) -> None:
         response = await house.ask("GET", f"/v1/mine?{query}", ANN)
         assert (response.status, response.code) == (422, "VALIDATION"), query
         assert response.json["error"]["details"]["field"] == "limit"
+    assert (await house.ask("GET", f"/v1/mine?cursor={10**30}", ANN)).status == 200
+    assert (await house.ask("GET", f"/v1/mine?since={2**63}", ANN)).code == "VALIDATION"
     response = await house.ask("GET", "/v1/mine?cursor=a%00b", ANN)
     assert (response.status, response.json["error"]["details"]) == (422, {"field": "cursor"})
     for query in ("cursor=%ff", "cursor=%ed%a0%80", "&".join(f"a{n}=1" for n in range(101))):
@@ -312,6 +314,10 @@ async def test_queries(house: House) -> None:
 async def test_a_body(house: House) -> None:
     response = await house.post("/v1/notes", '{"text": "é€😀", "unknown": [1]}'.encode())
     assert response.json["data"]["text"] == "é€😀"
+    response = await house.post(
+        "/v1/notes", b'{"text": "12345678901234567890", "inner": {"b": %d}}' % (2**63 - 1)
+    )
+    assert response.status == 200
     # a backslash before u0000 is text like any other
     response = await house.post("/v1/notes", json.dumps({"text": "\\u0000"}).encode())
     assert response.json["data"]["text"] == "\\u0000"
@@ -351,6 +357,9 @@ async def test_malformed_bodies(house: House, body: bytes) -> None:
         ({"text": "a\0b"}, "text"),
         ({"text": "x", "unknown": [{"a": ["\0"]}]}, "unknown"),
         ({"text": "x", "unknown": {"\0": 1}}, "unknown"),
+        ({"text": "x", "inner": {"b": 2**63}}, "inner"),
+        ({"text": "x", "inner": {"b": 10**30}}, "inner"),
+        ({"text": "x", "unknown": [-(2**63) - 1]}, "unknown"),
         ([], "body"),
         ("text", "body"),
         (None, "body"),

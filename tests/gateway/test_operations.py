@@ -67,6 +67,11 @@ async def test_metrics(house: House) -> None:
     before = answered("/v1/mine", 401)
     await house.ask("GET", "/v1/mine")
     assert answered("/v1/mine", 401) == before + 1
+    opened, refused = answered("/v1/ws/echo", 101), answered("/v1/ws/echo", 401)
+    await house.socket()
+    await upgrade(house, "/v1/ws/echo", {"authorization": ""})
+    await until(lambda: answered("/v1/ws/echo", 401) == refused + 1)
+    assert answered("/v1/ws/echo", 101) == opened + 1
     await house.ask("BREW", "/v1/a/b/c")
     text = (await house.ask("GET", "/metrics")).body.decode()
     assert 'http_requests_total{method="OTHER",route="unmatched",service="api-gateway",status="404"}' in text
@@ -132,7 +137,7 @@ async def test_the_document(house: House) -> None:
     mine = document["paths"]["/v1/mine"]
     assert mine["get"]["security"] == [{"bearer": []}]
     assert mine["get"]["tags"] == ["mine"]
-    assert [each["name"] for each in mine["get"]["parameters"]] == ["limit", "cursor"]
+    assert [each["name"] for each in mine["get"]["parameters"]] == ["limit", "cursor", "since"]
     assert mine["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/Note")
     assert set(mine["post"]["responses"]) >= {"201", "400", "401", "413", "415", "422", "429", "503"}
     thing = document["paths"]["/v1/things/{thing_id}"]

@@ -170,7 +170,7 @@ class Gate:
             "vary": "Origin",
         }
         if config.public_url.startswith("https:"):
-            self._security["strict-transport-security"] = "max-age=31536000; includeSubDomains"
+            self._security["strict-transport-security"] = "max-age=31536000"
         self._trusts = lru_cache(maxsize=1024)(self._is_proxy)
         self._unmatched: dict[str, Endpoint] = {}
 
@@ -187,7 +187,7 @@ class Gate:
         """
         started = perf_counter()
         request_id = request_id_of(request)
-        endpoint = endpoint or self._nothing(request.method)
+        endpoint = endpoint or self.nothing(request.method)
         call = Call(
             request_id, self.address_of(request), trio.current_time() + self._config.request_deadline_s
         )
@@ -229,7 +229,7 @@ class Gate:
         self._check_size(request)
         self._check_origin(request, extra)
         if endpoint.audience is not Audience.ANYONE:
-            call.principal = await self._principal(call, request, credentials)
+            call.principal = await self._principal(call, request, extra, credentials)
         await self._take(endpoint.rate, call, extra)
         for name in endpoint.ids:
             if not is_id(path[name]):
@@ -251,6 +251,17 @@ class Gate:
         if problem.denial is not None:
             self._deny(problem, call)
         return problem
+
+    def nothing(self, method: str) -> Endpoint:
+        """Stands for a path or method that nobody serves; counted and limited all the same."""
+
+        async def serve(_: Call, __: Request) -> Answer:
+            raise NotFound
+
+        label = method if method in METHODS else "OTHER"
+        if label not in self._unmatched:
+            self._unmatched[label] = Endpoint(label, "unmatched", serve, rate=Rate.PUBLIC)
+        return self._unmatched[label]
 
     def is_trusted(self, address: str) -> bool:
         """Whether `address` is a proxy of ours."""
@@ -296,17 +307,6 @@ class Gate:
                 answer.headers["allow"] = ", ".join(sorted(allow))
             return answer
 
-    def _nothing(self, method: str) -> Endpoint:
-        """Stands for a path or method that nobody serves; counted and limited all the same."""
-
-        async def serve(_: Call, __: Request) -> Answer:
-            raise NotFound
-
-        label = method if method in METHODS else "OTHER"
-        if label not in self._unmatched:
-            self._unmatched[label] = Endpoint(label, "unmatched", serve, rate=Rate.PUBLIC)
-        return self._unmatched[label]
-
     def _check_size(self, request: Request) -> None:
         if len(request.path) + len(request.query) + 1 > self._config.uri_limit_bytes:
             raise UriTooLong
@@ -330,7 +330,11 @@ class Gate:
         return f"{scheme}://{request.headers.get('host', '')}".lower()
 
     async def _principal(
-        self, call: Call, request: Request, credentials: Callable[[], Awaitable[Principal]] | None
+        self,
+        call: Call,
+        request: Request,
+        extra: dict[str, str],
+        credentials: Callable[[], Awaitable[Principal]] | None,
     ) -> Principal:
         try:
             if credentials is not None:
@@ -338,7 +342,7 @@ class Gate:
             return await self.authenticate(bearer_of(request))
         except Unauthenticated:
             # Guessing costs the guesser: it counts against the address.
-            await self._take(Rate.PUBLIC, call, {})
+            await self._take(Rate.PUBLIC, call, extra)
             raise
 
     async def authenticate(self, token: str | None) -> Principal:

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import Invalid, Malformed
 
 QUERY_FIELDS = 100
+_SUSPECT = re.compile(rb"\\u0000|\d{19}")  # only such a body is looked through
 _AT = re.compile(r"(?:field `(?P<missing>[^`]*)`)?(?: - at `\$\.?(?P<path>[^`]*)`)?$")
 
 
@@ -27,8 +28,10 @@ def body_of(body: bytes, decode: Callable[[bytes], Any]) -> Any:
         if not body.isascii():
             body.decode()  # msgspec does not look into fields it skips
         value = decode(body)
-        if b"\\u0000" in body and (field := _with_nul(msgspec.json.decode(body))) is not None:
-            raise Invalid("A text contains U+0000.", details={"field": field})
+        if _SUSPECT.search(body):
+            for name, below in msgspec.json.decode(body).items():
+                _check_storable(name, name)
+                _check_storable(name, below)
     except msgspec.ValidationError as exc:
         raise _invalid(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -45,29 +48,32 @@ def query_of(raw: bytes, kind: type) -> Any:
     except ValueError as exc:
         raise Malformed("The query is not well-formed.") from exc
     for name, value in pairs:
-        if "\0" in name or "\0" in value:
-            raise Invalid("A text contains U+0000.", details={"field": name.replace("\0", "")})
+        _check_storable(name, name + value)
     try:
-        return msgspec.convert(dict(pairs), kind, strict=False)
+        query: Any = msgspec.convert(dict(pairs), kind, strict=False)
     except msgspec.ValidationError as exc:
         raise _invalid(exc) from exc
+    for name in query.__struct_fields__:
+        _check_storable(name, getattr(query, name))
+    return query
 
 
-def _with_nul(document: Any) -> str | None:
-    """The top-level field below which a text contains NUL: neither database takes one."""
-    for name, value in document.items():
-        waiting = [name, value]
-        while waiting:
-            item = waiting.pop()
-            if isinstance(item, str):
-                if "\0" in item:
-                    return str(name).replace("\0", "")
-            elif isinstance(item, dict):
-                waiting += item.keys()
-                waiting += item.values()
-            elif isinstance(item, list):
-                waiting += item
-    return None
+def _check_storable(field: str, document: Any) -> None:
+    """Raises Invalid for what neither database takes: NUL in a text, an integer of more than 64 bits."""
+    waiting = [document]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                raise Invalid("A text contains U+0000.", details={"field": field.replace("\0", "")})
+        elif isinstance(item, int):
+            if not -(2**63) <= item < 2**63:
+                raise Invalid("A number is out of range.", details={"field": field})
+        elif isinstance(item, dict):
+            waiting += item.keys()
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
 
 
 def _invalid(error: msgspec.ValidationError) -> Invalid:

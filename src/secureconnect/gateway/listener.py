@@ -1,7 +1,7 @@
 """Accepts connections and serves HTTP/1.1 on each, in the place of Hypercorn's own `TCPServer`.
 
 Hypercorn's protocol classes do the parsing; the connection around them is ours, because theirs leaks:
-- it closes after it has told the application, and Quart then cancels the very task that was about to close;
+- its close waits, in the application's task, which Quart cancels on hearing that the stream is over;
 - it closes while the client still sends, which resets the connection and may destroy the answer;
 - it sends under a shield without limit, so a client that stops reading hangs handler and shutdown;
 - it waits for ever to hand a message to an application that has ended.
@@ -26,9 +26,9 @@ import structlog
 import trio
 from hypercorn.config import Config as EngineConfig
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Data, EndBody, Response, StreamClosed
+from hypercorn.protocol.events import Data, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, H11SendableEvent
@@ -43,6 +43,7 @@ log = structlog.get_logger(module="gateway")
 Asgi = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 RECEIVE_BYTES = 65_536
+SEND_BYTES = 65_536  # each gets `write_timeout_s`, so that a large answer may take long on a slow link
 REFUSING = 100  # refused connections that are told so at a time; more are closed unanswered
 ACCEPT_PAUSE_S = 0.1
 _SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
@@ -265,12 +266,14 @@ class Connection:
 
     async def _send(self, event: Event) -> None:
         """What the protocol asks of the connection. Only RawData waits: the rest must happen even in a task
-        that has just been cancelled."""
+        that has just been cancelled, as Quart's is when a request ends before its body."""
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Closed):
             self._end()
         elif isinstance(event, Updated):
+            if event.idle and self.closing:
+                self._end()
             self._idle = event.idle
             self._head_due = None
             keep_until = trio.current_time() + self._config.keep_alive_s if event.idle else math.inf
@@ -278,15 +281,19 @@ class Connection:
 
     async def _write(self, data: bytes) -> None:
         async with self._lock:
-            if self._ended or self.gone.is_set():
-                return
-            due = min(trio.current_time() + self._config.write_timeout_s, self._end_at)
-            # Half a frame on the wire would be worse than none: shielded, and bounded.
-            self._sending = trio.CancelScope(deadline=due, shield=True)
-            with self._sending, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_all(data)
-                return
-            self._cut()
+            for start in range(0, len(data), SEND_BYTES):
+                if self._ended or self.gone.is_set():
+                    return
+                await self._write_piece(data[start : start + SEND_BYTES])
+
+    async def _write_piece(self, piece: bytes) -> None:
+        due = min(trio.current_time() + self._config.write_timeout_s, self._end_at)
+        # Half a frame on the wire would be worse than none: shielded, and bounded.
+        self._sending = trio.CancelScope(deadline=due, shield=True)
+        with self._sending, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.send_all(piece)
+            return
+        self._cut()
 
     def _end(self) -> None:
         """Send FIN and let the reader linger; never waits."""
@@ -453,20 +460,6 @@ class _Http1(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Upgrades to HTTP/2 are ignored, as RFC 9110 section 7.8 allows."""
-
-    async def _maybe_recycle(self) -> None:
-        """First the connection, then the application: Quart cancels its task, which is the one that runs
-        here, as soon as it hears that its stream is over."""
-        stream, self.stream = self.stream, None
-        whole = self.connection.our_state is h11.DONE and self.connection.their_state is h11.DONE
-        if whole and not self.owner.closing:
-            self.connection.start_next_cycle()
-            await self.can_read.set()
-            await self.send(Updated(idle=True))
-        else:
-            await self.send(Closed())
-        if stream is not None:
-            await stream.handle(StreamClosed(stream_id=STREAM_ID))
 
 
 def _raw(problem: Problem) -> bytes:

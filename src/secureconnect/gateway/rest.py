@@ -9,7 +9,7 @@ from typing import Any
 import quart
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
 from ..edge import Call, Route
@@ -49,7 +49,8 @@ def build(endpoints: Iterable[Endpoint], gate: Gate, body_limit_bytes: int) -> Q
         allow = getattr(error, "valid_methods", None) or ()
         return _response(await gate.answer(_request(), None, {}, allow))
 
-    app.register_error_handler(HTTPException, unmatched)
+    for kind in (NotFound, MethodNotAllowed):
+        app.register_error_handler(kind, unmatched)
     return app
 
 

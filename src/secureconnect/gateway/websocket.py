@@ -7,9 +7,11 @@ it; the connection's `end_by` then bounds what the client can still delay.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -227,27 +229,35 @@ class Sockets:
     async def serve(self, scope: Any, receive: Receive, send: Send) -> None:
         """One ASGI scope of type `websocket`."""
         await receive()  # websocket.connect
+        started = perf_counter()
         request = request_of(scope, _no_body)
         request_id = request_id_of(request)
+        known = self._routes.get(request.path.decode("latin-1").rstrip("/"))
+        endpoint = known[1] if known else self._gate.nothing("GET")
         extra: dict[str, str] = {}
-        address = self._gate.address_of(request)
         deadline = trio.current_time() + self._config.request_deadline_s
-        call = Call(request_id, address, deadline)
+        call = Call(request_id, self._gate.address_of(request), deadline)
         with bind(request_id=request_id):
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
-                    found = await self._admit(call, request, scope["subprotocols"], extra)
+                    await self._admit(call, request, endpoint, scope["subprotocols"], extra)
                 if admitting.cancelled_caught:
                     raise DeadlineExceeded
+                if known is None:
+                    raise NotFound
             except Exception as error:
-                await self._refuse(self._gate.problem_of(error, call), request_id, extra, send)
+                problem = self._gate.problem_of(error, call)
+                await self._refuse(problem, request_id, extra, send)
+                endpoint.count(problem.status, perf_counter() - started)
                 return
+            call.deadline = math.inf
             headers = self._gate.headers(request_id, extra)
             protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
             await send({"type": "websocket.accept", "subprotocol": protocol, "headers": _raw(headers)})
+            endpoint.count(101, perf_counter() - started)
             socket = OpenSocket(call.caller, scope["state"]["connection"], self._config, receive, send)
             with bind(user_id=call.caller.user_id):
-                await self._run(found, call, socket)
+                await self._run(known[0], known[2], call, socket)
 
     def close_sessions(self, sessions: Iterable[SessionId]) -> None:
         for session in sessions:
@@ -273,13 +283,8 @@ class Sockets:
         return [socket for sockets in self._sessions.values() for socket in sockets]
 
     async def _admit(
-        self, call: Call, request: Request, offered: list[str], extra: dict[str, str]
-    ) -> tuple[SocketRoute, Lend]:
-        known = self._routes.get(request.path.decode("latin-1").rstrip("/"))
-        if known is None:
-            raise NotFound
-        route, endpoint, lend = known
-
+        self, call: Call, request: Request, endpoint: Endpoint, offered: list[str], extra: dict[str, str]
+    ) -> None:
         async def credentials() -> Principal:
             """Header, ticket or subprotocol: browsers can set no header on a WebSocket."""
             if token := bearer_of(request):
@@ -292,7 +297,6 @@ class Sockets:
         await self._gate.admit(call, request, endpoint, {}, extra, credentials)
         if self.refusing:
             raise Unavailable("The server is restarting.", retry_after_s=1)
-        return route, lend
 
     async def _refuse(self, problem: Problem, request_id: str, extra: dict[str, str], send: Send) -> None:
         answer = replies.failure(problem, request_id)
@@ -304,8 +308,7 @@ class Sockets:
         )
         await send({"type": "websocket.http.response.body", "body": answer.body})
 
-    async def _run(self, found: tuple[SocketRoute, Lend], call: Call, socket: OpenSocket) -> None:
-        route, lend = found
+    async def _run(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket) -> None:
         session = call.caller.session_id
         self._sessions.setdefault(session, set()).add(socket)
         ACTIVE.inc()
