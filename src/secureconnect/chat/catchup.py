@@ -70,7 +70,7 @@ class CatchUp:
         for conversation, head in await self._db.read(store.heads_since, since_us, self._heads):
             position = self._hub.change_of(conversation)
             if position is None or position < head:
-                self._hub.fall_behind(conversation, None, since_us)
+                self._hub.fall_behind(conversation, None, since_us, head=head)
         healed = await self.repair_once()
         HEALED.inc(healed)
         self._last_us = now_us

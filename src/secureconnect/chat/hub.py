@@ -7,6 +7,7 @@ the truth. So every socket gets every change once, in order, whichever way the n
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from ..identity import ConversationId, UserId
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
 
-HEARD_KEPT = 1_000  # changes remembered while their conversation is being read
+HEARD_KEPT = 1_000  # heads remembered while their conversation is being read
 NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
 
 
@@ -137,17 +138,27 @@ class Behind:
     """A conversation to be read.
 
     change: the first one known to be missing, or None.  since_us: tell what was stored since, should there
-    be no position.  heard: which changes were heard of, and when by the hub's count of news.
+    be no position.  heads: how far it was heard to be, and when by the hub's count of news, both ascending.
     notes: marks to pass on once its members are known.
     """
 
-    __slots__ = ("change", "heard", "notes", "since_us")
+    __slots__ = ("change", "heads", "notes", "since_us")
 
     def __init__(self, change: int | None, since_us: int | None) -> None:
         self.change = change
         self.since_us = since_us
-        self.heard: dict[int, int] = {}
+        self.heads: list[tuple[int, int]] = []
         self.notes: list[Live] = []
+
+    def hear(self, head: int, news: int) -> None:
+        """Changes up to `head` are stored."""
+        if (not self.heads or head > self.heads[-1][0]) and len(self.heads) < HEARD_KEPT:
+            self.heads.append((head, news))
+
+    def heard_at(self, change: int) -> int | None:
+        """When it was first known that this change is stored; None: just now."""
+        found = bisect_left(self.heads, (change, 0))
+        return self.heads[found][1] if found < len(self.heads) else None
 
 
 class Hub:
@@ -232,19 +243,20 @@ class Hub:
         change: int | None,
         since_us: int | None = None,
         note: Live | None = None,
+        head: int | None = None,
     ) -> None:
-        """Note that a conversation must be read: see `Behind`."""
+        """Note that a conversation must be read: see `Behind`.  head: how far it is heard to be."""
         behind = self._behind.get(conversation)
         if behind is None:
             if len(self._behind) >= self._limit:
                 return  # the next catch-up pass finds it by its head
             behind = self._behind[conversation] = Behind(change, since_us)
-        if change is not None:
-            if behind.change is None or change < behind.change:
-                behind.change = change
-            if len(behind.heard) < HEARD_KEPT:
-                self._news += 1
-                behind.heard.setdefault(change, self._news)
+        if change is not None and (behind.change is None or change < behind.change):
+            behind.change = change
+        head = change if head is None else head
+        if head is not None:
+            self._news += 1
+            behind.hear(head, self._news)
         if since_us is not None and (behind.since_us is None or since_us < behind.since_us):
             behind.since_us = since_us
         if note is not None:
@@ -258,8 +270,9 @@ class Hub:
         self._behind[conversation] = behind
         self._work.set()
         if newer is not None:
+            for head, news in newer.heads:
+                behind.hear(head, news)
             self.fall_behind(conversation, newer.change, newer.since_us)
-            behind.heard = newer.heard | behind.heard
             behind.notes = (behind.notes + newer.notes)[-NOTES_KEPT:]
 
     async def wait_behind(self) -> None:
@@ -298,7 +311,7 @@ class Hub:
         for live in lives:
             if live.change == view.change + 1:
                 view.change = live.change
-                self._tell(view, live, behind.heard.get(live.change))
+                self._tell(view, live, behind.heard_at(live.change))
                 news += 1
         notes, behind.notes = behind.notes, []
         for note in notes:
