@@ -1,0 +1,105 @@
+"""A server of its own for a figure: on core 0, in a fresh data folder, with the limits out of the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER_CORE = 0
+LOAD_CORE = 1
+STOP_LIMIT_S = 20.0
+
+# What stands between a load generator and a figure, and nothing else. argon2 is as cheap as it gets, because
+# most figures need hundreds of accounts; the figure of logins takes the defaults (`passwords="default"`).
+UNLIMITED = {
+    "RATE_LIMITS__ENABLED": "false",
+    "GATEWAY__WS_FRAMES_PER_10S": "1000000",
+    "AUTH__ACCESS_TTL_S": "86400",
+    "CHAT__MAX_MEMBERS": "2000",
+    "LOG__LEVEL": "warning",
+}
+CHEAP_PASSWORDS = {"AUTH__ARGON2_TIME_COST": "1", "AUTH__ARGON2_MEMORY_KIB": "64"}
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """pid, port: of the running process.  ready_s: from its start to the line `listening on …`."""
+
+    pid: int
+    port: int
+    ready_s: float
+
+    def rss_kb(self) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise RuntimeError("the server has no VmRSS: it is gone")
+
+    def cpu_s(self) -> float:
+        """Processor time spent so far, user and system, of all threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+@contextmanager
+def server(
+    settings: Mapping[str, str] = UNLIMITED | CHEAP_PASSWORDS, data_dir: str | None = None
+) -> Iterator[Server]:
+    """A running server; ended with SIGTERM.
+
+    settings: by their environment names without prefix.  data_dir: None for a fresh folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="secureconnect-bench-") as fresh:
+        env = {name: text for name, text in os.environ.items() if not name.startswith("SECURECONNECT_")}
+        env |= {f"SECURECONNECT_{name}": text for name, text in settings.items()}
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            (sys.executable, "-m", "secureconnect", "--port", "0", "--data-dir", data_dir or fresh),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=env,
+            cwd=fresh,  # so that no secureconnect.toml of somebody's is read
+            preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+        )
+        try:
+            port = _wait_until_ready(process)
+            ready_s = time.perf_counter() - began
+            threading.Thread(target=_show_the_rest, args=(process,), daemon=True).start()
+            yield Server(process.pid, port, ready_s)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
+    """The port. A server that cannot start ends, and its stdout with it."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said = line.decode(errors="replace").strip()
+        if said.startswith("listening on "):
+            return int(said.rpartition(":")[2])
+        print(said, file=sys.stderr)
+    raise RuntimeError(f"the server ended with {process.wait()} before it was ready")
+
+
+def _show_the_rest(process: subprocess.Popen[bytes]) -> None:
+    """Its warnings, so that errors are not taken for a figure, and so that its pipe never fills."""
+    assert process.stdout is not None
+    shutil.copyfileobj(process.stdout, sys.stderr.buffer)
