@@ -198,6 +198,10 @@ class Authenticator(Protocol):
         """Verify an access token. Raises InvalidToken, TokenExpired, TokenRevoked."""
         ...
 
+    def has_ended(self, session: SessionId) -> bool:
+        """Whether this node has learnt that the session is over; no await."""
+        ...
+
     async def redeem(self, ticket: str) -> Principal:
         """Spend a WebSocket ticket. Raises InvalidToken."""
         ...

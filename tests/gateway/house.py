@@ -44,6 +44,7 @@ class Tokens:
     def __init__(self) -> None:
         self.redeeming, self.may_redeem = trio.Event(), trio.Event()
         self.may_redeem.set()
+        self.ended: set[SessionId] = set()
         self.people = {"ann": principal("ann"), "bob": principal("bob")}
 
     def known(self, token: str) -> Principal | None:
@@ -51,6 +52,9 @@ class Tokens:
 
     async def authenticate(self, token: str) -> Principal:
         raise InvalidToken
+
+    def has_ended(self, session: SessionId) -> bool:
+        return session in self.ended
 
     async def redeem(self, ticket: str) -> Principal:
         self.redeeming.set()

@@ -250,6 +250,21 @@ async def test_a_revoked_session_is_closed_at_once(house: House) -> None:
     assert await bob.get_message() == "still here"
 
 
+async def test_a_session_that_ends_while_its_socket_opens_is_closed(house: House) -> None:
+    house.tokens.may_redeem = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _() -> None:
+            assert await close_code(await house.socket("/v1/ws/echo?ticket=ticket-ann", token=None)) == 4401
+
+        with trio.fail_after(5):
+            await house.tokens.redeeming.wait()
+        house.tokens.ended.add(SessionId("session-ann"))
+        house.gateway.close_sessions(frozenset(house.tokens.ended))
+        house.tokens.may_redeem.set()
+
+
 async def test_an_expired_token_closes_unless_renewed(house: House) -> None:
     house.tokens.people["ann"] = house.tokens.people["bob"] = principal("ann", expires_in_s=1.2)
     lazy, eager = await house.socket(), await house.socket(token="bob")

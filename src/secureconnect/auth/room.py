@@ -12,7 +12,7 @@ from ..config import AuthConfig
 from ..deps.contracts import Database
 from ..edge import SessionsEnded
 from ..errors import Problem, Unavailable
-from ..identity import Principal, UserId
+from ..identity import Principal, SessionId, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
@@ -84,6 +84,9 @@ class Auth:
 
     async def authenticate(self, token: str) -> Principal:
         return await self.sessions.authenticate(token)
+
+    def has_ended(self, session: SessionId) -> bool:
+        return session in self._revocations
 
     async def redeem(self, ticket: str) -> Principal:
         return await self.sessions.redeem(ticket)

@@ -36,10 +36,11 @@ from ..errors import (
     RequestTimeout,
     TooLarge,
     Unauthenticated,
+    Unavailable,
     UnsupportedMediaType,
     UriTooLong,
 )
-from ..identity import Principal, is_id, new_id
+from ..identity import Principal, SessionId, is_id, new_id
 from ..log import bind
 from ..metrics import counter, gauge, histogram
 from . import replies
@@ -353,6 +354,13 @@ class Gate:
 
     async def redeem(self, ticket: str) -> Principal:
         return await self._auth().redeem(ticket)
+
+    def has_ended(self, session: SessionId) -> bool:
+        """False while auth restarts: it tells of every ended session when it is back."""
+        try:
+            return self._auth().has_ended(session)
+        except Unavailable:
+            return False
 
     async def _take(self, rate: Rate, call: Call, extra: dict[str, str]) -> None:
         if rate not in self._limits:

@@ -134,6 +134,14 @@ class OpenSocket:
         self._connection.end_by(trio.current_time() + within_s)
         self._release()
 
+    def end_session(self) -> None:
+        self.close(Close.UNAUTHENTICATED, "the session has ended")
+
+    def dismiss(self) -> None:
+        """Send the client away to come back in a moment: not all in the same."""
+        self.offer(_frame("going_away", reconnect_after_ms=random.randint(*RECONNECT_MS)))  # noqa: S311
+        self.close(Close.RESTART, "the server is restarting")
+
     def renew(self, principal: Principal) -> None:
         self.principal = principal
 
@@ -262,14 +270,13 @@ class Sockets:
     def close_sessions(self, sessions: Iterable[SessionId]) -> None:
         for session in sessions:
             for socket in self._sessions.get(session, ()):
-                socket.close(Close.UNAUTHENTICATED, "the session has ended")
+                socket.end_session()
 
     def dismiss(self) -> None:
-        """Send all clients away to come back in a moment, not all in the same."""
+        """Send all clients away, and take no new ones."""
         self.refusing = True
         for socket in self._all():
-            socket.offer(_frame("going_away", reconnect_after_ms=random.randint(*RECONNECT_MS)))  # noqa: S311
-            socket.close(Close.RESTART, "the server is restarting")
+            socket.dismiss()
 
     async def watch(self) -> None:
         """Close the silent and the expired, for ever."""
@@ -311,6 +318,11 @@ class Sockets:
     async def _run(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket) -> None:
         session = call.caller.session_id
         self._sessions.setdefault(session, set()).add(socket)
+        # What `close_sessions` and `dismiss` did between the gate and here has missed this socket.
+        if self._gate.has_ended(session):
+            socket.end_session()
+        elif self.refusing:
+            socket.dismiss()
         ACTIVE.inc()
         log.info("websocket_opened", route=route.path)
         try:
