@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from secureconnect.chat import Chat
 from secureconnect.chat.frames import Inbound, NotAFrame, decode
@@ -230,6 +234,56 @@ def test_a_frame_that_is_none_is_answered_by_its_ref(data: bytes, ref: str | int
     with pytest.raises(NotAFrame) as refused:
         decode(data)
     assert refused.value.ref == ref
+
+
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**63, 10**40, "\0", "x" * 70, "\ud800", new_id()]),
+    st.floats(),
+    st.text(max_size=8),
+)
+_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+_FIELDS = [
+    "ref", "conversation_id", "content", "message_type", "client_message_id", "is_encrypted", "reply_to",
+    "file_ids", "metadata", "message_id", "seq", "is_typing", "status", "history_id", "conversations", "more",
+    "token",
+]  # fmt: skip
+_KINDS = ["chat", "edit", "delete", "read", "typing", "presence", "resume", "auth", "ping", "react", ""]
+
+
+async def test_no_frame_breaks_the_room(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
+    """Whatever the fields hold, the socket answers or is closed 4400, and the room goes on."""
+    ann, *_ = people
+    where = await make_group(room, ann)
+    tried: list[bytes] = []
+
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(st.sampled_from(_KINDS), st.dictionaries(st.sampled_from(_FIELDS), _values, max_size=6))
+    def collect(kind: str, fields: dict[str, object]) -> None:
+        whole = {"conversation_id": where, "content": "x", "ref": 1} | fields | {"type": kind}
+        tried.append(json.dumps(whole).encode())
+
+    collect()
+    socket = await dialled(nursery, room, ann)
+    for data in tried:
+        answered = len(socket.seen)
+        socket.tell_raw(data)
+        with trio.fail_after(5):
+            while socket.code is None and len(socket.seen) == answered:
+                await trio.lowlevel.checkpoint()
+                if b'"ref": null' in data:
+                    break
+        if socket.code is not None:
+            assert socket.code == Close.BAD_FRAME, data
+            socket = await dialled(nursery, room, ann)
+    socket.tell("ping", ref="alive")
+    while (await socket.wait_for("pong", len(socket.of("pong")) + 1)).get("ref") != "alive":
+        pass
 
 
 def test_a_backslash_is_not_a_nul() -> None:

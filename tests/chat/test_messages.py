@@ -279,6 +279,9 @@ async def test_whoever_waits_when_the_room_ends_is_told(db: Sqlite, bus: MemoryB
         ("nul \0", {}, "content"),
         ("x", {"metadata": {"k": "v" * 20_000}}, "metadata"),
         ("x", {"metadata": {"k": ["\0"]}}, "metadata"),
+        ("x", {"metadata": {"\0": 1}}, "metadata"),
+        ("x", {"metadata": {"k": 10**40}}, "metadata"),
+        ("x", {"metadata": {"k": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}}, "metadata"),
         ("x", {"file_ids": ["0190a2b4-0000-7000-8000-000000000000"]}, "file_ids"),
     ],
 )

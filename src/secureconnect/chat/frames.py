@@ -30,7 +30,7 @@ from .shapes import (
 )
 from .store import Event
 
-Ref = Annotated[str, Meta(max_length=64)] | int
+Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 # Client to server

@@ -19,6 +19,7 @@ from .store import MODERATORS, Event, Message, Seat
 from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
+METADATA_DEPTH = 16
 
 
 class Messages:
@@ -192,20 +193,23 @@ async def _require_visible(tx: Tx, message: MessageId, user: UserId) -> Message:
 
 
 def _metadata(given: dict[str, Any] | None) -> str | None:
+    """The JSON to keep. It must stay readable wherever it is told: flat enough, and without U+0000."""
     if given is None:
         return None
+    waiting: list[tuple[Any, int]] = [(given, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > METADATA_DEPTH:
+            raise Invalid(f"Metadata nests at most {METADATA_DEPTH} deep.", details={"field": "metadata"})
+        if isinstance(value, dict):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list):
+            waiting += [(part, depth + 1) for part in value]
+        elif isinstance(value, str) and "\0" in value:
+            raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise Invalid("A number is too large.", details={"field": "metadata"})
     encoded = msgspec.json.encode(given)
     if len(encoded) > METADATA_BYTES:
         raise Invalid(f"Metadata has at most {METADATA_BYTES} bytes.", details={"field": "metadata"})
-    if has_nul(given):
-        raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
     return encoded.decode()
-
-
-def has_nul(value: Any) -> bool:
-    """Whether a text anywhere in decoded JSON holds U+0000, which Postgres refuses."""
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(has_nul(key) or has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(has_nul(item) for item in value)
