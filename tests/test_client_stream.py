@@ -194,6 +194,20 @@ async def test_a_question_without_an_answer_is_lost_with_its_connection() -> Non
         await stream.edit("m", "x")
 
 
+async def test_a_question_waits_through_attempts_that_fail() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.end(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.greet()
+        frame = await peer.hear("edit")
+        await peer.say({"type": "ack", "ref": frame["ref"]})
+        await peer.rest()
+
+    async with following(first, second) as stream:
+        await stream.edit("m", "x")
+
+
 async def test_comes_back_when_it_is_told_to() -> None:
     async def first(peer: Peer) -> None:
         await peer.greet()

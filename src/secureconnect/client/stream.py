@@ -164,7 +164,11 @@ class Stream:
                 question = self._asked[ref] = _Question()
                 await wire.send(_text({"type": kind, "ref": ref, **fields}))
                 await question.answered.wait()
-        except (Lost, trio.TooSlowError):
+        except trio.TooSlowError:
+            raise ConnectionLost from None
+        except Lost:
+            if self._wire is wire:  # the receiving task has yet to hear of it
+                self._disconnected()
             raise ConnectionLost from None
         finally:
             self._asked.pop(ref, None)
@@ -187,11 +191,6 @@ class Stream:
                 await self._wire.send(_text({"type": kind, **fields}))
             except Lost:
                 return
-
-    async def cut(self) -> None:
-        """Lose the connection, as if the network had gone: for trying out what happens then."""
-        if self._wire is not None:
-            await self._wire.cut()
 
     # the connections
 
@@ -237,10 +236,15 @@ class Stream:
         except httpx.TransportError as exc:
             return type(exc).__name__, self._pause_s()
         finally:
-            self._wire, self.is_online = None, False
-            self._connected = trio.Event()
+            self.is_online = False
+            self._disconnected()
             for question in self._asked.values():
                 question.answered.set()
+
+    def _disconnected(self) -> None:
+        self._wire = None
+        if self._connected.is_set():  # or those who wait on it would wait for ever
+            self._connected = trio.Event()
 
     async def _address(self) -> tuple[str, list[tuple[bytes, bytes]]]:
         query = {"resume": "1"}

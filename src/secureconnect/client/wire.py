@@ -81,14 +81,20 @@ class Wire:
 
 @asynccontextmanager
 async def alongside() -> AsyncIterator[trio.Nursery]:
-    """A nursery for tasks that last as long as the block. What the block raises comes out bare."""
+    """A nursery for tasks that last as long as the block. What the block raises comes out bare; should a task
+    fail as well, as its cause."""
     raised: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield nursery
-        except Exception as exc:
-            raised = exc
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except Exception as exc:
+                raised = exc
+            nursery.cancel_scope.cancel()
+    except ExceptionGroup as group:
+        if raised is None:
+            raise
+        raise raised from group
     if raised is not None:
         raise raised
 
@@ -103,12 +109,14 @@ async def connect(url: str, headers: list[tuple[bytes, bytes]]) -> AsyncIterator
         raise Lost(1006, str(exc)) from None
     except trio.TooSlowError:
         raise Lost(1006, "no answer") from None
+    closing = False
     try:
         async with alongside() as reader:
             socket = await _shake_hands(reader, stream, url, headers)
             try:
                 yield Wire(socket, stream)
             finally:
+                closing = True
                 with trio.move_on_after(GOODBYE_S, shield=True):
                     await socket.aclose()
     except ExceptionGroup as group:  # from trio-websocket's reader
@@ -117,7 +125,8 @@ async def connect(url: str, headers: list[tuple[bytes, bytes]]) -> AsyncIterator
                 raise _refused(refusal) from None
             case (HandshakeError() as failure,):
                 raise Lost(1006, str(failure)) from None
-        raise
+        if not closing:  # afterwards it stumbles over a ping it can no longer answer
+            raise
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -1,0 +1,293 @@
+"""Who may call what: every route, tried by everybody, against what its audience promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import trio
+
+from kit.fixtures import StartServer
+from kit.people import PASSWORD, direct, group, people, unique
+from kit.server import Server
+from kit.wait import until
+from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
+from secureconnect.chat.routes import ROUTES as CHAT_ROUTES
+from secureconnect.chat.routes import SOCKETS
+from secureconnect.client import ApiError, Client
+from secureconnect.client.wire import Lost, Refused, connect
+from secureconnect.edge import Audience, Close, Route, SocketRoute
+from secureconnect.identity import new_id
+
+ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES)
+NOT_IN_ROOMS = {("GET", "/v1/server")}  # the gateway's own, for anyone
+
+
+@dataclass
+class World:
+    """One try: a group of owner and member with a message of the owner, and the one who calls."""
+
+    owner: Client
+    member: Client
+    caller: Client | None
+    room: str
+    message_id: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ask:
+    path: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
+# How to call each route well, so that only who asks can be what is wrong.
+
+
+def in_room(world: World, body: Any = None, **path: str) -> Ask:
+    return Ask({"conversation_id": world.room, **path}, body=body)
+
+
+def about_message(world: World, body: Any = None) -> Ask:
+    return Ask({"message_id": world.message_id}, body=body)
+
+
+def registration(_: World) -> Ask:
+    name = unique("new")
+    return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
+
+
+def own_session(world: World, body: Any = None) -> Ask:
+    return Ask({"session_id": world.facts["session_id"]}, body=body)
+
+
+HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
+    ("POST", "/v1/auth/register"): registration,
+    ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
+    ("POST", "/v1/auth/refresh"): lambda w: Ask(body={"refresh_token": w.facts["refresh_token"]}),
+    ("POST", "/v1/auth/logout"): lambda _: Ask(),
+    ("POST", "/v1/auth/logout-all"): lambda _: Ask(),
+    ("GET", "/v1/auth/profile"): lambda _: Ask(),
+    ("GET", "/v1/auth/sessions"): lambda _: Ask(),
+    ("PATCH", "/v1/auth/sessions/{session_id}"): lambda w: own_session(w, {"device_name": "phone"}),
+    ("DELETE", "/v1/auth/sessions/{session_id}"): own_session,
+    ("POST", "/v1/auth/ws-ticket"): lambda _: Ask(),
+    ("GET", "/v1/users/me"): lambda _: Ask(),
+    ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
+    ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/conversations"): lambda w: Ask(
+        body={"type": "group", "title": "t", "participant_ids": [w.owner.me.user_id]}
+    ),
+    ("GET", "/v1/conversations"): lambda _: Ask(),
+    ("GET", "/v1/conversations/{conversation_id}"): in_room,
+    ("PATCH", "/v1/conversations/{conversation_id}"): lambda w: in_room(w, {"title": "other"}),
+    ("PUT", "/v1/conversations/{conversation_id}/settings"): lambda w: in_room(
+        w, {"message_retention_days": 7}
+    ),
+    ("GET", "/v1/conversations/{conversation_id}/participants"): in_room,
+    ("POST", "/v1/conversations/{conversation_id}/participants"): lambda w: in_room(
+        w, {"user_id": w.facts["newcomer_id"]}
+    ),
+    ("DELETE", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
+        w,
+        # members may leave; only the owner may remove others, and cannot leave
+        user_id=w.member.me.user_id if w.caller is w.member else w.facts["third_id"],
+    ),
+    ("PATCH", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
+        w, {"role": "admin"}, user_id=w.facts["third_id"]
+    ),
+    ("POST", "/v1/conversations/{conversation_id}/read"): lambda w: in_room(w, {"seq": 1}),
+    ("POST", "/v1/messages"): lambda w: Ask(
+        body={"conversation_id": w.room, "content": "hi", "client_message_id": new_id()}
+    ),
+    ("GET", "/v1/messages"): lambda w: Ask(query={"conversation_id": w.room}),
+    ("GET", "/v1/messages/{message_id}"): about_message,
+    ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
+    ("DELETE", "/v1/messages/{message_id}"): about_message,
+    ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
+    ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
+}
+SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
+    "/v1/ws/chat": lambda w: {"conversation_id": w.room}
+}
+
+CALLERS = ("anonymous", "expired", "revoked", "stranger", "member", "entitled")
+TOKENLESS = {
+    "anonymous": (401, "UNAUTHENTICATED"),
+    "expired": (401, "TOKEN_EXPIRED"),
+    "revoked": (401, "TOKEN_REVOKED"),
+}
+SIGNED_IN: dict[Audience, dict[str, int]] = {
+    Audience.USER: {"stranger": 200, "member": 200, "entitled": 200},
+    Audience.OWNER: {"stranger": 404, "member": 404, "entitled": 200},
+    Audience.MEMBER: {"stranger": 404, "member": 200, "entitled": 200},
+    Audience.MODERATOR: {"stranger": 404, "member": 403, "entitled": 200},
+    Audience.AUTHOR: {"stranger": 404, "member": 403, "entitled": 200},
+}
+
+
+def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
+    """The status, 200 for any success; and the code of a refused token."""
+    if audience is Audience.ANYONE:
+        return 200, None
+    if caller in TOKENLESS:
+        return TOKENLESS[caller]
+    return SIGNED_IN[audience][caller], None
+
+
+class Cast:
+    """Everybody on one server. expired, revoked: tokens that were good once."""
+
+    def __init__(self, server: Server, everybody: list[Client], expired: str, revoked: str) -> None:
+        self.server = server
+        self.owner, self.member, self.third, self.stranger = everybody
+        self.tokens = {"expired": expired, "revoked": revoked}
+
+    async def sign_in(self) -> None:
+        for client in (self.owner, self.member, self.third, self.stranger):
+            await client.login(client.me.username, PASSWORD)
+
+    @asynccontextmanager
+    async def world(self, caller: str) -> AsyncIterator[tuple[World, str | None]]:
+        """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it."""
+        who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
+        async with Client(self.server.url) as own, Client(self.server.url) as spare:
+            room = await group(self.owner, self.member, self.third)
+            sent = await self.owner.send_message(room, "hello", new_id())
+            await spare.login(self.owner.me.username, PASSWORD)
+            world = World(self.owner, self.member, who, room, sent["message_id"])
+            world.facts = {
+                "session_id": spare.me.session_id,
+                "refresh_token": spare.me.refresh_token,
+                "third_id": self.third.me.user_id,
+                "newcomer_id": self.stranger.me.user_id,
+            }
+            token = self.tokens.get(caller)
+            if who is not None:
+                await own.login(who.me.username, PASSWORD)
+                token = own.me.access_token
+            yield world, token
+
+
+@asynccontextmanager
+async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
+    """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
+    server = start_server(AUTH__ACCESS_TTL_S="5")
+    async with people(server.url, "owner", "member", "third", "stranger") as clients:
+        expired = clients[0].me.access_token
+        server.settings["AUTH__ACCESS_TTL_S"] = "900"
+        await trio.to_thread.run_sync(server.restart)
+        for client in clients:
+            await client.refresh()
+        async with Client(server.url) as leaver:
+            await leaver.login(clients[0].me.username, PASSWORD)
+            revoked = leaver.me.access_token
+            await leaver.logout()
+
+        async def has_expired() -> bool:
+            return (await ask(server, "GET", "/v1/auth/profile", Ask(), expired)).status_code == 401
+
+        await until(has_expired, within_s=10)
+        yield Cast(server, clients, expired, revoked)
+
+
+async def ask(server: Server, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False, verify=False) as http:
+        body = {} if how.body is None else {"json": how.body}
+        return await http.request(method, path.format(**how.path), params=how.query, headers=headers, **body)
+
+
+def test_every_route_is_in_the_table() -> None:
+    assert {(route.method, route.path) for route in ROUTES} == set(HOW)
+    assert {socket.path for socket in SOCKETS} == set(SOCKET_HOW)
+
+
+async def test_the_document_names_no_other_route(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        document = (await http.get("/openapi.json")).json()
+    named = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs}
+    versioned = {pair for pair in named if pair[1].startswith("/v1/") and pair[1] not in SOCKET_HOW}
+    assert versioned == set(HOW) | NOT_IN_ROOMS
+
+
+async def test_routes(start_server: StartServer) -> None:
+    wrong: list[str] = []
+
+    async def look(cast: Cast, route: Route, caller: str) -> None:
+        async with cast.world(caller) as (world, token):
+            how = HOW[route.method, route.path](world)
+            answer = await ask(cast.server, route.method, route.path, how, token)
+        status, code = expected(route.audience, caller)
+        got = 200 if answer.is_success else answer.status_code
+        said = None if answer.is_success else answer.json()["error"]["code"]
+        if got != status or (code is not None and said != code):
+            told = f"{answer.status_code} {said}, not {status} {code or ''}"
+            wrong.append(f"{route.method} {route.path} by {caller}: {told}")
+
+    async with everybody(start_server) as cast:
+        for route in ROUTES:
+            for caller in CALLERS:
+                await look(cast, route, caller)
+            if route.path.endswith("/logout-all"):
+                await cast.sign_in()
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_sockets(start_server: StartServer) -> None:
+    wrong: list[str] = []
+
+    async def look(cast: Cast, socket: SocketRoute, caller: str, query: dict[str, str], status: int) -> None:
+        async with cast.world(caller) as (_, token):
+            headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+            url = f"ws{cast.server.url.removeprefix('http')}{socket.path}?{urlencode(query)}"
+            try:
+                async with connect(url, headers) as wire:
+                    heard = json.loads(await wire.receive())
+                    got = 200 if heard["type"] == "hello" else 0
+            except Refused as refusal:
+                got = refusal.status
+            except Lost as lost:
+                got = 404 if lost.code == Close.NOT_FOUND else lost.code
+        if got != status:
+            wrong.append(f"{socket.path} {query} by {caller}: {got}, not {status}")
+
+    async with everybody(start_server) as cast:
+        async with cast.world("member") as (world, _):
+            query = SOCKET_HOW["/v1/ws/chat"](world)
+        for socket in SOCKETS:
+            for caller in CALLERS:
+                refused = caller in TOKENLESS
+                await look(cast, socket, caller, {}, 401 if refused else 200)
+                narrowed = 401 if refused else SIGNED_IN[Audience.MEMBER][caller]
+                await look(cast, socket, caller, query, narrowed)
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_what_a_stranger_learns_of_a_room_is_what_nobody_knows(server: Server) -> None:
+    """The same answer for what exists and what does not: no probing of ids."""
+    async with people(server.url, "ann", "bob", "eve") as (ann, bob, eve):
+        room = await direct(ann, bob)
+        sent = await ann.send_message(room, "secret", new_id())
+        probes: list[tuple[Callable[[str], Awaitable[Any]], str]] = [
+            (eve.conversation, room),
+            (eve.messages, room),
+            (eve.delete_message, sent["message_id"]),
+            (lambda key: eve.edit_message(key, "x"), sent["message_id"]),
+            (lambda key: eve.send_message(key, "x", new_id()), room),
+        ]
+        for probe, there in probes:
+            said = []
+            for key in (there, new_id()):
+                with pytest.raises(ApiError) as refusal:
+                    await probe(key)
+                said.append((refusal.value.status, refusal.value.code, refusal.value.message))
+            assert said[0] == said[1]
+            assert said[0][0] == 404
