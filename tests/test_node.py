@@ -248,3 +248,12 @@ async def test_the_lease_is_held_while_running_and_given_back(db: Sqlite, data_d
     ((_, again, renewed, ends),) = await rows(db, lease)
     assert again == started
     assert ends == renewed <= db.now_us()
+
+
+async def test_a_lost_history_is_replaced_once_whoever_says_so(db: Sqlite, data_dir: Path) -> None:
+    one = await Node.open(db, data_dir, "", "here.test")
+    other = await Node.open(db, data_dir, "", "here.test")
+    lost = one.history_id
+    await one.begin_history(lost)
+    await other.begin_history(lost)
+    assert one.history_id == other.history_id != lost

@@ -105,7 +105,12 @@ class Service:
 
         def build_chat() -> Chat:
             room = Chat(config.chat, deps.db, deps.bus, node.history_id, node.id)
-            room.connect(authenticate=authenticate, deny=audit.deny, heartbeat_s=config.gateway.ws_ping_s)
+            room.connect(
+                authenticate=authenticate,
+                deny=audit.deny,
+                begin_history=node.begin_history,
+                heartbeat_s=config.gateway.ws_ping_s,
+            )
             return room
 
         def status_of(user: UserId) -> str:

@@ -36,6 +36,7 @@ RENEW_S = 1.0
 LEASE_S = 30
 
 _PUT_META = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
+_MOVE_META = "UPDATE meta SET value = $3 WHERE key = $1 AND value = $2"
 _GET_META = "SELECT value FROM meta WHERE key = $1"
 _RENEW = (
     "INSERT INTO nodes (node_id, version, started_at, renewed_at, lease_ends_at) VALUES ($1, $2, $3, $4, $5)"
@@ -168,6 +169,11 @@ class Node:
         kept_name = await db.write(_keep_meta, "server_name", server_name)
         return cls(db, node_id, history_id, kept_name, secrets)
 
+    async def begin_history(self, lost: str) -> None:
+        """The database has gone back to an earlier state: whoever follows history `lost` must read all again.
+        One node's word counts for all of them."""
+        self.history_id = await self._db.write(_move_meta, "history_id", lost, new_id())
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew this node's lease each second until cancelled, then give it back."""
         await self.pass_once()
@@ -205,9 +211,19 @@ class Node:
 async def _keep_meta(tx: Tx, key: str, value: str) -> str:
     """The value that stands in `meta`: the given one, unless another was first."""
     await tx.run(_PUT_META, key, value)
+    return await _get_meta(tx, key)
+
+
+async def _move_meta(tx: Tx, key: str, old: str, new: str) -> str:
+    """The value that stands in `meta` now: the new one, unless another had replaced the old."""
+    await tx.run(_MOVE_META, key, old, new)
+    return await _get_meta(tx, key)
+
+
+async def _get_meta(tx: Tx, key: str) -> str:
     row = await tx.one(_GET_META, key)
     if row is None:
-        raise RuntimeError(f"meta {key} vanished inside its own transaction")
+        raise RuntimeError(f"meta has no {key}")
     return str(row[0])
 
 

@@ -35,6 +35,10 @@ FAST_S = 0.5  # between passes while the bus does not work
 PAUSE_S = 0.5
 
 
+class RolledBack(Exception):
+    """The database has forgotten a change this node had seen committed: it went back to an earlier state."""
+
+
 class Hole(NamedTuple):
     """What the table says of a conversation.  after: the position before `events`."""
 
@@ -61,7 +65,7 @@ class CatchUp:
         self._last_us = self._reached_us = now_us
 
     async def pass_once(self) -> int:
-        """Tell whatever was missed. Returns how many events that were."""
+        """Tell whatever was missed. Returns how many events that were. Raises RolledBack."""
         now_us = self._db.now_us()
         since_us = self._last_us - OVERLAP_US
         reaches = now_us - self._reached_us >= REACH_EVERY_US
@@ -71,12 +75,21 @@ class CatchUp:
             position = self._hub.change_of(conversation)
             if position is None or position < head:
                 self._hub.fall_behind(conversation, None, since_us, head=head)
+            elif position > head:
+                await self._require_forward(conversation)
         healed = await self.repair_once()
         HEALED.inc(healed)
         self._last_us = now_us
         if reaches:
             self._reached_us = now_us
         return healed
+
+    async def _require_forward(self, conversation: ConversationId) -> None:
+        """Raises RolledBack unless the hub just moved on while the heads were being read."""
+        position = self._hub.change_of(conversation)
+        stored = await self._db.read(store.get, conversation)
+        if position is not None and stored is not None and stored.last_change < position:
+            raise RolledBack(f"{conversation} is at change {stored.last_change}, {position} was seen")
 
     async def repair_once(self) -> int:
         """Read every conversation the hub is behind in. Returns how many events were told."""

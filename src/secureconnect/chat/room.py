@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+import structlog
 import trio
 
 from ..config import ChatConfig
@@ -16,7 +17,7 @@ from ..errors import InvalidToken, Problem
 from ..identity import ConversationId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
 from .carrier import Carrier
-from .catchup import CatchUp
+from .catchup import CatchUp, RolledBack
 from .conversations import Conversations
 from .hub import Connection, Hub, Live
 from .messages import Messages
@@ -27,14 +28,21 @@ from .shapes import Status
 from .store import Event
 from .writer import ReadMark, Writer
 
+log = structlog.get_logger(module="chat")
+
 BEAT_S = 1.0
 EXPORT_PAGE = 200
 
 Authenticate = Callable[[str], Awaitable[Principal]]
+BeginHistory = Callable[[str], Awaitable[None]]
 
 
 async def _nobody(_: str) -> Principal:
     raise InvalidToken
+
+
+async def _go_on(_: str) -> None:
+    """Without a node there is nobody to keep the name of a history."""
 
 
 def _unheard(_: Problem, __: Call) -> None:
@@ -48,6 +56,7 @@ class Chat:
         self.heartbeat_s = 25.0
         self.authenticate: Authenticate = _nobody
         self.deny: Callable[[Problem, Call], None] = _unheard
+        self._begin_history: BeginHistory = _go_on
         self.hub = Hub(config.hub_conversations)
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed)
         self.conversations = Conversations(config, db, self.writer)
@@ -74,15 +83,18 @@ class Chat:
         *,
         authenticate: Authenticate,
         deny: Callable[[Problem, Call], None] = _unheard,
+        begin_history: BeginHistory = _go_on,
         heartbeat_s: float = 25.0,
     ) -> None:
         """What this room needs of its neighbours.
 
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
+        begin_history: is told which history has lost changes, before the room crashes because of it.
         heartbeat_s: how often the gateway pings, which clients are told.
         """
         self.authenticate = authenticate
         self.deny = deny
+        self._begin_history = begin_history
         self.heartbeat_s = heartbeat_s
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -93,9 +105,7 @@ class Chat:
             await nursery.start(self._carrier.listen_forever)
             nursery.start_soon(self._carrier.beat_forever)
             nursery.start_soon(self.catch_up.repair_forever)
-            nursery.start_soon(
-                self.catch_up.pass_forever, self.config.catch_up_ms / 1000, self._carrier.is_healthy
-            )
+            nursery.start_soon(self._catch_up_forever)
             nursery.start_soon(self.retention.pass_forever)
             nursery.start_soon(self._beat_forever)
             task_status.started()
@@ -156,6 +166,14 @@ class Chat:
     def _tell(self, live: Live) -> None:
         self.hub.deliver(live)
         self._carrier.send([live])
+
+    async def _catch_up_forever(self) -> None:
+        try:
+            await self.catch_up.pass_forever(self.config.catch_up_ms / 1000, self._carrier.is_healthy)
+        except RolledBack as lost:
+            log.error("history_rolled_back", reason=str(lost), history_id=self.history_id)
+            await self._begin_history(self.history_id)
+            raise  # starting afresh closes every socket: the clients come back, and read all again
 
     async def _beat_forever(self) -> None:
         while True:
