@@ -108,10 +108,14 @@ class Service:
             room.connect(
                 authenticate=authenticate,
                 deny=audit.deny,
-                begin_history=node.begin_history,
+                begin_history=begin_history,
                 heartbeat_s=config.gateway.ws_ping_s,
             )
             return room
+
+        async def begin_history(lost: str) -> None:
+            await self.auth.require().write_back()
+            await node.begin_history(lost)
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import trio
 
+from secureconnect.deps.contracts import Tx
 from secureconnect.identity import SessionId
 
 from .harness import CHEAP, Clocked, Node, Site, refused, until
@@ -126,3 +127,22 @@ async def test_a_node_without_its_database_goes_on_and_catches_up(node: Node, si
     with trio.fail_after(1):
         await until(lambda: other.room.known(ann.access_token) is None)
     assert other.room.known(bob.access_token)
+
+
+async def test_what_the_database_forgot_is_over_all_the_same(node: Node, site: Site) -> None:
+    ann, bob = await node.register("ann"), await node.register("bob")
+    await node.ask("POST /v1/auth/logout", as_=ann)
+
+    async def go_back(tx: Tx) -> None:
+        await tx.run("DELETE FROM revocations")
+        await tx.run("UPDATE sessions SET ended_at = NULL")
+
+    await site.db.write(go_back)
+    await node.room.write_back()
+    other = await site.node()
+    for each in (node, other):
+        with refused("TOKEN_REVOKED"):
+            await each.who(ann)
+        with refused("TOKEN_REVOKED"):
+            await each.refresh(ann)
+        assert await each.who(bob)

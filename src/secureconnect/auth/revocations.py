@@ -37,6 +37,15 @@ class Revocations:
         """Tell all nodes, with the transaction that ends the sessions."""
         await store.add_revocations(tx, sessions, now_us=now_us, until_us=now_us + self._kept_us)
 
+    async def write_back(self) -> None:
+        """The database has gone back to an earlier state: what this node knows to be over is over again."""
+        await self._db.relieve(self._write_back, frozenset(self._until))
+
+    async def _write_back(self, tx: Tx, sessions: frozenset[SessionId]) -> None:
+        now_us = self._db.now_us()
+        await store.end_sessions_again(tx, sessions, now_us)
+        await self.write(tx, sessions, now_us)
+
     def apply(self, sessions: frozenset[SessionId]) -> None:
         """Effective on this node from here on; called when the transaction is committed. If the caller is
         cancelled in between, the next poll does it."""

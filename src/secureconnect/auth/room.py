@@ -79,6 +79,10 @@ class Auth:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
 
+    async def write_back(self) -> None:
+        """After the database went back to an earlier state: end again what had been ended since."""
+        await self._revocations.write_back()
+
     def known(self, token: str) -> Principal | None:
         return self.sessions.known(token)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..deps.contracts import Tx
@@ -67,6 +67,7 @@ _END_ONE = (
     "UPDATE sessions SET ended_at = $3 WHERE session_id = $1 AND user_id = $2 AND ended_at IS NULL"
     " RETURNING session_id"
 )
+_END_AGAIN = "UPDATE sessions SET ended_at = $2 WHERE session_id = $1 AND ended_at IS NULL"
 _END_OF_DEVICE = (
     "UPDATE sessions SET ended_at = $2 WHERE device_id = $1 AND ended_at IS NULL RETURNING session_id"
 )
@@ -309,6 +310,11 @@ async def get_live_session(tx: Tx, user: UserId, session: SessionId, now_us: int
 async def end_session(tx: Tx, session: SessionId, user: UserId, now_us: int) -> frozenset[SessionId]:
     """Empty when this user has no such live session."""
     return _ids(await tx.all(_END_ONE, session, user, now_us))
+
+
+async def end_sessions_again(tx: Tx, sessions: Iterable[SessionId], now_us: int) -> None:
+    """End those that live, whoever's they are."""
+    await tx.many(_END_AGAIN, [(session, now_us) for session in sorted(sessions)])
 
 
 async def end_sessions_of_device(tx: Tx, device: DeviceId, now_us: int) -> frozenset[SessionId]:

@@ -172,8 +172,14 @@ class Chat:
             await self.catch_up.pass_forever(self.config.catch_up_ms / 1000, self._carrier.is_healthy)
         except RolledBack as lost:
             log.error("history_rolled_back", reason=str(lost), history_id=self.history_id)
-            await self._begin_history(self.history_id)
-            raise  # starting afresh closes every socket: the clients come back, and read all again
+            while True:
+                try:
+                    await self._begin_history(self.history_id)
+                except Problem as problem:
+                    log.warning("history_not_begun", code=problem.code)
+                    await trio.sleep(BEAT_S)
+                else:
+                    raise  # starting afresh closes every socket: the clients come back, and read all again
 
     async def _beat_forever(self) -> None:
         while True:
