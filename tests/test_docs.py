@@ -1,0 +1,55 @@
+"""What the documentation names exists, and it names all there is: links, settings, metrics, close codes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import secureconnect.app  # noqa: F401  (declares every metric)
+from secureconnect.config import SETTINGS
+from secureconnect.edge import Close
+from secureconnect.metrics import exposition
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+SECTIONS = {key.partition(".")[0] for key in SETTINGS if "." in key}
+FILES = {"audit.head", "audit.py", "log.py"}  # look like settings
+OTHERS = re.compile(r"process_|python_")  # metrics of prometheus_client itself
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+    for link in links:
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_exist(page: Path) -> None:
+    named = re.findall(rf"`((?:{'|'.join(SECTIONS)})\.[a-z0-9_]+)\b", page.read_text("utf-8"))
+    assert set(named) - FILES <= set(SETTINGS)
+
+
+def test_every_metric_is_explained() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:[a-z]+_)+[a-z]+)`", page[page.index("## Metrics") :]))
+    declared = {
+        name
+        for name in re.findall(r"^# TYPE (\w+) ", exposition().decode(), re.MULTILINE)
+        if not name.endswith("_created") and not OTHERS.match(name)
+    }
+    assert declared <= named
+
+
+def test_every_close_code_is_explained() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    told = set(map(int, re.findall(r"\b([14]\d{3})\b", page[page.index("## How a socket ends") :])))
+    assert {int(code) for code in Close} - {Close.NORMAL} <= told
+
+
+def test_every_decision_has_its_number() -> None:
+    names = [page.name for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
