@@ -59,7 +59,7 @@ TASKS = gauge("secureconnect_tasks", "Living tasks.")
 async def watch_loop() -> None:
     """Measure how late the event loop is and how many tasks it has, for ever."""
     while True:
+        TASKS.set(trio.lowlevel.current_statistics().tasks_living)
         due = trio.current_time() + LAG_PERIOD_S
         await trio.sleep_until(due)
         LOOP_LAG.observe(trio.current_time() - due)
-        TASKS.set(trio.lowlevel.current_statistics().tasks_living)

@@ -1,0 +1,316 @@
+"""Whatever is sent, the answer is a clear refusal: no 500, no hang, no 1011, and not half a row."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kit.fixtures import StartServer
+from kit.people import PASSWORD, direct, people, unique
+from kit.server import Server
+from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
+from secureconnect.chat.routes import ROUTES as CHAT_ROUTES
+from secureconnect.client.wire import Lost, connect
+
+ANSWER_S = 10
+SCHEMA_S = 90
+SEED = 20_261_122
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_schema_conformance,response_headers_conformance,unsupported_method,allow_header_conformance"
+)
+NOWHERE = "01900000-0000-7000-8000-000000000000"
+
+sized = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([-1, 0, 2**31, 2**63, -(2**63), 10**40]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+    st.sampled_from(["@user_id", "@conversation_id", "@message_id", "direct", "image", "member"]),
+    st.sampled_from(["", "\0", "a\0b", "\ud800", "x" * 20_000, NOWHERE, "' OR 1=1 --", "٣", "\u202e", "é"]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+DEEP = b"[" * 50_000 + b"]" * 50_000
+RAW = [
+    b"",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{",
+    b"\xff\xfe",
+    b'{"content": "\xed\xa0\x80"}',
+    b'{"content": "\\ud800"}',
+    b'{"content": "\\u0000"}',
+    b'{"content": NaN}',
+    b'{"content": 1e999}',
+    b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    b'{"x": ' + DEEP + b"}",
+    DEEP,
+    b" " * 2_000_000,
+]
+GOOD: dict[str, Any] = {
+    "avatar_url": "https://example.org/a.png",
+    "client_message_id": "key-1",
+    "content": "hello",
+    "conversation_id": "@conversation_id",
+    "conversations": {"@conversation_id": 1},
+    "device_name": "phone",
+    "display_name": "Mallory",
+    "email": "new@example.org",
+    "file_ids": [],
+    "history_id": NOWHERE,
+    "is_typing": True,
+    "message_id": "@message_id",
+    "message_retention_days": 7,
+    "message_type": "text",
+    "metadata": {"a": 1},
+    "participant_ids": [],
+    "password": PASSWORD,
+    "refresh_token": "x" * 40,
+    "role": "owner",
+    "seq": 1,
+    "status": "away",
+    "title": "t",
+    "token": "a.b.c",
+    "type": "group",
+    "user_id": "@user_id",
+    "username": "@username",
+}
+BODIES = {
+    (route.method, route.path): sorted(route.body.__annotations__)
+    for route in (*AUTH_ROUTES, *CHAT_ROUTES)
+    if route.body is not None
+}
+FRAMES = {
+    "chat": ["conversation_id", "content", "message_type", "client_message_id", "metadata", "file_ids"],
+    "edit": ["message_id", "content"],
+    "delete": ["message_id"],
+    "read": ["conversation_id", "seq"],
+    "typing": ["conversation_id", "is_typing"],
+    "presence": ["status"],
+    "resume": ["history_id", "conversations"],
+    "auth": ["token"],
+    "ping": [],
+    "hello": ["history_id"],
+    "\0": ["content"],
+}
+
+
+def spoiled(fields: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """A good document of these fields, some of them missing, some wrong."""
+    wrong = st.dictionaries(st.sampled_from([*fields, "unknown"]), values, max_size=2)
+    missing = st.sets(st.sampled_from([*fields, "unknown"]), max_size=1)
+    good = {name: GOOD[name] for name in fields if name in GOOD}
+    return st.builds(
+        lambda wrong, missing: {name: value for name, value in (good | wrong).items() if name not in missing},
+        wrong,
+        missing,
+    )
+
+
+bodies = st.sampled_from(list(BODIES)).flatmap(
+    lambda route: st.tuples(st.just(route), spoiled(BODIES[route]))
+)
+frames = st.sampled_from(list(FRAMES)).flatmap(
+    lambda kind: spoiled(FRAMES[kind]).map(lambda fields: {"type": kind, **fields})
+)
+
+
+def rows(server: Server) -> dict[str, int]:
+    """How many rows each table has that a person's request could write."""
+    with sqlite3.connect(f"file:{server.data_dir / 'secureconnect.db'}?mode=ro", uri=True) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        kept = [name for name in names if not name.startswith(("sqlite_", "audit", "nodes", "secrets"))]
+        counts = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
+    db.close()
+    return counts
+
+
+def encoded(document: object) -> bytes:
+    """JSON, lone surrogates escaped as JavaScript does it."""
+    return json.dumps(document).encode()
+
+
+class Bad:
+    """A signed-in caller of a server, who sends what nobody should."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.real: dict[str, str] = {}
+        self._http = httpx.Client(base_url=server.url, timeout=ANSWER_S, trust_env=False)
+        name = unique("mallory")
+        account = {"username": name, "password": PASSWORD, "email": f"{name}@example.org"}
+        signed_in = self._http.post("/v1/auth/register", json=account).json()["data"]
+        self.token = signed_in["access_token"]
+        me = signed_in["user"]["user_id"]
+        group = {"type": "group", "title": "alone", "participant_ids": []}
+        room = self.send("POST", "/v1/conversations", encoded(group)).json()["data"]["conversation_id"]
+        message = {"conversation_id": room, "content": "the only one"}
+        sent = self.send("POST", "/v1/messages", encoded(message)).json()["data"]
+        self.real = {
+            "@user_id": me,
+            "@conversation_id": room,
+            "@message_id": sent["message_id"],
+            "@session_id": signed_in["session_id"],
+            "@username": name,
+        }
+
+    def with_real_ids(self, document: Any) -> Any:
+        """The `@…` of a generated document become ids that exist, so that it gets as far as the rules."""
+        if isinstance(document, dict):
+            return {self.with_real_ids(key): self.with_real_ids(value) for key, value in document.items()}
+        if isinstance(document, list):
+            return [self.with_real_ids(value) for value in document]
+        return self.real.get(document, document) if isinstance(document, str) else document
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, method: str, path: str, body: bytes) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        for name, real in self.real.items():
+            path = path.replace(f"{{{name[1:]}}}", real)
+        return self._http.request(method, path, content=body, headers=headers)
+
+    def is_no_trouble(self, method: str, path: str, body: bytes) -> None:
+        before = rows(self.server)
+        answer = self.send(method, path, body)
+        assert answer.status_code < 500, (method, path, body[:200], answer.text)
+        if answer.is_client_error:
+            assert set(answer.json()["error"]) >= {"code", "message"}
+            assert rows(self.server) == before, (method, path, body[:200])
+
+
+@pytest.fixture
+def bad(server: Server) -> Iterator[Bad]:
+    caller = Bad(server)
+    yield caller
+    caller.close()
+
+
+@pytest.mark.parametrize("raw", RAW, ids=lambda raw: repr(raw[:12]))
+def test_bodies_that_are_no_document(bad: Bad, raw: bytes) -> None:
+    for method, path in BODIES:
+        bad.is_no_trouble(method, path, raw)
+
+
+@sized
+@given(body=bodies)
+def test_bodies_with_wrong_fields(bad: Bad, body: tuple[tuple[str, str], dict[str, Any]]) -> None:
+    (method, path), document = body
+    bad.is_no_trouble(method, path, encoded(bad.with_real_ids(document)))
+
+
+@sized
+@given(
+    query=st.dictionaries(st.sampled_from(["limit", "cursor", "q", "conversation_id", "before_seq"]), scalars)
+)
+def test_queries(bad: Bad, query: dict[str, Any]) -> None:
+    text = str(
+        httpx.QueryParams(
+            {key: str(value).encode("utf-8", "replace").decode() for key, value in query.items()}
+        )
+    )
+    for path in ("/v1/conversations", "/v1/messages", "/v1/users/search", "/v1/auth/sessions"):
+        answer = bad.send("GET", f"{path}?{text}", b"")
+        assert answer.status_code in (200, 400, 404, 414, 422), (path, text, answer.text)
+
+
+async def outcome(bad: Bad, sent: list[str], refs: set[str]) -> tuple[int | None, int]:
+    """Send the frames, and wait until each of `refs` and a last ping is answered, or the socket closed.
+
+    Returns the close code or None, and how many frames were acked.
+    """
+    acks = 0
+    waiting = refs | {"last"}
+    url = f"ws{bad.server.url.removeprefix('http')}/v1/ws/chat"
+    with trio.fail_after(ANSWER_S):
+        async with connect(url, [(b"authorization", f"Bearer {bad.token}".encode())]) as wire:
+            try:
+                for frame in sent:
+                    await wire.send(frame)
+                await wire.send('{"type": "ping", "ref": "last"}')
+                while waiting:
+                    heard = json.loads(await wire.receive())
+                    acks += heard["type"] == "ack"
+                    if heard["type"] in ("ack", "error", "pong"):
+                        waiting.discard(heard.get("ref"))
+            except Lost as lost:
+                return lost.code, acks
+    return None, acks
+
+
+@sized
+@given(sent=st.lists(frames, min_size=1, max_size=4))
+def test_frames_with_wrong_fields(bad: Bad, sent: list[dict[str, Any]]) -> None:
+    before = rows(bad.server)
+    told = {str(n): json.dumps(bad.with_real_ids({**frame, "ref": str(n)})) for n, frame in enumerate(sent)}
+    code, acks = trio.run(outcome, bad, list(told.values()), set(told))
+    assert code in (None, 1009, 4400, 4401, 4404), sent
+    if code is None and not acks:
+        assert rows(bad.server) == before
+
+
+@pytest.mark.parametrize("raw", [raw for raw in RAW if len(raw) < 200_000], ids=lambda raw: repr(raw[:12]))
+async def test_frames_that_are_no_document(bad: Bad, raw: bytes) -> None:
+    before = rows(bad.server)
+    code, acks = await outcome(bad, [raw.decode("utf-8", "replace")], set())
+    assert code in (None, 1009, 4400)
+    assert acks == 0
+    assert rows(bad.server) == before
+
+
+async def test_a_frame_that_is_too_big(bad: Bad) -> None:
+    code, _ = await outcome(bad, [json.dumps({"type": "chat", "content": "x" * 300_000})], set())
+    assert code == 1009
+
+
+async def test_schemathesis(start_server: StartServer, tmp_path: Path) -> None:
+    """The whole document, each operation with good and bad data: nothing undocumented comes back."""
+    server = start_server(LOG__LEVEL="warning")
+    async with people(server.url, "ann", "bob") as (ann, bob):
+        await direct(ann, bob)
+        token = ann.me.access_token
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{server.url}/openapi.json",
+        *("--checks", CHECKS),
+        *("--phases", "examples,coverage,fuzzing"),
+        *("--max-examples", "15"),
+        *("--seed", str(SEED)),
+        "--generation-deterministic",
+        *("--request-timeout", str(ANSWER_S)),
+        *("--header", f"Authorization:Bearer {token}"),
+        *("--exclude-path-regex", "/logout|/sessions/"),  # they would end the session the rest needs
+        *("--suppress-health-check", "all"),
+        "--no-color",
+    ]
+    with trio.fail_after(SCHEMA_S):
+        done = await trio.run_process(
+            command, capture_stdout=True, stderr=subprocess.STDOUT, check=False, cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stdout.decode()[-10_000:]
