@@ -132,6 +132,12 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert "gateway.prot" in fails(2, cwd=tmp_path)
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_an_address_that_is_not_here_is_one_line_and_exit_code_2(tmp_path: Path, host: str) -> None:
+    line = fails(2, "serve", "--port", "0", "--host", host, cwd=tmp_path)
+    assert line.startswith(f"gateway.host = {host!r}, gateway.port = 0: ")
+
+
 def test_config_prints_what_holds_and_masks_secrets(tmp_path: Path) -> None:
     assert succeeds("config", "--defaults", cwd=tmp_path, GATEWAY__PORT="1") == render(Config())
     (tmp_path / "mine.toml").write_text("[gateway]\nhost = '::1'\n")

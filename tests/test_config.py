@@ -110,8 +110,16 @@ def test_the_environment(key: str, text: str, value: object) -> None:
         ("gateway.drain_s", "inf", "0..300"),
         ("gateway.drain_s", "'soon'", "0..300"),
         ("gateway.host", "1", "text"),
-        ("gateway.allowed_origins", "[1]", "list of texts"),
-        ("gateway.trusted_proxies", "{}", "list of texts"),
+        ("gateway.public_url", "'chat.example.org'", "http or https URL"),
+        ("gateway.public_url", "'ftp://chat.example.org'", "http or https URL"),
+        ("gateway.public_url", "'https://['", "http or https URL"),
+        ("gateway.public_url", "'https://chat.example.org:x'", "http or https URL"),
+        ("gateway.allowed_origins", "[1]", "list of http or https origins"),
+        ("gateway.allowed_origins", "['*']", "list of http or https origins"),
+        ("gateway.allowed_origins", "['']", "list of http or https origins"),
+        ("gateway.trusted_proxies", "{}", "list of addresses or networks"),
+        ("gateway.trusted_proxies", "['10.0.0.1/99']", "list of addresses or networks"),
+        ("gateway.trusted_proxies", "['10.0.0.1', 'proxy']", "list of addresses or networks"),
         ("rate_limits.enabled", "1", "true | false"),
         ("rate_limits.enabled", "'yes'", "true | false"),
         ("auth.registration", "'Open'", "open | closed"),
@@ -187,6 +195,8 @@ def _value(this: Setting) -> st.SearchStrategy[Any]:
     low, high = this.about["low"], this.about["high"]
     if this.about["choices"]:
         return st.sampled_from(this.about["choices"])
+    if this.about["form"]:
+        return st.just(this.default)
     if this.type is int:
         return st.integers(low, high)
     if this.type is float:

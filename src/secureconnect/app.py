@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -166,12 +167,11 @@ class Service:
         try:
             urls: list[str] = await edge.start(self.gateway.run)
         except OSError as exc:
-            if exc.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            refused = exc.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
+            if not refused and not isinstance(exc, socket.gaierror):
                 raise
-            at = self._config.gateway
-            raise BadSetting(
-                f"gateway.host = {at.host!r}, gateway.port = {at.port}: {os.strerror(exc.errno).lower()}"
-            ) from exc
+            at, why = self._config.gateway, str(exc.strerror).lower()
+            raise BadSetting(f"gateway.host = {at.host!r}, gateway.port = {at.port}: {why}") from exc
         return urls
 
 

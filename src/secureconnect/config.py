@@ -8,14 +8,16 @@ A bad value ends the start with one line that names key, value and range.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 PREFIX = "SECURECONNECT_"
 MASK = "********"
@@ -25,6 +27,35 @@ class BadSetting(Exception):
     """One line for the person who starts the server."""
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a text, or each of a list, must look like.  name: that in words, as errors and the file say it."""
+
+    name: str
+    fits: Callable[[str], bool]
+
+
+def _is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+WEB_URL = Form("http or https URL", _is_web_url)
+WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
+NETWORKS = Form("list of addresses or networks", _is_network)
+
+
 def setting(
     default: Any,
     meaning: str,
@@ -32,13 +63,22 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    form: Form | None = None,
     secret: bool = False,
 ) -> Any:
     """A dataclass field with what the file, the errors and the documentation say about it.
 
-    low, high: the closed range of a number.  choices: the only texts allowed.  secret: masked when shown.
+    low, high: the closed range of a number.  choices: the only texts allowed.
+    form: of a text that is not empty.  secret: masked when shown.
     """
-    about = {"meaning": meaning, "low": low, "high": high, "choices": choices, "secret": secret}
+    about = {
+        "meaning": meaning,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "form": form,
+        "secret": secret,
+    }
     return field(default=default, metadata=about)
 
 
@@ -47,12 +87,16 @@ class GatewayConfig:
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
     port: int = setting(8080, "port to listen on; 0 picks a free one", low=0, high=65535)
     public_url: str = setting(
-        "", "URL people reach this server at, like https://chat.example.org; empty: links are paths"
+        "",
+        "URL people reach this server at, like https://chat.example.org; empty: links are paths",
+        form=WEB_URL,
     )
     allowed_origins: tuple[str, ...] = setting(
-        (), "further web origins that may call the API, like https://app.example.org"
+        (), "further web origins that may call the API, like https://app.example.org", form=WEB_ORIGINS
     )
-    trusted_proxies: tuple[str, ...] = setting((), "addresses or networks whose X-Forwarded-For is believed")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "addresses or networks whose X-Forwarded-For is believed", form=NETWORKS
+    )
     metrics_from: str = setting(
         "private", "who may read /metrics: loopback and private addresses, or any", choices=("private", "any")
     )
@@ -253,6 +297,8 @@ class Setting:
         low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
         if choices:
             return " | ".join(choices)
+        if self.about["form"]:
+            return str(self.about["form"].name)
         if low is not None or high is not None:
             return f"{low}..{high}"
         return {str: "text", bool: "true | false", tuple: "list of texts"}.get(self.type, self.type.__name__)
@@ -273,6 +319,9 @@ class Setting:
             raise wrong
         low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
         if choices and value not in choices:
+            raise wrong
+        form = self.about["form"]
+        if form and value and not all(map(form.fits, value if isinstance(value, tuple) else (value,))):
             raise wrong
         # written so that NaN fails too
         if (low is not None and not value >= low) or (high is not None and not value <= high):

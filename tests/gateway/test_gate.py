@@ -198,6 +198,16 @@ async def test_with_a_public_url_it_and_the_list_decide() -> None:
         assert response.status == 403
 
 
+async def test_an_origin_has_no_default_port() -> None:
+    """Browsers leave it out (RFC 6454 section 6.2), whatever the settings say."""
+    async with open_house(
+        public_url="https://Chat.example.org:443", allowed_origins=("http://app.example.org:80/",)
+    ) as house:
+        for origin in ("https://chat.example.org", "http://app.example.org"):
+            response = await house.ask("GET", "/v1/open", {"origin": origin})
+            assert (response.status, response.headers["access-control-allow-origin"]) == (200, origin)
+
+
 async def test_a_preflight() -> None:
     listed = "https://app.example.org"
     async with open_house(allowed_origins=(listed,)) as house:

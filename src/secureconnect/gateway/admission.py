@@ -448,8 +448,10 @@ def _options(request: Request, allow: Sequence[str], extra: dict[str, str]) -> A
 
 
 def _origin_of(url: str) -> str:
+    """As browsers write it (RFC 6454 section 6.2): in lower case, without a default port."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    default = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(default)}"
 
 
 @lru_cache(maxsize=4096)
