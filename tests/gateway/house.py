@@ -287,17 +287,23 @@ class Raw:
             await self.stream.send_all(data)
 
     async def request(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        data: bytes = b"",
     ) -> None:
+        """data: bytes that go with the request and are no part of it."""
         given = {"host": "localhost", **(headers or {})}
         if body is not None:
             given["content-length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
-        await self.send("\r\n".join(lines).encode("latin-1") + (body or b""))
+        await self.send("\r\n".join(lines).encode("latin-1") + (body or b"") + data)
 
     async def response(self, method: str = "GET") -> Response:
         with trio.fail_after(WITHIN_S):
-            head = await self._until(b"\r\n\r\n")
+            head = await self.receive_until(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")
             headers = {}
             for line in lines:
@@ -320,9 +326,11 @@ class Raw:
                 rest += data
             return rest
 
-    async def _until(self, end: bytes) -> bytes:
+    async def receive_until(self, end: bytes) -> bytes:
+        """What comes before `end`."""
         while end not in self.buffer:
-            data = await self.stream.receive_some(65536)
+            with trio.fail_after(WITHIN_S):
+                data = await self.stream.receive_some(65536)
             assert data, f"no answer, only {self.buffer!r}"
             self.buffer += data
         head, _, self.buffer = self.buffer.partition(end)

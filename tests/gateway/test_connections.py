@@ -19,7 +19,13 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from structlog.testing import capture_logs
 
-from .house import House, open_house, until
+from secureconnect.config import GatewayConfig, MemoryConfig, RateLimitsConfig
+from secureconnect.deps.memory import MemoryCache
+from secureconnect.errors import RateLimited
+from secureconnect.gateway.admission import Gate
+from secureconnect.gateway.listener import Listener
+
+from .house import House, Tokens, open_house, until
 
 JSON = {"content-type": "application/json"}
 
@@ -324,6 +330,8 @@ async def test_the_number_of_connections_is_bounded() -> None:
         response = await house.ask("GET", "/v1/open")
         assert (response.status, response.code) == (503, "OVERLOADED")
         assert "retry-after" in response.headers
+        assert response.headers["x-request-id"] == response.json["meta"]["request_id"]
+        assert response.headers["x-content-type-options"] == "nosniff"
         await kept[0].stream.aclose()
         await until(lambda: house.open_connections == 1)
         assert (await house.ask("GET", "/v1/open")).status == 200
@@ -353,6 +361,22 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
             assert (response.status, response.code) == (429, "RATE_LIMITED")
         await until(lambda: house.open_connections == 0)
         assert (await house.ask("GET", "/v1/open")).status == 200
+
+
+def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
+    """Who has IPv6 has 2^64 addresses."""
+
+    async def app(*_: object) -> None:
+        raise AssertionError
+
+    config = GatewayConfig(max_connections_per_address=1)
+    gate = Gate(config, RateLimitsConfig(), lambda: Tokens(), MemoryCache(MemoryConfig()), lambda *_: None)
+    listener = Listener(app, config, gate)
+    listener.count("2001:db8::1", 1)
+    assert isinstance(listener.refusal_of("2001:db8::2"), RateLimited)
+    assert listener.refusal_of("2001:db8:0:1::1") is None
+    listener.count("2001:db8::2", -1)
+    assert listener.refusal_of("2001:db8::1") is None
 
 
 def _held() -> tuple[int, int]:

@@ -132,6 +132,8 @@ async def test_what_does_not_parse_is_malformed(house: House) -> None:
             response = await raw.response()
             assert (response.status, response.code) == (400, "MALFORMED")
             assert response.headers["connection"] == "close"
+            assert response.headers["x-request-id"] == response.json["meta"]["request_id"]
+            assert response.headers["x-content-type-options"] == "nosniff"
 
 
 # callers

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from secureconnect.clock import SECOND_US, now_us
@@ -27,6 +28,7 @@ UPGRADE = {
     "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 ANN = {"authorization": "Bearer ann"}
+HELLO = b"\x81\x85\0\0\0\0hello"  # a text message, masked with zeros
 
 
 async def close_code(client: WebSocketConnection) -> int:
@@ -42,10 +44,10 @@ async def _forever(act: Callable[[], Awaitable[object]]) -> None:
         await act()
 
 
-async def upgrade(house: House, path: str, headers: dict[str, str] | None = None) -> Raw:
-    """A WebSocket of which we see every byte, and need read none."""
+async def upgrade(house: House, path: str, headers: dict[str, str] | None = None, data: bytes = b"") -> Raw:
+    """A WebSocket of which we see every byte, and need read none.  data: sent in one go with the request."""
     raw = await house.connect()
-    await raw.request("GET", path, {**UPGRADE, **ANN, **(headers or {})})
+    await raw.request("GET", path, {**UPGRADE, **ANN, **(headers or {})}, data=data)
     return raw
 
 
@@ -113,12 +115,56 @@ async def test_refused_before_the_upgrade(
     await until(lambda: house.open_connections == 0)
 
 
-async def test_an_invalid_handshake_leaves_nothing(house: House) -> None:
-    for headers in ({"sec-websocket-version": "12"}, {"sec-websocket-key": ""}):
-        raw = await upgrade(house, "/v1/ws/echo", headers)
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.0", {}),
+        ("1.1", {"sec-websocket-version": "12"}),
+        ("1.1", {"sec-websocket-key": ""}),
+        ("1.1", {"sec-websocket-key": "short"}),
+        ("1.1", {"connection": "Upgrade, \xe9"}),
+        ("1.1", {"sec-websocket-protocol": "secureconnect.v1, bearer.\xe9"}),
+        ("1.1", {"content-length": "7"}),
+        ("1.1", {"transfer-encoding": "chunked"}),
+    ],
+)
+async def test_an_invalid_handshake_is_malformed(house: House, version: str, headers: dict[str, str]) -> None:
+    given = {"host": "localhost", **UPGRADE, **ANN, **headers}
+    head = [f"GET /v1/ws/echo HTTP/{version}", *(f"{name}: {value}" for name, value in given.items()), "", ""]
+    with capture_logs() as logged:
+        raw = await house.connect()
         async with raw.stream:
-            assert (await raw.response()).status in (101, 400)
-    await until(lambda: house.open_connections == 0)
+            await raw.send("\r\n".join(head).encode("latin-1") + HELLO)
+            response = await raw.response()
+            assert (response.status, response.code) == (400, "MALFORMED")
+            assert response.headers["x-request-id"] == response.json["meta"]["request_id"]
+            assert await raw.ended() == b""
+        await until(lambda: house.open_connections == 0)
+    assert [line for line in logged if line["log_level"] == "error"] == []
+
+
+async def test_what_is_sent_before_the_answer_waits_for_it(house: House) -> None:
+    raw = await upgrade(house, "/v1/ws/echo", data=HELLO)
+    async with raw.stream:
+        assert (await raw.response()).status == 101
+        await raw.receive_until(b"\x81\x05hello")
+
+
+async def test_what_is_sent_before_a_refusal_is_thrown_away(house: House) -> None:
+    house.tokens.may_redeem = trio.Event()
+    with capture_logs() as logged:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.request("GET", "/v1/ws/echo?ticket=forged", UPGRADE)
+            with trio.fail_after(5):
+                await house.tokens.redeeming.wait()
+            await raw.send(HELLO * 3)
+            house.tokens.may_redeem.set()
+            response = await raw.response()
+            assert (response.status, response.code) == (401, "INVALID_TOKEN")
+            assert await raw.ended() == b""
+        await until(lambda: house.open_connections == 0)
+    assert [line for line in logged if line["log_level"] == "error"] == []
 
 
 async def test_the_own_origin_may_open_a_socket(house: House) -> None:

@@ -74,7 +74,7 @@ class Gateway:
         routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
         endpoints += openapi.endpoints(routes)
         self._rest = rest.build(endpoints, gate, config.gateway.body_limit_bytes)
-        self._listener = Listener(self._serve, config.gateway, gate.is_trusted)
+        self._listener = Listener(self._serve, config.gateway, gate)
 
     @property
     def ready(self) -> bool:

@@ -367,7 +367,7 @@ class Gate:
             return
         limit, window_s = self._limits[rate]
         if call.principal is None or rate in PER_ADDRESS:
-            who = _limited_address(call.address)
+            who = subscriber_of(call.address)
         else:
             who = call.principal.user_id
         allowance = await self._cache.take(f"rate:{rate.value}:{who}", limit, window_s)
@@ -471,7 +471,7 @@ def _plain_address(text: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _limited_address(address: str) -> str:
+def subscriber_of(address: str) -> str:
     """What counts as one address: a /64 of IPv6 is one subscriber's."""
     if ":" not in address:
         return address

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import re
 import socket
 import struct
 import sys
@@ -37,6 +38,8 @@ from ..config import GatewayConfig
 from ..errors import HeadersTooLarge, Malformed, Overloaded, Problem, RateLimited, RequestTimeout, UriTooLong
 from ..identity import new_id
 from . import replies
+from .admission import Gate, subscriber_of
+from .replies import Answer
 
 log = structlog.get_logger(module="gateway")
 
@@ -48,6 +51,8 @@ REFUSING = 100  # refused connections that are told so at a time; more are close
 ACCEPT_PAUSE_S = 0.1
 _SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _CLOSE_FRAME = b"\x88"
+_READ_AS_ASCII = {b"connection", b"sec-websocket-protocol"}
+_SOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 def engine_config(config: GatewayConfig) -> EngineConfig:
@@ -63,18 +68,15 @@ def engine_config(config: GatewayConfig) -> EngineConfig:
 
 
 class Listener:
-    """All open connections, and the loops that accept them.
+    """All open connections, and the loops that accept them."""
 
-    trusted: tells of an address whether it is a proxy of ours, which may hold any number of connections.
-    """
-
-    def __init__(self, app: Asgi, config: GatewayConfig, trusted: Callable[[str], bool]) -> None:
+    def __init__(self, app: Asgi, config: GatewayConfig, gate: Gate) -> None:
         self._app = app
         self._config = config
         self.engine = engine_config(config)
-        self._trusted = trusted
+        self._gate = gate
         self._open: set[Connection] = set()
-        self._per_address: dict[str, int] = {}
+        self._held: dict[str, int] = {}  # connections of each subscriber
         self._refusing = 0
         self._listening: list[trio.SocketListener] = []
         self._empty = trio.Event()
@@ -106,24 +108,41 @@ class Listener:
             stream.socket.close()
             return
         address = str(peer[0])
-        problem = self._refusal(address)
+        problem = self.refusal_of(address)
         if problem is None:
             connection = Connection(stream, address, self)
             connections.start_soon(self._serve, connection)
             self._open.add(connection)
-            self._per_address[address] = self._per_address.get(address, 0) + 1
+            self.count(address, 1)
         elif self._refusing < REFUSING:
             connections.start_soon(self._refuse, stream, problem)
         else:
             stream.socket.close()
 
-    def _refusal(self, address: str) -> Problem | None:
+    def refusal_of(self, address: str) -> Problem | None:
+        """Why no more connections are taken from `address`. A proxy of ours may hold any number."""
         if len(self._open) >= self._config.max_connections:
             return Overloaded()
-        held = self._per_address.get(address, 0)
-        if held < self._config.max_connections_per_address or is_loopback(address) or self._trusted(address):
+        if self._held.get(subscriber_of(address), 0) < self._config.max_connections_per_address:
+            return None
+        if is_loopback(address) or self._gate.is_trusted(address):
             return None
         return RateLimited("There are too many connections from this address.")
+
+    def count(self, address: str, change: int) -> None:
+        subscriber = subscriber_of(address)
+        held = self._held.pop(subscriber, 0) + change
+        if held:
+            self._held[subscriber] = held
+
+    def answer_to_unread(self, problem: Problem) -> Answer:
+        """For a connection that is not let in, or whose request could not be read: the last on it."""
+        request_id = new_id()
+        answer = replies.failure(problem, request_id)
+        answer.headers |= self._gate.headers(request_id, {})
+        answer.headers |= {"content-length": str(len(answer.body)), "connection": "close"}
+        log.info("request_unread", request_id=request_id, status=answer.status, code=problem.code)
+        return answer
 
     async def _serve(self, connection: Connection) -> None:
         try:
@@ -132,11 +151,7 @@ class Listener:
             log.exception("connection_failed")
         finally:
             self._open.discard(connection)
-            left = self._per_address[connection.address] - 1
-            if left:
-                self._per_address[connection.address] = left
-            else:
-                del self._per_address[connection.address]
+            self.count(connection.address, -1)
             if not self._open:
                 self._empty.set()
 
@@ -144,7 +159,7 @@ class Listener:
         self._refusing += 1
         try:
             with trio.move_on_after(self._config.close_timeout_s), suppress(trio.BrokenResourceError):
-                await stream.send_all(_raw(problem))
+                await stream.send_all(_raw(self.answer_to_unread(problem)))
                 await stream.send_eof()
                 while await stream.receive_some(RECEIVE_BYTES):
                     pass
@@ -390,6 +405,7 @@ class _Http1(H11Protocol):
     owner: Connection
     connection: Any
     _head = b""
+    _upgraded: trio.Event
 
     @property
     def has_partial_head(self) -> bool:
@@ -397,9 +413,8 @@ class _Http1(H11Protocol):
 
     async def refuse(self, problem: Problem) -> None:
         """Answer what could not be parsed, or never came whole."""
-        answer = replies.failure(problem, new_id())
+        answer = self.owner._listener.answer_to_unread(problem)
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-        headers += [(b"content-length", b"%d" % len(answer.body)), (b"connection", b"close")]
         headers += self.config.response_headers("h11")
         await self._send_h11_event(h11.Response(status_code=answer.status, headers=headers))
         await self._send_h11_event(h11.Data(data=answer.body))
@@ -409,7 +424,9 @@ class _Http1(H11Protocol):
         if isinstance(event, Response) and event.status_code >= 200 and self._is_last_answer(event):
             event.headers.append((b"connection", b"close"))
         await super().stream_send(event)
-        if isinstance(event, Data) and event.data.startswith(_CLOSE_FRAME):
+        if isinstance(event, Response) and event.status_code == 101:
+            self._upgraded.set()
+        elif isinstance(event, Data) and event.data.startswith(_CLOSE_FRAME):
             self.owner.end_soon()
         elif isinstance(event, EndBody) and isinstance(self.connection, H11WSConnection):
             await self.send(Closed())  # a refused upgrade
@@ -443,9 +460,8 @@ class _Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         """Without WebSocket compression: some kilobytes can unpack into many megabytes before anyone sees
         their size, and each connection would hold two zlib windows."""
-        names = {name for name, _ in request.headers}
-        if b"content-length" in names and b"transfer-encoding" in names:  # smuggling (RFC 9112 section 6.1)
-            await self.refuse(Malformed("A request has one length, not two."))
+        if problem := _fault_of(request):
+            await self.refuse(problem)
             await self.send(Closed())
             return
         kept = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
@@ -456,19 +472,40 @@ class _Http1(H11Protocol):
                 headers=kept,
                 http_version=request.http_version,
             )
+        self._upgraded = trio.Event()
         await super()._create_stream(request)
+        if isinstance(self.connection, H11WSConnection):
+            # Hypercorn breaks on what comes before its answer. If that is a refusal, reading ends with it.
+            await self._upgraded.wait()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Upgrades to HTTP/2 are ignored, as RFC 9110 section 7.8 allows."""
 
 
-def _raw(problem: Problem) -> bytes:
-    """An answer to a connection that is not let in."""
-    answer = replies.failure(problem, new_id())
+def _fault_of(request: h11.Request) -> Problem | None:
+    """What Hypercorn would take, answer without a body or break on."""
+    headers = dict(request.headers)
+    chunked = b"transfer-encoding" in headers
+    if chunked and b"content-length" in headers:  # smuggling (RFC 9112 section 6.1)
+        return Malformed("A request has one length, not two.")
+    asked = b"upgrade" in headers.get(b"connection", b"").lower() and request.method == b"GET"
+    if not asked or headers.get(b"upgrade", b"").lower() != b"websocket":
+        return None
+    sound = (
+        request.http_version == b"1.1"
+        and headers.get(b"sec-websocket-version") == b"13"
+        and _SOCKET_KEY.fullmatch(headers.get(b"sec-websocket-key", b""))
+        and all(value.isascii() for name, value in request.headers if name in _READ_AS_ASCII)
+        and not chunked
+        and headers.get(b"content-length", b"0") == b"0"
+    )
+    return None if sound else Malformed("This is no WebSocket handshake (RFC 6455 section 4.2.1).")
+
+
+def _raw(answer: Answer) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} Refused"]
     lines += [f"{name}: {value}" for name, value in answer.headers.items()]
-    lines += [f"content-length: {len(answer.body)}", "connection: close", "", ""]
-    return "\r\n".join(lines).encode() + answer.body
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
 
 
 def is_loopback(address: str) -> bool:
