@@ -41,7 +41,7 @@ async def test_a_blocked_loop_shows() -> None:
     lag_s = sample("secureconnect_loop_lag_seconds_sum")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(metrics.watch_loop)
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()  # it sleeps
         time.sleep(metrics.LAG_PERIOD_S + 0.2)  # noqa: ASYNC251  (blocking is the point)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()

@@ -150,7 +150,7 @@ async def test_the_audit_log_of_a_running_server(start_server: StartServer) -> N
         pass
 
     def sealed() -> bool:
-        return int(head.read_text().split()[0]) >= 2
+        return head.exists() and int(head.read_text().split()[0]) >= 2
 
     await until(sealed)
     text = await in_thread(server, "audit", "verify")
