@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -335,6 +336,14 @@ class Raw:
             self.buffer += data
         head, _, self.buffer = self.buffer.partition(end)
         return head
+
+
+async def narrow_stream(house: House) -> trio.SocketStream:
+    """A connection behind the smallest buffers, so that not reading soon stops the server."""
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await sock.connect(("127.0.0.1", house.port))
+    return trio.SocketStream(sock)
 
 
 async def until(state: Callable[[], bool], within_s: float = WITHIN_S) -> None:

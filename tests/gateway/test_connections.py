@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import random
 import socket
-from contextlib import suppress
+import tracemalloc
+from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from secureconnect.errors import RateLimited
 from secureconnect.gateway.admission import Gate
 from secureconnect.gateway.listener import Listener
 
-from .house import House, Tokens, open_house, until
+from .house import House, Raw, Tokens, narrow_stream, open_house, until
 
 JSON = {"content-type": "application/json"}
 
@@ -255,6 +256,24 @@ async def test_a_client_that_never_reads_is_cut() -> None:
 
 async def test_a_client_that_reads_gets_a_large_answer(house: House) -> None:
     assert len((await house.ask("GET", "/v1/large")).json["data"]["text"]) == 20_000_000
+
+
+async def test_clients_that_never_read_share_what_they_are_sent(house: House) -> None:
+    """Each would hold some megabytes otherwise, and nobody knows them."""
+    bundle = "/docs/swagger-ui-bundle.js"
+    size = len((await house.ask("GET", bundle)).body)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        async with AsyncExitStack() as stack:
+            for _ in range(20):
+                raw = Raw(await stack.enter_async_context(await narrow_stream(house)))
+                await raw.request("GET", bundle)
+            await until(lambda: sum(each._lock.locked() for each in house.gateway._listener._open) == 20)
+            after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20 * size / 4
 
 
 async def test_a_client_that_leaves_ends_its_request(house: House) -> None:

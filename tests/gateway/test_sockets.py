@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -19,7 +18,7 @@ from secureconnect.edge import Frame
 from secureconnect.identity import SessionId
 from secureconnect.metrics import REGISTRY
 
-from .house import House, Raw, open_house, principal, until
+from .house import House, Raw, narrow_stream, open_house, principal, until
 
 UPGRADE = {
     "connection": "Upgrade",
@@ -54,10 +53,7 @@ async def upgrade(house: House, path: str, headers: dict[str, str] | None = None
 @asynccontextmanager
 async def never_reading(house: House, path: str) -> AsyncIterator[trio.SocketStream]:
     """A WebSocket whose client reads the upgrade and then nothing, behind the smallest buffers."""
-    sock = trio.socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    await sock.connect(("127.0.0.1", house.port))
-    async with trio.SocketStream(sock) as stream:
+    async with await narrow_stream(house) as stream:
         raw = Raw(stream)
         await raw.request("GET", path, {**UPGRADE, **ANN})
         assert (await raw.response()).status == 101

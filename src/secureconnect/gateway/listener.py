@@ -437,7 +437,8 @@ class _Http1(H11Protocol):
         return last and all(name != b"connection" for name, _ in event.headers)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """The head waits for the first part of the body, so that a small answer is one packet."""
+        """The head waits for the first part of the body, so that a small answer is one packet. A large part
+        goes by itself: joining would copy it for each client that reads it slowly."""
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:
@@ -446,9 +447,11 @@ class _Http1(H11Protocol):
             return
         if isinstance(event, h11.Response):
             self._head = data
-        elif data := self._head + data:
-            self._head = b""
-            await self.send(RawData(data=data))
+            return
+        head, self._head = self._head, b""
+        parts = [head + data] if len(data) <= SEND_BYTES else [head, data]
+        for part in filter(None, parts):
+            await self.send(RawData(part))
 
     async def _send_error_response(self, status_code: int) -> None:
         problem: Problem = Malformed()

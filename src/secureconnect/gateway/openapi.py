@@ -226,12 +226,13 @@ def endpoints(routes: Iterable[Route]) -> list[Endpoint]:
     """`/openapi.json` and `/docs`. The assets are those of flask-swagger-ui."""
     text = msgspec.json.encode(document(routes))
     html = "text/html; charset=utf-8"
-    return [
-        Endpoint("GET", "/openapi.json", _constant(text, JSON)),
-        Endpoint("GET", "/docs", _constant(_PAGE, html, {"content-security-policy": _PAGE_CSP})),
-        Endpoint("GET", "/docs/start.js", _constant(_START, "text/javascript; charset=utf-8")),
-        Endpoint("GET", "/docs/{asset}", _asset),
-    ]
+    pages = {
+        "/openapi.json": _constant(text, JSON),
+        "/docs": _constant(_PAGE, html, {"content-security-policy": _PAGE_CSP}),
+        "/docs/start.js": _constant(_START, "text/javascript; charset=utf-8"),
+        "/docs/{asset}": _Assets().serve,
+    }
+    return [Endpoint("GET", path, serve, rate=Rate.PUBLIC) for path, serve in pages.items()]
 
 
 def _constant(
@@ -245,13 +246,22 @@ def _constant(
     return serve
 
 
-async def _asset(call: Call, request: Request) -> Answer:
-    name = call.path["asset"]
-    content_type = _ASSETS.get(name)
-    if content_type is None:
-        raise NotFound
-    body = await trio.Path(_assets() / name).read_bytes()
-    return _cached(request, _tag_of(body), body, {"content-type": content_type})
+class _Assets:
+    """The files of the page, each read once: all who fetch them slowly share the bytes."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[str, bytes]] = {}
+
+    async def serve(self, call: Call, request: Request) -> Answer:
+        name = call.path["asset"]
+        content_type = _ASSETS.get(name)
+        if content_type is None:
+            raise NotFound
+        if name not in self._read:
+            body = await trio.Path(_assets() / name).read_bytes()
+            self._read[name] = _tag_of(body), body
+        tag, body = self._read[name]
+        return _cached(request, tag, body, {"content-type": content_type})
 
 
 def _cached(request: Request, tag: str, body: bytes, headers: dict[str, str]) -> Answer:
