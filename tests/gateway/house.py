@@ -24,6 +24,12 @@ from secureconnect.identity import DeviceId, Principal, SessionId, UserId
 from secureconnect.supervise import Handle
 
 WITHIN_S = 5
+UPGRADE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 def principal(name: str, expires_in_s: float = 900) -> Principal:

@@ -6,13 +6,16 @@ import json
 import uuid
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from secureconnect.config import RateLimitsConfig
 from secureconnect.identity import new_id
 
-from .house import House, open_house
+from .house import UPGRADE, House, open_house
 
 ANN = {"authorization": "Bearer ann"}
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 async def test_success_comes_in_the_envelope(house: House) -> None:
@@ -42,6 +45,29 @@ async def test_a_well_formed_request_id_is_kept(house: House, given: str) -> Non
 async def test_another_request_id_is_replaced(house: House, given: str) -> None:
     response = await house.ask("GET", "/v1/open", {"x-request-id": given})
     assert uuid.UUID(response.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", TRACE),
+        (f"01-{TRACE}-{SPAN}-00-of-the-future", TRACE),
+        (f"ff-{TRACE}-{SPAN}-01", None),
+        (f"00-{TRACE}-{SPAN}-01-more", None),
+        (f"00-{TRACE.upper()}-{SPAN}-01", None),
+        (f"00-{'0' * 32}-{SPAN}-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        (f"00-{TRACE}-{SPAN}", None),
+        ("", None),
+    ],
+)
+async def test_a_trace_is_named_on_every_line(house: House, traceparent: str, trace_id: str | None) -> None:
+    with capture_logs([merge_contextvars]) as logged:
+        await house.ask("GET", "/v1/break", {"traceparent": traceparent, "x-request-id": "r"})
+        await house.ask("GET", "/v1/ws/echo", UPGRADE | {"traceparent": traceparent, "x-request-id": "r"})
+    lines = [line for line in logged if line.get("request_id") == "r"]
+    assert {line["event"] for line in lines} == {"request", "request_failed", "websocket_refused"}
+    assert [line.get("trace_id") for line in lines] == [trace_id] * len(lines)
 
 
 async def test_a_trailing_slash_makes_no_difference(house: House) -> None:

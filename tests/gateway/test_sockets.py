@@ -18,14 +18,8 @@ from secureconnect.edge import Frame
 from secureconnect.identity import SessionId
 from secureconnect.metrics import REGISTRY
 
-from .house import House, Raw, narrow_stream, open_house, principal, until
+from .house import UPGRADE, House, Raw, narrow_stream, open_house, principal, until
 
-UPGRADE = {
-    "connection": "Upgrade",
-    "upgrade": "websocket",
-    "sec-websocket-version": "13",
-    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
 ANN = {"authorization": "Bearer ann"}
 HELLO = b"\x81\x85\0\0\0\0hello"  # a text message, masked with zeros
 

@@ -69,6 +69,10 @@ MINUTE_S, HOUR_S = 60, 3600
 PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.REFRESH, Rate.PUBLIC})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+# W3C Trace Context, section 3.2; later versions may append
+_TRACEPARENT = re.compile(
+    r"(?:00(?!.{54})|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 _EXPOSED = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
 _ASKED = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
 
@@ -195,7 +199,7 @@ class Gate:
         extra: dict[str, str] = {}
         IN_FLIGHT.inc()
         try:
-            with bind(request_id=request_id):
+            with bind(**named_in_log(request, request_id)):
                 answer = await self._within_deadline(call, request, endpoint, path, allow, extra)
                 took_s = perf_counter() - started
                 endpoint.count(answer.status, took_s)
@@ -406,6 +410,12 @@ class Gate:
 def request_id_of(request: Request) -> str:
     given = request.headers.get("x-request-id")
     return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id()
+
+
+def named_in_log(request: Request, request_id: str) -> dict[str, str]:
+    """What every line logged for the request says: its id and, when the caller traces it, the trace's."""
+    traced = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return {"request_id": request_id, "trace_id": traced[1]} if traced else {"request_id": request_id}
 
 
 def bearer_of(request: Request) -> str | None:

@@ -27,7 +27,7 @@ from ..identity import Principal, SessionId, new_id
 from ..log import bind
 from ..metrics import counter, gauge
 from . import replies
-from .admission import Endpoint, Gate, Request, bearer_of, request_id_of
+from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, request_id_of
 from .listener import Connection
 from .rest import Lend, request_of
 
@@ -245,7 +245,7 @@ class Sockets:
         extra: dict[str, str] = {}
         deadline = trio.current_time() + self._config.request_deadline_s
         call = Call(request_id, self._gate.address_of(request), deadline)
-        with bind(request_id=request_id):
+        with bind(**named_in_log(request, request_id)):
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
                     await self._admit(call, request, endpoint, scope["subprotocols"], extra)
