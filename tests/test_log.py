@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -48,6 +50,20 @@ def lines() -> Iterator[Lines]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.usefixtures("lines")  # puts back what this sets up
+def test_a_log_that_nobody_takes_stops_nothing(form: Literal["json", "text"]) -> None:
+    """Its reader has gone, or its disk is full: the lines are lost, the service is not."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    log.set_up(LogConfig(format=form), stream)
+    structlog.get_logger(module="chat").info("message_stored", seq=7)
+    logging.getLogger("library").warning("said")
+    with suppress(BrokenPipeError):
+        stream.close()
 
 
 def test_one_line_of_json_with_the_fields_everybody_looks_for(lines: Lines) -> None:

@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -29,6 +29,7 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
     """Configure structlog, and send the libraries' own warnings the same way.  to: stdout, if left out."""
     stream = to or sys.stdout
     text = config.format == "text" or (config.format == "auto" and stream.isatty())
+    sink: Any = _Sink(stream if text else stream.buffer)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -39,10 +40,10 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
         # structlog's own choice, rich, prints the local variables: passwords among them
         plain = structlog.dev.plain_traceback
         shared += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
-        factory: Any = structlog.PrintLoggerFactory(stream)
+        factory: Any = structlog.PrintLoggerFactory(sink)
     else:
         shared += [structlog.processors.format_exc_info, _name_fields, _to_json]
-        factory = structlog.BytesLoggerFactory(stream.buffer)
+        factory = structlog.BytesLoggerFactory(sink)
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
@@ -52,6 +53,21 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_ToStructlog()]
     root.setLevel(logging.WARNING)
+
+
+class _Sink:
+    """Where lines go. A reader that has left, or a full disk, costs lines and never the service."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, line: str | bytes) -> None:
+        with suppress(OSError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 @contextmanager
