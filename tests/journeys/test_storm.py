@@ -17,7 +17,7 @@ MESSAGES = 2_000
 CUT_EVERY = 100  # stored messages
 CUT_SHARE = 0.15
 SEED = 20_261_122
-LIMIT_S = 60
+LIMIT_S = 120  # half a minute on two free cores
 
 
 async def change(stream: Stream, message_id: str, content: str | None) -> None:

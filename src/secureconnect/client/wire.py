@@ -24,6 +24,7 @@ from trio_websocket import (
 CONNECT_S = 10.0
 GOODBYE_S = 0.1  # to hand over a close frame; whoever would read the answer is being cancelled too
 MESSAGE_BYTES = 4 * 1024 * 1024
+RECEIVE_BYTES = 65_536
 
 
 class Refused(Exception):
@@ -144,6 +145,7 @@ async def _shake_hands(
                 f"{target.path}?{target.query}",
                 extra_headers=headers,
                 max_message_size=MESSAGE_BYTES,
+                receive_buffer_size=RECEIVE_BYTES,
             )
     except trio.TooSlowError:
         raise Lost(1006, "no answer to the handshake") from None
