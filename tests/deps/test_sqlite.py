@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import trio.testing
 
 from secureconnect.config import SqliteConfig
 from secureconnect.deps.contracts import ConstraintViolation, Row, Tx, Value
-from secureconnect.deps.sqlite import WAL_LIMIT_BYTES, Sqlite
+from secureconnect.deps.sqlite import KEPT_PAGES, WAL_LIMIT_BYTES, Sqlite
 from secureconnect.errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
 
 QUICK = SqliteConfig(statement_s=0.5)
@@ -183,6 +185,26 @@ async def test_a_commit_that_fails_blames_the_right_unit(data_dir: Path) -> None
         assert await values(db) == [1, *(value for value in range(10, 20) if value != 15)]
 
 
+@contextmanager
+def failing_log(path: Path) -> Iterator[None]:
+    """The log cannot grow: the system refuses with EFBIG, an input/output error to SQLite."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_commit_the_disk_did_not_confirm_is_unknown(data_dir: Path) -> None:
+    """After a crash the log may yet hold it."""
+    async with opened(data_dir) as db:
+        with failing_log(data_dir / "x.db"), pytest.raises(OutcomeUnknown):
+            await db.write(run, "INSERT INTO t (v, b) VALUES (1, zeroblob(100000))")
+        await db.write(add, 2)
+        assert await values(db) == [2]
+
+
 async def test_cancelled_in_the_queue_it_is_never_written(data_dir: Path) -> None:
     async with opened(data_dir) as db, trio.open_nursery() as nursery:
         with holding() as held:
@@ -236,6 +258,18 @@ async def test_a_unit_stuck_past_the_limit_is_unknown_and_those_behind_it_withdr
                     senders.start_soon(behind)
         await db.write(add, 3)
         assert await values(db) == [1, 3]
+
+
+async def test_outcomes_that_came_while_the_event_loop_stood_still_are_known(data_dir: Path) -> None:
+    """As after SIGSTOP: the answer and the end of the waiting time are found at the same moment."""
+    async with opened(data_dir, QUICK) as db:
+        for value in range(4):
+            async with trio.open_nursery() as nursery:
+                with holding() as held:
+                    nursery.start_soon(db.write, held.unit, value)
+                    await held.entered()
+                time.sleep(QUICK.statement_s + 0.1)  # noqa: ASYNC251  (that is the point)
+        assert await values(db) == list(range(4))
 
 
 async def test_a_cancelled_caller_of_a_stuck_unit_gets_away(data_dir: Path) -> None:
@@ -404,6 +438,37 @@ async def test_a_database_held_by_another_is_unavailable(data_dir: Path) -> None
         intruder.close()
         assert await db.write(add, 2) == 2
         assert await values(db) == [2]
+
+
+async def test_opening_does_not_wait_for_a_lock_as_long_as_for_a_unit(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secureconnect.deps.sqlite.LOCK_WAIT_S", 0.2)
+    async with opened(data_dir):
+        pass
+    with closing(sqlite3.connect(data_dir / "x.db", isolation_level=None)) as intruder:
+        intruder.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            async with opened(data_dir, SqliteConfig(statement_s=6)):
+                pass
+        assert time.monotonic() - began < 3
+
+
+async def test_the_file_shrinks_after_much_was_deleted(data_dir: Path) -> None:
+    async with opened(data_dir) as db:
+        file = data_dir / "x.db"
+        for value in range(14):
+            await db.write(run, "INSERT INTO t (v, b) VALUES ($1, zeroblob(1000000))", value)
+        with trio.fail_after(10):
+            while file.stat().st_size < 14_000_000:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        await db.write(run, "DELETE FROM t WHERE v > 0")
+        with trio.fail_after(15):
+            while file.stat().st_size > 1_000_000 + (KEPT_PAGES + 200) * 4096:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        assert await db.read(rows, "PRAGMA integrity_check") == [("ok",)]
+        assert await values(db) == [0]
 
 
 async def test_the_log_does_not_grow_without_end(data_dir: Path) -> None:

@@ -24,8 +24,8 @@ import trio
 
 from .. import clock, metrics
 from ..config import SqliteConfig
-from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
-from .contracts import ConstraintViolation, P, Row, T, UniqueViolation, Unit, Value
+from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Problem, Unavailable
+from .contracts import ConstraintViolation, P, Row, T, Tx, UniqueViolation, Unit, Value
 
 log = structlog.get_logger(module="sqlite")
 
@@ -44,6 +44,10 @@ _WRITE_S, _READ_S = DURATION.labels("write"), DURATION.labels("read")
 FULL_WAIT_S = 1.0  # how long a unit waits for room in a full queue
 CHECKPOINT_S = 1.0
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+LOCK_WAIT_S = 10.0  # how long another process may hold the file's lock
+KEPT_PAGES = 1024  # free pages the file keeps for what comes next, or a tenth of it if that is more
+GIVEN_BACK_PAGES = 128  # free pages given back in one unit, which holds the writer for 8 ms
+GIVEN_BACK_UNITS = 16  # such units after one checkpoint: 8 MB
 STATEMENTS = 512  # prepared statements kept per connection
 STEPS = 10_000  # virtual machine steps between two looks at the clock: well below a millisecond
 
@@ -219,7 +223,9 @@ class _Job:
         return trio.lowlevel.Abort.FAILED
 
     def expire(self) -> None:
-        """For the watch over late units: wake the caller without an outcome."""
+        """For the watch over late units: wake the caller, if it still waits, without an outcome."""
+        if self.task is None:
+            return
         withdrawn = self.claim.acquire(blocking=False)
         self.overdue = PoolExhausted() if withdrawn else OutcomeUnknown()
         self.wake()
@@ -374,6 +380,7 @@ class Sqlite:
                 del self._pending[job]
             oldest = next(iter(self._pending), None)
             await trio.sleep_until(oldest.due if oldest is not None else now + self._config.statement_s)
+            await trio.lowlevel.checkpoint()  # after a stop of the loop, outcomes come before ends
 
     async def _fail_when_dead(self) -> None:
         await self._death.wait()
@@ -404,7 +411,7 @@ class Sqlite:
     def _connection(self, *settings: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path,
-            timeout=self._config.statement_s,
+            timeout=min(self._config.statement_s, LOCK_WAIT_S),
             isolation_level=None,
             check_same_thread=False,
             cached_statements=STATEMENTS,
@@ -523,7 +530,9 @@ class Sqlite:
                 try:
                     execute("COMMIT")
                 except sqlite3.Error as exc:
-                    job.error = _meaning(exc)
+                    # the log may hold the commit though the disk did not confirm it
+                    unknown = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+                    job.error = OutcomeUnknown() if unknown else _meaning(exc)
         self._roll_back()
 
     def _run(self, job: _Job) -> None:
@@ -562,12 +571,15 @@ class Sqlite:
                 continue
             done = self._commits
             try:
-                await trio.to_thread.run_sync(self._checkpoint, limiter=self._checkpointing)
-            except (sqlite3.Error, OSError) as exc:
+                surplus = await trio.to_thread.run_sync(self._checkpoint, limiter=self._checkpointing)
+                for _ in range(min(surplus // GIVEN_BACK_PAGES, GIVEN_BACK_UNITS)):
+                    await self.relieve(_give_back)
+            except (sqlite3.Error, OSError, Problem) as exc:
                 log.warning("checkpoint_failed", error=repr(exc))
 
-    def _checkpoint(self) -> None:
-        """Move committed pages from the log into the database, beside the writer.
+    def _checkpoint(self) -> int:
+        """Move committed pages from the log into the database, beside the writer. Returns how many free pages
+        the file has beyond those it keeps.
 
         Under constant writing the log never ends and only grows: past its limit it is cut, for which the
         writer waits; the passive pass before leaves little to do meanwhile.
@@ -575,3 +587,12 @@ class Sqlite:
         self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         if Path(f"{self._path}-wal").stat().st_size > WAL_LIMIT_BYTES:
             self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (free,) = self._checkpointer.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._checkpointer.execute("PRAGMA page_count").fetchone()
+        return int(free - max(KEPT_PAGES, pages // 10))
+
+
+async def _give_back(tx: Tx) -> None:
+    """Make the file smaller by some of its free pages."""
+    for _ in range(GIVEN_BACK_PAGES):
+        await tx.run("PRAGMA incremental_vacuum(1)")  # sqlite3 takes one step of it, whatever number it says
