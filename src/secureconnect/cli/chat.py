@@ -30,6 +30,7 @@ from .remembered import Remembered
 
 SHOWN = 20  # messages of a conversation shown when it is opened
 GOODBYE_S = 5.0
+READY_S = 10.0  # a stream that takes longer is waited for no more: commands work without it
 
 HELP = """\
 /with NAME               open the conversation with one person
@@ -133,14 +134,16 @@ class Terminal:
         self._mine: str | None = None  # the last message of ours in the open conversation
         self._ids: dict[int, str] = {}  # seq -> message_id, of what is shown
         self._was_offline = False
+        self._ready = trio.Event()
 
     async def run(self) -> None:
         """Until /quit, the end of the input, or an interrupt."""
         self._note(f"Signed in as {self._client.me.username}. /help tells what you can do.")
-        await self._list()
         async with alongside() as nursery:
             nursery.start_soon(self._end_on_interrupt, nursery)
             nursery.start_soon(self._follow, nursery)
+            with trio.move_on_after(READY_S):
+                await self._ready.wait()
             await self._obey(nursery)
             with trio.move_on_after(GOODBYE_S):
                 await self._stream.drained()
@@ -255,6 +258,10 @@ class Terminal:
             case "offline" if not self._was_offline:
                 self._was_offline = True
                 self._note("Connection lost; trying again. What you write is kept and sent then.", "yellow")
+            case "online" if not self._ready.is_set():
+                self._was_offline = False
+                await self._list()  # from here on everything is live: nothing falls in between
+                self._ready.set()
             case "online" if self._was_offline:
                 self._was_offline = False
                 self._note("Connected again; nothing was missed.", "green")
