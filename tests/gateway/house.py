@@ -80,6 +80,7 @@ class Note(msgspec.Struct, frozen=True):
     text: str
     inner: Inner = Inner()
     items: list[Inner] = []
+    extra: dict[str, Any] = {}
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ import msgspec
 from ..errors import Invalid, Malformed
 
 QUERY_FIELDS = 100
-_SUSPECT = re.compile(rb"\\u0000|\d{19}")  # only such a body is looked through
+_ZEROED = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
 _AT = re.compile(r"(?:field `(?P<missing>[^`]*)`)?(?: - at `\$\.?(?P<path>[^`]*)`)?$")
 
 
@@ -28,14 +29,12 @@ def body_of(body: bytes, decode: Callable[[bytes], Any]) -> Any:
         if not body.isascii():
             body.decode()  # msgspec does not look into fields it skips
         value = decode(body)
-        if _SUSPECT.search(body):
-            for name, below in msgspec.json.decode(body).items():
-                _check_storable(name, name)
-                _check_storable(name, below)
     except msgspec.ValidationError as exc:
         raise _invalid(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Malformed("The body is not well-formed JSON in UTF-8.") from exc
+    if b"\\u0000" in body or _LONG_NUMBER in body.translate(_ZEROED):
+        _check_fields(value)
     return value
 
 
@@ -53,9 +52,13 @@ def query_of(raw: bytes, kind: type) -> Any:
         query: Any = msgspec.convert(dict(pairs), kind, strict=False)
     except msgspec.ValidationError as exc:
         raise _invalid(exc) from exc
-    for name in query.__struct_fields__:
-        _check_storable(name, getattr(query, name))
+    _check_fields(query)
     return query
+
+
+def _check_fields(value: msgspec.Struct) -> None:
+    for name in value.__struct_fields__:
+        _check_storable(name, getattr(value, name))
 
 
 def _check_storable(field: str, document: Any) -> None:
@@ -74,6 +77,8 @@ def _check_storable(field: str, document: Any) -> None:
             waiting += item.values()
         elif isinstance(item, list):
             waiting += item
+        elif isinstance(item, msgspec.Struct):
+            waiting += msgspec.structs.astuple(item)
 
 
 def _invalid(error: msgspec.ValidationError) -> Invalid:
