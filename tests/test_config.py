@@ -109,6 +109,7 @@ def test_the_environment(key: str, text: str, value: object) -> None:
         ("gateway.drain_s", "nan", "0..300"),
         ("gateway.drain_s", "inf", "0..300"),
         ("gateway.drain_s", "'soon'", "0..300"),
+        ("gateway.drain_s", "9" * 400, "0..300"),
         ("gateway.host", "1", "text"),
         ("gateway.public_url", "'chat.example.org'", "http or https URL"),
         ("gateway.public_url", "'ftp://chat.example.org'", "http or https URL"),
@@ -123,7 +124,9 @@ def test_the_environment(key: str, text: str, value: object) -> None:
         ("rate_limits.enabled", "1", "true | false"),
         ("rate_limits.enabled", "'yes'", "true | false"),
         ("auth.registration", "'Open'", "open | closed"),
-        ("data_dir", "[]", "text"),
+        ("data_dir", "[]", "path of a folder"),
+        ("data_dir", "''", "path of a folder"),
+        ("data_dir", '"a\\u0000b"', "path of a folder"),
     ],
 )
 def test_a_bad_value_names_key_value_and_range(tmp_path: Path, key: str, toml: str, expected: str) -> None:
@@ -161,7 +164,9 @@ def test_an_unknown_variable_stops_the_start() -> None:
     load(str(ROOT / "secureconnect.toml"), {"PATH": "/bin", "SECURE": "1"})
 
 
-@pytest.mark.parametrize("content", [b"[gateway\n", b"\xff\xfe", b"port = "])
+@pytest.mark.parametrize(
+    "content", [b"[gateway\n", b"\xff\xfe", b"port = ", b"x = " + b"9" * 5000, b"x = " + b"[" * 5000]
+)
 def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "settings.toml"
     path.write_bytes(content)

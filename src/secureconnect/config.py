@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 PREFIX = "SECURECONNECT_"
 MASK = "********"
+_HUGE = 10**300  # of whole numbers for a float: beyond every range, and not yet too large for one
 
 
 class BadSetting(Exception):
@@ -51,6 +52,7 @@ def _is_network(text: str) -> bool:
     return True
 
 
+FOLDER = Form("path of a folder", lambda text: bool(text) and "\0" not in text)
 WEB_URL = Form("http or https URL", _is_web_url)
 WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
 NETWORKS = Form("list of addresses or networks", _is_network)
@@ -69,7 +71,7 @@ def setting(
     """A dataclass field with what the file, the errors and the documentation say about it.
 
     low, high: the closed range of a number.  choices: the only texts allowed.
-    form: of a text that is not empty.  secret: masked when shown.
+    form: of a text other than the default.  secret: masked when shown.
     """
     about = {
         "meaning": meaning,
@@ -272,7 +274,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    data_dir: str = setting("./data", "folder of the database, the files and the keys")
+    data_dir: str = setting("./data", "folder of the database, the files and the keys", form=FOLDER)
     gateway: GatewayConfig = GatewayConfig()
     rate_limits: RateLimitsConfig = RateLimitsConfig()
     auth: AuthConfig = AuthConfig()
@@ -312,7 +314,7 @@ class Setting:
         if self.type is tuple and isinstance(value, list):
             value = tuple(value)
         if self.type is float and type(value) is int:
-            value = float(value)
+            value = float(min(max(value, -_HUGE), _HUGE))
         if type(value) is not self.type:
             raise wrong
         if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
@@ -320,8 +322,8 @@ class Setting:
         low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
         if choices and value not in choices:
             raise wrong
-        form = self.about["form"]
-        if form and value and not all(map(form.fits, value if isinstance(value, tuple) else (value,))):
+        form, texts = self.about["form"], value if isinstance(value, tuple) else (value,)
+        if form and value != self.default and not all(map(form.fits, texts)):
             raise wrong
         # written so that NaN fails too
         if (low is not None and not value >= low) or (high is not None and not value <= high):
@@ -398,7 +400,7 @@ def _from_file(path: str | None) -> dict[str, Any]:
         document = tomllib.loads(found.read_text("utf-8"))
     except FileNotFoundError:
         raise BadSetting(f"the settings file {found} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:  # ValueError: no UTF-8, no TOML, endless numbers
         raise BadSetting(f"the settings file {found} cannot be read: {exc}") from None
     values: dict[str, Any] = {}
     sections = _sections()
