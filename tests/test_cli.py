@@ -164,10 +164,24 @@ def test_without_a_database_nothing_is_made(tmp_path: Path, command: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file")
-    line = fails(1, "migrate", cwd=tmp_path)
-    assert "data" in line
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("file", "file exists (file)"),
+        ("file/below", "not a directory (file/below)"),
+        ("/proc/data", "no such file or directory (/proc/data)"),  # as good as read-only, for root too
+    ],
+)
+def test_a_data_folder_that_cannot_be_used(tmp_path: Path, command: str, folder: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    line = fails(2, command, "--data-dir", folder, cwd=tmp_path)
+    assert line == f"data_dir = {folder!r} cannot be used: {why}"
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "data" / "secureconnect.db").mkdir(parents=True)
+    assert "data/secureconnect.db cannot be opened" in fails(1, "migrate", cwd=tmp_path)
 
 
 def test_keys_rotate_adds_a_version(installed: Path) -> None:

@@ -19,6 +19,7 @@ from kit.command import fails, run, succeeds
 from kit.fixtures import StartServer
 from kit.people import people
 from kit.server import Server
+from secureconnect.client import ApiError
 
 # third-party distributions that an embedded start may load; a new one needs a reason
 LOADED = {
@@ -123,6 +124,19 @@ async def test_it_ends_with_0(start_server: StartServer, number: signal.Signals)
     server = start_server()
     server.signal(number)
     assert await trio.to_thread.run_sync(server.wait) == 0
+
+
+async def test_a_server_short_of_disk_can_be_started_again(start_server: StartServer) -> None:
+    """It stores nothing new; what is there can be read, and people can sign out."""
+    server = start_server()
+    async with people(server.url, "ann") as (ann,):
+        server.settings["SQLITE__DISK_RESERVE_MB"] = "1048576"
+        await trio.to_thread.run_sync(server.restart)
+        assert (await ann.profile())["user_id"] == ann.me.user_id
+        with pytest.raises(ApiError) as refused:
+            await ann.create_group("room", [])
+        assert refused.value.code == "DISK_FULL"
+        await ann.logout()
 
 
 async def test_keys_rotate_on_a_running_server(start_server: StartServer) -> None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,8 +166,9 @@ class Node:
         """server_name: taken at the very first start alone.  Raises BadSetting (see Secrets.open)."""
         secrets = await Secrets.open(db, data_dir, master_key)
         node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
-        history_id = await db.write(_keep_meta, "history_id", new_id())
-        kept_name = await db.write(_keep_meta, "server_name", server_name)
+        # relieve: a server whose disk is nearly full can be started again
+        history_id = await db.relieve(_keep_meta, "history_id", new_id())
+        kept_name = await db.relieve(_keep_meta, "server_name", server_name)
         return cls(db, node_id, history_id, kept_name, secrets)
 
     async def begin_history(self, lost: str) -> None:
@@ -291,10 +293,8 @@ def _create(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            return
     finally:
         draft.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

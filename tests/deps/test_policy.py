@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from secureconnect.config import Config
+from secureconnect.config import BadSetting, Config
 from secureconnect.deps import policy
 from secureconnect.deps.contracts import Row, Tx
 from secureconnect.deps.policy import DataFolderBusy, NotReady, open_database, open_deps
@@ -37,6 +39,37 @@ async def test_a_fresh_folder_is_made_private_and_ready(config: Config) -> None:
         assert [key async for key in deps.objects.list("")] == []
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files and folders that are synced, in order."""
+    names: list[str] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        names.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return names
+
+
+async def test_every_folder_that_is_made_is_synced_in_its_parent(
+    config: Config, tmp_path: Path, synced: list[str]
+) -> None:
+    async with open_deps(config) as deps:
+        assert {str(tmp_path), str(tmp_path / "made"), config.data_dir} <= set(synced)
+        for name in ("one", "two"):  # the second finds the folders there, perhaps not yet durable
+            synced.clear()
+            await deps.objects.put(f"a/b/{name}", chunks(b"x"), limit_bytes=9)
+            top = f"{config.data_dir}/{policy.OBJECTS}"
+            assert synced[-3:] == [f"{top}/a/b", f"{top}/a", top]
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
 async def test_a_second_server_is_refused_until_the_first_has_ended(config: Config) -> None:
     async with open_deps(config):
         with pytest.raises(DataFolderBusy, match=config.data_dir):
@@ -50,7 +83,7 @@ async def test_a_start_that_fails_leaves_the_folder_free(config: Config) -> None
     in_the_way = trio.Path(config.data_dir, policy.OBJECTS)
     await in_the_way.parent.mkdir(parents=True)
     await in_the_way.touch()
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(BadSetting, match=r"data_dir .* exists"):
         async with open_deps(config):
             pass
     await in_the_way.unlink()

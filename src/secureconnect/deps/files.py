@@ -44,6 +44,7 @@ class FolderObjects:
         self._threads = trio.CapacityLimiter(THREADS)
         for folder in (root, self._incoming):
             folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(root.parent)
         for stale in self._incoming.iterdir():
             stale.unlink()
 
@@ -131,7 +132,7 @@ class FolderObjects:
                 path.unlink()
             except (FileNotFoundError, NotADirectoryError):
                 return
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
         await self._thread(remove)
 
@@ -172,11 +173,13 @@ class FolderObjects:
         self._move(Path(file.name), path)
 
     def _move(self, temporary: Path, path: Path) -> None:
-        missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.replace(path)
-        for folder in {path.parent, *(each.parent for each in missing)}:
-            _sync_folder(folder)
+        # all: a folder that is there may have been made a moment ago, by a put that has yet to sync it
+        for folder in (path.parent, *path.parent.parents):
+            sync_folder(folder)
+            if folder == self._root:
+                break
 
 
 def _private(path: str, flags: int) -> int:
@@ -207,7 +210,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

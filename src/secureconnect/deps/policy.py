@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from .. import clock
-from ..config import Config
+from ..config import BadSetting, Config
 from . import migrate
 from .contracts import DependencyStatus, Deps
-from .files import FolderObjects
+from .files import FolderObjects, sync_folder
 from .memory import MemoryBus, MemoryCache
 from .sqlite import Sqlite
 
@@ -37,13 +37,15 @@ class NotReady(Exception):
 async def open_deps(config: Config) -> AsyncIterator[Deps]:
     """Everything outside, for the one server of the data folder; the schema is brought up to date first.
 
-    Raises DataFolderBusy, migrate.MigrationError, Unavailable or OSError (the folder cannot be written).
+    Raises DataFolderBusy, migrate.MigrationError, Unavailable or BadSetting (the folder cannot be used).
     """
     folder = Path(config.data_dir)
-    lock = await trio.to_thread.run_sync(_lock, folder)
+    with _naming(folder):
+        lock = await trio.to_thread.run_sync(_lock, folder)
     try:
         await _migrate(config)
-        objects = await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
+        with _naming(folder):
+            objects = await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
         async with Sqlite.open(folder / DATABASE, config.sqlite) as db:
             since_us = clock.now_us()
             status = [
@@ -71,7 +73,8 @@ async def open_database(config: Config, *, bring_up_to_date: bool = False) -> As
     """
     path = Path(config.data_dir) / DATABASE
     if bring_up_to_date:
-        await trio.to_thread.run_sync(_make, path.parent)
+        with _naming(path.parent):
+            await trio.to_thread.run_sync(_make, path.parent)
         await _migrate(config)
     elif not await trio.to_thread.run_sync(path.exists):
         raise NotReady(
@@ -89,8 +92,22 @@ async def _migrate(config: Config) -> None:
         await migrate.apply(db)
 
 
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """The system's refusals name the setting."""
+    try:
+        yield
+    except OSError as exc:
+        why = str(exc.strerror).lower()
+        raise BadSetting(f"data_dir = {str(folder)!r} cannot be used: {why} ({exc.filename})") from exc
+
+
 def _make(folder: Path) -> None:
+    """The folder and those above it, durably: what is synced in a folder that a crash takes is lost too."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
 
 
 def _lock(folder: Path) -> int:
@@ -105,6 +122,7 @@ def _lock(folder: Path) -> int:
         raise DataFolderBusy(
             f"the data folder {folder} is in use by another server (process {holder or 'unknown'})"
         ) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    with suppress(OSError):  # a full disk: the number only stands in the refusal above
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
     return lock

@@ -404,7 +404,7 @@ class Sqlite:
             self._writer.set_progress_handler(self._bound.passed, STEPS)
             self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
             self._checkpointer = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             self._disconnect()
             raise Unavailable(f"The database {self._path} cannot be opened: {exc}.") from exc
 
