@@ -73,7 +73,7 @@ _RECORD = (
 )
 _LOCK_HEAD = (
     "INSERT INTO audit_head (name, count, seal) VALUES ($1, 0, $2)"
-    " ON CONFLICT (name) DO UPDATE SET count = audit_head.count RETURNING count, seal"
+    " ON CONFLICT (name) DO UPDATE SET count = audit_head.count"
 )
 _MOVE_HEAD = "UPDATE audit_head SET count = $2, seal = $3 WHERE name = $1"
 _GET_HEAD = "SELECT count, seal FROM audit_head WHERE name = $1"
@@ -140,7 +140,10 @@ class Head:
     def parse(cls, text: str) -> Head:
         """The inverse of str(). Raises ValueError."""
         count, seal = text.split()
-        return cls(int(count), bytes.fromhex(seal))
+        head = cls(int(count), bytes.fromhex(seal))
+        if not 0 <= head.count < 2**63:
+            raise ValueError("not a number of rows")
+        return head
 
 
 START = Head(0, bytes(32))
@@ -188,8 +191,8 @@ class Audit:
         WHOLE.set(self._whole)
         try:
             self._known = await trio.to_thread.run_sync(read_head, self._head_file)
-        except ValueError:
-            self._broken("the head file is unreadable")
+        except (ValueError, OSError):
+            self._judge("the head file is unreadable")
         task_status.started()
         try:
             while True:
@@ -231,16 +234,15 @@ class Audit:
         A chain that no longer reaches the known head is reported and goes on, but the head file keeps what
         it says: it is the evidence.
         """
-        seen = await self._db.read(_look, self._known)
-        if seen.fault:
-            self._broken(seen.fault)
-        head, sealed, more = seen.head, 0, seen.waiting
-        while more:
-            before = head.count
-            head = await self._db.write(self._seal)
-            sealed += head.count - before
-            more = head.count - before == SEAL_ROWS
+        known, sealed = self._known, 0
+        seen = await self._db.read(_look, known)
+        self._judge(seen.fault)
+        while seen.waiting:
+            seen = await self._db.write(self._seal, known)
+            self._judge(seen.fault)
+            known, sealed = seen.head, sealed + seen.sealed
         SEALED.inc(sealed)
+        head = seen.head
         if self._whole and head != self._known:
             self._known = head
             log.info("audit_sealed", count=head.count, seal=head.seal.hex(), key_id=self._key_id)
@@ -260,14 +262,14 @@ class Audit:
         due = [
             (denial, denial.times)
             for denial in self._denials.values()
-            if denial.times and (last or not denial.written or denial.minute < minute)
+            if denial.times and (last or not denial.written or denial.minute != minute)
         ]
         for start in range(0, len(due), SEAL_ROWS):
             await self._db.write(_record_denials, due[start : start + SEAL_ROWS])
             for denial, times in due[start : start + SEAL_ROWS]:
                 denial.times -= times
                 denial.written = True
-        over = [key for key, denial in self._denials.items() if denial.minute < minute and not denial.times]
+        over = [key for key, denial in self._denials.items() if denial.minute != minute and not denial.times]
         for key in over:
             del self._denials[key]
         return len(due)
@@ -283,13 +285,13 @@ class Audit:
         else:
             self._waits = False
 
-    async def _seal(self, tx: Tx) -> Head:
-        row = await tx.one(_LOCK_HEAD, HEAD, START.seal)
-        last = await _last(tx)
-        if row is None:
-            raise RuntimeError("the audit head vanished inside its own transaction")
+    async def _seal(self, tx: Tx, known: Head | None) -> _Seen:
+        """Seal what waits, SEAL_ROWS at most. The chain is looked at again under the lock: whoever held that
+        before could have taken seals back and changed the rows, which would be sealed here."""
+        await tx.run(_LOCK_HEAD, HEAD, START.seal)
+        seen, last = await _look(tx, known), await _last(tx)
         # if the two differ someone has cut rows: their numbers are not given again
-        position, seal = max(row[0], last.count), last.seal
+        position, seal = max(seen.head.count, last.count), last.seal
         sealed = []
         for fields in await tx.all(_UNSEALED):
             position += 1
@@ -297,9 +299,11 @@ class Audit:
             sealed.append((fields[0], position, self._key_id, seal))
         await tx.many(_SEAL, sealed)
         await tx.run(_MOVE_HEAD, HEAD, position, seal)
-        return Head(position, seal)
+        return _Seen(Head(position, seal), seen.fault, len(sealed) == SEAL_ROWS, len(sealed))
 
-    def _broken(self, fault: str) -> None:
+    def _judge(self, fault: str | None) -> None:
+        if fault is None:
+            return
         if self._whole:
             log.error("audit_chain_broken", reason=fault)
         self._whole = False
@@ -340,9 +344,12 @@ def write_head(path: Path, head: Head) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
+    """head: the end of the chain.  fault: why that cannot be.  waiting: whether there are rows to seal."""
+
     head: Head
     fault: str | None
     waiting: bool
+    sealed: int = 0
 
 
 async def _look(tx: Tx, known: Head | None) -> _Seen:
@@ -363,7 +370,7 @@ async def _head(tx: Tx) -> Head:
 
 async def _last(tx: Tx) -> Head:
     row = await tx.one(_LAST)
-    return Head(*row) if row else START
+    return Head(row[0], row[1] or b"") if row else START  # a seal can be taken away
 
 
 async def _holds(tx: Tx, head: Head) -> bool:
@@ -442,6 +449,7 @@ async def verify(db: Database, keys: Mapping[str, bytes], head_file: Path) -> Ve
         page = await db.read(_page, at)
         for row in page:
             fields, (position, key_id, seal, salt, personal) = row[:7], row[7:]
+            seal = seal or b""
             if position > last.count:
                 break
             if position != at + 1:

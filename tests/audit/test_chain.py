@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from secureconnect import metrics
 from secureconnect.audit import SEAL_ROWS, Audit, Verdict, forget, read_head, record, verify
 from secureconnect.config import AuditConfig
 from secureconnect.deps.contracts import Row, Tx
@@ -173,6 +174,8 @@ TAMPERING = {
     "commitment": f"{SEALED} commitment = NULL, personal = NULL, salt = NULL WHERE position = 4",
     "key": f"{SEALED} key_id = 'k2' WHERE position = 4",
     "seal": f"{SEALED} seal = x'00' WHERE position = 4",
+    "no seal": f"{SEALED} seal = NULL WHERE position = 4",
+    "no last seal": f"{SEALED} seal = NULL WHERE position = 8",
     "first": f"{SEALED} subject = 'another' WHERE position = 1",
     "last": f"{SEALED} subject = 'another' WHERE position = 8",
     "removed": "DELETE FROM audit WHERE position = 4",
@@ -260,7 +263,59 @@ async def test_the_sealer_does_not_cover_up_a_cut(db: Sqlite, data_dir: Path, re
     assert (data_dir / "audit.head").read_bytes() == evidence
 
 
-@pytest.mark.parametrize("content", [b"", b"what", b"1", b"1 zz", b"x 00", b"\xff"])
+async def test_the_sealer_does_not_seal_again_what_changes_before_its_lock(
+    db: Sqlite, data_dir: Path
+) -> None:
+    """Somebody holds the database's lock while it looks, takes back the last seal and changes the row."""
+    audit = sealer(db, data_dir)
+    await note(db, 8)
+    await audit.seal_once()
+    await note(db, 1)
+    evidence = (data_dir / "audit.head").read_bytes()
+    with closing(sqlite3.connect(data_dir / "secureconnect.db", isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(audit.seal_once)
+            with trio.fail_after(5):
+                while not writing():  # noqa: ASYNC110  (the writer's thread sends no word)
+                    await trio.sleep(0.01)
+            for statement in (
+                f"{SEALED} position = NULL, seal = NULL, key_id = NULL, actor_id = NULL WHERE position = 8",
+                "UPDATE audit_head SET count = 7, seal = (SELECT seal FROM audit WHERE position = 7)",
+                "COMMIT",
+            ):
+                file.execute(statement)
+    assert (data_dir / "audit.head").read_bytes() == evidence
+    assert not (await check(db, data_dir)).whole
+
+
+def writing() -> bool:
+    return metrics.REGISTRY.get_sample_value("db_connections_active", {"role": "writer"}) == 1
+
+
+async def test_a_chain_without_its_last_seal_goes_on(db: Sqlite, data_dir: Path) -> None:
+    audit = sealer(db, data_dir)
+    await note(db, 8)
+    await audit.seal_once()
+    tamper(data_dir, TAMPERING["no last seal"])
+    await note(db, 2)
+    assert await audit.seal_once() == 2
+    assert not (await check(db, data_dir)).whole
+
+
+BAD_HEADS = [
+    b"",
+    b"what",
+    b"1",
+    b"1 zz",
+    b"x 00",
+    b"\xff",
+    b"-1 " + b"00" * 32,
+    b"9" * 30 + b" " + b"00" * 32,
+]
+
+
+@pytest.mark.parametrize("content", BAD_HEADS)
 async def test_an_unreadable_head_file_is_found_and_kept(db: Sqlite, data_dir: Path, content: bytes) -> None:
     path = data_dir / "audit.head"
     await note(db, 1)
@@ -273,6 +328,16 @@ async def test_an_unreadable_head_file_is_found_and_kept(db: Sqlite, data_dir: P
     assert len(verdict.findings) == 1
     assert str(path) in verdict.findings[0]
     assert path.read_bytes() == content
+
+
+async def test_a_head_file_that_cannot_be_read_stops_nothing(db: Sqlite, data_dir: Path) -> None:
+    (data_dir / "audit.head").mkdir()
+    await note(db, 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sealer(db, data_dir).run)
+        nursery.cancel_scope.cancel()
+    verdict = await check(db, data_dir)
+    assert (verdict.sealed, verdict.faults) == (1, 1)
 
 
 async def test_what_is_not_sealed_yet_is_sealed_at_the_end(db: Sqlite, data_dir: Path) -> None:

@@ -78,6 +78,18 @@ async def test_a_refusal_is_written_soon_and_its_repetitions_once(
     assert await audit.flush_denials() == 0
 
 
+async def test_a_clock_that_is_set_back_keeps_nothing_waiting(
+    db: Sqlite, data_dir: Path, clock: Clock
+) -> None:
+    audit = noter(db, data_dir)
+    for _ in range(3):
+        audit.deny(refusal(), call(ANN))
+        await audit.flush_denials()
+    clock.us -= 60 * MINUTE_US
+    assert await audit.flush_denials() == 1
+    assert await written(db) == [(ANN, "c1", 1), (ANN, "c1", 2)]
+
+
 async def test_merged_per_actor_tag_subject_and_minute(db: Sqlite, data_dir: Path, clock: Clock) -> None:
     audit = noter(db, data_dir)
     for _ in range(3):
