@@ -22,7 +22,7 @@ from secureconnect.chat.routes import ROUTES as CHAT_ROUTES
 from secureconnect.chat.routes import SOCKETS
 from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Lost, Refused, connect
-from secureconnect.edge import Audience, Close, Route, SocketRoute
+from secureconnect.edge import Audience, Route, SocketRoute
 from secureconnect.identity import new_id
 
 ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES)
@@ -255,7 +255,7 @@ async def test_sockets(start_server: StartServer) -> None:
             except Refused as refusal:
                 got = refusal.status
             except Lost as lost:
-                got = 404 if lost.code == Close.NOT_FOUND else lost.code
+                got = lost.code
         if got != status:
             wrong.append(f"{socket.path} {query} by {caller}: {got}, not {status}")
 

@@ -103,13 +103,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SocketRoute:
-    """One WebSocket endpoint.  handler(room, call, socket) runs for as long as the socket is open."""
+    """One WebSocket endpoint.  handler(room, call, socket) runs for as long as the socket is open.
+
+    admit(room, call): asked before the upgrade; a Problem it raises is answered over HTTP.
+    """
 
     path: str
     handler: Callable[[Any, Call, Socket], Awaitable[None]]
     audience: Audience
     summary: str
     query: type | None = None
+    admit: Callable[[Any, Call], Awaitable[None]] | None = None
     rate: Rate = Rate.SOCKET
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 
 import pytest
 import trio
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 from secureconnect.chat import Chat
 from secureconnect.chat.frames import Inbound, NotAFrame, decode
+from secureconnect.chat.sockets import ChatQuery, admit_chat
 from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.edge import Call, Close
-from secureconnect.errors import InvalidToken, Malformed, Problem
+from secureconnect.errors import InvalidToken, Malformed, NotFound, Problem
 from secureconnect.identity import Principal, SessionId, UserId, new_id
 
 from .rig import (
@@ -122,9 +124,13 @@ async def test_a_socket_for_one_conversation(nursery: trio.Nursery, room: Chat, 
     await say(room, ann, here, "here")
     await both.wait_for("chat", 2)
     assert [frame["content"] for frame in socket.of("chat")] == ["here"]
-    stranger = dial(nursery, room, cid, only=here)
-    assert await stranger.wait_closed() == Close.NOT_FOUND
-    assert stranger.seen == []
+    for caller, where in ((bob, here), (bob, None)):
+        await admit_chat(
+            room, Call("request", "127.0.0.1", inf, principal_of(caller), query=ChatQuery(where))
+        )
+    with pytest.raises(NotFound) as refused:
+        await admit_chat(room, Call("request", "127.0.0.1", inf, principal_of(cid), query=ChatQuery(here)))
+    assert refused.value.denial == "denied:conversation"
 
 
 async def test_each_frame_is_answered_once(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
@@ -376,6 +382,7 @@ async def test_what_the_call_says_of_a_socket_is_passed_on(
 ) -> None:
     calls: list[Call] = []
     room.connect(authenticate=_refuse, deny=lambda _, call: calls.append(call))
-    stranger = dial(nursery, room, people[1], only=await make_group(room, people[0]))
-    await stranger.wait_closed()
+    stranger = await dialled(nursery, room, people[1])
+    stranger.tell("typing", ref=1, conversation_id=await make_group(room, people[0]), is_typing=True)
+    await stranger.wait_for("error")
     assert [call.request_id for call in calls] == ["request"]

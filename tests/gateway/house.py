@@ -18,7 +18,7 @@ from secureconnect.config import Config, GatewayConfig, MemoryConfig, RateLimits
 from secureconnect.deps.contracts import DependencyStatus
 from secureconnect.deps.memory import MemoryCache
 from secureconnect.edge import Audience, Call, Close, Frame, Rate, Reply, Route, Socket, SocketRoute
-from secureconnect.errors import Conflict, Forbidden, InvalidToken, Problem
+from secureconnect.errors import Conflict, Forbidden, InvalidToken, NotFound, Problem
 from secureconnect.gateway import Gateway, Mount
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId
 from secureconnect.supervise import Handle
@@ -174,6 +174,10 @@ async def _echo(room: TestRoom, _: Call, socket: Socket) -> None:
             await socket.send(Frame(message))
 
 
+async def _members_only(_: TestRoom, call: Call) -> None:
+    raise NotFound(denial="denied:conversation", subject=call.request_id)
+
+
 async def _deaf(room: TestRoom, _: Call, socket: Socket) -> None:
     """Never receives."""
     room.sockets.append(socket)
@@ -201,6 +205,7 @@ ROUTES = (
 SOCKETS = (
     SocketRoute("/v1/ws/echo", _echo, USER, "Echo", query=Filter),
     SocketRoute("/v1/ws/deaf", _deaf, USER, "Deaf"),
+    SocketRoute("/v1/ws/members", _echo, USER, "For others", admit=_members_only),
 )
 
 

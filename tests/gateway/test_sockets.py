@@ -88,6 +88,7 @@ async def test_three_ways_to_tell_who_is_asking(house: House) -> None:
         ("/v1/ws/echo", {"origin": "http://evil.example"}, 403, "ORIGIN_FORBIDDEN"),
         ("/v1/ws/nowhere", {}, 404, "NOT_FOUND"),
         ("/v1/open", {}, 404, "NOT_FOUND"),
+        ("/v1/ws/members", {}, 404, "NOT_FOUND"),
         ("/v1/ws/echo?limit=x", {}, 422, "VALIDATION"),
         ("/v1/ws/echo?" + "a" * 9000, {}, 414, "URI_TOO_LONG"),
     ],

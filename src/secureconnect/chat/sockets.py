@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..clock import now_us, to_iso
 from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRoute
-from ..errors import Conflict, Invalid, Malformed, NotFound, Problem
+from ..errors import Conflict, Invalid, Malformed, Problem
 from ..identity import ConversationId, MessageId
 from . import frames
 from .append import Outcome
@@ -25,16 +25,16 @@ class ChatQuery(Struct):
     resume: bool = False
 
 
+async def admit_chat(room: Chat, call: Call) -> None:
+    """Raises NotFound when the one conversation asked for is not the caller's."""
+    query: ChatQuery = call.query
+    if query.conversation_id is not None:
+        await room.require_member(call.caller.user_id, ConversationId(query.conversation_id))
+
+
 async def serve_chat(room: Chat, call: Call, socket: Socket) -> None:
     query: ChatQuery = call.query
     only = ConversationId(query.conversation_id) if query.conversation_id else None
-    if only is not None:
-        try:
-            await room.require_member(call.caller.user_id, only)
-        except NotFound as problem:
-            room.deny(problem, call)
-            socket.close(Close.NOT_FOUND, problem.message)
-            return
     connection = room.connection(socket, only)
     with room.present(connection):
         socket.offer(_hello(room, call))
@@ -53,6 +53,7 @@ SOCKETS = (
         audience=Audience.USER,
         summary="Messages and everything else that happens, as it happens",
         query=ChatQuery,
+        admit=admit_chat,
     ),
 )
 

@@ -249,10 +249,14 @@ class Sockets:
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
                     await self._admit(call, request, endpoint, scope["subprotocols"], extra)
+                    if known is None:
+                        raise NotFound
+                    route, _, lend = known
+                    if route.admit is not None:
+                        with lend() as room:
+                            await route.admit(room, call)
                 if admitting.cancelled_caught:
                     raise DeadlineExceeded
-                if known is None:
-                    raise NotFound
             except Exception as error:
                 problem = self._gate.problem_of(error, call)
                 await self._refuse(problem, request_id, extra, send)
@@ -265,7 +269,7 @@ class Sockets:
             endpoint.count(101, perf_counter() - started)
             socket = OpenSocket(call.caller, scope["state"]["connection"], self._config, receive, send)
             with bind(user_id=call.caller.user_id):
-                await self._run(known[0], known[2], call, socket)
+                await self._run(route, lend, call, socket)
 
     def close_sessions(self, sessions: Iterable[SessionId]) -> None:
         for session in sessions:
