@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -117,6 +118,19 @@ def test_what_must_not_be_logged_is_masked(lines: Lines, field: str) -> None:
     assert "hush-hush" not in lines.text()
 
 
+def test_what_must_not_be_logged_is_masked_at_any_depth(lines: Lines) -> None:
+    frames: list[dict[str, Any]] = [
+        {"type": "auth", "access_token": "hush"},
+        {"data": ({"password": "hush"}, 7)},
+    ]
+    structlog.get_logger(module="chat").info("careless", frames=frames)
+    assert lines.one()["frames"] == [
+        {"type": "auth", "access_token": "********"},
+        {"data": [{"password": "********"}, 7]},
+    ]
+    assert frames[0]["access_token"] == "hush", "the caller's own is left alone"
+
+
 def test_ordinary_fields_are_not_masked(lines: Lines) -> None:
     structlog.get_logger(module="chat").info("x", content_type="text/plain", body_bytes=3, key_id="k")
     line = lines.one()
@@ -168,7 +182,8 @@ def test_libraries_log_the_same_way(lines: Lines) -> None:
     try:
         raise RuntimeError("boom")
     except RuntimeError:
-        library.exception("went wrong")
+        happened = sys.exc_info()
+    library.error("went wrong", exc_info=happened)
     line = lines.one()
     assert line["level"] == "error"
     assert "RuntimeError: boom" in line["exception"]

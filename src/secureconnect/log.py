@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
-from .config import LogConfig
+from .config import MASK, LogConfig
 
 _SECRET = re.compile(r"passw|secret|token|authorization|ticket|cookie|private|content$|body$", re.IGNORECASE)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -78,10 +78,21 @@ def bind(**facts: Any) -> Iterator[None]:
 
 
 def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key in event:
+    for key, value in event.items():
         if _betrays(key):
-            event[key] = "********"
+            event[key] = MASK
+        elif isinstance(value, (dict, list, tuple)):
+            event[key] = _masked(value)
     return event
+
+
+def _masked(value: Any) -> Any:
+    """What lies deeper, without the secrets in it."""
+    if isinstance(value, dict):
+        return {key: MASK if _betrays(str(key)) else _masked(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_masked, value))  # a tuple: `exc_info` can be one
+    return value
 
 
 @lru_cache(maxsize=1024)
