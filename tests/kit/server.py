@@ -17,6 +17,7 @@ import httpx
 
 START_S = 20.0
 STOP_S = 20.0
+METRICS_S = 30.0  # they may wait behind thousands of abandoned requests
 
 SETTINGS = {
     "AUTH__ARGON2_MEMORY_KIB": "64",
@@ -130,7 +131,7 @@ class Server:
 
     async def metric(self, name: str) -> float:
         """The value of a metric without labels, or the sum over all its labels."""
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=METRICS_S) as http:
             lines = (await http.get(f"{self.url}/metrics")).text.splitlines()
         found = [line for line in lines if re.match(rf"{name}(\{{.*\}})? ", line)]
         assert found, f"there is no metric {name}"

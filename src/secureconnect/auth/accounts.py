@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 from typing import Any
 
 from .. import audit
 from ..clock import to_iso
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
-from ..errors import EmailTaken, Invalid, InvalidCredentials, NotFound, RegistrationClosed, UsernameTaken
+from ..errors import (
+    EmailTaken,
+    Invalid,
+    InvalidCredentials,
+    NotFound,
+    RegistrationClosed,
+    Unavailable,
+    UsernameTaken,
+)
 from ..identity import UserId, new_id
 from . import store
 from .attempts import counted
@@ -150,7 +159,8 @@ class Accounts:
             held = found
             renewed: str | None = None
             if self._passwords.is_outdated(held.password_hash):
-                renewed = await self._passwords.hash(password)
+                with suppress(Unavailable):  # too busy: the next login renews it
+                    renewed = await self._passwords.hash(password)
             user, opened = await self._db.write(unit)
             return user, self._sessions.grant(opened)
 

@@ -6,7 +6,7 @@ Hypercorn's protocol classes do the parsing; the connection around them is ours,
 - it sends under a shield without limit, so a client that stops reading hangs handler and shutdown;
 - it waits for ever to hand a message to an application that has ended.
 Here every wait for a client is bounded, and `Connection.end_by` ends a connection whatever its client does.
-Private names of Hypercorn 0.18 that this rests on are pinned by tests/gateway/test_listener.py.
+Private names of Hypercorn 0.18 that this rests on are pinned by tests/gateway/test_connections.py.
 """
 
 from __future__ import annotations
