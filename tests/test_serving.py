@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import httpx
 import jwt
 import pytest
 import trio
@@ -45,11 +49,9 @@ LOADED = {
     "outcome",
     "priority",
     "prometheus_client",
-    "Pygments",  # with rich
     "PyJWT",
     "Quart",
     "quart-trio",
-    "rich",  # structlog loads it where it is installed
     "sniffio",
     "sortedcontainers",
     "structlog",
@@ -66,6 +68,7 @@ NOT_LOADED = {
     "opentelemetry",
     "pydantic",
     "redis",
+    "rich",
     "trio_asyncio",
     "trio_websocket",
     "typer",
@@ -74,7 +77,8 @@ NOT_LOADED = {
 TELLS_ITS_MODULES = """
 import atexit, json, pathlib, sys
 from secureconnect.cli.main import run
-atexit.register(lambda: pathlib.Path("modules.json").write_text(json.dumps(sorted(sys.modules))))
+loaded = lambda: [name for name, module in sys.modules.items() if module is not None]
+atexit.register(lambda: pathlib.Path("modules.json").write_text(json.dumps(loaded())))
 run()
 """
 
@@ -124,6 +128,26 @@ async def test_it_ends_with_0(start_server: StartServer, number: signal.Signals)
     server = start_server()
     server.signal(number)
     assert await trio.to_thread.run_sync(server.wait) == 0
+
+
+async def test_it_serves_when_nobody_takes_its_output(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "secureconnect", "serve", "--port", str(port), "--data-dir", "data"]
+    async with trio.open_nursery() as nursery, await trio.open_file("/dev/full", "w") as full:
+        run_it = partial(trio.run_process, command, cwd=tmp_path, stdout=full.fileno(), check=False)
+        process = await nursery.start(run_it)
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+            except httpx.TransportError:
+                assert process.poll() is None
+                return False
+
+        await until(answers)
+        process.terminate()
 
 
 async def test_a_server_short_of_disk_can_be_started_again(start_server: StartServer) -> None:

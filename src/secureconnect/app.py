@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -157,7 +157,8 @@ class Service:
         ):
             services.start_soon(metrics.watch_loop)
             for url in await self._listen(edge):
-                print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
+                with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
+                    print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
             logger.info("started", version=__version__)
             await stop.wait()
             await self.gateway.drain()

@@ -90,8 +90,10 @@ def _masked(value: Any) -> Any:
     """What lies deeper, without the secrets in it."""
     if isinstance(value, dict):
         return {key: MASK if _betrays(str(key)) else _masked(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_masked, value))  # a tuple: `exc_info` can be one
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    if isinstance(value, tuple):  # stays one: `exc_info` can be a tuple
+        return tuple(_masked(each) for each in value)
     return value
 
 

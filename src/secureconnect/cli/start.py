@@ -6,6 +6,7 @@ options of `serve` given as plain pairs are read here, and all else (help, mista
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from .. import config
@@ -39,6 +40,8 @@ def start(values: dict[str, str]) -> int:
     """Serve until told to stop. Returns the exit code; raises BadSetting."""
     flags = {key: value for key, value in values.items() if key != "config"}
     settings = config.load(values.get("config"), flags=flags)
+    # structlog loads rich where it finds it, for tracebacks that log.py does not want: 3 MB and 60 ms
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     import trio
 
     from .. import app
