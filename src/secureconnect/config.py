@@ -231,6 +231,12 @@ class ChatConfig:
     offline_grace_s: float = setting(
         10.0, "seconds after the last socket closed before a person is shown offline", low=0, high=600
     )
+    presence_per_s: int = setting(
+        2_000,
+        "words about presence told in a second; the others wait, the latest only",
+        low=10,
+        high=1_000_000,
+    )
     presence_kept: int = setting(
         100_000, "people whose presence and last sight are kept in memory", low=16, high=10_000_000
     )

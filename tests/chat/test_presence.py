@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -157,3 +159,23 @@ async def test_typing_ends_by_itself(autojump_clock: trio.testing.MockClock) -> 
     await trio.sleep(1)
     typing.beat_once()
     assert words()[-1] is False
+
+
+async def test_a_crowd_is_told_of_itself_little_by_little(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    crowd = await make_people(db, *(f"p{number}" for number in range(12)))
+    async with running(db, bus, replace(QUICK, presence_per_s=30)) as room:
+        await make_group(room, *crowd)
+        sockets = [await dialled(nursery, room, user) for user in crowd]
+        beats = 0
+        while sum(len(socket.of("presence")) for socket in sockets) < 12 * 11:
+            before = sum(len(socket.of("presence")) for socket in sockets)
+            await room.presence.beat_once()
+            told = sum(len(socket.of("presence")) for socket in sockets) - before
+            beats += 1
+            assert told <= 2 * (30 + 11), "the room's own beat may fall into ours"
+            assert beats < 12 * 11, "nothing moves"
+        assert beats >= 2
+        for socket in sockets:
+            assert {frame["status"] for frame in socket.of("presence")} == {"online"}

@@ -1,7 +1,8 @@
 """Presence and typing: what people see of each other at this moment. Never stored, and the first thing shed.
 
 A person is online while a socket of theirs is open, and for a grace afterwards; they may choose to be away,
-busy or unseen. Only changes are told, once a second, to people who share a conversation with them.
+busy or unseen. Only changes are told, once a second, to people who share a conversation with them, and only
+so many (`chat.presence_per_s`): when everybody of a large group comes at once, messages go first.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Presence:
         self._shown: dict[UserId, Status] = {}  # what people here were told; offline is left out
         self._last_seen: OrderedDict[UserId, int] = OrderedDict()
         self._due: dict[UserId, float] = {}  # whom to look at, and when
+        self._waiting: dict[UserId, None] = {}  # whose word is to be told, longest waiting first
         self._carrier: Carrier | None = None
 
     def connect(self, carrier: Carrier) -> None:
@@ -135,21 +137,28 @@ class Presence:
                 news.append(Seen(user, status, self.last_seen_us(user)))
         if news:
             self._publish(news)
-        for user in due:
+        self._waiting.update(dict.fromkeys(due))
+        told = 0
+        while self._waiting and told < self._config.presence_per_s:
+            user = next(iter(self._waiting))
+            del self._waiting[user]
             status = self.status_of(user)
             if _change(self._shown, user, status):
-                await self._show(user, status)
+                told += 1 + await self._show(user, status)
 
-    async def _show(self, user: UserId, status: Status) -> None:
+    async def _show(self, user: UserId, status: Status) -> int:
+        """Returns how many were told."""
         try:
             sharers = await self._db.read(store.sharers, user)
         except Problem:
-            return  # shed: whoever wants to know asks
+            return 0  # shed: whoever wants to know asks
+        present = [each for each in sharers if each != user and self._hub.is_connected(each)]
         seen_us = self.last_seen_us(user)
         told = frames.PresenceOut(
             user_id=user, status=status, last_seen=None if seen_us is None else to_iso(seen_us)
         )
-        self._hub.tell_users((each for each in sharers if each != user), frames.frame(told))
+        self._hub.tell_users(present, frames.frame(told))
+        return len(present)
 
     def _status_here(self, user: UserId) -> Status:
         here = self._here.get(user)
