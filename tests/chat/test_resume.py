@@ -6,6 +6,7 @@ import random
 
 import pytest
 import trio
+import trio.testing
 
 from secureconnect.chat import Chat
 from secureconnect.clock import DAY_US
@@ -324,6 +325,70 @@ async def test_a_client_that_stops_reading_while_it_resumes_holds_up_nobody(
     assert len(await swift.wait_changes(where, 41)) == 20
     stuck.gate.set()
     assert await stuck.wait_changes(where, 41) == list(range(2, 42))
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_what_could_not_be_held_is_in_the_standings(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, is_removed: bool
+) -> None:
+    """More happens during the replay than is held: `resumed` tells how things stand after all of that."""
+    ann, bob = await make_people(db, "ann", "bob")
+    async with running(db, bus, ChatConfig(resume_held=1)) as room:
+        where = await make_group(room, ann, bob)
+        await say(room, ann, where, "missed")
+        stuck = dial(nursery, room, bob, resume=True)
+        stuck.gate = trio.Event()
+        resume_from(stuck, {where: 1})
+        with trio.fail_after(5):
+            while not room.hub.is_connected(bob):
+                await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await say(room, ann, where, "held")
+        if is_removed:
+            await room.conversations.remove(ann, where, bob)
+        else:
+            await room.conversations.mark_read(bob, where, 2)
+        await say(room, ann, where, "last")
+        stuck.gate.set()
+        await stuck.wait_for("resumed")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        (resumed,) = stuck.of("resumed")
+        if is_removed:
+            assert resumed["conversations"] == {}
+            assert stuck.changes(where) == [2]
+        else:
+            line = resumed["conversations"][where]
+            assert (line["last_read_seq"], line["unread_count"], line["change"]) == (2, 1, 4)
+            assert stuck.changes(where) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("history_id", ["history-1", "another history"])
+async def test_one_left_and_joined_again_during_the_replay(
+    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, history_id: str
+) -> None:
+    """A round that does not find the conversation leaves its position for the next that does."""
+    ann, bob = await make_people(db, "ann", "bob")
+    async with running(db, bus, ChatConfig(resume_held=1)) as room:
+        other, where = await make_group(room, ann, bob), await make_group(room, ann, bob)
+        await say(room, ann, other, "missed")
+        await say(room, ann, where, "missed")
+        await room.conversations.remove(ann, where, bob)
+        stuck = dial(nursery, room, bob, resume=True)
+        stuck.gate = trio.Event()
+        resume_from(stuck, {other: 1, where: 1}, history_id)
+        with trio.fail_after(5):
+            while not room.hub.is_connected(bob):
+                await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await say(room, ann, other, "held")
+        await room.conversations.add(ann, where, bob, "member")
+        await say(room, ann, where, "last")
+        stuck.gate.set()
+        await stuck.wait_for("resumed")
+        if history_id == "history-1":
+            assert stuck.changes(where) == [3, 4, 5], "left, joined, and what was said then"
+        else:
+            assert [gap["change"] for gap in stuck.of("gap") if gap["conversation_id"] == where] == [5]
 
 
 @pytest.mark.parametrize("held_back", [1, 1_000])

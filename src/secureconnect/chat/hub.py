@@ -46,6 +46,7 @@ class Connection:
 
     only: the one conversation it carries, or None for all.
     held: what happens while the past is being replayed to it, up to `hold_limit` events; None when live.
+    overflowed: more happened than that, so that the table must be read again.
     floors: changes it got by replay and that the hub has yet to pass.
     since: the hub's count of news when it was attached; what was heard before is not for this socket.
     """
@@ -79,21 +80,18 @@ class Connection:
         self.overflowed = False
         self.is_live = False
 
-    def release(self, floors: dict[ConversationId, int]) -> bool:
-        """Send what was held, except changes up to `floors`, and be live.
+    def release(self, floors: dict[ConversationId, int]) -> None:
+        """Send what was held, except changes up to `floors`, and be live. Not after more than could be held
+        happened.
 
         floors: what replay has told, by conversation.
-        False when more happened than could be held: read the table again, and hold anew.
         """
-        if self.overflowed:
-            return False
         held, self.held = self.held or (), None
         self.floors = floors
         for live in held:
             if not self.take(live):
                 break
         self._look_live()
-        return True
 
     def keep_floors(self, conversations: Iterable[ConversationId]) -> None:
         """Forget the floors of all others: the hub has passed them."""

@@ -1,8 +1,9 @@
 """Resume: replays to one socket what it has missed, and joins it to the live stream (DATA.md, section 5).
 
 In rounds: from the beginning of a round the hub holds back what happens; the round reads the table once and
-sends what it found at the client's pace. When a round has found everything, `resumed` is sent and what was
-held follows, except what the table gave already; if more happened than could be held, another round reads it.
+sends what it found at the client's pace. If that was not everything, or more happened meanwhile than could be
+held, another round reads on. After the last one `resumed` is sent, once, and what was held follows at once,
+except what the table gave already: so that nothing lies between how things stand and what happens next.
 """
 
 from __future__ import annotations
@@ -59,7 +60,6 @@ class Resume:
         self._positions = positions
         self._stale = set() if is_ours else set(positions)
         self._left = config.resume_total
-        self._resumed = False
         self._gaps = 0
 
     async def run(self) -> None:
@@ -72,17 +72,11 @@ class Resume:
                 await socket.send(frames.frame(gap))
             for event in found.events:
                 await socket.send(frames.live(event).frame)
-            self._positions = found.positions
-            self._stale.clear()
+            self._positions |= found.positions  # one left meanwhile may be joined again in the next round
+            self._stale.difference_update(found.positions)
             self._left -= len(found.events)
             self._gaps += len(found.gaps)
-            if not found.is_whole:
-                continue
-            if not self._resumed:
-                await self._send_standings(found.standings)
-                self._resumed = True
-            if self._connection.release(self._positions):
-                self._forget_floors(found.standings)
+            if found.is_whole and await self._join(found.standings):
                 (_GAP if self._gaps else _WHOLE).inc()
                 return
 
@@ -102,11 +96,11 @@ class Resume:
             name, head = conversation.conversation_id, conversation.last_change
             position = positions.get(name)
             after[name] = head
-            if position is None and not self._resumed:
+            if position is None:
                 continue  # `resumed` tells of it
             if position == head and name not in self._stale:
                 continue
-            if position is None or not self._is_near(seat, position, left - read):
+            if not self._is_near(seat, position, left - read):
                 gaps.append(_gap(seat))
                 continue
             if read >= PAGE:
@@ -132,25 +126,17 @@ class Resume:
             and 0 <= missed <= min(self._config.resume_changes, left)
         )
 
-    async def _send_standings(self, standings: list[tuple[Seat, int]]) -> None:
-        lines = [
-            (
-                seat.conversation.conversation_id,
-                frames.Standing(
-                    seq=seat.conversation.last_seq,
-                    change=seat.conversation.last_change,
-                    first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
-                    last_read_seq=seat.member.last_read_seq,
-                    unread_count=unread,
-                ),
-            )
-            for seat, unread in standings
-        ]
-        for start in range(0, max(len(lines), 1), STANDINGS):
-            told = frames.Resumed(conversations=dict(lines[start : start + STANDINGS]))
-            if start + STANDINGS < len(lines):
-                told.more = True
+    async def _join(self, standings: list[tuple[Seat, int]]) -> bool:
+        """Send `resumed` and go live. False when more happened than could be held."""
+        *first, last = _resumed(standings)
+        for told in first:
             await self._connection.socket.send(frames.frame(told))
+        if self._connection.overflowed:
+            return False
+        self._connection.socket.offer(frames.frame(last))
+        self._connection.release(self._positions)
+        self._forget_floors(standings)
+        return True
 
     def _forget_floors(self, standings: list[tuple[Seat, int]]) -> None:
         """Keep only the positions that the hub has yet to pass."""
@@ -164,6 +150,28 @@ class Resume:
                 < seat.conversation.last_change
             ]
         )
+
+
+def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
+    """The frames that name all of them, at least one."""
+    lines: list[tuple[str, frames.Standing]] = [
+        (
+            seat.conversation.conversation_id,
+            frames.Standing(
+                seq=seat.conversation.last_seq,
+                change=seat.conversation.last_change,
+                first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
+                last_read_seq=seat.member.last_read_seq,
+                unread_count=unread,
+            ),
+        )
+        for seat, unread in standings
+    ]
+    parts = [dict(lines[start : start + STANDINGS]) for start in range(0, max(len(lines), 1), STANDINGS)]
+    return [
+        *(frames.Resumed(conversations=part, more=True) for part in parts[:-1]),
+        frames.Resumed(conversations=parts[-1]),
+    ]
 
 
 def _is_visible(event: Event, seat: Seat) -> bool:
