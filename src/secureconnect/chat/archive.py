@@ -18,7 +18,7 @@ _BEFORE = (
     " ORDER BY g.seq DESC LIMIT $4"
 )
 _AFTER = (
-    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq >= $2"  # noqa: S608
+    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq > $2"  # noqa: S608
     " ORDER BY g.seq LIMIT $3"
 )
 _EDIT = "UPDATE messages SET content = $2, is_encrypted = $3, edited_at = $4 WHERE message_id = $1"
@@ -51,9 +51,9 @@ async def newest_before(
     return [message_of(row) for row in reversed(rows)]
 
 
-async def oldest_from(tx: Tx, conversation: ConversationId, from_seq: int, limit: int) -> list[Message]:
-    """The first `limit` messages from `from_seq` on, ascending."""
-    return [message_of(row) for row in await tx.all(_AFTER, conversation, from_seq, limit)]
+async def oldest_after(tx: Tx, conversation: ConversationId, after_seq: int, limit: int) -> list[Message]:
+    """The first `limit` messages with seq > after_seq, ascending."""
+    return [message_of(row) for row in await tx.all(_AFTER, conversation, after_seq, limit)]
 
 
 async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now_us: int) -> None:

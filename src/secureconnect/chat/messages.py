@@ -106,7 +106,7 @@ class Messages:
         seat = await require_seat(tx, conversation, caller)
         visible_from = seat.member.visible_from_seq
         if after_seq is not None:
-            return await archive.oldest_from(tx, conversation, max(visible_from, after_seq + 1), limit)
+            return await archive.oldest_after(tx, conversation, max(visible_from - 1, after_seq), limit)
         before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
         return await archive.newest_before(tx, conversation, visible_from, before, limit)
 
