@@ -61,6 +61,9 @@ CREATE TABLE messages (
     UNIQUE (conversation_id, change),
     UNIQUE (sender_id, client_message_id)
 );
+-- Unread counts are read from this alone.
+CREATE INDEX messages_unread ON messages (conversation_id, seq, sender_id)
+    WHERE deleted_at IS NULL AND message_type <> 'system';
 
 -- Every durable event that is not a new message. ref: the message or person it is about; seq: of that message,
 -- by which it is shown only to those who may see the message. data: small, never the text of a message.

@@ -335,6 +335,8 @@ async def test_history_pages_both_ways(room: Chat, people: list[UserId]) -> None
     assert seqs(await room.messages.page(ann, where, 5, before_seq=3)) == [1, 2]
     assert seqs(await room.messages.page(ann, where, 5, after_seq=9)) == [10, 11, 12]
     assert seqs(await room.messages.page(ann, where, 5, after_seq=12)) == []
+    assert await room.messages.page(ann, where, 5, after_seq=2**63 - 1) == []
+    assert seqs(await room.messages.page(ann, where, 1, before_seq=2**63 - 1)) == [12]
 
 
 async def test_unread_counts_against_a_model(room: Chat, people: list[UserId]) -> None:
@@ -353,8 +355,9 @@ async def test_unread_counts_against_a_model(room: Chat, people: list[UserId]) -
                 sent.append((who, message.message_id))
             case "read":
                 seq = chance.randint(0, len(sent) + 2)
-                summary = await room.conversations.mark_read(who, where, seq)
+                await room.conversations.mark_read(who, where, seq)
                 read[who] = max(read[who], min(seq, len(sent)))
+                summary = await room.conversations.summary(who, where)
                 assert summary.seat.member.last_read_seq == read[who]
             case "delete" if sent:
                 position = chance.randrange(len(sent))

@@ -40,6 +40,13 @@ async def require_seat(tx: Tx, conversation: ConversationId, user: UserId) -> Se
     return seat
 
 
+async def require_summary(tx: Tx, conversation: ConversationId, user: UserId) -> Summary:
+    summary = await store.summary(tx, conversation, user)
+    if summary is None:
+        raise not_found(conversation)
+    return summary
+
+
 def require_moderator(seat: Seat) -> None:
     """Its owner or admins; of a direct conversation both."""
     if seat.member.role not in MODERATORS and seat.conversation.type != "direct":
@@ -143,10 +150,10 @@ class Conversations:
     async def _get(
         self, tx: Tx, caller: UserId, conversation: ConversationId
     ) -> tuple[Summary, list[Participant]]:
-        summary = await store.summary(tx, conversation, caller)
-        if summary is None:
-            raise not_found(conversation)
-        return summary, await store.participants(tx, conversation)
+        return await require_summary(tx, conversation, caller), await store.participants(tx, conversation)
+
+    async def summary(self, caller: UserId, conversation: ConversationId) -> Summary:
+        return await self._db.read(require_summary, conversation, caller)
 
     async def list_for(
         self, caller: UserId, before_us: int, before: ConversationId, limit: int
@@ -300,19 +307,15 @@ class Conversations:
 
     # reading
 
-    async def mark_read(self, caller: UserId, conversation: ConversationId, seq: int) -> Summary:
+    async def mark_read(self, caller: UserId, conversation: ConversationId, seq: int) -> None:
         """The caller has read up to `seq`; what was read stays read."""
-        return await self._writer.change(self._mark_read, caller, conversation, seq)
+        await self._writer.change(self._mark_read, caller, conversation, seq)
 
-    async def _mark_read(
-        self, tx: Tx, caller: UserId, conversation: ConversationId, seq: int
-    ) -> Done[Summary]:
+    async def _mark_read(self, tx: Tx, caller: UserId, conversation: ConversationId, seq: int) -> Done[None]:
         seat = await require_seat(tx, conversation, caller)
         read = min(seq, seat.conversation.last_seq)
         moved = await store.mark_read(tx, conversation, caller, read)
-        summary = await store.summary(tx, conversation, caller)
-        assert summary is not None
-        return Done(summary, marks=[ReadMark(conversation, caller, read)] if moved else ())
+        return Done(None, marks=[ReadMark(conversation, caller, read)] if moved else ())
 
     # what they share
 

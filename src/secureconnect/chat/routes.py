@@ -203,7 +203,8 @@ async def set_participant_role(room: Chat, call: Call) -> Reply:
 
 async def mark_read(room: Chat, call: Call) -> Reply:
     asked: ReadUpTo = call.body
-    summary = await room.conversations.mark_read(call.caller.user_id, _conversation(call), asked.seq)
+    await room.conversations.mark_read(call.caller.user_id, _conversation(call), asked.seq)
+    summary = await room.conversations.summary(call.caller.user_id, _conversation(call))
     return Reply(ReadState(_conversation(call), summary.seat.member.last_read_seq, summary.unread_count))
 
 

@@ -367,14 +367,18 @@ async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
 # Somebody's conversations
 
 
-_LIST = (
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM members m"  # noqa: S608
-    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+_LIST = (  # only those on the page are counted
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM (SELECT m.*, COALESCE(g.sent_at, c.created_at)"  # noqa: S608
+    " AS active_at FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
     " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
     " AND g.seq >= m.visible_from_seq"
     " WHERE m.user_id = $1 AND (COALESCE(g.sent_at, c.created_at) < $2"
     " OR (COALESCE(g.sent_at, c.created_at) = $2 AND c.conversation_id < $3))"
-    " ORDER BY COALESCE(g.sent_at, c.created_at) DESC, c.conversation_id DESC LIMIT $4"
+    " ORDER BY active_at DESC, m.conversation_id DESC LIMIT $4) m"
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
+    " AND g.seq >= m.visible_from_seq"
+    " ORDER BY m.active_at DESC, m.conversation_id DESC"
 )
 _ONE = (
     f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM members m"  # noqa: S608
