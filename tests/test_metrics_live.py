@@ -14,6 +14,7 @@ import trio
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, group, next_event, people, unique
 from kit.server import Server
+from kit.wait import until
 from secureconnect.client import ApiError, Client
 
 LINE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
@@ -36,10 +37,11 @@ async def scrape(server: Server) -> Samples:
     return found
 
 
-async def until(server: Server, state: Callable[[Samples], bool]) -> None:
-    with trio.fail_after(10):
-        while not state(await scrape(server)):  # noqa: ASYNC110  (a scrape sends no word)
-            await trio.sleep(0.02)
+async def shows(server: Server, state: Callable[[Samples], bool]) -> None:
+    async def shown() -> bool:
+        return state(await scrape(server))
+
+    await until(shown)
 
 
 async def refused(call: Callable[[], Awaitable[object]]) -> None:
@@ -54,13 +56,13 @@ async def test_each_promised_metric_moves(start_server: StartServer) -> None:
     async with people(server.url, "ann") as (ann,):
         room = await group(ann)
         async with ann.stream() as stream, Client(server.url) as stranger:
-            await until(server, lambda now: now["websocket_connections_active"] == 1)
+            await shows(server, lambda now: now["websocket_connections_active"] == 1)
             await stream.send(room, "hello")
             await next_event(stream, "chat")
             await stranger.register(name := unique("bob"), PASSWORD, f"{name}@example.org", "Bob")
             await stranger.login(name, PASSWORD)
             await refused(lambda: stranger.login(name, "wrong " + PASSWORD))
-    await until(server, lambda now: now["websocket_connections_active"] == 0)
+    await shows(server, lambda now: now["websocket_connections_active"] == 0)
 
     after = await scrape(server)
     for name in (
@@ -93,12 +95,12 @@ async def test_what_is_under_way_shows_while_it_lasts(start_server: StartServer)
     server = start_server()
     writer = 'db_connections_active{role="writer"}'
     async with people(server.url, "ann") as (ann,):
-        await until(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (1, 0))
+        await shows(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (1, 0))
         with closing(sqlite3.connect(server.data_dir / "secureconnect.db", isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(group, ann)
                 # the scrape itself is the other one
-                await until(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (2, 1))
+                await shows(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (2, 1))
                 file.execute("ROLLBACK")
-        await until(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (1, 0))
+        await shows(server, lambda now: (now["http_requests_in_flight"], now[writer]) == (1, 0))

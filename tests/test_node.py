@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from kit.wait import until
 from secureconnect.clock import SECOND_US
 from secureconnect.config import BadSetting, SqliteConfig
 from secureconnect.deps import migrate
@@ -50,12 +51,6 @@ async def refused(open_it: Callable[[], Awaitable[object]]) -> str:
     line = str(caught.value)
     assert "\n" not in line
     return line
-
-
-async def until(state: Callable[[], Awaitable[bool]]) -> None:
-    with trio.fail_after(10):
-        while not await state():  # noqa: ASYNC110  (a row sends no word)
-            await trio.sleep(0.01)
 
 
 # the master key

@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from importlib.metadata import packages_distributions
@@ -23,6 +22,7 @@ from kit.command import fails, run, succeeds
 from kit.fixtures import StartServer
 from kit.people import people
 from kit.server import Server
+from kit.wait import until
 from secureconnect.client import ApiError
 
 # third-party distributions that an embedded start may load; a new one needs a reason
@@ -81,12 +81,6 @@ loaded = lambda: [name for name, module in sys.modules.items() if module is not 
 atexit.register(lambda: pathlib.Path("modules.json").write_text(json.dumps(loaded())))
 run()
 """
-
-
-async def until(state: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
-        while not await trio.to_thread.run_sync(state):  # noqa: ASYNC110  (a file sends no word)
-            await trio.sleep(0.02)
 
 
 async def in_thread(server: Server, *args: str, **settings: str) -> str:

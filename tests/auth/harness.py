@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,9 +162,3 @@ def refused(code: str, **details: Any) -> Iterator[None]:
         yield
     assert caught.value.code == code
     assert not details or caught.value.details == details
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a state that tells nobody when it comes; the caller bounds it."""
-    while not holds():  # noqa: ASYNC110
-        await trio.sleep(0.01)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import trio
 
+from kit.wait import until
 from secureconnect.deps.contracts import Tx
 from secureconnect.identity import SessionId
 
-from .harness import CHEAP, Clocked, Node, Site, refused, until
+from .harness import CHEAP, Clocked, Node, Site, refused
 
 
 async def test_logout_is_effective_at_once(node: Node) -> None:

@@ -12,6 +12,7 @@ import pytest
 import structlog
 import trio
 
+from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.append import Outcome, Stored
 from secureconnect.chat.hub import Live
@@ -87,9 +88,7 @@ async def test_resends_within_one_batch(room: Chat, people: list[UserId]) -> Non
     for place, key in plan:  # no await: one batch
         draft = room.messages.draft(ann, place, "x", client_message_id=key)
         room.writer.send(draft, outcomes.append)
-    with trio.fail_after(5):
-        while len(outcomes) < len(plan):
-            await trio.lowlevel.checkpoint()
+    await until(lambda: len(outcomes) == len(plan))
     refused, first, again, reused, other = outcomes
     assert isinstance(refused, NotFound)
     assert isinstance(first, Stored)
@@ -146,9 +145,8 @@ async def test_one_poisoned_message_harms_nobody_else(db: Sqlite, bus: MemoryBus
         for number in range(50):
             draft = room.messages.draft(ann, where, "poison" if number == 17 else "fine")
             room.writer.send(draft, partial(outcomes.__setitem__, number))
-        with structlog.testing.capture_logs() as lines, trio.fail_after(5):
-            while len(outcomes) < 50:
-                await trio.lowlevel.checkpoint()
+        with structlog.testing.capture_logs() as lines:
+            await until(lambda: len(outcomes) == 50)
         assert isinstance(outcomes.pop(17), Internal)
         assert [line["event"] for line in lines if line["log_level"] == "error"] == ["message_not_storable"]
         stored = [outcome.message.seq for outcome in outcomes.values() if isinstance(outcome, Stored)]
@@ -217,22 +215,15 @@ async def test_a_crash_between_commit_and_answer(db: Sqlite, bus: MemoryBus) -> 
         draft = rooms[0].messages.draft(ann, where, "x", client_message_id="id-1")
         with structlog.testing.capture_logs():
             rooms[0].writer.send(draft, stored.append)
-            with trio.fail_after(5):
-                while not stored or len(rooms) == 1:
-                    await trio.lowlevel.checkpoint()
-                with pytest.raises(Unavailable):
-                    await say(rooms[0], ann, where, "y")
-                while not _serves(handle):
-                    await trio.lowlevel.checkpoint()
+            await until(lambda: bool(stored) and len(rooms) == 2)
+            with pytest.raises(Unavailable):
+                await say(rooms[0], ann, where, "y")
+            await until(lambda: handle.state == "running")
         assert len(stored) == 1, "answered once"
         again = await say(handle.require(), ann, where, "x", "id-1")
         assert not again.fresh
         assert seqs(await history(handle.require(), ann, where)) == [1]
         nursery.cancel_scope.cancel()
-
-
-def _serves(handle: Handle[Chat]) -> bool:
-    return handle.state == "running"
 
 
 async def test_a_full_queue_refuses_at_once(db: Sqlite, bus: MemoryBus) -> None:
@@ -252,9 +243,7 @@ async def test_a_full_queue_refuses_at_once(db: Sqlite, bus: MemoryBus) -> None:
 
         taken = send_all()
         assert taken in (8, 9), "eight wait, and one may be with the writer already"
-        with trio.fail_after(5):
-            while len(outcomes) < taken:
-                await trio.lowlevel.checkpoint()
+        await until(lambda: len(outcomes) == taken)
         assert all(isinstance(outcome, Stored) for outcome in outcomes)
 
 

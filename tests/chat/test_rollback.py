@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
+from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.catchup import RolledBack
 from secureconnect.config import ChatConfig
@@ -18,7 +18,7 @@ from secureconnect.identity import ConversationId
 from secureconnect.node import Node
 from secureconnect.supervise import Handle
 
-from .rig import WAIT_S, dial, history, make_group, make_people, resume_from, running, say
+from .rig import dial, history, make_group, make_people, resume_from, running, say
 
 
 async def _go_back(db: Sqlite, conversation: ConversationId) -> None:
@@ -65,9 +65,7 @@ async def test_after_a_rollback_everybody_reads_again_under_a_new_history(
         for text in ("one", "two", "three"):
             await say(room, ann, where, text)
         await _go_back(db, where)
-        with trio.fail_after(WAIT_S):
-            while handle.state != "running" or handle.require() is room:
-                await trio.testing.wait_all_tasks_blocked(0.01)
+        await until(lambda: handle.state == "running" and handle.require() is not room)
         room = handle.require()
         assert room.history_id == node.history_id != before
         assert (await Node.open(db, data_dir, "", "test.local")).history_id == node.history_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -356,13 +356,6 @@ async def narrow_stream(house: House) -> trio.SocketStream:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     await sock.connect(("127.0.0.1", house.port))
     return trio.SocketStream(sock)
-
-
-async def until(state: Callable[[], bool], within_s: float = WITHIN_S) -> None:
-    """Wait for a state that nobody announces."""
-    with trio.fail_after(within_s):
-        while not state():  # noqa: ASYNC110
-            await trio.sleep(0.005)
 
 
 def dependencies() -> list[DependencyStatus]:

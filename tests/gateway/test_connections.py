@@ -20,13 +20,14 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from structlog.testing import capture_logs
 
+from kit.wait import until
 from secureconnect.config import GatewayConfig, MemoryConfig, RateLimitsConfig
 from secureconnect.deps.memory import MemoryCache
 from secureconnect.errors import RateLimited
 from secureconnect.gateway.admission import Gate
 from secureconnect.gateway.listener import Listener
 
-from .house import House, Raw, Tokens, narrow_stream, open_house, until
+from .house import House, Raw, Tokens, narrow_stream, open_house
 
 JSON = {"content-type": "application/json"}
 

@@ -11,12 +11,13 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed
 
+from kit.wait import until
 from secureconnect.edge import Frame
 from secureconnect.errors import TABLE
 from secureconnect.gateway import openapi
 from secureconnect.metrics import REGISTRY
 
-from .house import ROUTES, House, open_house, until
+from .house import ROUTES, House, open_house
 from .test_sockets import never_reading, upgrade
 
 

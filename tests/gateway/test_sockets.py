@@ -12,13 +12,14 @@ import trio
 from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
+from kit.wait import until
 from secureconnect.clock import SECOND_US, now_us
 from secureconnect.config import RateLimitsConfig
 from secureconnect.edge import Frame
 from secureconnect.identity import SessionId
 from secureconnect.metrics import REGISTRY
 
-from .house import UPGRADE, House, Raw, narrow_stream, open_house, principal, until
+from .house import UPGRADE, House, Raw, narrow_stream, open_house, principal
 
 ANN = {"authorization": "Bearer ann"}
 HELLO = b"\x81\x85\0\0\0\0hello"  # a text message, masked with zeros

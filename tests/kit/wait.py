@@ -6,11 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-LOOK_S = 0.05
+LOOK_S = 0.02
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], within_s: float = 10) -> None:
     """Look again and again until it holds. Raises TooSlowError."""
     with trio.fail_after(within_s):
-        while not await holds():  # noqa: ASYNC110  (another process cannot set an Event)
+        while True:
+            held = holds()
+            if held if isinstance(held, bool) else await held:
+                return
             await trio.sleep(LOOK_S)
