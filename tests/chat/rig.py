@@ -178,6 +178,10 @@ class MemorySocket:
                 await self._moved.wait()
         return self.changes(conversation)
 
+    async def wait_moved(self) -> None:
+        """Until one more frame arrives, or the socket closes."""
+        await self._moved.wait()
+
     async def wait_closed(self) -> Close:
         with trio.fail_after(WAIT_S):
             while self.code is None:
