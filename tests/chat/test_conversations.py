@@ -139,6 +139,8 @@ async def test_the_last_admin_stays_until_there_is_another(room: Chat, people: l
     await room.conversations.remove(ann, where, ann)
     with pytest.raises(NotFound):
         await room.conversations.get(ann, where)
+    with pytest.raises(LastAdmin):
+        await room.conversations.set_role(bob, where, bob, "member")
     await room.conversations.remove(bob, where, bob)  # alone: nobody is left behind
 
 

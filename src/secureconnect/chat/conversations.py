@@ -270,8 +270,9 @@ class Conversations:
         target = await self._require_member(tx, conversation, user)
         if target.role == "owner" and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
-        if user == caller:
-            await self._require_another_admin(tx, conversation, target)
+        members, moderators = await store.count_members(tx, conversation)
+        if user == caller and members > 1:
+            self._require_another_admin(target, moderators)
         person = await store.person(tx, user) or Person(user, "", "", None)
         now_us = self._db.now_us()
         await store.leave(tx, conversation, user)
@@ -298,7 +299,8 @@ class Conversations:
         if target.role == role:
             return Done(Participant(person, target))
         if role == "member":
-            await self._require_another_admin(tx, conversation, target)
+            _, moderators = await store.count_members(tx, conversation)
+            self._require_another_admin(target, moderators)
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
         changed = target._replace(role=role)
@@ -335,9 +337,8 @@ class Conversations:
         return seat.member
 
     @staticmethod
-    async def _require_another_admin(tx: Tx, conversation: ConversationId, member: Member) -> None:
-        members, moderators = await store.count_members(tx, conversation)
-        if members > 1 and member.role in MODERATORS and moderators == 1:
+    def _require_another_admin(member: Member, moderators: int) -> None:
+        if member.role in MODERATORS and moderators == 1:
             raise LastAdmin
 
     @staticmethod
