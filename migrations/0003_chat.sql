@@ -24,7 +24,7 @@ CREATE TABLE conversations (
     direct_key text UNIQUE,
     history_visible boolean NOT NULL
 );
-CREATE INDEX conversations_by_touch ON conversations (touched_at);
+CREATE INDEX conversations_by_touch ON conversations (touched_at, conversation_id);
 CREATE INDEX conversations_by_retention ON conversations (message_retention_days);
 
 -- visible_from_seq: messages before it are not theirs to see.

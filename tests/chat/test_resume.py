@@ -245,16 +245,15 @@ async def test_retention_takes_a_prefix(
 async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: MemoryBus) -> None:
     """The shorter of both counts, and more than one batch is taken batch by batch."""
     ann, *_ = await make_people(db, "ann")
-    async with running(db, bus, ChatConfig(retention_days=5)) as room, trio.open_nursery() as nursery:
+    async with running(db, bus, ChatConfig(retention_days=5)) as room:
         long_, short = await make_group(room, ann), await make_group(room, ann)
         await room.conversations.configure(ann, long_, {"message_retention_days": 30})
         await room.conversations.configure(ann, short, {"message_retention_days": 2})
-        for where in (long_, short):
-            for number in range(520):
-                nursery.start_soon(say, room, ann, where, str(number))
-        with trio.fail_after(10):
-            while len(nursery.child_tasks):
-                await trio.lowlevel.checkpoint()
+        with trio.fail_after(30):
+            async with trio.open_nursery() as senders:
+                for where in (long_, short):
+                    for number in range(520):
+                        senders.start_soon(say, room, ann, where, str(number))
 
         async def age(tx: Tx) -> None:
             await tx.run("UPDATE messages SET sent_at = sent_at - $1", 3 * DAY_US)
@@ -264,6 +263,20 @@ async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: 
         assert len(await history(room, ann, long_)) == 520
         assert await history(room, ann, short) == []
         assert (await say(room, ann, short, "next")).message.seq == 521
+
+
+async def test_retention_stops_when_its_term_is_lifted(db: Sqlite, bus: MemoryBus) -> None:
+    """What was still there when somebody thought better of it stays."""
+    ann, *_ = await make_people(db, "ann")
+    async with running(db, bus) as room:
+        where = await make_group(room, ann)
+        await room.conversations.configure(ann, where, {"message_retention_days": 2})
+        message = (await say(room, ann, where, "old")).message
+        await _age(db, message.message_id, days=3)
+        await room.conversations.configure(ann, where, {"message_retention_days": 0})
+        before_us = db.now_us() - 2 * DAY_US
+        assert await room.retention.drop(where, 2, before_us) is False
+        assert seqs(await history(room, ann, where)) == [1]
 
 
 async def test_what_is_not_visible_is_not_replayed(
@@ -307,6 +320,18 @@ async def test_a_socket_of_one_conversation_resumes_that(
     resumed = await socket.wait_for("resumed")
     assert set(resumed["conversations"]) == {here}
     assert [frame["conversation_id"] for frame in socket.of("chat")] == [here]
+
+
+async def test_a_conversation_lost_before_its_socket_resumed(
+    nursery: trio.Nursery, room: Chat, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    socket = await dialled(nursery, room, bob, only=where, resume=True)
+    await room.conversations.remove(ann, where, bob)
+    resume_from(socket, {where: 1})
+    assert await socket.wait_closed() == Close.NOT_FOUND
+    assert socket.of("resumed") == []
 
 
 async def test_a_client_that_stops_reading_while_it_resumes_holds_up_nobody(

@@ -19,7 +19,7 @@ from ..errors import Problem
 from ..identity import ConversationId, UserId
 from . import frames, store
 from .hub import Behind, Hub
-from .store import Event
+from .store import Event, Head
 
 log = structlog.get_logger(module="chat")
 
@@ -47,8 +47,17 @@ class Hole(NamedTuple):
     events: list[Event]
 
 
+class _Page:
+    """Where to go on reading heads."""
+
+    def __init__(self, since_us: int) -> None:
+        self.since_us = since_us
+        self.after: str = store.NO_ID
+        self.is_next = True
+
+
 class CatchUp:
-    """heads: how many conversations one pass looks at."""
+    """heads: how many conversations a pass looks at together."""
 
     def __init__(self, db: Database, hub: Hub, heads: int) -> None:
         self._db = db
@@ -61,7 +70,9 @@ class CatchUp:
     async def set_out(self) -> None:
         """Take the position of every conversation that moved lately, before there is a socket."""
         now_us = self._db.now_us()
-        self._hub.set_out(await self._db.read(store.heads_since, now_us - REACH_US, self._heads))
+        page = _Page(now_us - REACH_US)
+        while page.is_next:
+            self._hub.set_out(await self._heads_on(page))
         self._last_us = self._reached_us = now_us
 
     async def pass_once(self) -> int:
@@ -71,18 +82,29 @@ class CatchUp:
         reaches = now_us - self._reached_us >= REACH_EVERY_US
         if reaches:
             since_us = min(since_us, now_us - REACH_US)
-        for conversation, head in await self._db.read(store.heads_since, since_us, self._heads):
-            position = self._hub.change_of(conversation)
-            if position is None or position < head:
-                self._hub.fall_behind(conversation, None, since_us, head=head)
-            elif position > head:
-                await self._require_forward(conversation)
-        healed = await self.repair_once()
+        healed = 0
+        page = _Page(since_us)
+        while page.is_next:
+            for conversation, head, _ in await self._heads_on(page):
+                position = self._hub.change_of(conversation)
+                if position is None or position < head:
+                    self._hub.fall_behind(conversation, None, since_us, head=head)
+                elif position > head:
+                    await self._require_forward(conversation)
+            healed += await self.repair_once()  # before the next: the hub notes so many at a time
         HEALED.inc(healed)
         self._last_us = now_us
         if reaches:
             self._reached_us = now_us
         return healed
+
+    async def _heads_on(self, page: _Page) -> list[Head]:
+        """Those on the page, which is turned."""
+        heads = await self._db.read(store.heads_since, page.since_us, page.after, self._heads)
+        page.is_next = len(heads) == self._heads  # or those touched meanwhile would keep us for ever
+        if heads:
+            page.after, _, page.since_us = heads[-1]
+        return heads
 
     async def _require_forward(self, conversation: ConversationId) -> None:
         """Raises RolledBack unless the hub just moved on while the heads were being read."""
@@ -124,9 +146,9 @@ class CatchUp:
         after = position
         if after is None:
             since_us = behind.since_us if behind.since_us is not None else self._db.now_us() - OVERLAP_US
-            oldest = await store.oldest_since(tx, conversation, since_us)
-            firsts = [change for change in (oldest, behind.change) if change is not None]
-            after = min(firsts) - 1 if firsts else conversation.last_change
+            after = await store.last_before(tx, conversation, since_us)
+            if behind.change is not None:
+                after = min(after, behind.change - 1)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
         events = await store.events(tx, conversation, after, PAGE)
         return Hole(after, await store.viewers(tx, conversation_id), events)

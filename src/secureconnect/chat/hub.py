@@ -22,6 +22,7 @@ DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events hand
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
 
 HEARD_KEPT = 1_000  # heads remembered while their conversation is being read
+HELD_BYTES = 262_144  # kept for one socket during its replay: with room to spare in an outbox of 1 MiB
 NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
 
 
@@ -45,7 +46,8 @@ class Connection:
     """One socket in the hub.
 
     only: the one conversation it carries, or None for all.
-    held: what happens while the past is being replayed to it, up to `hold_limit` events; None when live.
+    held: what happens while the past is being replayed to it, up to `hold_limit` events of `HELD_BYTES` in
+    all; None when live.
     overflowed: more happened than that, so that the table must be read again.
     floors: changes it got by replay and that the hub has yet to pass.
     since: the hub's count of news when it was attached; what was heard before is not for this socket.
@@ -54,6 +56,7 @@ class Connection:
     __slots__ = (
         "floors",
         "held",
+        "held_bytes",
         "hold_limit",
         "is_live",
         "only",
@@ -69,6 +72,7 @@ class Connection:
         self.only = only
         self.hold_limit = hold_limit
         self.held: list[Live] | None = None
+        self.held_bytes = 0
         self.overflowed = False
         self.since = 0
         self.floors: dict[ConversationId, int] = {}
@@ -77,6 +81,7 @@ class Connection:
     def hold(self) -> None:
         """From now on keep what happens instead of sending it."""
         self.held = []
+        self.held_bytes = 0
         self.overflowed = False
         self.is_live = False
 
@@ -103,7 +108,8 @@ class Connection:
         if self.only is not None and self.only != live.conversation_id:
             return True
         if self.held is not None:
-            if len(self.held) < self.hold_limit:
+            self.held_bytes += len(live.frame.data)
+            if len(self.held) < self.hold_limit and self.held_bytes <= HELD_BYTES:
                 self.held.append(live)
             else:
                 self.overflowed = True
@@ -113,7 +119,14 @@ class Connection:
                 return True
             if self.floors.pop(live.conversation_id, None) is not None:
                 self._look_live()
-        return self.socket.offer(live.frame)
+        took = self.socket.offer(live.frame)
+        if self.only is not None and live.kind == "user_left" and live.user_id == self.user_id:
+            self.lose()
+        return took
+
+    def lose(self) -> None:
+        """It carries one conversation alone, and that is lost."""
+        self.socket.close(Close.NOT_FOUND, "no longer a member")
 
     def _look_live(self) -> None:
         self.is_live = self.only is None and self.held is None and not self.floors
@@ -212,9 +225,9 @@ class Hub:
         view = self._views.get(conversation)
         return None if view is None or view.viewers is None else user in view.viewers
 
-    def set_out(self, heads: Iterable[tuple[ConversationId, int]]) -> None:
-        """Take positions before there is anybody to tell."""
-        for conversation, change in heads:
+    def set_out(self, heads: Iterable[tuple[ConversationId, int, int]]) -> None:
+        """Take positions before there is anybody to tell.  heads: conversation, change, time."""
+        for conversation, change, _ in heads:
             self._place(conversation, View(change, None))
 
     # events
@@ -296,13 +309,14 @@ class Hub:
         """Tell what was read from the table.  after: the position to start from, should there be none.
 
         viewers: as they are at the end of `lives`. Those already in memory are kept: they stand where our
-        position does, and the events lead them on. Returns how many events were news.
+        position does, and the events lead them on; unless retention took some of those. Returns how many
+        events were news.
         """
         view = self._views.get(conversation)
         if view is None:
             view = View(after, dict(viewers))
             self._place(conversation, view)
-        elif view.viewers is None:
+        elif view.viewers is None or after > view.change:
             view.viewers = dict(viewers)
         view.change = max(view.change, after)
         news = 0
@@ -326,8 +340,8 @@ class Hub:
         """heard: when it was heard of, if that was before now: sockets opened since do not need it."""
         viewers = view.viewers
         assert viewers is not None
-        if live.kind == "user_joined" and live.user_id is not None:
-            viewers[live.user_id] = live.visible_from_seq or 1
+        if live.kind in ("user_joined", "user_left") and live.user_id is not None:
+            viewers[live.user_id] = live.visible_from_seq or 1  # whoever left hears that, too
         seq, frame = live.seq, live.frame
         told = 0
         lost: list[Connection] = []
@@ -345,19 +359,8 @@ class Hub:
                     lost.append(connection)
         DELIVERIES.inc(told)
         if live.kind == "user_left" and live.user_id is not None:
-            self._see_off(view, live, live.user_id)
+            del viewers[live.user_id]
         self._drop(lost)
-
-    def _see_off(self, view: View, live: Live, user: UserId) -> None:
-        """Someone left: their sockets that carry this conversation alone have nothing more to carry."""
-        assert view.viewers is not None
-        known = view.viewers.pop(user, None) is not None
-        for connection in tuple(self._by_user.get(user, ())):
-            if not known:
-                connection.take(live)
-            if connection.only == live.conversation_id:
-                connection.socket.close(Close.NOT_FOUND, "no longer a member")
-                self.detach(connection)
 
     def _drop(self, lost: list[Connection]) -> None:
         for connection in lost:

@@ -68,6 +68,8 @@ class Resume:
         while True:
             self._connection.hold()
             found = await self._db.read(self._read, dict(self._positions), self._left)
+            if self._connection.only is not None and not found.standings:
+                self._connection.lose()
             for gap in found.gaps:
                 await socket.send(frames.frame(gap))
             for event in found.events:

@@ -36,16 +36,22 @@ class Retention:
             before_us = self._db.now_us() - min(terms) * DAY_US
             while overdue := await self._db.read(archive.overdue, asked, before_us, CONVERSATIONS):
                 for conversation in overdue:
-                    while await self._writer.relieve(self._drop, conversation, before_us):
+                    while await self.drop(conversation, asked, before_us):
                         batches += 1
         return batches
 
-    async def _drop(self, tx: Tx, conversation_id: ConversationId, before_us: int) -> Done[bool]:
-        """One batch. False when there was nothing left to delete."""
+    async def drop(self, conversation: ConversationId, asked: int, before_us: int) -> bool:
+        """Delete one batch of what was sent before. False when there is nothing left to delete, or the
+        conversation asks for another number of days than `asked` by now."""
+        return await self._writer.relieve(self._drop, conversation, asked, before_us)
+
+    async def _drop(self, tx: Tx, conversation_id: ConversationId, asked: int, before_us: int) -> Done[bool]:
         await store.lock(tx, conversation_id)
         conversation = await store.get(tx, conversation_id)
+        if conversation is None or conversation.message_retention_days != asked:
+            return Done(False)
         prefix = await archive.prefix_before(tx, conversation_id, before_us, BATCH)
-        if conversation is None or prefix is None:
+        if prefix is None:
             return Done(False)
         now_us = self._db.now_us()
         change = await store.number(tx, conversation_id, now_us)

@@ -115,6 +115,14 @@ class Event(NamedTuple):
     visible_from_seq: int | None = None
 
 
+class Head(NamedTuple):
+    """How far a conversation is, and since when."""
+
+    conversation_id: ConversationId
+    change: int
+    touched_us: int
+
+
 class Summary(NamedTuple):
     """A line of somebody's list of conversations."""
 
@@ -368,8 +376,9 @@ async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
 
 
 _LIST = (  # only those on the page are counted
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM (SELECT m.*, COALESCE(g.sent_at, c.created_at)"  # noqa: S608
-    " AS active_at FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM ("  # noqa: S608
+    "SELECT m.*, COALESCE(g.sent_at, c.created_at) AS active_at FROM members m"
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
     " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
     " AND g.seq >= m.visible_from_seq"
     " WHERE m.user_id = $1 AND (COALESCE(g.sent_at, c.created_at) < $2"
@@ -392,8 +401,8 @@ _STANDINGS = (
     " JOIN conversations c ON c.conversation_id = m.conversation_id WHERE m.user_id = $1"
 )
 _HEADS_SINCE = (
-    "SELECT conversation_id, last_change FROM conversations WHERE touched_at >= $1"
-    " ORDER BY touched_at DESC LIMIT $2"
+    "SELECT conversation_id, last_change, touched_at FROM conversations"
+    " WHERE (touched_at, conversation_id) > ($1, $2) ORDER BY touched_at, conversation_id LIMIT $3"
 )
 
 
@@ -417,9 +426,9 @@ async def standings(tx: Tx, user: UserId) -> list[tuple[Seat, int]]:
     return [(seat_of(row), row[_C + _M]) for row in await tx.all(_STANDINGS, user)]
 
 
-async def heads_since(tx: Tx, since_us: int, limit: int) -> list[tuple[ConversationId, int]]:
-    """(conversation, last change) of those touched since, latest first."""
-    return [(row[0], row[1]) for row in await tx.all(_HEADS_SINCE, since_us, limit)]
+async def heads_since(tx: Tx, since_us: int, after: str, limit: int) -> list[Head]:
+    """Those touched since, the longest ago first, from after (`since_us`, `after`) on."""
+    return [Head._make(row) for row in await tx.all(_HEADS_SINCE, since_us, after, limit)]
 
 
 # What happened
@@ -434,13 +443,13 @@ _CHANGES_AFTER = (
     " LEFT JOIN users u ON u.user_id = h.ref LEFT JOIN messages g ON g.message_id = h.ref"
     " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
 )
-_OLDEST_SINCE = (
-    "SELECT MIN(change) FROM (SELECT change FROM messages WHERE conversation_id = $1 AND change > $2"
-    " AND sent_at >= $3 UNION ALL SELECT change FROM changes WHERE conversation_id = $1 AND change > $2"
-    " AND stored_at >= $3) AS recent"
+_LAST_BEFORE = (
+    "SELECT COALESCE((SELECT change FROM messages WHERE conversation_id = $1 AND change > $2 AND sent_at < $3"
+    " ORDER BY change DESC LIMIT 1), $2), COALESCE((SELECT change FROM changes WHERE conversation_id = $1"
+    " AND change > $2 AND stored_at < $3 ORDER BY change DESC LIMIT 1), $2)"
 )
 _DATA = 6
-_REACH = 10_000  # changes looked back for the oldest recent one
+_REACH = 10_000  # changes looked back for the last old one
 
 
 async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> list[Event]:
@@ -477,9 +486,9 @@ def _event(row: Row, conversation: Conversation) -> Event:
             return event._replace(user=user, **told)
 
 
-async def oldest_since(tx: Tx, conversation: Conversation, since_us: int) -> int | None:
-    """The first change stored since, among the latest ten thousand."""
-    row = await tx.one(
-        _OLDEST_SINCE, conversation.conversation_id, conversation.last_change - _REACH, since_us
-    )
-    return None if row is None or row[0] is None else int(row[0])
+async def last_before(tx: Tx, conversation: Conversation, before_us: int) -> int:
+    """The last change stored before, or the one before the latest ten thousand."""
+    reach = max(conversation.last_change - _REACH, 0)
+    row = await tx.one(_LAST_BEFORE, conversation.conversation_id, reach, before_us)
+    assert row is not None
+    return int(max(row))

@@ -1,0 +1,111 @@
+"""The hub alone: what reaches a socket, in memory."""
+
+from __future__ import annotations
+
+from secureconnect.chat.hub import HELD_BYTES, Behind, Connection, Hub, Live
+from secureconnect.edge import Close, Frame
+from secureconnect.identity import ConversationId, UserId, new_id
+
+from .rig import MemorySocket, principal_of
+
+WHERE = ConversationId(new_id())
+ANN, BOB = UserId(new_id()), UserId(new_id())
+
+
+def live(kind: str, change: int, user: UserId | None = None, data: bytes = b"{}") -> Live:
+    frame = Frame(b'{"type": "%s", "change": %d, "data": %s}' % (kind.encode(), change, data))
+    return Live(kind, WHERE, change, None, user, 1 if kind == "user_joined" else None, frame)
+
+
+def connect(hub: Hub, user: UserId, only: ConversationId | None = None) -> tuple[MemorySocket, Connection]:
+    socket = MemorySocket(principal_of(user))
+    connection = Connection(socket, only, 1_000)
+    hub.attach(connection)
+    return socket, connection
+
+
+def changes(socket: MemorySocket) -> list[int]:
+    return [frame["change"] for frame in socket.seen]
+
+
+def hub_of(*viewers: UserId) -> Hub:
+    """One that stands at change 1 of the conversation."""
+    hub = Hub(16)
+    hub.fill(WHERE, 1, dict.fromkeys(viewers, 1), [], Behind(None, None))
+    return hub
+
+
+def repair(hub: Hub, lives: list[Live], *viewers: UserId) -> None:
+    """What catch-up does, with what stands in the table."""
+    taken = hub.take_behind()
+    assert taken is not None
+    hub.fill(WHERE, hub.change_of(WHERE) or 1, dict.fromkeys(viewers, 1), lives, taken[1])
+
+
+def test_leaving_ends_a_socket_for_that_conversation() -> None:
+    hub = hub_of(ANN, BOB)
+    whole, _ = connect(hub, BOB)
+    alone, _ = connect(hub, BOB, WHERE)
+    hub.deliver(live("user_left", 2, BOB))
+    hub.deliver(live("title", 3))
+    assert (changes(whole), whole.code) == ([2], None)
+    assert (changes(alone), alone.code) == ([2], Close.NOT_FOUND)
+
+
+def test_an_earlier_leaving_does_not_end_a_socket_opened_since() -> None:
+    """Removed, added again, and only then the socket opened: this node reads of all that late."""
+    hub = hub_of(ANN, BOB)
+    there, _ = connect(hub, ANN)
+    hub.deliver(live("user_joined", 4, BOB))
+    alone, _ = connect(hub, BOB, WHERE)
+    whole, _ = connect(hub, BOB)
+    told = [live("title", 2), live("user_left", 3, BOB), live("user_joined", 4, BOB)]
+    repair(hub, told, ANN, BOB)
+    hub.deliver(live("title", 5))
+    assert changes(there) == [2, 3, 4, 5]
+    assert (changes(alone), alone.code) == ([5], None)
+    assert changes(whole) == [5]
+
+
+def test_an_earlier_leaving_does_not_end_a_socket_that_got_it_by_replay() -> None:
+    hub = hub_of(ANN, BOB)
+    alone, connection = connect(hub, BOB, WHERE)
+    connection.hold()
+    connection.release({WHERE: 3})
+    hub.deliver(live("user_left", 2, BOB))
+    hub.deliver(live("user_joined", 3, BOB))
+    hub.deliver(live("title", 4))
+    assert (changes(alone), alone.code) == ([4], None)
+
+
+def test_whoever_left_hears_so_though_the_members_were_read_later() -> None:
+    hub = Hub(16)
+    socket, _ = connect(hub, BOB)
+    hub.deliver(live("user_left", 2, BOB))
+    repair(hub, [live("user_left", 2, BOB)], ANN)
+    hub.deliver(live("title", 3))
+    assert changes(socket) == [2]
+
+
+def test_members_are_read_anew_where_retention_took_what_changed_them() -> None:
+    hub = hub_of(ANN)
+    socket, _ = connect(hub, BOB)
+    hub.deliver(live("title", 9))
+    taken = hub.take_behind()
+    assert taken is not None
+    hub.fill(WHERE, 8, {ANN: 1, BOB: 1}, [live("title", 9)], taken[1])
+    hub.deliver(live("title", 10))
+    assert changes(socket)[-1:] == [10]
+
+
+def test_what_is_held_fits_an_outbox() -> None:
+    """Bounded in bytes, too: a few large messages must not end the socket that is about to join."""
+    hub = hub_of(ANN)
+    _, connection = connect(hub, ANN)
+    connection.hold()
+    large = b'"%s"' % (b"x" * (HELD_BYTES // 4))
+    for change in range(2, 5):
+        hub.deliver(live("chat", change, data=large))
+    assert not connection.overflowed
+    hub.deliver(live("chat", 5, data=large))
+    assert connection.overflowed
