@@ -99,6 +99,13 @@ class GatewayConfig:
     trusted_proxies: tuple[str, ...] = setting(
         (), "addresses or networks whose X-Forwarded-For is believed", form=NETWORKS
     )
+    tls_certificate: str = setting("", "PEM file of the certificate and its chain; empty: no TLS")
+    tls_key: str = setting("", "PEM file of the certificate's private key; empty: it is in tls_certificate")
+    proxy_protocol_from: tuple[str, ...] = setting(
+        (),
+        "addresses or networks whose connections begin with a PROXY protocol header (v1 or v2)",
+        form=NETWORKS,
+    )
     metrics_from: str = setting(
         "private", "who may read /metrics: loopback and private addresses, or any", choices=("private", "any")
     )
@@ -132,6 +139,16 @@ class GatewayConfig:
         "bytes kept for a slow WebSocket before it is closed with 1013",
         low=65_536,
         high=104_857_600,
+    )
+    ws_outboxes_bytes: int = setting(
+        268_435_456,
+        "bytes kept for all slow WebSockets together",
+        low=1_048_576,
+        high=17_179_869_184,
+    )
+    ws_compression: bool = setting(
+        False,
+        "permessage-deflate on WebSockets: a fraction of the traffic for some CPU; no memory per connection",
     )
     ws_ping_s: float = setting(25.0, "seconds between pings", low=0.1, high=300)
     ws_silence_s: float = setting(

@@ -7,8 +7,9 @@ classes and the test of who may see what. Rooms see nothing else of HTTP or WebS
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import Problem
@@ -47,6 +48,8 @@ class Call:
     path: values of the path's `{names}`; one that ends in `_id` is a UUID.
     query, body: instances of the route's `query` and `body` structs.
     deadline: on trio's clock.  address: of the client, behind trusted proxies.
+    read: of a streaming route, the next bytes of the body and b"" at its end; raises RequestTimeout when they
+    do not come in `body_timeout_s`, and TooLarge past the route's limit.
     """
 
     request_id: str
@@ -57,6 +60,7 @@ class Call:
     query: Any = None
     body: Any = None
     user_agent: str = ""
+    read: Callable[[], Awaitable[bytes]] | None = None
 
     @property
     def caller(self) -> Principal:
@@ -67,12 +71,30 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """`size` bytes of a file of this machine, from `start` on; where the connection allows it, they do not pass
+    through this process."""
+
+    path: Path
+    size: int
+    start: int = 0
+
+
+Body = bytes | File | AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """data: an instance of the route's `answer`; it stands in the envelope's `data`."""
+    """data: an instance of the route's `answer`; it stands in the envelope's `data`.
+
+    body: sent as it is, in the place of an envelope; `headers` then tell its content-type. An iterator is
+    asked for more at the client's pace, and closed whatever happens.
+    """
 
     data: Any = None
     status: int | None = None  # None: the route's own
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
 
 
 Handler = Callable[[Any, Call], Awaitable[Reply]]
@@ -84,6 +106,8 @@ class Route:
 
     body, query, answer: msgspec Structs.  status: of success; also: further statuses of success.
     errors: the problems this route adds to those every route may give.
+    stream: the body is not read before the handler runs: it reads `call.read`, up to `stream` bytes, and
+    neither it nor the answer is bound by the request's deadline, only by the pace of the client.
     """
 
     method: str
@@ -99,6 +123,7 @@ class Route:
     also: tuple[int, ...] = ()
     errors: tuple[type[Problem], ...] = ()
     no_store: bool = False  # answers that carry tokens or keys
+    stream: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +158,27 @@ class Close(enum.IntEnum):
     TOO_MANY_FRAMES = 4429
 
 
+class Weight(enum.IntEnum):
+    """What is left out first when a socket or the server has more to send than it can."""
+
+    TYPING = 0
+    PRESENCE = 1
+    DURABLE = 2  # never left out: a socket that cannot take it is closed, and resumes
+
+
 class Frame:
     """One outbound text message, encoded once however many sockets it goes to.
 
-    data: UTF-8 JSON.
+    data: UTF-8 JSON.  wire, deflated: the gateway's own, as it goes over the network.
     """
 
-    __slots__ = ("_text", "data")
+    __slots__ = ("data", "deflated", "weight", "wire")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, weight: Weight = Weight.DURABLE) -> None:
         self.data = data
-        self._text: str | None = None
-
-    @property
-    def text(self) -> str:
-        if self._text is None:
-            self._text = self.data.decode()
-        return self._text
+        self.weight = weight
+        self.wire: bytes | None = None
+        self.deflated: bytes | None = None
 
 
 class SocketClosed(Exception):
@@ -174,7 +203,8 @@ class Socket(Protocol):
 
     def offer(self, frame: Frame) -> bool:
         """Queue a frame without waiting. False when the socket is closed, or was closed just now (1013)
-        because its outbox is full: the client comes back and resumes."""
+        because its outbox is full: the client comes back and resumes. One of little weight may be left out
+        in silence."""
         ...
 
     async def send(self, frame: Frame) -> None:

@@ -150,7 +150,7 @@ class OpenSocket:
         while not self._lost:
             if self._outbox:
                 frame, sent = self._outbox.popleft()
-                await self._send({"type": "websocket.send", "text": frame.text})
+                await self._send({"type": "websocket.send", "text": frame.data.decode()})
                 if sent is not None:
                     sent.set()
                 else:
