@@ -72,8 +72,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`size` bytes of a file of this machine, from `start` on; where the connection allows it, they do not pass
-    through this process."""
+    """`size` bytes of a file of this machine, from `start` on; where the connection allows it, the kernel sends
+    them and they do not pass through this process."""
 
     path: Path
     size: int
