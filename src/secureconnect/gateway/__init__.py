@@ -6,12 +6,14 @@ passes; `replies` words the answers. `health` and `openapi` are endpoints of the
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import trio
+from hypercorn.config import Config as EngineConfig
 from hypercorn.trio.lifespan import Lifespan
 
 from ..config import Config
@@ -23,8 +25,10 @@ from ..supervise import Handle
 from . import health, openapi, rest
 from .admission import SERVICES, Endpoint, Gate, Request
 from .health import Health, Phase
+from .http1 import Site
 from .listener import Listener
 from .replies import Answer
+from .routing import Router
 from .websocket import Sockets
 
 __all__ = ["Gateway", "Mount"]
@@ -73,8 +77,10 @@ class Gateway:
                 self._sockets.add(route, endpoint, lend)
         routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
         endpoints += openapi.endpoints(routes)
-        self._rest = rest.build(endpoints, gate, config.gateway.body_limit_bytes)
-        self._listener = Listener(self._serve, config.gateway, gate)
+        router = Router(endpoints)
+        self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
+        self._site = Site(config.gateway, gate, router, self._sockets)
+        self._listener = Listener(self._site)
 
     @property
     def ready(self) -> bool:
@@ -82,12 +88,15 @@ class Gateway:
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain` is through.  started: with the URLs that are listened on."""
-        listeners = await trio.open_tcp_listeners(self._config.port, host=self._config.host)
-        lifespan = Lifespan(self._lifespan, self._listener.engine, {})  # type: ignore[arg-type]
+        opened = await trio.open_tcp_listeners(self._config.port, host=self._config.host)
+        listeners = [socket.socket(fileno=each.socket.detach()) for each in opened]
+        lifespan = Lifespan(self._lifespan, EngineConfig(), {})  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
+            await nursery.start(self._sockets.fanout.run)
             nursery.start_soon(self._sockets.watch)
+            nursery.start_soon(self._listener.watch)
             for each in listeners:
                 nursery.start_soon(self._listener.accept, each, nursery)
             self._phase = "ready"
@@ -99,7 +108,7 @@ class Gateway:
     async def drain(self) -> None:
         """Stop taking work and end what runs, within drain_notice_s + drain_s whatever a client does."""
         self._phase = "draining"
-        self._listener.closing = True
+        self._site.closing = True
         await trio.sleep(self._config.drain_notice_s)
         self._listener.stop()
         self._sockets.dismiss()
@@ -113,16 +122,8 @@ class Gateway:
         """Close the open sockets of sessions that have ended, with 4401, at once."""
         self._sockets.close_sessions(sessions)
 
-    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await self._sockets.serve(scope, receive, send)
-            return
-        if not scope["path"].startswith("/"):
-            scope["path"] = _path_of(scope["path"])
-        await self._rest(scope, receive, send)
-
     async def _lifespan(self, scope: Any, receive: Any, send: Any, *_: Any) -> None:
-        await self._rest(scope, receive, send)
+        await self._rest.serve(scope, receive, send)
 
 
 def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
@@ -136,6 +137,7 @@ def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
         query=route.query,
         body=route.body,
         no_store=route.no_store,
+        stream=route.stream,
     )
 
 
@@ -154,13 +156,6 @@ def _socket_endpoint(route: SocketRoute, room: str) -> Endpoint:
     )
 
 
-def _path_of(target: str) -> str:
-    """The path of a request target like `http://host/path`; one that names nothing for any other."""
-    _, _, after_scheme = target.partition("://")
-    _, slash, path = after_scheme.partition("/")
-    return f"/{path}" if slash else "/*"
-
-
-def _url(listener: trio.SocketListener) -> str:
-    host, port = listener.socket.getsockname()[:2]
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

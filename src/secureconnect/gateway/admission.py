@@ -83,7 +83,8 @@ class Request:
 
     path: as sent, percent-encoded, without the query.  headers: lower-case names; repeated ones joined by
     ", ".  header_bytes: of all names and values.  peer: the address at the other end of the connection.
-    read: the next bytes of the body, b"" at its end; the engine bounds what it buffers.
+    read: the next bytes of the body, b"" at its end; the engine bounds what it buffers. A client that leaves
+    before the end is never an end: Malformed is raised, or the handler cancelled.
     """
 
     method: str
@@ -103,6 +104,10 @@ class Endpoint:
     """One thing that answers requests, with what can be prepared once.
 
     serve: gives the answer to an admitted call.  query, body: msgspec Structs, or None.
+    stream: bytes of a body that `serve` reads itself. None: it reads none, and answers with bytes; 0: it
+    reads none, and may answer with a body of another kind.
+    page: for people, not for programs: it comes through the Quart application, whatever the engine.
+    route: what metrics and log lines call it; its path if left out.
     """
 
     def __init__(
@@ -117,19 +122,25 @@ class Endpoint:
         query: type | None = None,
         body: type | None = None,
         no_store: bool = False,
+        stream: int | None = None,
+        page: bool = False,
+        route: str | None = None,
     ) -> None:
         self.method = method
         self.path = path
+        self.route = route or path
         self.serve = serve
         self.audience = audience
         self.rate = rate
         self.query = query
         self.no_store = no_store
+        self.stream = stream
+        self.page = page
         self.decode: Callable[[bytes], Any] | None = None
         if body is not None:
             self.decode = msgspec.json.Decoder(body).decode
         self.ids = tuple(name for name in re.findall(r"{(\w+)}", path) if name.endswith("_id"))
-        self._labels = (service, method, path)
+        self._labels = (service, method, self.route)
         self._duration = DURATION.labels(*self._labels)
         self._counts: dict[int, Any] = {}
 
@@ -188,7 +199,8 @@ class Gate:
     ) -> Answer:
         """The whole way from request to answer; never raises but when cancelled.
 
-        endpoint: None if there is none for this path and method; then `allow` lists the methods there are.
+        endpoint: None if there is none for this path and method; then `allow` lists the methods there are, in
+        order.
         """
         started = perf_counter()
         request_id = request_id_of(request)
@@ -207,7 +219,7 @@ class Gate:
                     log.info(
                         "request",
                         method=request.method,
-                        route=endpoint.path,
+                        route=endpoint.route,
                         status=answer.status,
                         took_ms=round(took_s * 1000, 2),
                     )
@@ -297,11 +309,14 @@ class Gate:
         extra: dict[str, str],
     ) -> Answer:
         try:
-            with trio.CancelScope(deadline=call.deadline):
+            with trio.CancelScope(deadline=call.deadline) as scope:
                 await self.admit(call, request, endpoint, path, extra)
                 if allow:
                     return _options(request, allow, extra)
-                if endpoint.decode is not None:
+                if endpoint.stream:
+                    call.read = self._reader(request, endpoint.stream)
+                    call.deadline = scope.deadline = math.inf
+                elif endpoint.decode is not None:
                     call.body = await self._body(request, endpoint.decode)
                 with _by(call.principal):
                     return await endpoint.serve(call, request)
@@ -309,7 +324,7 @@ class Gate:
         except Exception as error:
             answer = replies.failure(self.problem_of(error, call), call.request_id)
             if allow:
-                answer.headers["allow"] = ", ".join(sorted(allow))
+                answer.headers["allow"] = ", ".join(allow)
             return answer
 
     def _check_size(self, request: Request) -> None:
@@ -399,6 +414,25 @@ class Gate:
             return body_of(bytes(parts), decode)
         raise RequestTimeout
 
+    def _reader(self, request: Request, limit: int) -> Callable[[], Awaitable[bytes]]:
+        """`Call.read` of a body of `limit` bytes at most. Raises TooLarge if it says that it is larger."""
+        length = request.headers.get("content-length")
+        if length is not None and int(length) > limit:
+            raise TooLarge
+        taken = 0
+
+        async def read() -> bytes:
+            nonlocal taken
+            with trio.move_on_after(self._config.body_timeout_s):
+                data = await request.read()
+                taken += len(data)
+                if taken > limit:
+                    raise TooLarge
+                return data
+            raise RequestTimeout
+
+        return read
+
     def _is_proxy(self, address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address)
@@ -444,7 +478,7 @@ def _rate_field(rate: Rate, allowance: Allowance) -> str:
 
 def _options(request: Request, allow: Sequence[str], extra: dict[str, str]) -> Answer:
     """The answer to OPTIONS, a browser's preflight among them. Raises MethodNotAllowed for all else."""
-    methods = ", ".join(sorted(allow))
+    methods = ", ".join(allow)
     if request.method != "OPTIONS":
         raise MethodNotAllowed
     headers = {"allow": methods}

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
+import trio
 
 from ..clock import now_us, to_iso
-from ..edge import Close
+from ..edge import Body, Close, File
 from ..errors import Internal, Problem
 
 log = structlog.get_logger(module="gateway")
 
 JSON = "application/json"
+PIECE_BYTES = 262_144  # of a file at a time
+_DISK = trio.CapacityLimiter(8)  # threads that read files
 
 
 @dataclass(slots=True)
 class Answer:
-    """An HTTP response, whatever engine writes it.  headers: lower-case names."""
+    """An HTTP response, whatever engine writes it.  headers: lower-case names.
+
+    body: a generator is closed by the engine, also when nothing of it is sent.
+    """
 
     status: int
-    body: bytes = b""
+    body: Body = b""
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the body, for Content-Length; None if nobody knows, or there is none to be (RFC 9110
+        section 8.6)."""
+        if self.status in (204, 304):
+            return None
+        if isinstance(self.body, bytes):
+            return len(self.body)
+        return self.body.size if isinstance(self.body, File) else None
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -76,6 +92,31 @@ def failure(problem: Problem, request_id: str) -> Answer:
 def page(data: Any, status: int = 200) -> Answer:
     """JSON without an envelope, as operations endpoints answer."""
     return Answer(status, _encode(data), {"content-type": JSON})
+
+
+def pieces(body: Body) -> AsyncGenerator[bytes, None]:
+    """The bytes of `body`, one piece after the other. Whoever asks for them closes them."""
+    if isinstance(body, bytes):
+        return _whole(body)
+    return _read(body) if isinstance(body, File) else body
+
+
+async def _whole(body: bytes) -> AsyncGenerator[bytes, None]:
+    if body:
+        yield body
+
+
+async def _read(file: File) -> AsyncGenerator[bytes, None]:
+    """Raises EOFError for a file that turns out to be shorter."""
+    with await trio.to_thread.run_sync(file.path.open, "rb", limiter=_DISK) as opened:
+        left = file.size
+        opened.seek(file.start)
+        while left:
+            piece = await trio.to_thread.run_sync(opened.read, min(left, PIECE_BYTES), limiter=_DISK)
+            if not piece:
+                raise EOFError("a file has become shorter while it was sent")
+            left -= len(piece)
+            yield piece
 
 
 def problem_of(error: Exception) -> Problem:

@@ -1,57 +1,88 @@
-"""REST on Quart-Trio: Quart finds the endpoint, the gate does all the rest."""
+"""REST over ASGI, for what does not come by our own HTTP/1.1 engine: HTTP/2, and pages whatever they come by.
+
+An ordinary request passes through Quart. Quart reads bodies without holding the client back, so routes that
+stream stand beside it, on plain ASGI. The Router finds the endpoint for both, and the gate does all the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 import quart
+import structlog
+import trio
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
-from werkzeug.routing import MapAdapter
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..edge import Call, Route
-from ..errors import TooLarge
+from ..errors import Malformed, TooLarge
 from . import replies
-from .admission import Endpoint, Gate, Request
+from .admission import Gate, Request
 from .replies import Answer
+from .routing import Match, Router
+
+log = structlog.get_logger(module="gateway")
 
 Lend = Callable[[], AbstractContextManager[Any]]
+Read = Callable[[], Awaitable[bytes]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Rest:
+    """`serve` is the ASGI application.  body_limit_bytes: of a body that Quart buffers unread."""
+
+    def __init__(self, router: Router, gate: Gate, body_limit_bytes: int) -> None:
+        self._router = router
+        self._gate = gate
+        self._app = _App(gate, body_limit_bytes)
+
+    async def serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        match = self._router.find(scope["method"], scope["raw_path"])
+        if match.endpoint is not None and match.endpoint.stream is not None:
+            await self._stream(match, scope, receive, send)
+        else:
+            scope["match"] = match
+            await self._app(scope, receive, send)
+
+    async def _stream(self, match: Match, scope: Any, receive: Receive, send: Send) -> None:
+        answer = await self._gate.answer(request_of(scope, _reader(receive)), *match)
+        async with aclosing(replies.pieces(answer.body)) as pieces:
+            await send({"type": "http.response.start", "status": answer.status, "headers": _wire(answer)})
+            if scope["method"] == "HEAD" or await _send_all(pieces, receive, send):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _App(QuartTrio):
-    def create_url_adapter(self, request: Any) -> MapAdapter | None:
-        """Nothing is ever built from the Host header, so a bad one does no harm."""
-        if request is None:
-            return None
-        return self.url_map.bind("localhost", default_method=request.method, path_info=request.path)
+    """Answers every request with what the gate answers to the endpoint found for it."""
 
+    def __init__(self, gate: Gate, body_limit_bytes: int) -> None:
+        super().__init__("secureconnect", static_folder=None)
+        self._gate = gate
+        # The gate has the time limits and the size; Quart's limit only bounds what it buffers unread.
+        self.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=body_limit_bytes)
 
-def build(endpoints: Iterable[Endpoint], gate: Gate, body_limit_bytes: int) -> QuartTrio:
-    """The application that serves `endpoints`; `/v1/x` and `/v1/x/` are the same."""
-    app = _App("secureconnect", static_folder=None)
-    app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
-    # The gate has the time limits and the size; Quart's limit only bounds what it buffers unread.
-    app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=body_limit_bytes)
-    for number, endpoint in enumerate(endpoints):
-        app.add_url_rule(
-            endpoint.path.rstrip("/").replace("{", "<").replace("}", ">") or "/",
-            endpoint=str(number),
-            view_func=_view(endpoint, gate),
-            methods=[endpoint.method],
-            provide_automatic_options=False,
-        )
+    def create_url_adapter(self, request: Any) -> None:
+        """Quart looks for no route, and nothing is ever built from the Host header."""
 
-    async def unmatched(error: HTTPException) -> TrioResponse:
-        allow = getattr(error, "valid_methods", None) or ()
-        return _response(await gate.answer(_request(), None, {}, allow))
-
-    for kind in (NotFound, MethodNotAllowed):
-        app.register_error_handler(kind, unmatched)
-    return app
+    async def dispatch_request(self, _: Any = None) -> TrioResponse:
+        scope: Any = quart.request.scope
+        answer = await self._gate.answer(request_of(scope, _buffered), *scope["match"])
+        assert isinstance(answer.body, bytes)  # only a route that streams has another
+        response = TrioResponse(answer.body, answer.status)
+        if not answer.body:
+            del response.headers["content-type"]
+        if answer.size is None:
+            del response.headers["content-length"]
+        for name, value in answer.headers.items():
+            response.headers[name] = value
+        return response
 
 
 def enveloped(route: Route, lend: Lend) -> Callable[[Call, Request], Awaitable[Answer]]:
@@ -61,12 +92,15 @@ def enveloped(route: Route, lend: Lend) -> Callable[[Call, Request], Awaitable[A
         with lend() as room:
             reply = await route.handler(room, call)
         status = route.status if reply.status is None else reply.status
+        if reply.body is not None:
+            assert isinstance(reply.body, bytes) or route.stream is not None, "it is no streaming route"
+            return Answer(status, reply.body, dict(reply.headers))
         return replies.success(reply.data, status, reply.headers, call.request_id)
 
     return serve
 
 
-def request_of(scope: Any, read: Callable[[], Awaitable[bytes]]) -> Request:
+def request_of(scope: Any, read: Read) -> Request:
     """The request in an ASGI scope, `http` or `websocket`."""
     headers: dict[str, str] = {}
     size = 0
@@ -86,33 +120,58 @@ def request_of(scope: Any, read: Callable[[], Awaitable[bytes]]) -> Request:
     )
 
 
-def _view(endpoint: Endpoint, gate: Gate) -> Callable[..., Awaitable[TrioResponse]]:
-    async def view(**path: str) -> TrioResponse:
-        return _response(await gate.answer(_request(), endpoint, path))
+async def _buffered() -> bytes:
+    """The next bytes of the body that Quart has received."""
+    try:
+        return await anext(quart.request.body)
+    except StopAsyncIteration:
+        return b""
+    except RequestEntityTooLarge:
+        raise TooLarge from None
 
-    return view
 
-
-def _request() -> Request:
-    request = quart.request
+def _reader(receive: Receive) -> Read:
+    """Takes the body from the engine no faster than it is read."""
+    ended = False
 
     async def read() -> bytes:
+        nonlocal ended
+        while not ended:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Malformed("The body has been cut off.")
+            ended = not message.get("more_body", False)
+            if message["body"]:
+                return bytes(message["body"])
+        return b""
+
+    return read
+
+
+def _wire(answer: Answer) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    if answer.size is not None:
+        headers.append((b"content-length", b"%d" % answer.size))
+    return headers
+
+
+async def _send_all(pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> bool:
+    """False if the body broke off or the client left: without an end, a client knows that it is not whole."""
+    sent = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
         try:
-            return await anext(request.body)
-        except StopAsyncIteration:
-            return b""
-        except RequestEntityTooLarge:
-            raise TooLarge from None
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            sent = True
+        except Exception:
+            log.exception("body_failed")
+        nursery.cancel_scope.cancel()
+    return sent
 
-    return request_of(request.scope, read)
 
-
-def _response(answer: Answer) -> TrioResponse:
-    response = TrioResponse(answer.body, answer.status)
-    if not answer.body:
-        del response.headers["content-type"]
-    if answer.status in (204, 304):
-        del response.headers["content-length"]  # RFC 9110 section 8.6
-    for name, value in answer.headers.items():
-        response.headers[name] = value
-    return response
+async def _cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """Nothing else would tell: what is sent to a client that has left is dropped in silence."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
