@@ -7,7 +7,7 @@ classes and the test of who may see what. Rooms see nothing else of HTTP or WebS
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,22 +72,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`size` bytes of a file of this machine, from `start` on; where the connection allows it, the kernel sends
-    them and they do not pass through this process."""
+    """`size` bytes of a file of this machine, from `start` on. Without TLS they do not pass through us."""
 
     path: Path
     size: int
     start: int = 0
 
 
-Body = bytes | File | AsyncIterator[bytes]
+Body = bytes | File | AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """data: an instance of the route's `answer`; it stands in the envelope's `data`.
 
-    body: sent as it is, in the place of an envelope; `headers` then tell its content-type. An iterator is
+    body: sent as it is, in the place of an envelope; `headers` then tell its content-type. A generator is
     asked for more at the client's pace, and closed whatever happens.
     """
 

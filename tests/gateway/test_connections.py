@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import socket
 import tracemalloc
 from contextlib import AsyncExitStack, suppress
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import trio
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
 from structlog.testing import capture_logs
 
 from kit.wait import until
@@ -25,52 +17,14 @@ from secureconnect.config import GatewayConfig, MemoryConfig, RateLimitsConfig
 from secureconnect.deps.memory import MemoryCache
 from secureconnect.errors import RateLimited
 from secureconnect.gateway.admission import Gate
+from secureconnect.gateway.http1 import Site
 from secureconnect.gateway.listener import Listener
+from secureconnect.gateway.routing import Router
+from secureconnect.gateway.websocket import Sockets
 
 from .house import House, Raw, Tokens, narrow_stream, open_house
 
 JSON = {"content-type": "application/json"}
-
-
-def test_the_names_of_hypercorn_we_rest_on() -> None:
-    """An upgrade that renames one of these would bring its defects back in silence."""
-    assert version("hypercorn").startswith("0.18.")
-    assert list(inspect.signature(H11Protocol.__init__).parameters)[1:] == [
-        "app",
-        "config",
-        "context",
-        "task_group",
-        "connection_state",
-        "ssl",
-        "client",
-        "server",
-        "send",
-    ]
-    for name in (
-        "handle",
-        "stream_send",
-        "_send_h11_event",
-        "_send_error_response",
-        "_create_stream",
-        "_check_protocol",
-    ):
-        assert inspect.iscoroutinefunction(getattr(H11Protocol, name)), name
-    source = inspect.getsource(H11Protocol)
-    for name in ("self.stream", "self.connection", "self.can_read", "self.task_group", "self.config"):
-        assert name in source, name
-    assert H11WSConnection.our_state is None
-    assert list(inspect.signature(TaskGroup.spawn_app).parameters) == [
-        "self",
-        "app",
-        "config",
-        "scope",
-        "send",
-    ]
-    assert "self._nursery" in inspect.getsource(TaskGroup)
-    assert list(inspect.signature(WorkerContext.sleep).parameters) == ["wait"]
-    assert "self.context.sleep" in inspect.getsource(WSStream._send_pings)
-    assert "self.closed = True" in inspect.getsource(HTTPStream.handle)
-    assert {"handle_lifespan", "wait_for_startup", "wait_for_shutdown"} <= set(vars(Lifespan))
 
 
 async def test_a_connection_is_kept_and_used_again(house: House) -> None:
@@ -270,7 +224,8 @@ async def test_clients_that_never_read_share_what_they_are_sent(house: House) ->
             for _ in range(20):
                 raw = Raw(await stack.enter_async_context(await narrow_stream(house)))
                 await raw.request("GET", bundle)
-            await until(lambda: sum(each._lock.locked() for each in house.gateway._listener._open) == 20)
+            open_now = house.gateway._listener._open
+            await until(lambda: sum(each.transport.is_blocked for each in open_now) == 20)
             after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -385,13 +340,9 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
     """Who has IPv6 has 2^64 addresses."""
-
-    async def app(*_: object) -> None:
-        raise AssertionError
-
     config = GatewayConfig(max_connections_per_address=1)
     gate = Gate(config, RateLimitsConfig(), lambda: Tokens(), MemoryCache(MemoryConfig()), lambda *_: None)
-    listener = Listener(app, config, gate)
+    listener = Listener(Site(config, gate, Router([]), Sockets(gate, config)))
     listener.count("2001:db8::1", 1)
     assert isinstance(listener.refusal_of("2001:db8::2"), RateLimited)
     assert listener.refusal_of("2001:db8:0:1::1") is None

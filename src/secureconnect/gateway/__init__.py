@@ -26,7 +26,7 @@ from . import health, openapi, rest
 from .admission import SERVICES, Endpoint, Gate, Request
 from .health import Health, Phase
 from .http1 import Site
-from .listener import Listener
+from .listener import Listener, listen
 from .replies import Answer
 from .routing import Router
 from .websocket import Sockets
@@ -88,8 +88,7 @@ class Gateway:
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain` is through.  started: with the URLs that are listened on."""
-        opened = await trio.open_tcp_listeners(self._config.port, host=self._config.host)
-        listeners = [socket.socket(fileno=each.socket.detach()) for each in opened]
+        listeners = await listen(self._config.host, self._config.port)
         lifespan = Lifespan(self._lifespan, EngineConfig(), {})  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)

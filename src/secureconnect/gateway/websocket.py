@@ -1,18 +1,20 @@
-"""WebSockets: the gate before the upgrade, and `edge.Socket` over raw ASGI, beside Quart.
+"""WebSockets: the gate before the upgrade, and `edge.Socket` on a connection's bytes.
 
-An open socket is three parties: the room's handler reads, one writer task sends what the room offers, and
-`Sockets.watch` looks every second for silence and for tokens that end. Whoever closes a socket only marks
-it; the connection's `end_by` then bounds what the client can still delay.
+The room's handler runs in the connection's own task, and its `receive` reads the connection: nobody else
+does, so a handler that is busy slows its client down and nothing piles up. What the room offers waits in an
+outbox (`fanout`). Whoever closes a socket only marks it; the deadlines of the connection then bound what the
+client can still delay.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -22,20 +24,21 @@ import trio
 from ..clock import SECOND_US, now_us
 from ..config import GatewayConfig
 from ..edge import Call, Close, Frame, SocketClosed, SocketRoute
-from ..errors import DeadlineExceeded, NotFound, Problem, Unavailable
+from ..errors import DeadlineExceeded, Malformed, NotFound, Problem, Unavailable
 from ..identity import Principal, SessionId, new_id
 from ..log import bind
-from ..metrics import counter, gauge
-from . import replies
+from ..metrics import gauge
+from . import framing, replies
 from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, request_id_of
-from .listener import Connection
-from .rest import Lend, request_of
+from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox
+from .replies import Answer
+from .rest import Lend
+from .transport import Transport
 
 log = structlog.get_logger(module="gateway")
 
 ACTIVE = gauge("websocket_connections_active", "Open WebSockets.")
-MESSAGES = counter("websocket_messages_total", "WebSocket messages.", ["direction"])  # in, out
-_IN, _OUT = MESSAGES.labels("in"), MESSAGES.labels("out")
+_IN = MESSAGES.labels("in")
 
 PROTOCOL = "secureconnect.v1"
 BEARER = "bearer."
@@ -44,95 +47,158 @@ FRAMES_WINDOW_S = 10.0
 EXPIRY_NOTICE_US = 60 * SECOND_US
 RECONNECT_MS = (500, 3_000)
 _DROPS_OUTBOX = frozenset({Close.TOO_SLOW, Close.UNAUTHENTICATED})
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
+
+class Handshake(Protocol):
+    """A request for an upgrade, on the connection it came on."""
+
+    @property
+    def transport(self) -> Transport: ...
+
+    async def refuse(self, answer: Answer) -> None:
+        """Answer over HTTP; the last on this connection."""
+        ...
+
+    def accept(self, headers: Mapping[str, str]) -> bytes:
+        """Answer 101. Returns what the client has sent behind its handshake."""
+        ...
 
 
 class OpenSocket:
-    """`edge.Socket` on one connection."""
+    """`edge.Socket` on one connection.
+
+    handling: the scope in which the room's handler runs.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_config",
+        "_frames_before",
+        "_has_left",
+        "_heard_close",
+        "_inbound",
+        "_inbox",
+        "_noticed_us",
+        "_outbox",
+        "_ping_at",
+        "_receiving",
+        "_transport",
+        "_window_ends",
+        "handling",
+        "id",
+        "principal",
+    )
 
     def __init__(
         self,
         principal: Principal,
-        connection: Connection,
+        transport: Transport,
         config: GatewayConfig,
-        receive: Receive,
-        send: Send,
+        fanout: Fanout,
+        deflates: bool,
     ) -> None:
         self.id = new_id()
         self.principal = principal
         self.handling = trio.CancelScope()
-        self._connection = connection
+        self._transport = transport
         self._config = config
-        self._receive = receive
-        self._send = send
-        self._outbox: deque[tuple[Frame, trio.Event | None]] = deque()
-        self._outbox_bytes = 0
-        self._wake = trio.Event()
+        self._inbound = framing.Inbound(config.ws_frame_limit_bytes, deflates)
+        self._inbox: deque[bytes] = deque()
+        self._outbox = Outbox(transport, fanout, deflates, self._evict)
         self._receiving: trio.CancelScope | None = None
-        self._closing: tuple[Close, str] | None = None
-        self._lost = False
+        self._closing: tuple[Close | int, str] | None = None
+        self._heard_close = False
+        self._has_left = False
         self._noticed_us = 0
-        self._frames = 0
-        self._frames_until = 0.0
-        connection.on_gone = self._gone
-        if connection.gone.is_set():
+        self._frames_before = 0  # of this window
+        self._window_ends = 0.0
+        self._ping_at = trio.current_time() + config.ws_ping_s
+        transport.on_gone = self._gone
+        if transport.gone:
             self._gone()
 
     @property
     def closed(self) -> bool:
-        return self._lost or self._closing is not None
+        return self._has_left or self._closing is not None
 
     @property
     def code(self) -> int | None:
         """The close code we gave, or None while open and when the client left first."""
         return self._closing[0] if self._closing else None
 
+    # edge.Socket
+
     async def receive(self) -> bytes:
-        if self.closed:
-            raise SocketClosed
-        with trio.CancelScope() as self._receiving:
-            message = await self._receive()
-        if self.closed:
-            raise SocketClosed
-        if message["type"] == "websocket.disconnect":
-            self._gone()
-            raise SocketClosed
-        data = self._checked(message)
-        _IN.inc()
-        return data
+        while self._closing is None:
+            if self._inbox:
+                _IN.inc()
+                return self._inbox.popleft()
+            if self._has_left:
+                break
+            with trio.CancelScope() as self._receiving:
+                data = await self._transport.receive()
+                if data:
+                    self.feed(data)
+                else:
+                    self._gone()
+            self._receiving = None
+        raise SocketClosed
 
     def offer(self, frame: Frame) -> bool:
         if self.closed:
             return False
-        if self._outbox_bytes + len(frame.data) > self._config.ws_outbox_bytes:
-            self.close(Close.TOO_SLOW, "too slow: come back and resume")
-            return False
-        self._outbox_bytes += len(frame.data)
-        self._put(frame, None)
-        return True
+        if self._outbox.offer(frame):
+            return True
+        self.close(Close.TOO_SLOW, "too slow: come back and resume")
+        return False
 
     async def send(self, frame: Frame) -> None:
         if self.closed:
             raise SocketClosed
-        sent = trio.Event()
-        self._put(frame, sent)
-        await sent.wait()
+        await self._outbox.send(frame)
         if self.closed:
             raise SocketClosed
 
     def close(self, code: Close, reason: str) -> None:
-        if self.closed:
-            return
-        self._closing = (code, reason)
-        if code in _DROPS_OUTBOX:
-            self._drop_outbox()
-            within_s = self._config.close_timeout_s
-        else:
-            within_s = self._config.write_timeout_s + self._config.close_timeout_s
-        self._connection.end_by(trio.current_time() + within_s)
-        self._release()
+        if not self.closed:
+            self._close(code, reason, drops=code in _DROPS_OUTBOX)
+
+    def renew(self, principal: Principal) -> None:
+        self.principal = principal
+
+    # what the gateway does with it
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent. Messages wait for `receive`; the rest is dealt with here."""
+        inbound, now = self._inbound, self._transport.last_read
+        if now >= self._window_ends:
+            self._window_ends = now + FRAMES_WINDOW_S
+            self._frames_before = inbound.frames
+        for opcode, payload in inbound.feed(data):
+            if opcode == framing.TEXT:
+                self._inbox.append(payload)
+            elif opcode == framing.PING:
+                self._outbox.put(framing.control(framing.PONG, payload))
+            elif opcode == framing.BINARY:
+                self.close(Close.BAD_FRAME, "text messages only")
+            elif opcode == framing.CLOSE:
+                self._hear_close(payload)
+            if self.closed:
+                return
+        if inbound.violation is not None:
+            self._close(inbound.violation.code, inbound.violation.reason)
+        elif inbound.frames - self._frames_before > self._config.ws_frames_per_10s:
+            self.close(Close.TOO_MANY_FRAMES, "too many messages")
+
+    async def finish(self) -> None:
+        """Let the close frame out and hear the client's, each within its time."""
+        await self._outbox.emptied()
+        transport = self._transport
+        due = min(trio.current_time() + self._config.close_timeout_s, transport.end_at)
+        with trio.CancelScope(deadline=due):
+            while not self._heard_close and (data := await transport.receive()):
+                self._heard_close = any(opcode == framing.CLOSE for opcode, _ in self._inbound.feed(data))
 
     def end_session(self) -> None:
         self.close(Close.UNAUTHENTICATED, "the session has ended")
@@ -142,32 +208,19 @@ class OpenSocket:
         self.offer(_frame("going_away", reconnect_after_ms=random.randint(*RECONNECT_MS)))  # noqa: S311
         self.close(Close.RESTART, "the server is restarting")
 
-    def renew(self, principal: Principal) -> None:
-        self.principal = principal
-
-    async def write(self) -> None:
-        """Send the outbox, in order, until the socket is closed; then the close frame."""
-        while not self._lost:
-            if self._outbox:
-                frame, sent = self._outbox.popleft()
-                await self._send({"type": "websocket.send", "text": frame.data.decode()})
-                if sent is not None:
-                    sent.set()
-                else:
-                    self._outbox_bytes -= len(frame.data)
-                _OUT.inc()
-            elif self._closing is not None:
-                code, reason = self._closing
-                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
-                return
-            else:
-                await self._wake.wait()
-                self._wake = trio.Event()
-
     def check(self, now: float, clock_us: int) -> None:
-        """Close if the client is silent or its token has ended; tell it once that the token will."""
+        """Ping when it is time. Close if the client is silent or its token has ended; tell it once that the
+        token will."""
+        transport, config = self._transport, self._config
+        if now >= self._ping_at and not self.closed:
+            self._ping_at = now + config.ws_ping_s
+            self._outbox.put(framing.control(framing.PING, b""))
+        if self._receiving is None or now - transport.last_read > config.ws_silence_s:
+            transport.look()  # its handler is busy: what the client says waits in the network
+            if transport.hung_up:
+                self._gone()
         expires_us = self.principal.expires_us
-        if now - self._connection.last_read > self._config.ws_silence_s:
+        if now - transport.last_read > config.ws_silence_s:
             self.close(Close.SILENT, "nothing was heard for too long")
         elif expires_us <= clock_us:
             self.close(Close.UNAUTHENTICATED, "the token has expired")
@@ -175,55 +228,54 @@ class OpenSocket:
             self._noticed_us = expires_us
             self.offer(_frame("token_expiring", in_s=(expires_us - clock_us) // SECOND_US))
 
-    def _checked(self, message: Any) -> bytes:
-        """The message's UTF-8. Closes and raises SocketClosed if it is not allowed."""
-        now = trio.current_time()
-        if now >= self._frames_until:
-            self._frames, self._frames_until = 0, now + FRAMES_WINDOW_S
-        self._frames += 1
-        if self._frames > self._config.ws_frames_per_10s:
-            self.close(Close.TOO_MANY_FRAMES, "too many messages")
-            raise SocketClosed
-        text = message.get("text")
-        if text is None:
-            self.close(Close.BAD_FRAME, "text messages only")
-            raise SocketClosed
-        data: bytes = text.encode()
-        if len(data) > self._config.ws_frame_limit_bytes:
-            self.close(Close.TOO_BIG, "the message is too big")
-            raise SocketClosed
-        return data
+    # ending
 
-    def _put(self, frame: Frame, sent: trio.Event | None) -> None:
-        self._outbox.append((frame, sent))
-        self._wake.set()
+    def _close(self, code: int, reason: str, drops: bool = False) -> None:
+        self._closing = (code, reason)
+        within_s = self._config.close_timeout_s
+        if drops:
+            self._outbox.drop()
+        else:
+            within_s += self._config.write_timeout_s
+        self._outbox.put(framing.close(code, reason))
+        self._transport.end_by(trio.current_time() + within_s)
+        self._release()
 
-    def _drop_outbox(self) -> None:
-        for _, sent in self._outbox:
-            if sent is not None:
-                sent.set()
-        self._outbox.clear()
-        self._outbox_bytes = 0
+    def _hear_close(self, payload: bytes) -> None:
+        self._heard_close = True
+        if not self.closed:
+            self._outbox.put(framing.control(framing.CLOSE, payload[:2]))
+            self._has_left = True
+            self._release()
+
+    def _evict(self) -> None:
+        if self.closed:
+            self._transport.cut()
+        else:
+            self.close(Close.TOO_SLOW, "too slow: come back and resume")
 
     def _gone(self) -> None:
         """The connection is over."""
-        if not self._lost:
-            self._lost = True
-            self._drop_outbox()
+        if not self._has_left:
+            self._has_left = True
+            self._outbox.drop()
             self._release()
 
     def _release(self) -> None:
         """Wake whoever waits on this socket; the handler gets the close timeout to end by itself."""
-        self._wake.set()
         if self._receiving is not None:
             self._receiving.cancel()
         self.handling.deadline = trio.current_time() + self._config.close_timeout_s
 
 
 class Sockets:
-    """All open sockets.  refusing: new ones are answered 503, because the server is going away."""
+    """All open sockets.
+
+    fanout: what sends to them.  refusing: new ones are answered 503, because the server is going away.
+    """
 
     def __init__(self, gate: Gate, config: GatewayConfig) -> None:
+        self.fanout = Fanout(config)
         self.refusing = False
         self._gate = gate
         self._config = config
@@ -234,21 +286,21 @@ class Sockets:
         """Serve `route`, whose path has no `{names}`.  endpoint: what a request without upgrade gets."""
         self._routes[route.path] = (route, endpoint, lend)
 
-    async def serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        """One ASGI scope of type `websocket`."""
-        await receive()  # websocket.connect
+    async def serve(self, request: Request, handshake: Handshake) -> None:
+        """A request for an upgrade, and what becomes of it, up to the end of the connection."""
         started = perf_counter()
-        request = request_of(scope, _no_body)
         request_id = request_id_of(request)
         known = self._routes.get(request.path.decode("latin-1").rstrip("/"))
         endpoint = known[1] if known else self._gate.nothing("GET")
         extra: dict[str, str] = {}
         deadline = trio.current_time() + self._config.request_deadline_s
         call = Call(request_id, self._gate.address_of(request), deadline)
+        offered = [each.strip() for each in request.headers.get("sec-websocket-protocol", "").split(",")]
         with bind(**named_in_log(request, request_id)):
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
-                    await self._admit(call, request, endpoint, scope["subprotocols"], extra)
+                    _check_handshake(request)
+                    await self._admit(call, request, endpoint, offered, extra)
                     if known is None:
                         raise NotFound
                     route, _, lend = known
@@ -259,17 +311,27 @@ class Sockets:
                     raise DeadlineExceeded
             except Exception as error:
                 problem = self._gate.problem_of(error, call)
-                await self._refuse(problem, request_id, extra, send)
                 endpoint.count(problem.status, perf_counter() - started)
+                await self._refuse(problem, request_id, extra, handshake)
                 return
-            call.deadline = math.inf
-            headers = self._gate.headers(request_id, extra)
-            protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
-            await send({"type": "websocket.accept", "subprotocol": protocol, "headers": _raw(headers)})
             endpoint.count(101, perf_counter() - started)
-            socket = OpenSocket(call.caller, scope["state"]["connection"], self._config, receive, send)
+            call.deadline = math.inf
+            extra |= {
+                "connection": "Upgrade",
+                "upgrade": "websocket",
+                "sec-websocket-accept": framing.accept_key(request.headers["sec-websocket-key"]),
+            }
+            if PROTOCOL in offered:
+                extra["sec-websocket-protocol"] = PROTOCOL
+            agreed = self._extensions(request)
+            if agreed is not None:
+                extra["sec-websocket-extensions"] = agreed
+            rest = handshake.accept(self._gate.headers(request_id, extra))
+            socket = OpenSocket(
+                call.caller, handshake.transport, self._config, self.fanout, agreed is not None
+            )
             with bind(user_id=call.caller.user_id):
-                await self._run(route, lend, call, socket)
+                await self._run(route, lend, call, socket, rest)
 
     def close_sessions(self, sessions: Iterable[SessionId]) -> None:
         for session in sessions:
@@ -283,12 +345,14 @@ class Sockets:
             socket.dismiss()
 
     async def watch(self) -> None:
-        """Close the silent and the expired, for ever."""
+        """Ping all, and close the silent and the expired, for ever."""
         while True:
-            await trio.sleep(WATCH_S)
-            now, clock_us = trio.current_time(), now_us()
-            for socket in self._all():
-                socket.check(now, clock_us)
+            await trio.sleep(min(WATCH_S, self._config.ws_ping_s / 2))
+            self.fanout.weigh()
+            for number, socket in enumerate(self._all(), 1):
+                socket.check(trio.current_time(), now_us())
+                if not number % SOCKETS_A_TURN:
+                    await trio.lowlevel.checkpoint()
 
     def _all(self) -> list[OpenSocket]:
         return [socket for sockets in self._sessions.values() for socket in sockets]
@@ -309,17 +373,19 @@ class Sockets:
         if self.refusing:
             raise Unavailable("The server is restarting.", retry_after_s=1)
 
-    async def _refuse(self, problem: Problem, request_id: str, extra: dict[str, str], send: Send) -> None:
-        answer = replies.failure(problem, request_id)
-        headers = self._gate.headers(request_id, extra) | answer.headers
-        headers["content-length"] = str(len(answer.body))
-        log.info("websocket_refused", status=answer.status, code=problem.code)
-        await send(
-            {"type": "websocket.http.response.start", "status": answer.status, "headers": _raw(headers)}
-        )
-        await send({"type": "websocket.http.response.body", "body": answer.body})
+    def _extensions(self, request: Request) -> str | None:
+        offers = request.headers.get("sec-websocket-extensions")
+        return framing.negotiate(offers) if offers and self._config.ws_compression else None
 
-    async def _run(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket) -> None:
+    async def _refuse(
+        self, problem: Problem, request_id: str, extra: dict[str, str], handshake: Handshake
+    ) -> None:
+        answer = replies.failure(problem, request_id)
+        answer.headers = self._gate.headers(request_id, extra) | answer.headers
+        log.info("websocket_refused", status=answer.status, code=problem.code)
+        await handshake.refuse(answer)
+
+    async def _run(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket, rest: bytes) -> None:
         session = call.caller.session_id
         self._sessions.setdefault(session, set()).add(socket)
         # What `close_sessions` and `dismiss` did between the gate and here has missed this socket.
@@ -330,9 +396,10 @@ class Sockets:
         ACTIVE.inc()
         log.info("websocket_opened", route=route.path)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(socket.write)
-                await self._handle(route, lend, call, socket)
+            if rest:
+                socket.feed(rest)
+            await self._handle(route, lend, call, socket)
+            await socket.finish()
         finally:
             ACTIVE.dec()
             sockets = self._sessions[session]
@@ -357,9 +424,16 @@ def _frame(kind: str, **facts: int) -> Frame:
     return Frame(msgspec.json.encode({"type": kind, **facts}))
 
 
-def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-
-
-async def _no_body() -> bytes:
-    return b""
+def _check_handshake(request: Request) -> None:
+    """Raises Malformed."""
+    headers = request.headers
+    sound = (
+        headers.get("sec-websocket-version") == "13"
+        and _KEY.fullmatch(headers.get("sec-websocket-key", ""))
+        and "transfer-encoding" not in headers
+        and headers.get("content-length", "0") == "0"
+        and headers["connection"].isascii()
+        and headers.get("sec-websocket-protocol", "").isascii()
+    )
+    if not sound:
+        raise Malformed("This is no WebSocket handshake (RFC 6455 section 4.2.1).")

@@ -1,0 +1,243 @@
+"""What is on its way to WebSockets: encoded once, queued for each, and sent by one task for all of them.
+
+A frame offered to a thousand sockets is one bytes object in a thousand outboxes. One flusher, woken when
+something was offered, joins each outbox into one send that never waits; only a socket whose client does not
+keep up gets a task of its own, until it does. An outbox that would grow past its bound closes its socket
+(1013); the client comes back and resumes. What is not durable is left out before that: typing first, then
+presence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+import trio
+
+from ..config import GatewayConfig
+from ..edge import Frame, Weight
+from ..metrics import counter, gauge
+from . import framing
+from .transport import SEND_BYTES, Transport
+
+MESSAGES = counter("websocket_messages_total", "WebSocket messages.", ["direction"])  # in, out
+SHED = counter(
+    "secureconnect_gateway_frames_shed_total",
+    "Frames left out under load.",
+    ["weight"],  # typing, presence
+)
+BLOCKED = gauge("secureconnect_gateway_sockets_blocked", "WebSockets whose client does not keep up.")
+HELD = gauge("secureconnect_gateway_outbox_bytes", "Bytes kept for WebSockets whose client does not keep up.")
+_OUT = MESSAGES.labels("out")
+_SHED = {weight: SHED.labels(weight.name.lower()) for weight in (Weight.TYPING, Weight.PRESENCE)}
+
+SOCKETS_A_TURN = 256  # flushed before other tasks get theirs
+# A frame of this weight is left out when an outbox, or all of them together, are fuller than this share of
+# their bound, or when the flusher is later than this.
+SHARES = {Weight.TYPING: 0.25, Weight.PRESENCE: 0.5, Weight.DURABLE: 1.0}
+LATE_S = {Weight.TYPING: 0.25, Weight.PRESENCE: 1.0}
+
+
+class Outbox:
+    """What waits to be sent on one connection.
+
+    size: bytes.  deflates: its client takes compressed frames.
+    evict: closes the socket, because all outboxes together hold too much and this one most.
+    """
+
+    __slots__ = (
+        "_fanout",
+        "_flushed",
+        "_frames",
+        "_is_blocked",
+        "_is_dirty",
+        "_transport",
+        "deflates",
+        "evict",
+        "size",
+    )
+
+    def __init__(
+        self, transport: Transport, fanout: Fanout, deflates: bool, evict: Callable[[], None]
+    ) -> None:
+        self.size = 0
+        self.deflates = deflates
+        self.evict = evict
+        self._transport = transport
+        self._fanout = fanout
+        self._frames: list[bytes] = []
+        self._is_dirty = False
+        self._is_blocked = False  # its client does not keep up: `drain` runs
+        self._flushed: trio.Event | None = None  # somebody waits for it to be empty
+
+    def offer(self, frame: Frame) -> bool:
+        """Queue a frame, or leave it out if its weight allows that. False when there is no room for it."""
+        data = self._encoded(frame)
+        fanout, weight = self._fanout, frame.weight
+        if weight < fanout.floor or self.size + len(data) > fanout.limits[weight]:
+            if weight is Weight.DURABLE:
+                return False
+            _SHED[weight].inc()
+            return True
+        self.put(data)
+        return True
+
+    def put(self, data: bytes) -> None:
+        """Queue bytes that have to be sent."""
+        self._frames.append(data)
+        self.size += len(data)
+        if self._is_blocked:
+            self._fanout.hold(len(data))
+        elif not self._is_dirty:
+            self._is_dirty = True
+            self._fanout.mark(self)
+
+    async def send(self, frame: Frame) -> None:
+        """Queue a frame, and wait until everything queued so far was handed to the network, or nothing can be
+        any more."""
+        self.put(self._encoded(frame))
+        await self.emptied()
+
+    async def emptied(self) -> None:
+        self.flush()
+        if self._is_blocked:
+            if self._flushed is None:
+                self._flushed = trio.Event()
+            await self._flushed.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def drop(self) -> None:
+        """Forget what has not been sent."""
+        self._frames.clear()
+        self._shrink(self.size)
+
+    def flush(self) -> None:
+        """Send what can be sent now."""
+        self._is_dirty = False
+        if self._frames and not self._is_blocked:
+            self._send_some()
+            if self._transport.is_blocked:
+                self._is_blocked = True
+                self._fanout.block(self)
+
+    async def drain(self) -> None:
+        """Send at the pace of a client that does not keep up, until it does."""
+        try:
+            while not self._transport.gone:
+                await self._transport.drain()
+                if not self._frames:
+                    break
+                self._send_some()
+        finally:
+            if self._transport.gone:
+                self.drop()
+            self._is_blocked = False
+            self._fanout.unblock(self)
+            if self._flushed is not None:
+                self._flushed.set()
+                self._flushed = None
+
+    def _encoded(self, frame: Frame) -> bytes:
+        if self.deflates:
+            if frame.deflated is None:
+                frame.deflated = framing.deflated(frame.data)
+            return frame.deflated
+        if frame.wire is None:
+            frame.wire = framing.text(frame.data)
+        return frame.wire
+
+    def _send_some(self) -> None:
+        """Send until the socket takes no more, in parts, so that what it has begun to take stays small."""
+        frames, transport = self._frames, self._transport
+        if self.size <= SEND_BYTES:
+            self._fanout.sent += len(frames)
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            frames.clear()
+            self._shrink(self.size)
+            transport.send(data)
+            return
+        at = 0
+        while at < len(frames) and not transport.is_blocked:
+            first, size = at, 0
+            while at < len(frames) and (not size or size + len(frames[at]) <= SEND_BYTES):
+                size += len(frames[at])
+                at += 1
+            self._shrink(size)
+            transport.send(b"".join(frames[first:at]))
+        del frames[:at]
+        self._fanout.sent += at
+
+    def _shrink(self, size: int) -> None:
+        self.size -= size
+        if self._is_blocked:
+            self._fanout.hold(-size)
+
+
+class Fanout:
+    """The flusher of all outboxes.
+
+    limits: how full an outbox may become with a frame of each weight.  floor: what weighs less is left out.
+    sent: frames handed on and not counted yet.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.floor = Weight.TYPING
+        self.limits = {weight: int(share * config.ws_outbox_bytes) for weight, share in SHARES.items()}
+        self.sent = 0
+        self._total_limit = config.ws_outboxes_bytes
+        self._dirty: list[Outbox] = []
+        self._wake = trio.Event()
+        self._since = 0.0  # when the first of the dirty became so
+        self._blocked: set[Outbox] = set()
+        self._held = 0  # bytes in blocked outboxes
+
+    def mark(self, outbox: Outbox) -> None:
+        """Something was queued in an outbox that was clean."""
+        if not self._dirty:
+            self._since = perf_counter()
+            self._wake.set()
+        self._dirty.append(outbox)
+
+    def block(self, outbox: Outbox) -> None:
+        """Drain it in a task of its own."""
+        self._blocked.add(outbox)
+        self.hold(outbox.size)
+        self._drains.start_soon(outbox.drain)
+
+    def unblock(self, outbox: Outbox) -> None:
+        self._blocked.discard(outbox)
+        self._held -= outbox.size
+
+    def hold(self, size: int) -> None:
+        """Blocked outboxes have grown by so many bytes. The largest gives way if that is too much."""
+        self._held += size
+        if self._held > self._total_limit:
+            max(self._blocked, key=lambda each: each.size).evict()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush for ever."""
+        async with trio.open_nursery() as self._drains:
+            task_status.started()
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                since, dirty, self._dirty = self._since, self._dirty, []
+                for number, outbox in enumerate(dirty, 1):
+                    outbox.flush()
+                    if not number % SOCKETS_A_TURN:
+                        await trio.lowlevel.checkpoint()
+                self._count(perf_counter() - since)
+
+    def _count(self, late_s: float) -> None:
+        _OUT.inc(self.sent)
+        self.sent = 0
+        BLOCKED.set(len(self._blocked))
+        HELD.set(self._held)
+        self.weigh(late_s)
+
+    def weigh(self, late_s: float = 0.0) -> None:
+        """Decide what is left out from now on.  late_s: how long the frames of the last pass waited."""
+        share = self._held / self._total_limit
+        shed = [each for each, limit_s in LATE_S.items() if late_s > limit_s or share > SHARES[each]]
+        self.floor = Weight(max(shed) + 1) if shed else Weight.TYPING

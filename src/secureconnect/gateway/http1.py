@@ -1,0 +1,284 @@
+"""One connection that speaks HTTP/1.1: one request after the other, in one task, up to its end or an upgrade.
+
+A request goes from `parsing` through the router and the gate to its endpoint and back without another task.
+What nobody reads of a request's body is never waited for: the answer is then the last on its connection,
+which ends with a FIN and lingers until the client has taken it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from ..config import GatewayConfig
+from ..edge import File
+from ..errors import Problem, RequestTimeout
+from ..identity import new_id
+from ..metrics import counter
+from . import replies
+from .admission import Gate, Request
+from .parsing import Incoming, RequestParser
+from .replies import Answer
+from .routing import Router
+from .transport import SEND_BYTES, Transport
+
+if TYPE_CHECKING:
+    from .websocket import Sockets
+
+log = structlog.get_logger(module="gateway")
+
+ABANDONED = counter("secureconnect_gateway_requests_abandoned_total", "Requests whose client left.")
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS = frozenset({204, 304})
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Site:
+    """What a connection serves.
+
+    closing: answers say `Connection: close`.
+    """
+
+    config: GatewayConfig
+    gate: Gate
+    router: Router
+    sockets: Sockets
+    closing: bool = False
+
+
+class Http1:
+    """One connection.
+
+    is_idle: no request is being answered, and none has begun to come.
+    """
+
+    def __init__(self, transport: Transport, site: Site) -> None:
+        self.is_idle = True
+        self._transport = transport
+        self._site = site
+        self._config = site.config
+        self._requests = RequestParser(site.config)
+        self._incoming: Incoming | None = None
+        self._waiting: trio.CancelScope | None = None
+        self._serving = trio.CancelScope()
+        transport.on_gone = self._serving.cancel
+
+    @property
+    def is_answering(self) -> bool:
+        return self._incoming is not None
+
+    async def serve(self, first: bytes, head_due: float) -> None:
+        """Serve until either side ends it.
+
+        first: what was read already.  head_due: trio's time by which the first request's head must be here.
+        """
+        with self._serving:
+            self._requests.feed(first)
+            due = head_due
+            while (incoming := await self._next(due)) is not None:
+                self._incoming = incoming
+                if not await self._answer(incoming):
+                    break
+                self._incoming = None
+                self.is_idle = True
+                due = trio.current_time() + self._config.keep_alive_s
+        if self._incoming is not None and self._serving.cancelled_caught and self._transport.gone:
+            ABANDONED.inc()
+        self._requests.close()
+        if not self._transport.gone:
+            self._transport.end()
+            await self._transport.linger(self._config.close_timeout_s)
+
+    def end_by(self, deadline: float) -> None:
+        """Whatever the client does, the connection is over by `deadline` (trio's time)."""
+        self._transport.end_by(deadline)
+        self._serving.deadline = min(self._serving.deadline, deadline)
+
+    def end_if_idle(self) -> None:
+        if self.is_idle and self._waiting is not None:
+            self._waiting.cancel()
+
+    def look(self) -> None:
+        """End the request whose client has left: while it is answered, nobody reads."""
+        if self._incoming is not None:
+            self._transport.look()
+            if self._transport.hung_up:
+                self._transport.lose()
+
+    # reading
+
+    async def _next(self, due: float) -> Incoming | None:
+        """The next request, or None when there is none: the client left, was idle for too long or sent
+        something that is none and has been answered."""
+        requests = self._requests
+        while not requests.waiting:
+            if requests.fault is not None:
+                await self._refuse(requests.fault)
+                return None
+            if self._site.closing and not requests.is_amid:
+                return None
+            if requests.is_amid and self.is_idle:
+                self.is_idle = False
+                due = min(due, trio.current_time() + self._config.header_timeout_s)
+            with trio.CancelScope(deadline=due) as self._waiting:
+                data = await self._transport.receive()
+            if self._waiting.cancelled_caught:
+                if requests.is_amid:
+                    await self._refuse(RequestTimeout())
+                return None
+            if not data:
+                return None
+            requests.feed(data)
+        self.is_idle = False
+        return requests.waiting.popleft()
+
+    async def _read(self) -> bytes:
+        """The next bytes of the request's body, b"" at its end."""
+        incoming = self._incoming
+        assert incoming is not None
+        while not incoming.pieces:
+            if incoming.is_whole:
+                return b""
+            if self._requests.fault is not None:
+                raise self._requests.fault
+            if incoming.waits:
+                incoming.waits = False
+                await self._transport.send_all(_CONTINUE)
+            data = await self._transport.receive()
+            if not data:
+                self._transport.lose()  # half a request: its client has given up
+                await trio.lowlevel.checkpoint()
+                continue
+            self._requests.feed(data)
+        return incoming.pieces.popleft()
+
+    # answering
+
+    async def _answer(self, incoming: Incoming) -> bool:
+        """Whether the connection can go on to its next request."""
+        request = Request(
+            incoming.method,
+            incoming.path,
+            incoming.query,
+            incoming.headers,
+            incoming.header_bytes,
+            "https" if self._transport.is_secure else "http",
+            self._transport.address,
+            self._read,
+        )
+        site = self._site
+        if incoming.is_upgrade:
+            await site.sockets.serve(request, self)
+            return False
+        answer = await site.gate.answer(request, *site.router.find(incoming.method, incoming.path))
+        keep = incoming.is_whole and not incoming.is_last and not site.closing
+        await self._write(answer, incoming, keep)
+        return keep and not self._transport.gone
+
+    async def _refuse(self, problem: Problem) -> None:
+        """Answer what could not be read; the last on this connection."""
+        await self._transport.send_all(unread(problem, self._site.gate))
+
+    async def _write(self, answer: Answer, incoming: Incoming, keep: bool) -> None:
+        body = answer.body
+        if isinstance(body, bytes):
+            bodiless = incoming.method == "HEAD" or answer.status in _BODILESS
+            await self._write_bytes(head_of(answer, keep, len(body)), b"" if bodiless else body)
+        elif isinstance(body, File):
+            await self._write_file(head_of(answer, keep, body.size), body, incoming.method == "HEAD")
+        else:
+            await self._write_stream(answer, body, incoming, keep)
+
+    async def _write_bytes(self, head: bytes, body: bytes) -> None:
+        if len(body) <= SEND_BYTES:
+            await self._transport.send_all(head + body)
+        else:  # joining would copy it for each client that reads it slowly
+            self._transport.send(head)
+            await self._transport.send_all(body)
+
+    async def _write_file(self, head: bytes, body: File, is_head: bool) -> None:
+        with await trio.to_thread.run_sync(body.path.open, "rb") as file:
+            await self._transport.send_all(head)
+            if not is_head:
+                await self._transport.send_file(file, body.start, body.size)
+
+    async def _write_stream(
+        self, answer: Answer, body: AsyncGenerator[bytes, None], incoming: Incoming, keep: bool
+    ) -> None:
+        """In chunks when its length is not known, to an old client up to the end of the connection."""
+        chunked = "content-length" not in answer.headers and incoming.version == "1.1"
+        transport = self._transport
+        async with aclosing(body):
+            await transport.send_all(head_of(answer, keep, None, chunked=chunked))
+            if incoming.method == "HEAD":
+                return
+            async for piece in body:
+                if piece:
+                    await transport.send_all(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if chunked:
+                await transport.send_all(_LAST_CHUNK)
+
+    # an upgrade (websocket.Handshake)
+
+    @property
+    def transport(self) -> Transport:
+        return self._transport
+
+    async def refuse(self, answer: Answer) -> None:
+        """The answer to a handshake that becomes no WebSocket; the last on this connection."""
+        assert isinstance(answer.body, bytes)
+        await self._transport.send_all(head_of(answer, False, len(answer.body)) + answer.body)
+
+    def accept(self, headers: Mapping[str, str]) -> bytes:
+        """Switch protocols. Returns what the client has sent behind its handshake."""
+        assert self._incoming is not None
+        self._transport.send(head_of(Answer(101, headers=dict(headers)), True, None))
+        rest, self._incoming = self._incoming.rest, None
+        return rest
+
+
+def unread(problem: Problem, gate: Gate) -> bytes:
+    """What a connection gets that is not let in, or whose request could not be read: the last on it."""
+    request_id = new_id()
+    answer = replies.failure(problem, request_id)
+    answer.headers |= gate.headers(request_id, {})
+    log.info("request_unread", request_id=request_id, status=answer.status, code=problem.code)
+    assert isinstance(answer.body, bytes)
+    return head_of(answer, False, len(answer.body)) + answer.body
+
+
+def head_of(answer: Answer, keep: bool, size: int | None, *, chunked: bool = False) -> bytes:
+    """The bytes in front of the body.  size: of the body, if known.  Raises ValueError for a header that has
+    a line break in it."""
+    fields = [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+    block = "".join(fields)
+    if block.count("\n") != len(fields) or block.count("\r") != len(fields):
+        raise ValueError("a header has a line break in it")
+    if chunked:
+        block += "transfer-encoding: chunked\r\n"
+    elif size is not None and answer.status not in _BODILESS and "content-length" not in answer.headers:
+        block += f"content-length: {size}\r\n"
+    if not keep:
+        block += "connection: close\r\n"
+    return f"{_status_line(answer.status)}{_date(int(time.time()))}{block}\r\n".encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return f"date: {formatdate(second, usegmt=True)}\r\n"

@@ -1,0 +1,293 @@
+"""HTTP/1.1 requests out of bytes, without I/O: httptools does the grammar, this the framing and the bounds.
+
+httptools (llhttp) refuses bare LF, obs-fold, blanks before a colon, control characters, repeated or malformed
+lengths, and a length beside a transfer coding. What it lets through and RFC 9112 does not is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+
+import httptools
+
+from ..config import GatewayConfig
+from ..errors import HeadersTooLarge, Malformed, Problem, UriTooLong
+
+MAX_FIELDS = 128
+OVERHEAD_BYTES = 16_384  # of chunk sizes, extensions and trailers, and as much again for each byte of body
+OVERHEAD_PER_BYTE = 8
+_NAMES = {  # as most clients write them
+    name.title().encode(): name
+    for name in (
+        "host",
+        "connection",
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "content-length",
+        "content-type",
+        "cookie",
+        "origin",
+        "user-agent",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+    )
+}
+_NAMES |= {name.encode(): name for name in _NAMES.values()}
+_SINGLE = frozenset({"host", "content-type", "authorization", "sec-websocket-key", "sec-websocket-version"})
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
+_SCHEME = re.compile(rb"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+
+
+class Incoming:
+    """A request whose head is here.
+
+    path: percent-encoded, without the query.  headers: lower-case names, repeated ones joined by ", ".
+    pieces: of the body, not taken yet.  is_whole: the body has come to its end.
+    is_last: nothing after it on this connection is a request.
+    waits: the client sends the body once it is told to continue.
+    rest: of a WebSocket's handshake, the bytes that came behind it.
+    """
+
+    __slots__ = (
+        "body_bytes",
+        "header_bytes",
+        "headers",
+        "is_last",
+        "is_upgrade",
+        "is_whole",
+        "method",
+        "path",
+        "pieces",
+        "query",
+        "rest",
+        "version",
+        "waits",
+    )
+
+    def __init__(
+        self, method: str, target: bytes, headers: dict[str, str], header_bytes: int, version: str
+    ) -> None:
+        path, _, query = target.partition(b"?")
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers: Mapping[str, str] = headers
+        self.header_bytes = header_bytes
+        self.version = version
+        self.pieces: deque[bytes] = deque()
+        self.body_bytes = 0
+        self.is_whole = False
+        self.is_last = False
+        self.is_upgrade = False
+        self.waits = False
+        self.rest = b""
+
+
+class RequestParser:
+    """The requests on one connection.
+
+    waiting: those whose head is here and that nobody has taken.  A `feed` may add several.
+    fault: why nothing after `waiting`, or the rest of its last body, can be understood.
+    is_amid: bytes of a head that is not whole have come.
+    """
+
+    __slots__ = (
+        "_config",
+        "_current",
+        "_fields",
+        "_parser",
+        "_raw_bytes",
+        "_replaying",
+        "_target",
+        "fault",
+        "is_amid",
+        "waiting",
+    )
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.waiting: deque[Incoming] = deque()
+        self.fault: Problem | None = None
+        self.is_amid = False
+        self._config = config
+        self._current: Incoming | None = None  # the one whose body is coming
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._raw_bytes = 0  # of the head that is coming, or of the body's framing
+        self._replaying = False
+        self._parser = httptools.HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Parse what came. Nothing is parsed after a fault or a last request."""
+        if self._current is not None and self._current.is_whole:
+            if self._current.is_upgrade:
+                self._current.rest += data
+            return
+        if self.fault is not None:
+            return
+        upgraded_at: int | None = None
+        self._raw_bytes += len(data)
+        self.is_amid = self._current is None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            upgraded_at = exc.args[0]
+        except httptools.HttpParserCallbackError as exc:
+            self.fault = exc.__context__ if isinstance(exc.__context__, Problem) else Malformed()
+        except httptools.HttpParserError:
+            if self._current is None or not self._current.is_whole:
+                self.fault = Malformed("This is not well-formed HTTP/1.1 (RFC 9112).")
+        if upgraded_at is not None:
+            self._go_on_after_upgrade(data[upgraded_at:])
+        self._check_bounds()
+
+    def close(self) -> None:
+        """Let go of llhttp's parser, which holds on to us."""
+        del self._parser
+
+    # what httptools calls
+
+    def on_message_begin(self) -> None:
+        if not self._replaying:
+            self._target = b""
+            self._fields = []
+
+    def on_url(self, part: bytes) -> None:
+        if not self._replaying:
+            self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._replaying or self._current is not None:
+            return  # a trailer: nobody has asked for one
+        self._fields.append((name, value))
+        if len(self._fields) > MAX_FIELDS:
+            raise HeadersTooLarge
+
+    def on_headers_complete(self) -> None:
+        if self._replaying:
+            return
+        incoming = self._incoming()
+        self._current = incoming
+        self._raw_bytes = 0
+        self.is_amid = False
+        self.waiting.append(incoming)
+
+    def on_body(self, data: bytes) -> None:
+        assert self._current is not None
+        self._current.pieces.append(data)
+        self._current.body_bytes += len(data)
+
+    def on_message_complete(self) -> None:
+        incoming = self._current
+        assert incoming is not None
+        if self._parser.should_upgrade() and not self._replaying:
+            return  # llhttp gives up here, whether there is a body or not
+        incoming.is_whole = True
+        self._raw_bytes = 0
+        if not incoming.is_last:
+            self._current = None
+        self._replaying = False
+
+    def _incoming(self) -> Incoming:
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Malformed("The versions of HTTP here are 1.1 and 2.")
+        headers: dict[str, str] = {}
+        size = 0
+        for raw_name, raw_value in self._fields:
+            name = _NAMES.get(raw_name) or raw_name.decode("ascii").lower()
+            value = raw_value.strip(b" \t").decode("latin-1")
+            size += len(raw_name) + len(raw_value)
+            if name not in headers:
+                headers[name] = value
+            elif name in _SINGLE:
+                raise Malformed(f"A request has one {name}.")
+            else:
+                headers[name] = f"{headers[name]}, {value}"
+        self._fields = []
+        method = self._parser.get_method().decode("ascii")
+        incoming = Incoming(method, _origin_form(self._target), headers, size, version)
+        self._target = b""
+        _check_fields(incoming)
+        connection = headers.get("connection")
+        tokens = () if connection is None else tokens_of(connection)
+        incoming.is_last = version == "1.0" or "close" in tokens or method == "CONNECT"
+        if version == "1.1":
+            incoming.waits = headers.get("expect", "").lower() == "100-continue"
+            incoming.is_upgrade = (
+                method == "GET"
+                and "upgrade" in tokens
+                and "websocket" in tokens_of(headers.get("upgrade", ""))
+            )
+        return incoming
+
+    def _go_on_after_upgrade(self, rest: bytes) -> None:
+        """llhttp leaves the connection to whatever protocol was asked for. We ignore all but WebSocket (RFC
+        9110 section 7.8), so the body is parsed as that of the same request without its `Upgrade`."""
+        incoming = self._current
+        assert incoming is not None
+        if incoming.is_upgrade or incoming.method == "CONNECT":
+            incoming.is_last = True
+            incoming.is_whole = True
+            incoming.rest = rest
+            return
+        framing = [
+            f"{name}: {incoming.headers[name]}\r\n"
+            for name in ("content-length", "transfer-encoding")
+            if name in incoming.headers
+        ]
+        close = "connection: close\r\n" if incoming.is_last else ""
+        self._replaying = True
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}{close}\r\n".encode("latin-1"))
+        if rest:
+            self.feed(rest)
+
+    def _check_bounds(self) -> None:
+        if self.fault is not None:
+            return
+        if self._current is None:
+            limit = self._config.uri_limit_bytes
+            if self.is_amid and self._raw_bytes > limit + self._config.header_limit_bytes:
+                self.fault = (
+                    UriTooLong() if not self._fields and len(self._target) > limit else HeadersTooLarge()
+                )
+        elif not self._current.is_whole:
+            body_bytes = self._current.body_bytes
+            if self._raw_bytes - body_bytes > OVERHEAD_BYTES + OVERHEAD_PER_BYTE * body_bytes:
+                self.fault = Malformed("The body's chunks are mostly overhead.")
+
+
+def tokens_of(value: str) -> list[str]:
+    """A comma-separated list of names, in lower case."""
+    return [each.strip() for each in value.lower().split(",")]
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a request target, also of `http://host/path`; of any other what names nothing."""
+    if target.startswith(b"/"):
+        return target.partition(b"#")[0]
+    found = _SCHEME.match(target)
+    if found is None:
+        return b"/*"
+    rest = target[found.end() :].partition(b"#")[0]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _check_fields(incoming: Incoming) -> None:
+    """What llhttp takes and RFC 9112 does not. Raises Malformed."""
+    headers = incoming.headers
+    host = headers.get("host")
+    if host is None:
+        if incoming.version == "1.1":
+            raise Malformed("A request of HTTP/1.1 has a Host (RFC 9112 section 3.2).")
+    elif not _HOST.fullmatch(host):
+        raise Malformed("The Host is not well-formed.")
+    coding = headers.get("transfer-encoding")
+    if coding is not None and (coding.lower() != "chunked" or incoming.version != "1.1"):
+        raise Malformed("The transfer coding of a body is chunked, in HTTP/1.1 alone (RFC 9112 section 6.1).")
+    if headers.get("expect", "100-continue").lower() != "100-continue":
+        raise Malformed("The only expectation is 100-continue.")
