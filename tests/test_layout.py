@@ -32,6 +32,7 @@ ONLY = {
     "hypercorn": {"gateway"},
     "httptools": {"gateway"},
     "wsproto": {"gateway"},
+    "websockets": {"gateway/framing"},
     "prometheus_client": {"metrics"},
     "httpx": {"client", "cli"},
     "trio_websocket": {"client", "cli"},
