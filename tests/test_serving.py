@@ -39,6 +39,7 @@ LOADED = {
     "h11",
     "h2",
     "hpack",
+    "httptools",
     "Hypercorn",
     "hyperframe",
     "idna",
@@ -58,6 +59,7 @@ LOADED = {
     "trio",
     "typing_extensions",
     "uuid_utils",
+    "websockets",
     "Werkzeug",
     "wsproto",
 }

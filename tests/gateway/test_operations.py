@@ -73,7 +73,7 @@ async def test_metrics(house: House) -> None:
     await upgrade(house, "/v1/ws/echo", {"authorization": ""})
     await until(lambda: answered("/v1/ws/echo", 401) == refused + 1)
     assert answered("/v1/ws/echo", 101) == opened + 1
-    await house.ask("BREW", "/v1/a/b/c")
+    await house.ask("PROPFIND", "/v1/a/b/c")
     text = (await house.ask("GET", "/metrics")).body.decode()
     assert 'http_requests_total{method="OTHER",route="unmatched",service="api-gateway",status="404"}' in text
     assert "/v1/a/b/c" not in text

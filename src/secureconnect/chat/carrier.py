@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from .. import metrics
 from ..deps.contracts import Bus
-from ..edge import Frame
+from ..edge import Frame, Weight
 from ..errors import Problem
 from ..identity import ConversationId, NodeId, UserId
 from .hub import Live
@@ -190,7 +190,7 @@ class Carrier:
                     event.seq,
                     UserId(event.user_id) if event.user_id else None,
                     event.visible_from_seq,
-                    Frame(event.data),
+                    Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
                 )
             )
 

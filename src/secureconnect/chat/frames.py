@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..clock import to_iso
-from ..edge import Frame
+from ..edge import Frame, Weight
 from ..errors import Malformed, Problem
 from ..identity import ConversationId, UserId
 from .append import Stored
@@ -243,8 +243,8 @@ class Gap(Out, tag="gap"):
 _encoder = msgspec.json.Encoder()
 
 
-def frame(out: Struct) -> Frame:
-    return Frame(_encoder.encode(out))
+def frame(out: Struct, weight: Weight = Weight.DURABLE) -> Frame:
+    return Frame(_encoder.encode(out), weight)
 
 
 def ack(ref: Ref, stored: Stored) -> Frame:
@@ -293,7 +293,7 @@ def read_mark(conversation: ConversationId, user: UserId, seq: int) -> Live:
 
 
 def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> Live:
-    told = frame(TypingOut(conversation_id=conversation, user_id=user, is_typing=is_typing))
+    told = frame(TypingOut(conversation_id=conversation, user_id=user, is_typing=is_typing), Weight.TYPING)
     return Live("typing", conversation, 0, None, None, None, told)
 
 

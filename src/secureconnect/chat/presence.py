@@ -15,6 +15,7 @@ import trio
 from ..clock import to_iso
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
+from ..edge import Weight
 from ..errors import Problem
 from ..identity import ConversationId, NodeId, UserId
 from . import frames, store
@@ -157,7 +158,7 @@ class Presence:
         told = frames.PresenceOut(
             user_id=user, status=status, last_seen=None if seen_us is None else to_iso(seen_us)
         )
-        self._hub.tell_users(present, frames.frame(told))
+        self._hub.tell_users(present, frames.frame(told, Weight.PRESENCE))
         return len(present)
 
     def _status_here(self, user: UserId) -> Status:

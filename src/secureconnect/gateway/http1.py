@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(module="gateway")
 
 ABANDONED = counter("secureconnect_gateway_requests_abandoned_total", "Requests whose client left.")
+# code: of the problem it was answered with
+UNREAD = counter("secureconnect_gateway_requests_unread_total", "Requests that could not be read.", ["code"])
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset({204, 304})
@@ -253,6 +255,7 @@ def unread(problem: Problem, gate: Gate) -> bytes:
     request_id = new_id()
     answer = replies.failure(problem, request_id)
     answer.headers |= gate.headers(request_id, {})
+    UNREAD.labels(problem.code).inc()
     log.info("request_unread", request_id=request_id, status=answer.status, code=problem.code)
     assert isinstance(answer.body, bytes)
     return head_of(answer, False, len(answer.body)) + answer.body
