@@ -156,6 +156,7 @@ class Service:
             trio.open_nursery() as edge,
         ):
             services.start_soon(metrics.watch_loop)
+            await services.start(self._reload_on_hangup)
             for url in await self._listen(edge):
                 with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
                     print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
@@ -163,6 +164,14 @@ class Service:
             await stop.wait()
             await self.gateway.drain()
             edge.cancel_scope.cancel()
+
+    async def _reload_on_hangup(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+            task_status.started()
+            async for _ in hangups:
+                await self.gateway.reload()
 
     async def _listen(self, edge: trio.Nursery) -> list[str]:
         try:

@@ -20,6 +20,7 @@ from secureconnect.gateway.admission import Gate
 from secureconnect.gateway.http1 import Site
 from secureconnect.gateway.listener import Listener
 from secureconnect.gateway.routing import Router
+from secureconnect.gateway.tls import Certificates
 from secureconnect.gateway.websocket import Sockets
 
 from .house import House, Raw, Tokens, narrow_stream, open_house
@@ -225,7 +226,7 @@ async def test_clients_that_never_read_share_what_they_are_sent(house: House) ->
                 raw = Raw(await stack.enter_async_context(await narrow_stream(house)))
                 await raw.request("GET", bundle)
             open_now = house.gateway._listener._open
-            await until(lambda: sum(each.transport.is_blocked for each in open_now) == 20)
+            await until(lambda: sum(each._transport.is_blocked for each in open_now) == 20)
             after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -340,9 +341,13 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
     """Who has IPv6 has 2^64 addresses."""
+    async def never(*_: object) -> None:
+        raise AssertionError
+
     config = GatewayConfig(max_connections_per_address=1)
     gate = Gate(config, RateLimitsConfig(), lambda: Tokens(), MemoryCache(MemoryConfig()), lambda *_: None)
-    listener = Listener(Site(config, gate, Router([]), Sockets(gate, config)))
+    site = Site(config, gate, Router([]), Sockets(gate, config))
+    listener = Listener(site, never, Certificates(config))
     listener.count("2001:db8::1", 1)
     assert isinstance(listener.refusal_of("2001:db8::2"), RateLimited)
     assert listener.refusal_of("2001:db8:0:1::1") is None

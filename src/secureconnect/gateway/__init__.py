@@ -29,6 +29,7 @@ from .http1 import Site
 from .listener import Listener, listen
 from .replies import Answer
 from .routing import Router
+from .tls import Certificates
 from .websocket import Sockets
 
 __all__ = ["Gateway", "Mount"]
@@ -80,7 +81,8 @@ class Gateway:
         router = Router(endpoints)
         self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
         self._site = Site(config.gateway, gate, router, self._sockets)
-        self._listener = Listener(self._site)
+        self._certificates = Certificates(config.gateway)
+        self._listener = Listener(self._site, self._rest.serve, self._certificates)
 
     @property
     def ready(self) -> bool:
@@ -99,7 +101,8 @@ class Gateway:
             for each in listeners:
                 nursery.start_soon(self._listener.accept, each, nursery)
             self._phase = "ready"
-            task_status.started([_url(each) for each in listeners])
+            scheme = "http" if self._certificates.context is None else "https"
+            task_status.started([_url(scheme, each) for each in listeners])
             await self._drained.wait()
             await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
@@ -120,6 +123,10 @@ class Gateway:
     def close_sessions(self, sessions: frozenset[SessionId]) -> None:
         """Close the open sockets of sessions that have ended, with 4401, at once."""
         self._sockets.close_sessions(sessions)
+
+    async def reload(self) -> None:
+        """Read the certificate again, for new connections."""
+        await self._certificates.reload()
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any, *_: Any) -> None:
         await self._rest.serve(scope, receive, send)
@@ -155,6 +162,6 @@ def _socket_endpoint(route: SocketRoute, room: str) -> Endpoint:
     )
 
 
-def _url(listening: socket.socket) -> str:
+def _url(scheme: str, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

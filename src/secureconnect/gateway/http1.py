@@ -86,7 +86,8 @@ class Http1:
         first: what was read already.  head_due: trio's time by which the first request's head must be here.
         """
         with self._serving:
-            self._requests.feed(first)
+            if first:
+                self._requests.feed(first)
             due = head_due
             while (incoming := await self._next(due)) is not None:
                 self._incoming = incoming
@@ -108,6 +109,7 @@ class Http1:
         self._serving.deadline = min(self._serving.deadline, deadline)
 
     def end_if_idle(self) -> None:
+        """End now if no request is being answered, and none has begun to come."""
         if self.is_idle and self._waiting is not None:
             self._waiting.cancel()
 

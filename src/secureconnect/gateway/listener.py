@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import suppress
+from ipaddress import ip_address, ip_network
 
 import structlog
 import trio
 
 from ..errors import Overloaded, Problem, RateLimited
 from ..metrics import counter, gauge
+from . import proxy
 from .admission import subscriber_of
 from .http1 import Http1, Site, unread
+from .http2 import PREFACE, Asgi, Http2, engine_config
+from .tls import Certificates, TlsTransport
 from .transport import Transport
 
 log = structlog.get_logger(module="gateway")
 
 OPEN = gauge("secureconnect_gateway_connections_open", "Open connections.")
-# refused: full, address, proxy.  failed: tls, proxy_header
+# reason: OVERLOADED, RATE_LIMITED
 REFUSED = counter("secureconnect_gateway_connections_refused_total", "Connections not let in.", ["reason"])
+# step: tls, proxy_header
+FAILED = counter("secureconnect_gateway_connections_failed_total", "Connections never opened.", ["step"])
 
 UNSENT_BYTES = 65_536  # of one connection in the kernel's buffer
 ACCEPTS_A_TURN = 64
@@ -32,7 +37,6 @@ ACCEPT_PAUSE_S = 0.1
 WATCH_S = 1.0
 LOOKS_A_TURN = 256
 _SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
-_GONE_ALREADY = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
@@ -47,11 +51,18 @@ async def listen(host: str, port: int) -> list[socket.socket]:
 
 
 class Listener:
-    """All open connections, and the loops that accept them."""
+    """All open connections, and the loops that accept them.
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    app: the ASGI application that answers what comes by HTTP/2.
+    """
+
+    def __init__(self, site: Site, app: Asgi, certificates: Certificates) -> None:
+        self.site = site
+        self.app = app
+        self.certificates = certificates
+        self.engine = engine_config()
         self._config = site.config
+        self._heralds = [ip_network(each, strict=False) for each in site.config.proxy_protocol_from]
         self._open: set[Connection] = set()
         self._held: dict[str, int] = {}  # connections of each subscriber
         self._refusing = 0
@@ -62,21 +73,15 @@ class Listener:
         """Accept until `stop`; connections are served in the nursery `connections`."""
         self._listening.append(listening)
         with listening:
-            while True:
+            while listening.fileno() >= 0:
                 try:
                     await trio.lowlevel.wait_readable(listening)
                     for _ in range(ACCEPTS_A_TURN):
                         sock, peer = listening.accept()
                         self._take(sock, str(peer[0]), connections)
-                except BlockingIOError:
+                except (BlockingIOError, ConnectionAbortedError, trio.ClosedResourceError):
                     continue
-                except (trio.ClosedResourceError, ValueError):
-                    return
                 except OSError as exc:
-                    if exc.errno in _GONE_ALREADY:
-                        continue
-                    if listening.fileno() < 0:
-                        return
                     if exc.errno not in _SHORT_OF:
                         raise
                     log.warning("accept_failed", error=errno.errorcode[exc.errno])
@@ -86,13 +91,13 @@ class Listener:
         sock.setblocking(False)
         problem = self.refusal_of(address)
         if problem is None:
-            connection = Connection(Transport(sock, address, self._config), self)
+            connection = Connection(sock, address, self)
             self._open.add(connection)
             self.count(address, 1)
             connections.start_soon(self._serve, connection)
             return
-        REFUSED.labels(problem.code.lower()).inc()
-        if self._refusing < REFUSING:
+        REFUSED.labels(problem.code).inc()
+        if self._refusing < REFUSING and self.certificates.context is None:
             self._refusing += 1
             connections.start_soon(self._refuse, Transport(sock, address, self._config), problem)
         else:
@@ -104,9 +109,17 @@ class Listener:
             return Overloaded()
         if self._held.get(subscriber_of(address), 0) < self._config.max_connections_per_address:
             return None
-        if is_loopback(address) or self._site.gate.is_trusted(address):
+        if is_loopback(address) or self.site.gate.is_trusted(address) or self.is_herald(address):
             return None
         return RateLimited("There are too many connections from this address.")
+
+    def is_herald(self, address: str) -> bool:
+        """Whether connections from there begin with a PROXY header."""
+        if not self._heralds:
+            return False
+        parsed = ip_address(address.partition("%")[0])
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        return any((mapped or parsed) in network for network in self._heralds)
 
     def count(self, address: str, change: int) -> None:
         subscriber = subscriber_of(address)
@@ -115,21 +128,21 @@ class Listener:
             self._held[subscriber] = held
 
     async def _serve(self, connection: Connection) -> None:
-        address = connection.transport.address
+        OPEN.inc()
         try:
             await connection.serve()
         except Exception:
             log.exception("connection_failed")
         finally:
-            connection.transport.close()
+            OPEN.dec()
             self._open.discard(connection)
-            self.count(address, -1)
+            self.count(connection.address, -1)
             if not self._open:
                 self._empty.set()
 
     async def _refuse(self, transport: Transport, problem: Problem) -> None:
         try:
-            transport.send(unread(problem, self._site.gate))
+            transport.send(unread(problem, self.site.gate))
             transport.end()
             await transport.linger(self._config.close_timeout_s)
         finally:
@@ -147,11 +160,11 @@ class Listener:
 
     def stop(self) -> None:
         """Accept no more, and close what is idle."""
-        self._site.closing = True
+        self.site.closing = True
         for listening in self._listening:
-            with suppress(OSError):
+            if listening.fileno() >= 0:
                 trio.lowlevel.notify_closing(listening)
-            listening.close()
+                listening.close()
         for connection in tuple(self._open):
             connection.end_if_idle()
 
@@ -166,41 +179,98 @@ class Listener:
 
 
 class Connection:
-    """One client, from accept to close."""
+    """One client, from accept to close.
 
-    def __init__(self, transport: Transport, listener: Listener) -> None:
-        self.transport = transport
-        self._site = listener._site
+    address: the client's; before its PROXY header, the proxy's.
+    """
+
+    def __init__(self, sock: socket.socket, address: str, listener: Listener) -> None:
+        self.address = address
+        self._sock = sock
         self._listener = listener
-        self._http: Http1 | None = None
-        self._opening = trio.CancelScope()
+        self._config = listener.site.config
+        self._transport = Transport(sock, address, self._config)
+        self._engine: Http1 | Http2 | None = None
+        self._opening = trio.CancelScope(deadline=trio.current_time() + self._config.header_timeout_s)
 
     async def serve(self) -> None:
-        due = trio.current_time() + self._site.config.header_timeout_s
-        self._opening.deadline = min(due, self.transport.end_at)
-        with self._opening:
-            first = await self.transport.receive()
-        if self._opening.cancelled_caught or not first:
-            return
-        self._http = Http1(self.transport, self._site)
-        await self._http.serve(first, due)
+        """Serve until either side ends it; afterwards the socket is closed."""
+        first: bytes | None = None
+        try:
+            with self._opening:
+                first = await self._open()
+            if first is not None and not self._opening.cancelled_caught:
+                self._engine = self._engine_for(first)
+                await self._engine.serve(first, self._opening.deadline)
+        finally:
+            self._transport.close()
+
+    async def _open(self) -> bytes | None:
+        """Take the PROXY header and agree on TLS, where they are expected. Returns the first bytes of HTTP as
+        far as they tell its version, or None when there is nobody to serve."""
+        listener, first = self._listener, b""
+        if listener.is_herald(self.address):
+            try:
+                first = await self._take_proxy_header()
+            except proxy.BadHeader as exc:
+                log.warning("proxy_header_refused", peer=self.address, error=str(exc))
+                FAILED.labels("proxy_header").inc()
+                return None
+        context = listener.certificates.context
+        if context is not None:
+            self._transport = tls = TlsTransport(self._sock, self.address, self._config, context)
+            await tls.handshake(first)
+            if not tls.gone:
+                return b""
+            FAILED.labels("tls").inc()
+            return None
+        while not first or (first != PREFACE and PREFACE.startswith(first)):
+            part = await self._transport.receive()
+            if not part:
+                return first or None
+            first += part
+        return first
+
+    async def _take_proxy_header(self) -> bytes:
+        """Be the client that the header names. Returns what came behind it. Raises BadHeader."""
+        data = b""
+        while (header := proxy.parse(data)) is None:
+            part = await self._transport.receive()
+            if not part:
+                raise proxy.BadHeader("the connection ended before its header")
+            data += part
+        if header.source is not None:
+            if self._listener.refusal_of(header.source) is not None:
+                raise proxy.BadHeader("its client has too many connections")
+            self._listener.count(self.address, -1)
+            self.address = self._transport.address = header.source
+            self._listener.count(self.address, 1)
+        return data[header.size :]
+
+    def _engine_for(self, first: bytes) -> Http1 | Http2:
+        transport, listener = self._transport, self._listener
+        agreed = isinstance(transport, TlsTransport) and transport.alpn == "h2"
+        if agreed or (not transport.is_secure and first.startswith(PREFACE)):
+            return Http2(transport, listener.app, self._config, listener.engine)
+        return Http1(transport, listener.site)
 
     def look(self) -> None:
-        if self._http is not None:
-            self._http.look()
+        """End the request whose client has left: while it is answered, nobody reads."""
+        if self._engine is not None:
+            self._engine.look()
 
     def end_by(self, deadline: float) -> None:
         """Whatever the client does, the connection is over by `deadline` (trio's time)."""
-        self.transport.end_by(deadline)
         self._opening.deadline = min(self._opening.deadline, deadline)
-        if self._http is not None:
-            self._http.end_by(deadline)
+        self._transport.end_by(deadline)
+        if self._engine is not None:
+            self._engine.end_by(deadline)
 
     def end_if_idle(self) -> None:
-        if self._http is None:
+        if self._engine is not None:
+            self._engine.end_if_idle()
+        else:
             self._opening.cancel()
-        elif self._http.is_idle:
-            self._http.end_if_idle()
 
 
 def is_loopback(address: str) -> bool:
