@@ -7,6 +7,7 @@ which ends with a FIN and lingers until the client has taken it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -71,8 +72,8 @@ class Http1:
         self._site = site
         self._config = site.config
         self._requests = RequestParser(site.config)
-        self._incoming: Incoming | None = None
-        self._waiting: trio.CancelScope | None = None
+        self._incoming: Incoming | None = None  # being answered
+        self._due = math.inf  # trio's time by which the next head must be here
         self._serving = trio.CancelScope()
         transport.on_gone = self._serving.cancel
 
@@ -88,16 +89,18 @@ class Http1:
         with self._serving:
             if first:
                 self._requests.feed(first)
-            due = head_due
-            while (incoming := await self._next(due)) is not None:
+            self._due = head_due
+            while (incoming := await self._next()) is not None:
                 self._incoming = incoming
                 if not await self._answer(incoming):
                     break
                 self._incoming = None
                 self.is_idle = True
-                due = trio.current_time() + self._config.keep_alive_s
+                self._due = trio.current_time() + self._config.keep_alive_s
         if self._incoming is not None and self._serving.cancelled_caught and self._transport.gone:
             ABANDONED.inc()
+        if self._serving.cancelled_caught and self._incoming is None and self._requests.is_amid:
+            await self._refuse(RequestTimeout())
         self._requests.close()
         if not self._transport.gone:
             self._transport.end()
@@ -110,19 +113,23 @@ class Http1:
 
     def end_if_idle(self) -> None:
         """End now if no request is being answered, and none has begun to come."""
-        if self.is_idle and self._waiting is not None:
-            self._waiting.cancel()
+        if self.is_idle:
+            self._serving.cancel()
 
-    def look(self) -> None:
-        """End the request whose client has left: while it is answered, nobody reads."""
-        if self._incoming is not None:
+    def look(self, now: float) -> None:
+        """Called about every second, which is cheaper than a timer for each request. Ends a wait that takes
+        too long, and the request whose client has left: while it is answered, nobody reads."""
+        if self._incoming is None:
+            if now > self._due:
+                self._serving.cancel()
+        else:
             self._transport.look()
             if self._transport.hung_up:
                 self._transport.lose()
 
     # reading
 
-    async def _next(self, due: float) -> Incoming | None:
+    async def _next(self) -> Incoming | None:
         """The next request, or None when there is none: the client left, was idle for too long or sent
         something that is none and has been answered."""
         requests = self._requests
@@ -134,13 +141,8 @@ class Http1:
                 return None
             if requests.is_amid and self.is_idle:
                 self.is_idle = False
-                due = min(due, trio.current_time() + self._config.header_timeout_s)
-            with trio.CancelScope(deadline=due) as self._waiting:
-                data = await self._transport.receive()
-            if self._waiting.cancelled_caught:
-                if requests.is_amid:
-                    await self._refuse(RequestTimeout())
-                return None
+                self._due = min(self._due, trio.current_time() + self._config.header_timeout_s)
+            data = await self._transport.receive()
             if not data:
                 return None
             requests.feed(data)

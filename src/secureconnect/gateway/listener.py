@@ -150,11 +150,12 @@ class Listener:
             transport.close()
 
     async def watch(self) -> None:
-        """End the requests of clients that have left, for ever."""
+        """End what clients have left or let wait for too long, for ever."""
+        config = self._config
         while True:
-            await trio.sleep(WATCH_S)
+            await trio.sleep(min(WATCH_S, config.header_timeout_s / 4, config.keep_alive_s / 4))
             for number, connection in enumerate(tuple(self._open), 1):
-                connection.look()
+                connection.look(trio.current_time())
                 if not number % LOOKS_A_TURN:
                     await trio.lowlevel.checkpoint()
 
@@ -254,10 +255,9 @@ class Connection:
             return Http2(transport, listener.app, self._config, listener.engine)
         return Http1(transport, listener.site)
 
-    def look(self) -> None:
-        """End the request whose client has left: while it is answered, nobody reads."""
+    def look(self, now: float) -> None:
         if self._engine is not None:
-            self._engine.look()
+            self._engine.look(now)
 
     def end_by(self, deadline: float) -> None:
         """Whatever the client does, the connection is over by `deadline` (trio's time)."""
