@@ -96,6 +96,8 @@ class Http1:
                     break
                 self._incoming = None
                 self.is_idle = True
+                if self._requests.waiting:  # a pipeline is not to keep all others waiting
+                    await trio.lowlevel.checkpoint()
                 self._due = trio.current_time() + self._config.keep_alive_s
         if self._incoming is not None and self._serving.cancelled_caught and self._transport.gone:
             ABANDONED.inc()
