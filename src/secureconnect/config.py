@@ -131,6 +131,7 @@ class GatewayConfig:
     body_limit_bytes: int = setting(1_048_576, "bytes of a request body", low=1024, high=104_857_600)
     header_limit_bytes: int = setting(32_768, "bytes of all request headers", low=1024, high=1_048_576)
     uri_limit_bytes: int = setting(8_192, "bytes of a request's path and query", low=256, high=65_536)
+    h2_streams: int = setting(100, "requests running at once on one HTTP/2 connection", low=1, high=10_000)
     ws_frame_limit_bytes: int = setting(
         262_144, "bytes of an inbound WebSocket message", low=1024, high=16_777_216
     )

@@ -23,7 +23,7 @@ from ..config import GatewayConfig
 RECEIVE_BYTES = 65_536
 SEND_BYTES = 65_536  # each gets `write_timeout_s`, so that a large answer may take long on a slow link
 FILE_BYTES = 1_048_576  # of a file at a time
-_DISK = trio.CapacityLimiter(8)  # threads that send files
+DISK = trio.CapacityLimiter(8)  # threads that send files
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once
 
 
@@ -36,6 +36,7 @@ class Transport:
     """
 
     is_secure = False
+    receive_bytes = RECEIVE_BYTES  # at a time
 
     def __init__(self, sock: socket.socket, address: str, config: GatewayConfig) -> None:
         self.address = address
@@ -57,7 +58,7 @@ class Transport:
         while not self.hung_up:
             try:
                 await trio.lowlevel.wait_readable(self._sock)
-                data = self._sock.recv(RECEIVE_BYTES)
+                data = self._sock.recv(self.receive_bytes)
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError):
@@ -149,7 +150,7 @@ class Transport:
         await trio.lowlevel.wait_writable(self._sock)
         try:
             taken = await trio.to_thread.run_sync(
-                os.sendfile, self._sock.fileno(), file.fileno(), start, size, limiter=_DISK
+                os.sendfile, self._sock.fileno(), file.fileno(), start, size, limiter=DISK
             )
         except BlockingIOError:
             return 0
