@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -19,7 +20,13 @@ def now_us() -> int:
 def to_iso(us: int) -> str:
     """`2026-01-19T05:25:00.000123Z`."""
     seconds, micros = divmod(us, SECOND_US)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{_to_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_second(seconds: int) -> str:
+    """Most times told are of a few seconds: now, and those of a page of messages."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def from_iso(text: str) -> int:

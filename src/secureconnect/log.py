@@ -11,17 +11,20 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar, Token
 from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 
+from .clock import now_us, to_iso
 from .config import MASK, LogConfig
 
 _SECRET = re.compile(r"passw|secret|token|authorization|ticket|cookie|private|content$|body$", re.IGNORECASE)
+_BOUND: ContextVar[Mapping[str, Any]] = ContextVar("bound", default={})  # noqa: B039  (never changed in place)
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -29,25 +32,25 @@ def set_up(config: LogConfig, to: TextIO | None = None) -> None:
     """Configure structlog, and send the libraries' own warnings the same way.  to: stdout, if left out."""
     stream = to or sys.stdout
     text = config.format == "text" or (config.format == "auto" and stream.isatty())
-    sink: Any = _Sink(stream if text else stream.buffer)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-        _mask,
-    ]
+    sink = _Sink(stream if text else stream.buffer)
+    steps: list[structlog.typing.Processor]
     if text:
         # structlog's own choice, rich, prints the local variables: passwords among them
         plain = structlog.dev.plain_traceback
-        shared += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
-        factory: Any = structlog.PrintLoggerFactory(sink)
+        steps = [
+            with_bound,
+            _mask,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain),
+            lambda _, __, line: f"{line}\n",
+        ]
     else:
-        shared += [structlog.processors.format_exc_info, _name_fields, _to_json]
-        factory = structlog.BytesLoggerFactory(sink)
+        steps = [_to_json]
     structlog.configure(
-        processors=shared,
+        processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
-        logger_factory=factory,
+        logger_factory=lambda *_: sink,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -61,29 +64,54 @@ class _Sink:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def write(self, line: str | bytes) -> None:
-        with suppress(OSError):
+    def line(self, line: Any) -> None:
+        try:
             self._file.write(line)
-
-    def flush(self) -> None:
-        with suppress(OSError):
             self._file.flush()
+        except OSError:
+            pass
+
+    debug = info = warning = error = line  # structlog calls the level
 
 
-@contextmanager
-def bind(**facts: Any) -> Iterator[None]:
+class bind:
     """Facts that stand on every line logged inside the block, in this task and the tasks it starts."""
-    with structlog.contextvars.bound_contextvars(**facts):
-        yield
+
+    __slots__ = ("_facts", "_token")
+
+    def __init__(self, **facts: Any) -> None:
+        self._facts = facts
+
+    def __enter__(self) -> None:
+        self._token: Token[Mapping[str, Any]] = _BOUND.set({**_BOUND.get(), **self._facts})
+
+    def __exit__(self, *_: object) -> None:
+        _BOUND.reset(self._token)
+
+    @staticmethod
+    def add(**facts: Any) -> None:
+        """Further facts, up to the end of the innermost block."""
+        _BOUND.set({**_BOUND.get(), **facts})
+
+
+def with_bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """structlog's processor that puts what is bound on a line."""
+    return {**_BOUND.get(), **event}
 
 
 def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if _betrays(key):
-            event[key] = MASK
-        elif isinstance(value, (dict, list, tuple)):
+        if isinstance(value, (dict, list, tuple)):
             event[key] = _masked(value)
+    for key in _betraying(tuple(event)):
+        event[key] = MASK
     return event
+
+
+@lru_cache(maxsize=1024)
+def _betraying(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that betray a secret. Lines of one kind have the same names."""
+    return tuple(name for name in names if _betrays(name))
 
 
 def _masked(value: Any) -> Any:
@@ -102,22 +130,24 @@ def _betrays(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
-def _name_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {
-        "timestamp": event.pop("timestamp"),
-        "level": event.pop("level"),
+def _to_json(logger: Any, level: str, event: MutableMapping[str, Any]) -> bytes:
+    """All of a line in one step: every request logs one."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, level, event)
+    line = {
+        "timestamp": to_iso(now_us()),
+        "level": level,
         "service": "secureconnect",
         "module": event.pop("module", None),
         "msg": event.pop("event"),
+        **_BOUND.get(),
         **event,
     }
-
-
-def _to_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
+    _mask(logger, level, line)
     try:
-        return msgspec.json.encode(event, enc_hook=repr)
+        return _encode(line) + b"\n"
     except UnicodeEncodeError:  # a lone surrogate, which came from outside: no line may be lost to it
-        return json.dumps(event, default=repr).encode()
+        return json.dumps(line, default=repr).encode() + b"\n"
 
 
 class _ToStructlog(logging.Handler):

@@ -7,8 +7,9 @@ instance that is gone, and whoever waits inside a crashed room is told at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
@@ -55,23 +56,13 @@ class Handle(Generic[R]):
     def require(self) -> R:
         """The running instance. Raises Unavailable while there is none."""
         if self._room is None:
-            raise Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
+            raise self._restarting()
         return self._room
 
-    @contextmanager
-    def use(self) -> Iterator[R]:
+    def use(self) -> AbstractContextManager[R]:
         """The running instance, for as long as the block lasts: if the room crashes meanwhile, the block is
         cancelled and Unavailable raised."""
-        room = self.require()
-        scope = trio.CancelScope()
-        self._users.add(scope)
-        try:
-            with scope:
-                yield room
-        finally:
-            self._users.discard(scope)
-        if scope.cancelled_caught:
-            raise Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
+        return _Use(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the room running until cancelled. Raises GaveUp after too many crashes."""
@@ -102,6 +93,9 @@ class Handle(Generic[R]):
             self._lost()
             self.state = "stopped"
 
+    def _restarting(self) -> Unavailable:
+        return Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
+
     def _lost(self) -> None:
         self._room = None
         for scope in self._users:
@@ -110,6 +104,31 @@ class Handle(Generic[R]):
     def _serving(self, room: R) -> None:
         self._room = room
         self.state = "running"
+
+
+class _Use(AbstractContextManager[R]):
+    """`Handle.use`. Every request passes here; a generator would cost it as much again."""
+
+    __slots__ = ("_handle", "_scope")
+
+    def __init__(self, handle: Handle[R]) -> None:
+        self._handle = handle
+        self._scope = trio.CancelScope()
+
+    def __enter__(self) -> R:
+        room = self._handle.require()
+        self._handle._users.add(self._scope)
+        self._scope.__enter__()
+        return room
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._handle._users.discard(self._scope)
+        is_ours = self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise self._handle._restarting()
+        return is_ours
 
 
 class _Started(trio.TaskStatus[None]):

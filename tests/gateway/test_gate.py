@@ -8,12 +8,12 @@ import uuid
 
 import msgspec
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from secureconnect.config import RateLimitsConfig
 from secureconnect.gateway.decoding import body_of
 from secureconnect.identity import new_id
+from secureconnect.log import with_bound
 
 from .house import UPGRADE, House, Note, open_house
 
@@ -65,12 +65,20 @@ async def test_another_request_id_is_replaced(house: House, given: str) -> None:
     ],
 )
 async def test_a_trace_is_named_on_every_line(house: House, traceparent: str, trace_id: str | None) -> None:
-    with capture_logs([merge_contextvars]) as logged:
+    with capture_logs([with_bound]) as logged:
         await house.ask("GET", "/v1/break", {"traceparent": traceparent, "x-request-id": "r"})
         await house.ask("GET", "/v1/ws/echo", UPGRADE | {"traceparent": traceparent, "x-request-id": "r"})
     lines = [line for line in logged if line.get("request_id") == "r"]
     assert {line["event"] for line in lines} == {"request", "request_failed", "websocket_refused"}
     assert [line.get("trace_id") for line in lines] == [trace_id] * len(lines)
+
+
+async def test_a_caller_is_named_on_every_line(house: House) -> None:
+    with capture_logs([with_bound]) as logged:
+        await house.ask("GET", "/v1/mine?limit=x", ANN | {"x-request-id": "known"})
+        await house.ask("GET", "/v1/mine", {"x-request-id": "unknown"})
+    named = {line["request_id"]: line.get("user_id") for line in logged}
+    assert named == {"known": "user-ann", "unknown": None}
 
 
 async def test_a_trailing_slash_makes_no_difference(house: House) -> None:

@@ -11,7 +11,6 @@ import ipaddress
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -171,10 +170,7 @@ class Gate:
         self._auth = auth
         self._cache = cache
         self._deny = deny
-        self._limits = _windows(limits) if limits.enabled else {}
-        self._policies = {
-            rate: f'"{rate.value}";q={limit};w={window_s}' for rate, (limit, window_s) in self._limits.items()
-        }
+        self._limits = _limits_of(limits)
         self._proxies = [ipaddress.ip_network(each, strict=False) for each in config.trusted_proxies]
         self._own_origin = _origin_of(config.public_url) if config.public_url else None
         self._origins = frozenset(_origin_of(each) for each in config.allowed_origins)
@@ -215,19 +211,20 @@ class Gate:
                 answer = await self._within_deadline(call, request, endpoint, path, allow, extra)
                 took_s = perf_counter() - started
                 endpoint.count(answer.status, took_s)
-                with _by(call.principal):
-                    log.info(
-                        "request",
-                        method=request.method,
-                        route=endpoint.route,
-                        status=answer.status,
-                        took_ms=round(took_s * 1000, 2),
-                    )
+                log.info(
+                    "request",
+                    method=request.method,
+                    route=endpoint.route,
+                    status=answer.status,
+                    took_ms=round(took_s * 1000, 2),
+                )
         finally:
             IN_FLIGHT.dec()
-        answer.headers = self.headers(request_id, extra) | answer.headers
+        headers = self.headers(request_id, extra)
+        headers |= answer.headers
         if endpoint.no_store:
-            answer.headers["cache-control"] = "no-store"
+            headers["cache-control"] = "no-store"
+        answer.headers = headers
         return answer
 
     async def admit(
@@ -247,12 +244,10 @@ class Gate:
         self._check_origin(request, extra)
         if endpoint.audience is not Audience.ANYONE:
             call.principal = await self._principal(call, request, extra, credentials)
+            bind.add(user_id=call.principal.user_id)
         await self._take(endpoint.rate, call, extra)
-        for name in endpoint.ids:
-            if not is_id(path[name]):
-                raise NotFound
-        if any("\0" in value for value in path.values()):
-            raise NotFound
+        if path:
+            _check_path(path, endpoint.ids)
         call.path = path
         if endpoint.query is not None:
             call.query = query_of(request.query, endpoint.query)
@@ -318,8 +313,7 @@ class Gate:
                     call.deadline = scope.deadline = math.inf
                 elif endpoint.decode is not None:
                     call.body = await self._body(request, endpoint.decode)
-                with _by(call.principal):
-                    return await endpoint.serve(call, request)
+                return await endpoint.serve(call, request)
             raise DeadlineExceeded
         except Exception as error:
             answer = replies.failure(self.problem_of(error, call), call.request_id)
@@ -382,16 +376,16 @@ class Gate:
             return False
 
     async def _take(self, rate: Rate, call: Call, extra: dict[str, str]) -> None:
-        if rate not in self._limits:
+        limit = self._limits.get(rate)
+        if limit is None:
             return
-        limit, window_s = self._limits[rate]
-        if call.principal is None or rate in PER_ADDRESS:
-            who = subscriber_of(call.address)
+        if call.principal is None or limit.per_address:
+            who: str = subscriber_of(call.address)
         else:
             who = call.principal.user_id
-        allowance = await self._cache.take(f"rate:{rate.value}:{who}", limit, window_s)
-        extra["ratelimit-policy"] = self._policies[rate]
-        extra["ratelimit"] = _rate_field(rate, allowance)
+        allowance = await self._cache.take(limit.key + who, limit.calls, limit.window_s)
+        extra["ratelimit-policy"] = limit.policy
+        extra["ratelimit"] = limit.left(allowance)
         if not allowance.allowed:
             raise RateLimited(retry_after_s=allowance.retry_after_s)
 
@@ -448,7 +442,8 @@ def request_id_of(request: Request) -> str:
 
 def named_in_log(request: Request, request_id: str) -> dict[str, str]:
     """What every line logged for the request says: its id and, when the caller traces it, the trace's."""
-    traced = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    traceparent = request.headers.get("traceparent")
+    traced = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
     return {"request_id": request_id, "trace_id": traced[1]} if traced else {"request_id": request_id}
 
 
@@ -457,23 +452,37 @@ def bearer_of(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _by(principal: Principal | None) -> AbstractContextManager[None]:
-    """Names the caller on every line logged inside."""
-    return nullcontext() if principal is None else bind(user_id=principal.user_id)
+class _Limit:
+    """A rate class, with what can be prepared once.
+
+    Source of the fields: draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4.
+    """
+
+    def __init__(self, rate: Rate, calls: int) -> None:
+        self.calls = calls
+        self.window_s = HOUR_S if rate is Rate.REGISTER else MINUTE_S
+        self.per_address = rate in PER_ADDRESS
+        self.key = f"rate:{rate.value}:"
+        self.policy = f'"{rate.value}";q={calls};w={self.window_s}'
+        self._left = f'"{rate.value}";r='
+
+    def left(self, allowance: Allowance) -> str:
+        return f"{self._left}{max(0, allowance.remaining)};t={math.ceil(allowance.reset_s)}"
 
 
-def _windows(limits: RateLimitsConfig) -> dict[Rate, tuple[int, int]]:
-    """(calls, seconds) of each class."""
-    return {
-        rate: (getattr(limits, rate.value), HOUR_S if rate is Rate.REGISTER else MINUTE_S)
-        for rate in Rate
-        if rate is not Rate.NONE
-    }
+def _limits_of(config: RateLimitsConfig) -> dict[Rate, _Limit]:
+    if not config.enabled:
+        return {}
+    return {rate: _Limit(rate, getattr(config, rate.value)) for rate in Rate if rate is not Rate.NONE}
 
 
-def _rate_field(rate: Rate, allowance: Allowance) -> str:
-    """Source: draft-ietf-httpapi-ratelimit-headers-10, section 4."""
-    return f'"{rate.value}";r={max(0, allowance.remaining)};t={math.ceil(allowance.reset_s)}'
+def _check_path(path: Mapping[str, str], ids: Sequence[str]) -> None:
+    for name in ids:
+        if not is_id(path[name]):
+            raise NotFound
+    for value in path.values():
+        if "\0" in value:
+            raise NotFound
 
 
 def _options(request: Request, allow: Sequence[str], extra: dict[str, str]) -> Answer:
