@@ -6,37 +6,21 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Close as TheirClose
-from websockets.frames import Frame as TheirFrame
 from websockets.headers import build_extension, parse_extension
-from websockets.protocol import CLIENT, SERVER, Protocol, Side
+from websockets.protocol import CLIENT
 
 from secureconnect.gateway import framing
 from secureconnect.gateway.framing import Inbound
 
 from .frames import BINARY, CLOSE, CONT, MASK, PING, PONG, RSV1, RSV2, TEXT, closing, fragments, frame, header
 from .framing_cases import BAD_TEXTS, CASES, HELLO, LIMIT, Case, Event, deflate
-
-
-class Outcome(NamedTuple):
-    events: list[Event]
-    code: int | None
-
-
-def ours(pieces: Iterable[bytes], limit: int = LIMIT, deflate: bool = False) -> tuple[Outcome, Inbound]:
-    inbound = Inbound(limit, deflate)
-    events = [event for piece in pieces for event in inbound.feed(piece)]
-    return Outcome(events, inbound.violation and inbound.violation.code), inbound
-
-
-def in_steps(data: bytes, step: int) -> list[bytes]:
-    return [data[at : at + step] for at in range(0, len(data), step)]
+from .framing_oracle import Outcome, Theirs, assert_agreed, in_steps, ours
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -71,83 +55,6 @@ def test_frames_are_counted() -> None:
 
 
 # a second opinion
-
-# What `websockets` does otherwise, and we on purpose:
-# - it looks at reserved bits, and at the length and the FIN of control frames, when the payload is there, and
-#   at the size before all that; we look at the header, and at what it means before its size.
-# - it takes lengths in more bytes than they need, and one with the top bit for a large one (RFC 6455, 5.2).
-# - it counts control frames against the limit of the message they are in; so we give it room for one more.
-# - to a CLOSE inside a message in fragments it answers 1002. RFC 6455 (5.4) lets control frames be there.
-# - its layer above checks that texts are UTF-8, when they are whole; `Theirs` does so fragment by fragment.
-# - it has 1002 for broken compression, where we have 1007, and takes a message whose last block is cut.
-
-
-class Theirs:
-    """What `websockets` makes of bytes."""
-
-    def __init__(self, side: Side, limit: int, packs: bool = False) -> None:
-        self.events: list[Event] = []
-        self.code: int | None = None
-        self.protocol = Protocol(side, max_size=limit + framing.CONTROL_BYTES)
-        if packs:
-            self.protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
-        self._limit = limit
-        self._opcode, self._message = 0, b""
-
-    def feed(self, data: bytes) -> None:
-        self.protocol.receive_data(data)
-        for each in self.protocol.events_received():
-            if self.code is None:
-                assert isinstance(each, TheirFrame)
-                self.code = self._take(each)
-        if self.code is None and (error := self.protocol.parser_exc) is not None:
-            if str(error) == "incomplete fragmented message" and (close := self.protocol.close_rcvd):
-                self.events.append((CLOSE, b"" if close.code == 1005 else close.serialize()))
-            else:
-                assert self.protocol.close_sent is not None
-                self.code = int(self.protocol.close_sent.code)
-
-    def _take(self, each: TheirFrame) -> int | None:
-        if each.opcode >= CLOSE:
-            self.events.append((int(each.opcode), bytes(each.data)))
-            return None
-        if each.opcode != CONT:
-            self._opcode = int(each.opcode)
-        self._message += bytes(each.data)
-        if len(self._message) > self._limit:
-            return 1009
-        if self._opcode == TEXT and not could_be_text(self._message, each.fin):
-            return 1007
-        if each.fin:
-            self.events.append((self._opcode, self._message))
-            self._message = b""
-        return None
-
-
-def could_be_text(message: bytes, is_whole: bool) -> bool:
-    for more in (
-        (b"",) if is_whole else (b"", b"\x80", b"\x80\x80", b"\x80\x80\x80", b"\x90\x80\x80", b"\xa0\x80")
-    ):
-        try:
-            (message + more).decode()
-        except UnicodeDecodeError:
-            continue
-        return True
-    return False
-
-
-def assert_agreed(data: bytes, limit: int, deflate: bool = False) -> None:
-    (events, code), inbound = ours([data], limit, deflate)
-    other = Theirs(SERVER, limit, deflate)
-    other.feed(data)
-    reason = inbound.violation.reason if inbound.violation else ""
-    if reason in ("a length is not written as it must be", "the compression is broken"):
-        assert events == other.events[: len(events)]
-        return
-    if code is not None and other.code is None:
-        other.feed(bytes(limit + 200))  # the rest of the frame, for which we did not wait
-    assert events == other.events
-    assert code == other.code or (code, other.code) == (1002, 1009)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
