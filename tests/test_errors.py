@@ -10,7 +10,7 @@ from secureconnect import errors
 from secureconnect.errors import TABLE, Problem
 
 # every status of API.md, "Conventions"
-STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 423, 429, 431, 500, 503}
+STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 422, 423, 429, 431, 500, 503}
 
 
 def _all(kind: type[Problem]) -> set[type[Problem]]:

@@ -86,8 +86,9 @@ Body = bytes | File | AsyncGenerator[bytes, None]
 class Reply:
     """data: an instance of the route's `answer`; it stands in the envelope's `data`.
 
-    body: sent as it is, in the place of an envelope; `headers` then tell its content-type. A generator is
-    asked for more at the client's pace, and closed whatever happens.
+    body: sent as it is, in the place of an envelope; `headers` then tell its content-type. Of bytes and files
+    with an `etag`, a client gets what it asks for: nothing (304), or a part of the file. A generator is asked
+    for more at the client's pace, and closed whatever happens.
     """
 
     data: Any = None
@@ -106,7 +107,8 @@ class Route:
     body, query, answer: msgspec Structs.  status: of success; also: further statuses of success.
     errors: the problems this route adds to those every route may give.
     stream: the body is not read before the handler runs: it reads `call.read`, up to `stream` bytes, and
-    neither it nor the answer is bound by the request's deadline, only by the pace of the client.
+    neither it nor the answer is bound by the request's deadline, only by the pace of the client. With 0 there
+    is no body to read, and the deadline stands, but the answer may have a body that is not bytes.
     """
 
     method: str

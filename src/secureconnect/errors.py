@@ -153,6 +153,10 @@ class UnsupportedMediaType(Problem):
     code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "The body must be application/json."
 
 
+class RangeNotSatisfiable(Problem):
+    code, status, text = "RANGE_NOT_SATISFIABLE", 416, "There are no such bytes of this."
+
+
 class Invalid(Problem):
     """`details` names the field: `{"field": "password"}`."""
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import trio
 
 from .. import __version__
-from ..edge import Audience, Call, Rate, Route
+from ..edge import Audience, Rate, Route
 from ..errors import (
     DeadlineExceeded,
     Forbidden,
@@ -35,13 +33,17 @@ from ..errors import (
     UnsupportedMediaType,
     UriTooLong,
 )
-from .admission import Endpoint, Request
-from .replies import JSON, Answer, Meta
+from .admission import Endpoint
+from .replies import JSON, Meta
+from .static import TYPES, Asset, files
 
 TEMPLATE = "#/components/schemas/{name}"
 _ALWAYS = (Malformed, OriginForbidden, UriTooLong, HeadersTooLarge, Internal, Unavailable, DeadlineExceeded)
 _SIGNED_IN = (Unauthenticated, InvalidToken, TokenExpired, TokenRevoked)
 _WITH_BODY = (RequestTimeout, TooLarge, UnsupportedMediaType, Invalid)
+_WITH_STREAM = (RequestTimeout, TooLarge)
+# OpenAPI 3.1: a body of bytes has no schema
+_BYTES: dict[str, Any] = {"application/octet-stream": {}}
 _ERROR = {
     "title": "Error",
     "type": "object",
@@ -103,6 +105,8 @@ def problems_of(route: Route) -> list[type[Problem]]:
         found.append(RateLimited)
     if route.body is not None:
         found += _WITH_BODY
+    if route.stream:
+        found += _WITH_STREAM
     if route.query is not None:
         found.append(Invalid)
     if "{" in route.path or route.audience in (Audience.OWNER, Audience.MEMBER):
@@ -121,7 +125,9 @@ def _operation(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -
         "responses": _responses(route, ref_of, schemas),
         "security": [] if route.audience is Audience.ANYONE else [{"bearer": []}],
     }
-    if route.body is not None:
+    if route.stream:
+        operation["requestBody"] = {"required": True, "content": _BYTES}
+    elif route.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": ref_of[route.body]}}}
     return operation
 
@@ -144,6 +150,8 @@ def _responses(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -
     for status in (route.status, *route.also):
         if status == 204:
             responses["204"] = {"description": "Done."}
+        elif route.stream is not None and route.answer is None:
+            responses[str(status)] = {"description": "Success.", "content": _BYTES}
         else:
             schema = _success(route, ref_of, schemas)
             responses[str(status)] = {"description": "Success.", "content": {JSON: {"schema": schema}}}
@@ -193,12 +201,7 @@ def _tag(route: Route) -> str:
 
 # /docs
 
-_ASSETS = {
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "index.css": "text/css; charset=utf-8",
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "favicon-32x32.png": "image/png",
-}
+_ASSETS = ("swagger-ui.css", "index.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 _PAGE = b"""<!doctype html>
 <html lang="en">
 <head>
@@ -224,55 +227,14 @@ _PAGE_CSP = (
 
 def endpoints(routes: Iterable[Route]) -> list[Endpoint]:
     """`/openapi.json` and `/docs`. The assets are those of flask-swagger-ui."""
-    text = msgspec.json.encode(document(routes))
-    html = "text/html; charset=utf-8"
-    pages = {
-        "/openapi.json": _constant(text, JSON),
-        "/docs": _constant(_PAGE, html, {"content-security-policy": _PAGE_CSP}),
-        "/docs/start.js": _constant(_START, "text/javascript; charset=utf-8"),
-        "/docs/{asset}": _Assets().serve,
-    }
-    return [Endpoint("GET", path, serve, rate=Rate.PUBLIC) for path, serve in pages.items()]
-
-
-def _constant(
-    body: bytes, content_type: str, headers: dict[str, str] | None = None
-) -> Callable[[Call, Request], Awaitable[Answer]]:
-    tag = _tag_of(body)
-
-    async def serve(_: Call, request: Request) -> Answer:
-        return _cached(request, tag, body, {"content-type": content_type, **(headers or {})})
-
-    return serve
-
-
-class _Assets:
-    """The files of the page, each read once: all who fetch them slowly share the bytes."""
-
-    def __init__(self) -> None:
-        self._read: dict[str, tuple[str, bytes]] = {}
-
-    async def serve(self, call: Call, request: Request) -> Answer:
-        name = call.path["asset"]
-        content_type = _ASSETS.get(name)
-        if content_type is None:
-            raise NotFound
-        if name not in self._read:
-            body = await trio.Path(_assets() / name).read_bytes()
-            self._read[name] = _tag_of(body), body
-        tag, body = self._read[name]
-        return _cached(request, tag, body, {"content-type": content_type})
-
-
-def _cached(request: Request, tag: str, body: bytes, headers: dict[str, str]) -> Answer:
-    headers = {"etag": tag, "cache-control": "no-cache", **headers}
-    if request.headers.get("if-none-match") == tag:
-        return Answer(304, headers=headers)
-    return Answer(200, body, headers)
-
-
-def _tag_of(body: bytes) -> str:
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    text = Asset(msgspec.json.encode(document(routes)), JSON)
+    page = Asset(_PAGE, TYPES[".html"], {"content-security-policy": _PAGE_CSP})
+    return [
+        Endpoint("GET", "/openapi.json", text.serve, rate=Rate.PUBLIC),
+        Endpoint("GET", "/docs", page.serve, rate=Rate.PUBLIC, page=True),
+        Endpoint("GET", "/docs/start.js", Asset(_START, TYPES[".js"]).serve, rate=Rate.PUBLIC),
+        *files(_assets(), "/docs", _ASSETS),
+    ]
 
 
 def _assets() -> Path:

@@ -23,6 +23,7 @@ from . import replies
 from .admission import Gate, Request
 from .replies import Answer
 from .routing import Match, Router
+from .static import conditional
 
 log = structlog.get_logger(module="gateway")
 
@@ -88,13 +89,14 @@ class _App(QuartTrio):
 def enveloped(route: Route, lend: Lend) -> Callable[[Call, Request], Awaitable[Answer]]:
     """Serves a room's route.  lend: gives the running room for as long as it is used."""
 
-    async def serve(call: Call, _: Request) -> Answer:
+    async def serve(call: Call, request: Request) -> Answer:
         with lend() as room:
             reply = await route.handler(room, call)
         status = route.status if reply.status is None else reply.status
         if reply.body is not None:
             assert isinstance(reply.body, bytes) or route.stream is not None, "it is no streaming route"
-            return Answer(status, reply.body, dict(reply.headers))
+            answer = Answer(status, reply.body, dict(reply.headers))
+            return conditional(answer, call, request) if status == 200 else answer
         return replies.success(reply.data, status, reply.headers, call.request_id)
 
     return serve

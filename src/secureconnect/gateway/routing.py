@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from .admission import Endpoint
 
@@ -56,7 +56,7 @@ class Router:
         return self._search(method, path)
 
     def _add(self, endpoint: Endpoint) -> None:
-        segments = _segments(endpoint.path.encode())
+        segments = endpoint.path.removesuffix("/").split("/")[1:]
         node, names = self._root, []
         for place, segment in enumerate(segments):
             if segment.startswith("{"):
@@ -76,7 +76,7 @@ class Router:
                     self._shorten(method, segments, endpoint)
 
     def _shorten(self, method: str, segments: Sequence[str], endpoint: Endpoint) -> None:
-        path = "/".join(["", *segments]).encode()
+        path = quote("/".join(["", *segments])).encode()
         for each in (path, path + b"/") if path else (b"/",):
             self._literal.setdefault(each, {})[method] = Match(endpoint, {}, ())
 
