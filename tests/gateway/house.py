@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -363,10 +363,12 @@ def dependencies() -> list[DependencyStatus]:
 
 
 @asynccontextmanager
-async def open_house(limits: RateLimitsConfig | None = None, **settings: Any) -> AsyncIterator[House]:
+async def open_house(
+    limits: RateLimitsConfig | None = None, routes: Sequence[Route] = (), **settings: Any
+) -> AsyncIterator[House]:
     """A gateway with the rooms `chat`, which has everything, and `auth`, which has one route.
 
-    settings: of [gateway].
+    routes: further ones of `chat`.  settings: of [gateway].
     """
     gateway_config = GatewayConfig(**{"port": 0, "drain_s": 1.0, "close_timeout_s": 0.2, **settings})
     config = Config(gateway=gateway_config, rate_limits=limits or RateLimitsConfig())
@@ -380,7 +382,7 @@ async def open_house(limits: RateLimitsConfig | None = None, **settings: Any) ->
     quiet = Route("GET", "/v1/other", _see, ANYONE, Rate.NONE, "Another room", answer=Seen)
     gateway = Gateway(
         config,
-        [Mount(rooms["chat"], ROUTES, SOCKETS), Mount(rooms["auth"], (quiet,), ())],
+        [Mount(rooms["chat"], (*ROUTES, *routes), SOCKETS), Mount(rooms["auth"], (quiet,), ())],
         lambda: tokens,
         MemoryCache(MemoryConfig()),
         dependencies,

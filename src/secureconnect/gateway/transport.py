@@ -54,14 +54,16 @@ class Transport:
     # reading
 
     async def receive(self) -> bytes:
-        """The next bytes; b"" when the client has hung up. One reader at a time."""
+        """The next bytes; b"" when the client has hung up, or this was interrupted. One reader at a time."""
         while not self.hung_up:
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 data = self._sock.recv(self.receive_bytes)
             except BlockingIOError:
                 continue
-            except (OSError, trio.ClosedResourceError):
+            except trio.ClosedResourceError:  # closed, or interrupted
+                return b""
+            except OSError:
                 self.lose()
                 return b""
             if not data:
@@ -70,6 +72,11 @@ class Transport:
                 self.last_read = trio.current_time()
             return data
         return b""
+
+    def interrupt(self) -> None:
+        """Let whoever waits in `receive` return without anything. A cancel scope for each wait would do it,
+        too, at the price of half of what a short message costs."""
+        trio.lowlevel.notify_closing(self._sock)
 
     def look(self) -> None:
         """Note whether the client is still there, without taking what it sent: for when nobody reads."""
@@ -147,8 +154,8 @@ class Transport:
 
     async def _send_piece(self, file: BinaryIO, start: int, size: int) -> int:
         """In a thread: the disk may be slow."""
-        await trio.lowlevel.wait_writable(self._sock)
         try:
+            await trio.lowlevel.wait_writable(self._sock)
             taken = await trio.to_thread.run_sync(
                 os.sendfile, self._sock.fileno(), file.fileno(), start, size, limiter=DISK
             )
@@ -166,10 +173,12 @@ class Transport:
         while self._waiting and size > 0:
             try:
                 await trio.lowlevel.wait_writable(self._sock)
+                if self.gone:  # the reader found out meanwhile
+                    return
                 taken = self._sock.send(self._waiting[0])
-            except BlockingIOError:
+            except (BlockingIOError, trio.ClosedResourceError):  # the latter when the reader was interrupted
                 continue
-            except (OSError, trio.ClosedResourceError):
+            except OSError:
                 self.lose()
                 return
             size -= taken
