@@ -102,8 +102,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}._FILE", path)
 
 
-# httpcore leaves its own generator to the garbage collector
-LEAVES_EARLY = pytest.mark.filterwarnings("ignore:Async generator 'httpcore:ResourceWarning")
+# httpx leaves its own generators to the garbage collector
+LEAVES_EARLY = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)\\.:ResourceWarning")
 ANYONE, NONE = Audience.ANYONE, Rate.NONE
 ROUTES = (
     Route("PUT", "/v1/up", _take, ANYONE, NONE, "Take it", answer=Seen, stream=LIMIT),
