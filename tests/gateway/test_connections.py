@@ -226,7 +226,7 @@ async def test_clients_that_never_read_share_what_they_are_sent(house: House) ->
                 raw = Raw(await stack.enter_async_context(await narrow_stream(house)))
                 await raw.request("GET", bundle)
             open_now = house.gateway._listener._open
-            await until(lambda: sum(each._transport.is_blocked for each in open_now) == 20)
+            await until(lambda: sum(each._transport._draining is not None for each in open_now) == 20)
             after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

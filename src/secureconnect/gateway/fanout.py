@@ -66,36 +66,35 @@ class Outbox:
         self._transport = transport
         self._fanout = fanout
         self._frames: list[bytes] = []
-        self._is_dirty = False
+        self._is_dirty = False  # somebody will look at it: the flusher, or its own task
         self._is_blocked = False  # its client does not keep up: `drain` runs
         self._flushed: trio.Event | None = None  # somebody waits for it to be empty
 
     def offer(self, frame: Frame) -> bool:
         """Queue a frame, or leave it out if its weight allows that. False when there is no room for it."""
-        data = self._encoded(frame)
-        fanout, weight = self._fanout, frame.weight
-        if weight < fanout.floor or self.size + len(data) > fanout.limits[weight]:
-            if weight is Weight.DURABLE:
-                return False
-            _SHED[weight].inc()
+        data = (frame.deflated if self.deflates else frame.wire) or self._encode(frame)
+        if self.size + len(data) <= self._fanout.limits[frame.weight]:
+            self.put(data)
             return True
-        self.put(data)
+        if frame.weight is Weight.DURABLE:
+            return False
+        _SHED[frame.weight].inc()
         return True
 
     def put(self, data: bytes) -> None:
         """Queue bytes that have to be sent."""
         self._frames.append(data)
         self.size += len(data)
-        if self._is_blocked:
-            self._fanout.hold(len(data))
-        elif not self._is_dirty:
+        if not self._is_dirty:
             self._is_dirty = True
             self._fanout.mark(self)
+        elif self._is_blocked:
+            self._fanout.hold(len(data))
 
     async def send(self, frame: Frame) -> None:
         """Queue a frame, and wait until everything queued so far was handed to the network, or nothing can be
         any more."""
-        self.put(self._encoded(frame))
+        self.put((frame.deflated if self.deflates else frame.wire) or self._encode(frame))
         await self.emptied()
 
     async def emptied(self) -> None:
@@ -114,11 +113,13 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what can be sent now."""
+        if self._is_blocked:
+            return
         self._is_dirty = False
-        if self._frames and not self._is_blocked:
+        if self._frames:
             self._send_some()
             if self._transport.is_blocked:
-                self._is_blocked = True
+                self._is_blocked = self._is_dirty = True
                 self._fanout.block(self)
 
     async def drain(self) -> None:
@@ -132,19 +133,18 @@ class Outbox:
         finally:
             if self._transport.gone:
                 self.drop()
-            self._is_blocked = False
+            self._is_blocked = self._is_dirty = False
             self._fanout.unblock(self)
             if self._flushed is not None:
                 self._flushed.set()
                 self._flushed = None
 
-    def _encoded(self, frame: Frame) -> bytes:
+    def _encode(self, frame: Frame) -> bytes:
+        """As it goes over the network; kept in the frame for the next socket."""
         if self.deflates:
-            if frame.deflated is None:
-                frame.deflated = framing.deflated(frame.data)
+            frame.deflated = framing.deflated(frame.data)
             return frame.deflated
-        if frame.wire is None:
-            frame.wire = framing.text(frame.data)
+        frame.wire = framing.text(frame.data)
         return frame.wire
 
     def _send_some(self) -> None:
@@ -177,13 +177,13 @@ class Outbox:
 class Fanout:
     """The flusher of all outboxes.
 
-    limits: how full an outbox may become with a frame of each weight.  floor: what weighs less is left out.
+    limits: how full an outbox may become with a frame of each weight; less than nothing: it is left out.
     sent: frames handed on and not counted yet.
     """
 
     def __init__(self, config: GatewayConfig) -> None:
-        self.floor = Weight.TYPING
-        self.limits = {weight: int(share * config.ws_outbox_bytes) for weight, share in SHARES.items()}
+        self._calm_limits = tuple(int(SHARES[weight] * config.ws_outbox_bytes) for weight in Weight)
+        self.limits = self._calm_limits
         self.sent = 0
         self._total_limit = config.ws_outboxes_bytes
         self._dirty: list[Outbox] = []
@@ -239,5 +239,8 @@ class Fanout:
     def weigh(self, late_s: float = 0.0) -> None:
         """Decide what is left out from now on.  late_s: how long the frames of the last pass waited."""
         share = self._held / self._total_limit
-        shed = [each for each, limit_s in LATE_S.items() if late_s > limit_s or share > SHARES[each]]
-        self.floor = Weight(max(shed) + 1) if shed else Weight.TYPING
+        limits = list(self._calm_limits)
+        for weight, limit_s in LATE_S.items():
+            if late_s > limit_s or share > SHARES[weight]:
+                limits[weight] = -1
+        self.limits = tuple(limits)

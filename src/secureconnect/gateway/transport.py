@@ -159,7 +159,7 @@ class Transport:
             taken = await trio.to_thread.run_sync(
                 os.sendfile, self._sock.fileno(), file.fileno(), start, size, limiter=DISK
             )
-        except BlockingIOError:
+        except (BlockingIOError, trio.ClosedResourceError):
             return 0
         except OSError:
             self.lose()

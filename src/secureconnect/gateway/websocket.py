@@ -79,10 +79,10 @@ class OpenSocket:
         "_heard_close",
         "_inbound",
         "_inbox",
+        "_is_receiving",
         "_noticed_us",
         "_outbox",
         "_ping_at",
-        "_receiving",
         "_transport",
         "_window_ends",
         "handling",
@@ -106,7 +106,7 @@ class OpenSocket:
         self._inbound = framing.Inbound(config.ws_frame_limit_bytes, deflates)
         self._inbox: deque[bytes] = deque()
         self._outbox = Outbox(transport, fanout, deflates, self._evict)
-        self._receiving: trio.CancelScope | None = None
+        self._is_receiving = False
         self._closing: tuple[Close | int, str] | None = None
         self._heard_close = False
         self._has_left = False
@@ -136,17 +136,17 @@ class OpenSocket:
                 return self._inbox.popleft()
             if self._has_left:
                 break
-            with trio.CancelScope() as self._receiving:
-                data = await self._transport.receive()
-                if data:
-                    self.feed(data)
-                else:
-                    self._gone()
-            self._receiving = None
+            self._is_receiving = True
+            data = await self._transport.receive()
+            self._is_receiving = False
+            if data:
+                self.feed(data)
+            elif self._transport.hung_up:
+                self._gone()
         raise SocketClosed
 
     def offer(self, frame: Frame) -> bool:
-        if self.closed:
+        if self._has_left or self._closing is not None:
             return False
         if self._outbox.offer(frame):
             return True
@@ -215,7 +215,7 @@ class OpenSocket:
         if now >= self._ping_at and not self.closed:
             self._ping_at = now + config.ws_ping_s
             self._outbox.put(framing.control(framing.PING, b""))
-        if self._receiving is None or now - transport.last_read > config.ws_silence_s:
+        if not self._is_receiving or now - transport.last_read > config.ws_silence_s:
             transport.look()  # its handler is busy: what the client says waits in the network
             if transport.hung_up:
                 self._gone()
@@ -263,8 +263,8 @@ class OpenSocket:
 
     def _release(self) -> None:
         """Wake whoever waits on this socket; the handler gets the close timeout to end by itself."""
-        if self._receiving is not None:
-            self._receiving.cancel()
+        if self._is_receiving:
+            self._transport.interrupt()
         self.handling.deadline = trio.current_time() + self._config.close_timeout_s
 
 
