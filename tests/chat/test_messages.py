@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -35,6 +36,10 @@ from secureconnect.identity import ConversationId, UserId
 from secureconnect.supervise import Handle
 
 from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs
+
+
+def as_sent(metadata: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(metadata))
 
 
 class Faulty:
@@ -266,11 +271,14 @@ async def test_whoever_waits_when_the_room_ends_is_told(db: Sqlite, bus: MemoryB
         ("x" * 65_537, {"is_encrypted": True}, "content"),
         ("€" * 22_000, {"is_encrypted": True}, "content"),
         ("nul \0", {}, "content"),
-        ("x", {"metadata": {"k": "v" * 20_000}}, "metadata"),
-        ("x", {"metadata": {"k": ["\0"]}}, "metadata"),
-        ("x", {"metadata": {"\0": 1}}, "metadata"),
-        ("x", {"metadata": {"k": 10**40}}, "metadata"),
-        ("x", {"metadata": {"k": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}}, "metadata"),
+        ("x", {"metadata": as_sent({"k": "v" * 20_000})}, "metadata"),
+        ("x", {"metadata": as_sent({"k": ["\0"]})}, "metadata"),
+        ("x", {"metadata": as_sent({"\0": 1})}, "metadata"),
+        ("x", {"metadata": msgspec.Raw(b'{"k": 1%s}' % (b"0" * 40))}, "metadata"),
+        ("x", {"metadata": as_sent({"k": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]})}, "metadata"),
+        ("x", {"metadata": as_sent(["no object"])}, "metadata"),
+        ("x", {"metadata": msgspec.Raw(b'{"k": "\\ud800"}')}, "metadata"),
+        ("x", {"metadata": msgspec.Raw(b'{"k": %s}' % (b"[" * 8000 + b"]" * 8000))}, "metadata"),
         ("x", {"file_ids": ["0190a2b4-0000-7000-8000-000000000000"]}, "file_ids"),
     ],
 )
@@ -295,7 +303,7 @@ async def test_replies_stay_within_their_conversation(room: Chat, people: list[U
 async def test_a_deleted_message_leaves_no_text(db: Sqlite, room: Chat, people: list[UserId]) -> None:
     ann, bob, *_ = people
     where = await make_group(room, ann, bob)
-    draft = room.messages.draft(bob, where, "a secret", metadata={"note": "a secret"})
+    draft = room.messages.draft(bob, where, "a secret", metadata=as_sent({"note": "a secret"}))
     message = (await room.messages.send(draft)).message
     edited = await room.messages.edit(bob, message.message_id, "another secret")
     assert edited.edited_us is not None

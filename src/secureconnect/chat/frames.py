@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ..clock import to_iso
 from ..edge import Frame, Weight
@@ -21,11 +21,13 @@ from .shapes import (
     Id,
     MessageShape,
     MessageType,
+    Metadata,
     PersonShape,
     Seq,
     Status,
     conversation_shape,
     message_fields,
+    no_metadata,
     person_shape,
 )
 from .store import Event
@@ -50,7 +52,7 @@ class ChatIn(In, tag="chat"):
     is_encrypted: bool = False
     reply_to: Id | None = None
     file_ids: list[Id] = []
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata = field(default_factory=no_metadata)
 
 
 class EditIn(In, tag="edit"):

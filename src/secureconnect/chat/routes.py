@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ..edge import Audience, Call, Rate, Reply, Route
 from ..errors import (
@@ -26,11 +26,13 @@ from .shapes import (
     Id,
     MessageShape,
     MessageType,
+    Metadata,
     ParticipantShape,
     Seq,
     Status,
     iso_or_none,
     message_shape,
+    no_metadata,
     participant_shape,
     summary_shape,
 )
@@ -251,7 +253,7 @@ class NewMessage(Struct, frozen=True):
     is_encrypted: bool = False
     reply_to: Id | None = None
     file_ids: Annotated[list[Id], Meta(max_length=100)] = []
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata = field(default_factory=no_metadata)
 
 
 class NewContent(Struct, frozen=True):

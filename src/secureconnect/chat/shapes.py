@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..clock import to_iso
 from .store import Conversation, ConversationType, Member, MemberRole, Message, Participant, Person, Summary
@@ -20,8 +20,14 @@ Id = Annotated[
 ]
 ClientMessageId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+# as it was sent: its rule looks at the size before anything is built from it
+Metadata = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
 MessageType = Literal["text", "image", "video", "audio", "file"]
 Status = Literal["online", "away", "busy", "offline"]
+
+
+def no_metadata() -> Raw:
+    return Raw(b"null")
 
 
 class Reaction(Struct):
