@@ -116,7 +116,7 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 def decode(data: bytes) -> Inbound:
     """Raises Malformed for what is no JSON object at all, NotAFrame for one that is no valid frame."""
     try:
-        if _NUL.search(data):
+        if b"\\u0000" in data and _NUL.search(data):
             raise NotAFrame(_ref.decode(data).ref, "U+0000 is not allowed")
         return _inbound.decode(data)
     except msgspec.ValidationError as exc:
