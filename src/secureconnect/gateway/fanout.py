@@ -116,11 +116,9 @@ class Outbox:
         if self._is_blocked:
             return
         self._is_dirty = False
-        if self._frames:
-            self._send_some()
-            if self._transport.is_blocked:
-                self._is_blocked = self._is_dirty = True
-                self._fanout.block(self)
+        if self._frames and not self._send_some():
+            self._is_blocked = self._is_dirty = True
+            self._fanout.block(self)
 
     async def drain(self) -> None:
         """Send at the pace of a client that does not keep up, until it does."""
@@ -147,26 +145,27 @@ class Outbox:
         frame.wire = framing.text(frame.data)
         return frame.wire
 
-    def _send_some(self) -> None:
-        """Send until the socket takes no more, in parts, so that what it has begun to take stays small."""
+    def _send_some(self) -> bool:
+        """Send until the socket takes no more, in parts, so that what it has begun to take stays small. False
+        if it did not take all."""
         frames, transport = self._frames, self._transport
         if self.size <= SEND_BYTES:
             self._fanout.sent += len(frames)
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
             self._shrink(self.size)
-            transport.send(data)
-            return
-        at = 0
-        while at < len(frames) and not transport.is_blocked:
+            return transport.send(data)
+        at, taken = 0, True
+        while at < len(frames) and taken:
             first, size = at, 0
             while at < len(frames) and (not size or size + len(frames[at]) <= SEND_BYTES):
                 size += len(frames[at])
                 at += 1
             self._shrink(size)
-            transport.send(b"".join(frames[first:at]))
+            taken = transport.send(b"".join(frames[first:at]))
         del frames[:at]
         self._fanout.sent += at
+        return taken
 
     def _shrink(self, size: int) -> None:
         self.size -= size
