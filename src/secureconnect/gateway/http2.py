@@ -140,13 +140,13 @@ class Http2(H2Protocol):
             await self._flush()
             self._read_until(greeting_due)
             with self._reading:
-                data = first or await transport.receive()
-                while data and not self._over:
+                await self._take(first)
+                while not self._over and (data := await transport.receive()):
                     await self._take(data)
-                    data = await transport.receive()
             await self.handle(Closed())
             if not transport.gone:
                 self._say_goodbye()
+                transport.end_by(trio.current_time() + self._limits.close_timeout_s)
                 await self._drain()
                 transport.end()
                 await transport.linger(self._limits.close_timeout_s)
@@ -263,7 +263,8 @@ class Http2(H2Protocol):
     async def stream_send(self, event: StreamEvent) -> None:
         """Called by applications' tasks; what is for a stream that is over is dropped."""
         stream = self.streams.get(event.stream_id)
-        if stream is None:
+        if stream is None or self._transport.gone:
+            await trio.lowlevel.checkpoint()  # or an application that goes on would stop everything
             return
         with suppress(ProtocolError):
             await self._answer(stream, event)
@@ -304,7 +305,8 @@ class Http2(H2Protocol):
         the piece in time, unless it was others of its streams that were in the way."""
         number, begun = stream.stream_id, self._sent_bytes
         due = trio.current_time() + self._limits.write_timeout_s
-        while piece and not stream.closed:
+        await trio.lowlevel.checkpoint()  # others have their turn, however fast the client is
+        while piece and not stream.closed and not self._transport.gone:
             await self._drain()
             window = self.connection.local_flow_control_window(number)
             size = min(len(piece), window, self.connection.max_outbound_frame_size)

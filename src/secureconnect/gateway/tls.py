@@ -168,6 +168,8 @@ class TlsTransport(Transport):
                 parts.append(part)
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:  # close_notify, after our own
+            self.hung_up = True
         except ssl.SSLError:
             self._fail()
             return b""
