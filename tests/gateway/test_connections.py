@@ -7,6 +7,7 @@ import socket
 import tracemalloc
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -341,12 +342,12 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
     """Who has IPv6 has 2^64 addresses."""
-    async def never(*_: object) -> None:
+    async def never(*_: object) -> Any:
         raise AssertionError
 
     config = GatewayConfig(max_connections_per_address=1)
     gate = Gate(config, RateLimitsConfig(), lambda: Tokens(), MemoryCache(MemoryConfig()), lambda *_: None)
-    site = Site(config, gate, Router([]), Sockets(gate, config))
+    site = Site(config, gate, Router([]), Sockets(gate, config), never)
     listener = Listener(site, never, Certificates(config))
     listener.count("2001:db8::1", 1)
     assert isinstance(listener.refusal_of("2001:db8::2"), RateLimited)

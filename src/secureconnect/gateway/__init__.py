@@ -80,7 +80,7 @@ class Gateway:
         endpoints += openapi.endpoints(routes)
         router = Router(endpoints)
         self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
-        self._site = Site(config.gateway, gate, router, self._sockets)
+        self._site = Site(config.gateway, gate, router, self._sockets, self._rest.ask)
         self._certificates = Certificates(config.gateway)
         self._listener = Listener(self._site, self._rest.serve, self._certificates)
 

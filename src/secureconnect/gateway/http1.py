@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -50,13 +50,14 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class Site:
     """What a connection serves.
 
-    closing: answers say `Connection: close`.
+    ask: the ASGI application's answer, for pages.  closing: answers say `Connection: close`.
     """
 
     config: GatewayConfig
     gate: Gate
     router: Router
     sockets: Sockets
+    ask: Callable[[Request], Awaitable[Answer]]
     closing: bool = False
 
 
@@ -189,7 +190,11 @@ class Http1:
         if incoming.is_upgrade:
             await site.sockets.serve(request, self)
             return False
-        answer = await site.gate.answer(request, *site.router.find(incoming.method, incoming.path))
+        match = site.router.find(incoming.method, incoming.path)
+        if match.endpoint is not None and match.endpoint.page:
+            answer = await site.ask(request)
+        else:
+            answer = await site.gate.answer(request, *match)
         keep = incoming.is_whole and not incoming.is_last and not site.closing
         await self._write(answer, incoming, keep)
         return keep and not self._transport.gone

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from typing import Any
+from urllib.parse import unquote
 
 import quart
 import structlog
@@ -51,6 +52,31 @@ class Rest:
         else:
             scope["match"] = match
             await self._app(scope, receive, send)
+
+    async def ask(self, request: Request) -> Answer:
+        """The application's answer, whole, to a request that came by another engine."""
+        answer, body, is_whole = Answer(500), bytearray(), False
+
+        async def receive() -> Any:
+            nonlocal is_whole
+            if is_whole:
+                await trio.sleep_forever()  # should the client leave, the whole task is cancelled
+            piece = await request.read()
+            is_whole = not piece
+            return {"type": "http.request", "body": piece, "more_body": not is_whole}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                answer.headers = {
+                    name.decode(): value.decode("latin-1") for name, value in message["headers"]
+                }
+            else:
+                body.extend(message["body"])
+
+        await self.serve(_scope_of(request), receive, send)
+        answer.body = bytes(body)
+        return answer
 
     async def _stream(self, match: Match, scope: Any, receive: Receive, send: Send) -> None:
         answer = await self._gate.answer(request_of(scope, _reader(receive)), *match)
@@ -130,6 +156,24 @@ async def _buffered() -> bytes:
         return b""
     except RequestEntityTooLarge:
         raise TooLarge from None
+
+
+def _scope_of(request: Request) -> Any:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": request.scheme,
+        "path": unquote(request.path),
+        "raw_path": request.path,
+        "query_string": request.query,
+        "root_path": "",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()],
+        "client": (request.peer, 0),
+        "server": None,
+        "extensions": {},
+    }
 
 
 def _reader(receive: Receive) -> Read:
