@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import msgspec
 
 from people import PASSWORD, Person, converse, register
+from report import Run
 from secureconnect.config import AuthConfig
 from server import SERVER_CORE, Server
 from wire import Requests, WebSocket, loop
@@ -31,34 +30,6 @@ class Heard(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(Heard).decode
-
-
-@dataclass(slots=True)
-class Run:
-    """One round of load.  each_s: how long each operation took.  cpu_s: of the server, during `wall_s`."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    each_s: list[float] = field(default_factory=list)
-
-    @property
-    def per_s(self) -> float:
-        return len(self.each_s) / self.wall_s
-
-    @property
-    def cpu_us(self) -> float:
-        """Of the server, for one operation."""
-        return self.cpu_s * 1e6 / len(self.each_s)
-
-    def ms(self, percent: int) -> float:
-        return statistics.quantiles(self.each_s, n=100, method="inclusive")[percent - 1] * 1e3
-
-    @contextmanager
-    def timed(self, server: Server) -> Iterator[None]:
-        cpu_s, began = server.cpu_s(), time.perf_counter()
-        yield
-        self.wall_s = time.perf_counter() - began
-        self.cpu_s = server.cpu_s() - cpu_s
 
 
 @contextmanager

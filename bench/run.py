@@ -11,49 +11,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 
 import figures
 from people import register
+from report import Rows, Run, conditions, in_turns, middle, table
 from server import CHEAP_PASSWORDS, LOAD_CORE, UNLIMITED, server
 
-Rows = Iterable[Sequence[str]]
 SETTLE_S = 3.0  # a server's memory is read this long after it is ready
 
 
-def table(title: str, columns: Sequence[str], rows: Rows) -> None:
-    print(f"\n### {title}\n")
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "|".join([" --- "] + [" ---: "] * (len(columns) - 1)) + "|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-
-
-def middle(values: Sequence[float], digits: int = 0, unit: str = "") -> str:
-    """`median (least–greatest)`."""
-    median, least, most = (
-        f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))
-    )
-    return f"**{median}{unit}** ({least}–{most})"
-
-
-def in_turns(variants: Mapping[str, Callable[[], figures.Run]], rounds: int) -> dict[str, list[figures.Run]]:
-    runs: dict[str, list[figures.Run]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, measure in variants.items():
-            runs[name].append(measure())
-    return runs
-
-
-def rates(runs: dict[str, list[figures.Run]]) -> Rows:
+def rates(runs: dict[str, list[Run]]) -> Rows:
     for name, of in runs.items():
         yield (
             name,
@@ -80,7 +51,7 @@ def store(rounds: int, seconds: float) -> None:
 def deliver(rounds: int, seconds: float) -> None:
     with server() as running:
         people = [register(running.port) for _ in range(1000)]
-        variants: dict[str, Callable[[], figures.Run]] = {}
+        variants: dict[str, Callable[[], Run]] = {}
         for members in (20, 100, 1000):
             room = figures.Room(running, people[:members])
             for under_way in (1, 8):
@@ -140,31 +111,6 @@ FIGURES: dict[str, Callable[[int, float], None]] = {
 }
 
 
-def conditions(rounds: int, seconds: float) -> None:
-    described = ("git", "describe", "--always", "--dirty")
-    commit = subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "hypercorn", "quart-trio", "msgspec"))
-    changed = ", ".join(f"`{name}={value}`" for name, value in (UNLIMITED | CHEAP_PASSWORDS).items())
-    for line in (
-        f"commit {commit}, {time.strftime('%Y-%m-%d', time.gmtime())}",
-        f"{os.cpu_count()} cores ({_processor()}), Linux {platform.release()}",
-        f"Python {platform.python_version()}, {packages}",
-        "server on core 0, load on core 1, loopback; SQLite with synchronous=FULL on this machine's disk",
-        f"{rounds} rounds of {seconds:g} s; shown: **median** (least–greatest)",
-        f"load average when it began: {os.getloadavg()[0]:.1f}",
-        f"settings other than the defaults: {changed}",
-        "sign-ins: with the default argon2 cost; start and memory: with no setting changed",
-    ):
-        print(f"- {line}")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("figures", nargs="+", choices=[*FIGURES, "all"])
@@ -172,7 +118,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
     asked = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
-    conditions(asked.rounds, asked.seconds)
+    changed = ", ".join(f"`{name}={value}`" for name, value in (UNLIMITED | CHEAP_PASSWORDS).items())
+    conditions(
+        ("trio", "hypercorn", "quart-trio", "msgspec"),
+        asked.rounds,
+        asked.seconds,
+        "server on core 0, load on core 1, loopback; SQLite with synchronous=FULL on this machine's disk",
+        f"settings other than the defaults: {changed}",
+        "sign-ins: with the default argon2 cost; start and memory: with no setting changed",
+    )
     for name, measure in FIGURES.items():
         if name in asked.figures or "all" in asked.figures:
             measure(asked.rounds, asked.seconds)

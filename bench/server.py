@@ -1,4 +1,4 @@
-"""A server of its own for a figure: on core 0, in a fresh data folder, with the limits out of the way."""
+"""A server of its own for a figure: on core 0, in a fresh data folder, and its limits out of the way."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -64,34 +65,54 @@ def server(
     with tempfile.TemporaryDirectory(prefix="secureconnect-bench-") as fresh:
         env = {name: text for name, text in os.environ.items() if not name.startswith("SECURECONNECT_")}
         env |= {f"SECURECONNECT_{name}": text for name, text in settings.items()}
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            (sys.executable, "-m", "secureconnect", "--port", "0", "--data-dir", data_dir or fresh),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            env=env,
-            cwd=fresh,  # so that no secureconnect.toml of somebody's is read
-            preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-        )
+        command = (sys.executable, "-m", "secureconnect", "--port", "0", "--data-dir", data_dir or fresh)
+        # in a folder of its own, so that no secureconnect.toml of somebody's is read
+        with launched(command, env=env, cwd=fresh) as running:
+            yield running
+
+
+@contextmanager
+def launched(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    quiet: bool = False,
+) -> Iterator[Server]:
+    """A process on the server's core that says `listening on …` when it is ready; ended with SIGTERM.
+
+    quiet: it says so on stderr, and its stdout, where its log goes, is thrown away.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
+        stderr=subprocess.PIPE if quiet else None,
+        env=env,
+        cwd=cwd,
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+    )
+    said = process.stderr if quiet else process.stdout
+    assert said is not None
+    try:
+        port = _wait_until_ready(process, said)
+        ready_s = time.perf_counter() - began
+        threading.Thread(target=_show_the_rest, args=(said,), daemon=True).start()
+        yield Server(process.pid, port, ready_s)
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            port = _wait_until_ready(process)
-            ready_s = time.perf_counter() - began
-            threading.Thread(target=_show_the_rest, args=(process,), daemon=True).start()
-            yield Server(process.pid, port, ready_s)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
-    """The port. A server that cannot start ends, and its stdout with it."""
-    assert process.stdout is not None
-    for line in process.stdout:
+def _wait_until_ready(process: subprocess.Popen[bytes], lines: IO[bytes]) -> int:
+    """The port. A server that cannot start ends, and what it says with it."""
+    for line in lines:
         said = line.decode(errors="replace").strip()
         if said.startswith("listening on "):
             return int(said.rpartition(":")[2])
@@ -99,7 +120,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
     raise RuntimeError(f"the server ended with {process.wait()} before it was ready")
 
 
-def _show_the_rest(process: subprocess.Popen[bytes]) -> None:
+def _show_the_rest(lines: IO[bytes]) -> None:
     """Its warnings, so that errors are not taken for a figure, and so that its pipe never fills."""
-    assert process.stdout is not None
-    shutil.copyfileobj(process.stdout, sys.stderr.buffer)
+    shutil.copyfileobj(lines, sys.stderr.buffer)

@@ -92,7 +92,7 @@ class Requests:
         self.sock = _connect(port)
         self.sock.setblocking(False)
         self.idle = True
-        self._head = _head(f"POST {path} HTTP/1.1", {"Host": f"127.0.0.1:{port}", **headers_with(token)})
+        self._head = head_of(f"POST {path} HTTP/1.1", {"Host": f"127.0.0.1:{port}", **headers_with(token)})
         self._body, self._answered = body, answered
         self._expected = f"HTTP/1.1 {status} ".encode()
         self._buffer = b""
@@ -134,7 +134,7 @@ class WebSocket:
         self.sock = _connect(port)
         self.heard = heard
         self.sock.sendall(
-            _head(
+            head_of(
                 f"GET /v1/ws/chat{f'?conversation_id={only}' if only else ''} HTTP/1.1",
                 {
                     "Host": f"127.0.0.1:{port}",
@@ -191,7 +191,7 @@ class WebSocket:
         _send(self.sock, bytes((0x80 | opcode,)) + length + bytes(4) + payload)
 
 
-def _head(first: str, headers: Mapping[str, str]) -> bytes:
+def head_of(first: str, headers: Mapping[str, str]) -> bytes:
     """Without the empty line that ends it."""
     return "".join(f"{line}\r\n" for line in (first, *(f"{k}: {v}" for k, v in headers.items()))).encode()
 
