@@ -1,4 +1,4 @@
-"""A port whose connections a test serves itself, and an authority that signs its certificate."""
+"""A port whose connections a test serves itself, an authority that signs its certificate, and a client."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import trustme
 from secureconnect.config import GatewayConfig
 from secureconnect.gateway.tls import Certificates, TlsTransport
 from secureconnect.gateway.transport import Transport
+
+WITHIN_S = 5
 
 
 @dataclass
@@ -105,3 +107,62 @@ class Authority:
 @cache
 def authority() -> Authority:
     return Authority()
+
+
+class Client:
+    """A TLS client that may be slow, rude or cut off: what it says goes out when the test says so."""
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        *protocols: str,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        self.stream = stream
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = context or authority().client(*protocols)
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server_hostname="localhost", session=session
+        )
+
+    async def shake(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        with trio.fail_after(WITHIN_S):
+            while True:
+                try:
+                    self.tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    await (send or self.stream.send_all)(self.outgoing.read())
+                    self.incoming.write(await self.stream.receive_some(65_536))
+            await (send or self.stream.send_all)(self.outgoing.read())
+
+    def seal(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(WITHIN_S):
+            await self.stream.send_all(self.seal(data))
+
+    async def receive(self) -> bytes:
+        """b"" at close_notify; raises SSLEOFError where the connection was cut off."""
+        with trio.fail_after(WITHIN_S):
+            while True:
+                try:
+                    return self.tls.read(65_536)
+                except ssl.SSLZeroReturnError:  # so after its own
+                    return b""
+                except ssl.SSLWantReadError:
+                    data = await self.stream.receive_some(65_536)
+                    self.incoming.write(data)
+                    if not data:
+                        self.incoming.write_eof()
+
+    async def receive_exactly(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            data = await self.receive()
+            assert data, f"only {len(parts)} bytes came"
+            parts += data
+        return bytes(parts)

@@ -305,7 +305,6 @@ class Http2(H2Protocol):
         the piece in time, unless it was others of its streams that were in the way."""
         number, begun = stream.stream_id, self._sent_bytes
         due = trio.current_time() + self._limits.write_timeout_s
-        await trio.lowlevel.checkpoint()  # others have their turn, however fast the client is
         while piece and not stream.closed and not self._transport.gone:
             await self._drain()
             window = self.connection.local_flow_control_window(number)
@@ -318,6 +317,7 @@ class Http2(H2Protocol):
                 self._sent_bytes += size
                 piece = piece[size:]
                 await self._flush()
+                await trio.lowlevel.checkpoint()  # others have their turn, however fast the client is
                 continue
             stream.opened = trio.Event()
             with trio.CancelScope(deadline=due) as waiting:
@@ -417,8 +417,9 @@ class _Stream(HTTPStream):
             return {"type": "http.disconnect"}
         body, is_whole = bytes(self._unread), self._is_whole
         self._is_whole = False  # told
-        self._owner.acknowledge(self.stream_id, self.forget())
-        await self._owner._flush()
+        if self._unread:
+            self._owner.acknowledge(self.stream_id, self.forget())
+            await self._owner._flush()
         return {"type": "http.request", "body": body, "more_body": not is_whole}
 
 

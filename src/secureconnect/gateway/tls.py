@@ -21,7 +21,7 @@ from hypercorn.config import Config as EngineConfig
 
 from ..config import BadSetting, GatewayConfig
 from ..metrics import gauge
-from .transport import DISK, SEND_BYTES, Transport
+from .transport import DISK, RECEIVE_BYTES, SEND_BYTES, Transport
 
 log = structlog.get_logger(module="gateway")
 
@@ -31,6 +31,7 @@ EXPIRES = gauge(
 )
 
 RECORD_BYTES = 16_384  # of plain text in the largest record
+SLICE_BYTES = 4_096  # that pass a memory BIO at once: it never gives back what it once grew to
 OVERHEAD_BYTES = (
     65_536  # of what brings no data: handshakes, key updates, empty records, the start of a record
 )
@@ -98,7 +99,6 @@ class TlsTransport(Transport):
     """
 
     is_secure = True
-    receive_bytes = RECORD_BYTES + 256  # and no more is encrypted at once: a memory BIO never shrinks
 
     def __init__(
         self, sock: socket.socket, address: str, config: GatewayConfig, context: ssl.SSLContext
@@ -117,7 +117,7 @@ class TlsTransport(Transport):
 
         first: what was read already.
         """
-        self._incoming.write(first)
+        sealed = first
         while not self.gone:
             try:
                 self._tls.do_handshake()
@@ -129,13 +129,14 @@ class TlsTransport(Transport):
             else:
                 self._hand_out()
                 self.alpn = self._tls.selected_alpn_protocol()
-                self._unread = self._decrypt(b"")
+                self._unread = self._decrypt(sealed)
                 return
             await self.drain()
-            if sealed := await super().receive():
-                self._incoming.write(sealed)
-            else:
+            sealed = sealed or await super().receive()
+            if not sealed:
                 self.lose()
+            self._incoming.write(sealed[:SLICE_BYTES])
+            sealed = sealed[SLICE_BYTES:]
 
     # reading
 
@@ -153,21 +154,20 @@ class TlsTransport(Transport):
         super().look()
         if not self._unread and not self.hung_up:
             with suppress(BlockingIOError):
-                self._unread = self._decrypt(self._sock.recv(self.receive_bytes))
+                self._unread = self._decrypt(self._sock.recv(RECEIVE_BYTES))
 
     def _decrypt(self, sealed: bytes) -> bytes:
         """What the records say that are whole now."""
-        self._incoming.write(sealed)
         parts = []
         try:
-            while self._incoming.pending or self._tls.pending():
-                part = self._tls.read(RECORD_BYTES)
-                if not part:  # close_notify
-                    self.hung_up = True
-                    break
-                parts.append(part)
-        except ssl.SSLWantReadError:
-            pass
+            for start in range(0, len(sealed) or 1, SLICE_BYTES):
+                self._incoming.write(sealed[start : start + SLICE_BYTES])
+                with suppress(ssl.SSLWantReadError):
+                    while self._incoming.pending or self._tls.pending():
+                        parts.append(self._tls.read(RECORD_BYTES))
+                        if not parts[-1]:  # close_notify
+                            self.hung_up = True
+                            break
         except ssl.SSLZeroReturnError:  # close_notify, after our own
             self.hung_up = True
         except ssl.SSLError:
@@ -185,17 +185,15 @@ class TlsTransport(Transport):
     def send(self, data: bytes | memoryview) -> bool:
         if self.gone or self.ended:
             return True
+        sealed = []
         try:
-            if len(data) <= RECORD_BYTES:
-                self._tls.write(data)
-                return self._hand_out()
-            view = memoryview(data)
-            for start in range(0, len(data), RECORD_BYTES):
-                self._tls.write(view[start : start + RECORD_BYTES])
-                self._hand_out()
+            for start in range(0, len(data), SLICE_BYTES):
+                self._tls.write(data[start : start + SLICE_BYTES])
+                sealed.append(self._outgoing.read())
         except ssl.SSLError:
             self._fail()
-        return not self._waiting
+            return True
+        return super().send(sealed[0] if len(sealed) == 1 else b"".join(sealed))
 
     async def send_file(self, file: BinaryIO, start: int, size: int) -> None:
         """In pieces that are read in a thread: the disk may be slow."""
@@ -211,10 +209,10 @@ class TlsTransport(Transport):
             start += len(piece)
             await self.send_all(piece)
 
-    def _hand_out(self) -> bool:
-        """Send what has been encrypted."""
-        sealed = self._outgoing.read()
-        return super().send(sealed) if sealed else not self._waiting
+    def _hand_out(self) -> None:
+        """Send what OpenSSL says of itself."""
+        if self._outgoing.pending:
+            super().send(self._outgoing.read())
 
     # ending
 

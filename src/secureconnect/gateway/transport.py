@@ -36,7 +36,6 @@ class Transport:
     """
 
     is_secure = False
-    receive_bytes = RECEIVE_BYTES  # at a time
 
     def __init__(self, sock: socket.socket, address: str, config: GatewayConfig) -> None:
         self.address = address
@@ -58,7 +57,7 @@ class Transport:
         while not self.hung_up:
             try:
                 await trio.lowlevel.wait_readable(self._sock)
-                data = self._sock.recv(self.receive_bytes)
+                data = self._sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 continue
             except trio.ClosedResourceError:  # closed, or interrupted
