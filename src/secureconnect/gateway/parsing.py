@@ -130,16 +130,14 @@ class RequestParser:
             return
         upgraded_at: int | None = None
         self._raw_bytes += len(data)
-        self.is_amid = self._current is None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
             upgraded_at = exc.args[0]
-        except httptools.HttpParserCallbackError as exc:
-            self.fault = exc.__context__ if isinstance(exc.__context__, Problem) else Malformed()
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as exc:
             if self._current is None or not self._current.is_whole:
-                self.fault = Malformed("This is not well-formed HTTP/1.1 (RFC 9112).")
+                cause = exc.__context__
+                self.fault = cause if isinstance(cause, Problem) else Malformed("This is no HTTP/1.1.")
         if upgraded_at is not None:
             self._go_on_after_upgrade(data[upgraded_at:])
         self._check_bounds()
@@ -151,9 +149,13 @@ class RequestParser:
     # what httptools calls
 
     def on_message_begin(self) -> None:
-        if not self._replaying:
-            self._target = b""
-            self._fields = []
+        if self._replaying:
+            return
+        if self._current is not None:
+            raise Malformed  # behind a last request
+        self._target = b""
+        self._fields = []
+        self.is_amid = True
 
     def on_url(self, part: bytes) -> None:
         if not self._replaying:
@@ -251,7 +253,7 @@ class RequestParser:
             return
         if self._current is None:
             limit = self._config.uri_limit_bytes
-            if self.is_amid and self._raw_bytes > limit + self._config.header_limit_bytes:
+            if self._raw_bytes > limit + self._config.header_limit_bytes:
                 self.fault = (
                     UriTooLong() if not self._fields and len(self._target) > limit else HeadersTooLarge()
                 )
