@@ -135,6 +135,15 @@ async def test_an_invalid_handshake_is_malformed(house: House, version: str, hea
     assert [line for line in logged if line["log_level"] == "error"] == []
 
 
+async def test_a_socket_outlives_the_times_of_requests() -> None:
+    async with open_house(header_timeout_s=0.1, keep_alive_s=0.1, ws_frames_per_10s=100_000) as house:
+        client = await house.socket()
+        until_s = trio.current_time() + 0.5
+        while trio.current_time() < until_s:
+            await client.send_message("still here")
+            assert await client.get_message() == "still here"
+
+
 async def test_what_is_sent_before_the_answer_waits_for_it(house: House) -> None:
     raw = await upgrade(house, "/v1/ws/echo", data=HELLO)
     async with raw.stream:

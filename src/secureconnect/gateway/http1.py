@@ -87,27 +87,36 @@ class Http1:
 
         first: what was read already.  head_due: trio's time by which the first request's head must be here.
         """
-        with self._serving:
-            if first:
-                self._requests.feed(first)
-            self._due = head_due
-            while (incoming := await self._next()) is not None:
-                self._incoming = incoming
-                if not await self._answer(incoming):
-                    break
-                self._incoming = None
-                self.is_idle = True
-                if self._requests.waiting:  # a pipeline is not to keep all others waiting
-                    await trio.lowlevel.checkpoint()
-                self._due = trio.current_time() + self._config.keep_alive_s
-        if self._incoming is not None and self._serving.cancelled_caught and self._transport.gone:
-            ABANDONED.inc()
-        if self._serving.cancelled_caught and self._incoming is None and self._requests.is_amid:
-            await self._refuse(RequestTimeout())
-        self._requests.close()
-        if not self._transport.gone:
-            self._transport.end()
-            await self._transport.linger(self._config.close_timeout_s)
+        try:
+            with self._serving:
+                if first:
+                    self._requests.feed(first)
+                self._due = head_due
+                await self._serve()
+        finally:
+            self._requests.close()
+        transport = self._transport
+        if self._serving.cancelled_caught:
+            if self._incoming is not None and transport.gone:
+                ABANDONED.inc()
+                log.info("request_abandoned", method=self._incoming.method)
+            elif self._incoming is None and self._requests.is_amid:
+                await self._refuse(RequestTimeout())
+        if not transport.gone:
+            transport.end()
+            if not self.is_idle:  # or there is no answer that the client could lose
+                await transport.linger(self._config.close_timeout_s)
+
+    async def _serve(self) -> None:
+        while (incoming := await self._next()) is not None:
+            self._incoming = incoming
+            if not await self._answer(incoming):
+                return
+            self._incoming = None
+            self.is_idle = True
+            if self._requests.waiting:  # a pipeline is not to keep all others waiting
+                await trio.lowlevel.checkpoint()
+            self._due = trio.current_time() + self._config.keep_alive_s
 
     def end_by(self, deadline: float) -> None:
         """Whatever the client does, the connection is over by `deadline` (trio's time)."""
@@ -258,6 +267,7 @@ class Http1:
         assert self._incoming is not None
         self._transport.send(head_of(Answer(101, headers=dict(headers)), True, None))
         rest, self._incoming = self._incoming.rest, None
+        self._due = math.inf  # from here on it is the socket that knows silence
         return rest
 
 
