@@ -10,7 +10,8 @@ is on core 1. They take turns, round by round, so that a noisy machine harms the
 median of the rounds, and the least and greatest beside it; a ratio is the median of the rounds' ratios. All
 give answers of the same content and size, and every answer is checked.
 
-`load CPU %` near 100 means that the row shows what the load could do, and the server might do more.
+`load CPU %` near 100 means that the row shows what the load could do, and the server might do more. Rounds in
+which others took much of the two cores, as the progress on stderr tells, are not worth keeping.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ UNLIMITED = {
 }
 CHEAP_PASSWORDS = {"AUTH__ARGON2_TIME_COST": "1", "AUTH__ARGON2_MEMORY_KIB": "64"}
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Server:
     def cpu_s(self) -> float:
         """Processor time spent so far, user and system, of all threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 @contextmanager

@@ -179,6 +179,8 @@ def encoding() -> Iterable[Case]:
         yield Case(f"{name}, binary", frame(BINARY, message), [(BINARY, message)])
     data = frame(TEXT, b"ok \xf4", fin=False) + frame(CONT, b"\x90", fin=False)
     yield Case("wrong before the message is over", data, [], 1007)
+    data = frame(TEXT, b"ok \xed", fin=False) + frame(CONT, b"\xa0", fin=False)
+    yield Case("a surrogate before it is over", data, [], 1007)
     data = frame(TEXT, b"ok \xf4", fin=False) + frame(CONT, fin=False) + frame(CONT, b"\x8f\xbf", fin=False)
     yield Case("not wrong yet", data, [])
     data = frame(TEXT, b"ok \xf4", fin=False) + frame(PING) + frame(CONT)

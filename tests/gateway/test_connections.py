@@ -342,6 +342,7 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
     """Who has IPv6 has 2^64 addresses."""
+
     async def never(*_: object) -> Any:
         raise AssertionError
 

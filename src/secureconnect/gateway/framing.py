@@ -164,6 +164,9 @@ class Inbound:
         if opcode == TEXT and not is_deflated:
             _, read = utf_8_decode(self._message[self._checked :], "strict", is_last)
             self._checked += read
+            tail = self._message[self._checked :]
+            if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":  # for which Python would wait
+                raise _Violated(BAD_DATA, "the text is not UTF-8")
         if is_last:
             message, self._message = bytes(self._message), None
             if is_deflated:
