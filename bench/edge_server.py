@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from secureconnect import log
+from secureconnect.app import settle_garbage
 from secureconnect.clock import SECOND_US, now_us
 from secureconnect.config import Config, GatewayConfig, RateLimitsConfig
 from secureconnect.deps.memory import MemoryCache
@@ -142,7 +143,9 @@ async def main(*files: str) -> None:
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(room.run)
-        for url in await nursery.start(gateway.run):
+        urls = await nursery.start(gateway.run)
+        settle_garbage()
+        for url in urls:
             print(f"listening on {url}", file=sys.stderr, flush=True)
 
 

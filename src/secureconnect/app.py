@@ -7,6 +7,7 @@ supervised handles, so that nobody holds an instance that has crashed.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -160,6 +161,7 @@ class Service:
             for url in await self._listen(edge):
                 with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
                     print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
+            settle_garbage()
             logger.info("started", version=__version__)
             await stop.wait()
             await self.gateway.drain()
@@ -183,6 +185,14 @@ class Service:
             at, why = self._config.gateway, str(exc.strerror).lower()
             raise BadSetting(f"gateway.host = {at.host!r}, gateway.port = {at.port}: {why}") from exc
         return urls
+
+
+def settle_garbage() -> None:
+    """What was loaded at the start is never garbage: the collector need not look at it again and again, nor
+    so often at what is young. Connections that open took a third longer for it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @asynccontextmanager

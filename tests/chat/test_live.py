@@ -297,6 +297,8 @@ def test_a_backslash_is_not_a_nul() -> None:
     assert frame.ref == "\\u0000"
     with pytest.raises(Malformed):
         decode(b"nonsense")
+    with pytest.raises(Malformed):  # broken behind a field that is wrong, where no `ref` can be read
+        decode(b'{"type": "delete", "message_id": ["\\ud800"], "ref": "0"}')
 
 
 async def test_a_token_is_renewed_by_the_same_session_only(

@@ -125,8 +125,10 @@ def decode(data: bytes) -> Inbound:
         raise Malformed from exc
     try:
         ref = _ref.decode(data).ref
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.ValidationError:
         ref = None
+    except (msgspec.DecodeError, RecursionError) as exc:  # broken behind the field that was found wrong
+        raise Malformed from exc
     raise NotAFrame(ref, text)
 
 

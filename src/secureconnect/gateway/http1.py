@@ -159,7 +159,7 @@ class Http1:
                 return None
             requests.feed(data)
         self.is_idle = False
-        return requests.waiting.popleft()
+        return requests.waiting.pop(0)
 
     async def _read(self) -> bytes:
         """The next bytes of the request's body, b"" at its end."""
@@ -179,7 +179,9 @@ class Http1:
                 await trio.lowlevel.checkpoint()
                 continue
             self._requests.feed(data)
-        return incoming.pieces.popleft()
+        data = b"".join(incoming.pieces)
+        incoming.pieces.clear()
+        return data
 
     # answering
 
@@ -266,7 +268,11 @@ class Http1:
         """Switch protocols. Returns what the client has sent behind its handshake."""
         assert self._incoming is not None
         self._transport.send(head_of(Answer(101, headers=dict(headers)), True, None))
-        rest, self._incoming = self._incoming.rest, None
+        rest = self._incoming.rest
+        # An open socket keeps nothing of its handshake: that is what an idle one would weigh most.
+        self._incoming.headers.clear()
+        self._incoming = None
+        self._requests.close()
         self._due = math.inf  # from here on it is the socket that knows silence
         return rest
 

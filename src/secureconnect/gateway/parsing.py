@@ -7,8 +7,7 @@ lengths, and a length beside a transfer coding. What it lets through and RFC 911
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Mapping
+from typing import Any
 
 import httptools
 
@@ -75,10 +74,10 @@ class Incoming:
         self.method = method
         self.path = path
         self.query = query
-        self.headers: Mapping[str, str] = headers
+        self.headers = headers
         self.header_bytes = header_bytes
         self.version = version
-        self.pieces: deque[bytes] = deque()
+        self.pieces: list[bytes] = []
         self.body_bytes = 0
         self.is_whole = False
         self.is_last = False
@@ -109,7 +108,7 @@ class RequestParser:
     )
 
     def __init__(self, config: GatewayConfig) -> None:
-        self.waiting: deque[Incoming] = deque()
+        self.waiting: list[Incoming] = []
         self.fault: Problem | None = None
         self.is_amid = False
         self._config = config
@@ -118,7 +117,7 @@ class RequestParser:
         self._fields: list[tuple[bytes, bytes]] = []
         self._raw_bytes = 0  # of the head that is coming, or of the body's framing
         self._replaying = False
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)  # None once closed
 
     def feed(self, data: bytes) -> None:
         """Parse what came. Nothing is parsed after a fault or a last request."""
@@ -143,8 +142,8 @@ class RequestParser:
         self._check_bounds()
 
     def close(self) -> None:
-        """Let go of llhttp's parser, which holds on to us."""
-        del self._parser
+        """Let go of llhttp's parser, which holds on to us. Nothing is parsed any more."""
+        self._parser = None
 
     # what httptools calls
 

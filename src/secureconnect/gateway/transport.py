@@ -11,7 +11,6 @@ import math
 import os
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
@@ -47,7 +46,7 @@ class Transport:
         self.ended = False  # we have
         self._sock = sock
         self._config = config
-        self._waiting: deque[memoryview] = deque()  # what the socket would not take
+        self._waiting: list[memoryview] = []  # what the socket would not take; an empty deque is 760 bytes
         self._draining: trio.CancelScope | None = None
 
     # reading
@@ -182,7 +181,7 @@ class Transport:
                 return
             size -= taken
             if taken == len(self._waiting[0]):
-                self._waiting.popleft()
+                del self._waiting[0]
             else:
                 self._waiting[0] = self._waiting[0][taken:]
 

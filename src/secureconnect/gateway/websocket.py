@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Protocol
@@ -104,7 +103,7 @@ class OpenSocket:
         self._transport = transport
         self._config = config
         self._inbound = framing.Inbound(config.ws_frame_limit_bytes, deflates)
-        self._inbox: deque[bytes] = deque()
+        self._inbox: list[bytes] = []
         self._outbox = Outbox(transport, fanout, deflates, self._evict)
         self._is_receiving = False
         self._closing: tuple[Close | int, str] | None = None
@@ -133,7 +132,7 @@ class OpenSocket:
         while self._closing is None:
             if self._inbox:
                 _IN.inc()
-                return self._inbox.popleft()
+                return self._inbox.pop(0)
             if self._has_left:
                 break
             self._is_receiving = True
