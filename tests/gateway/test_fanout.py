@@ -1,0 +1,200 @@
+"""What is offered to sockets: encoded once, sent by one task, held back for the slow, left out under load."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from kit.wait import until
+from secureconnect.edge import Frame, Socket, Weight
+from secureconnect.gateway.fanout import LATE_S, Fanout
+from secureconnect.metrics import REGISTRY
+
+from .house import UPGRADE, House, Raw, narrow_stream, open_house
+
+ANN = {"authorization": "Bearer ann"}
+
+
+def fanout_of(house: House) -> Fanout:
+    return house.gateway._sockets.fanout
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def slow_reader(house: House) -> AsyncIterator[tuple[Raw, Socket]]:
+    """A client behind the smallest buffers that has read nothing but its 101, and its socket."""
+    known = len(house.room.sockets)
+    async with await narrow_stream(house) as stream:
+        raw = Raw(stream)
+        await raw.request("GET", "/v1/ws/deaf", {**UPGRADE, **ANN})
+        assert (await raw.response()).status == 101
+        await until(lambda: len(house.room.sockets) > known)
+        yield raw, house.room.sockets[known]
+
+
+async def fill(house: House, socket: Socket, frame: Frame) -> None:
+    """Offer until the network takes no more."""
+
+    async def is_blocked() -> bool:
+        if not fanout_of(house)._blocked:
+            assert socket.offer(frame)
+            await trio.lowlevel.checkpoint()
+        return bool(fanout_of(house)._blocked)
+
+    await until(is_blocked)
+
+
+async def test_a_frame_is_encoded_once_for_all(house: House) -> None:
+    clients = [await house.socket("/v1/ws/deaf") for _ in range(20)]
+    await until(lambda: len(house.room.sockets) == 20)
+    frames = [Frame(b"%d" % number) for number in range(3)]
+    for frame in frames:
+        assert all(socket.offer(frame) for socket in house.room.sockets)
+    wires = [frame.wire for frame in frames]
+    sent_before = value("websocket_messages_total", direction="out")
+    for client in clients:
+        assert [await client.get_message() for _ in frames] == ["0", "1", "2"]
+    assert all(frame.wire is wire for frame, wire in zip(frames, wires, strict=True))
+    await until(lambda: value("websocket_messages_total", direction="out") >= sent_before)
+    assert not fanout_of(house)._blocked
+
+
+async def test_one_who_does_not_read_holds_up_nobody(house: House) -> None:
+    async with slow_reader(house) as (raw, slow):
+        quick = await house.socket("/v1/ws/deaf")
+        await until(lambda: len(house.room.sockets) == 2)
+        await fill(house, slow, Frame(b"x" * 60_000))
+        with trio.fail_after(1):
+            for number in range(100):
+                for socket in house.room.sockets:
+                    socket.offer(Frame(b"%d" % number))
+                assert await quick.get_message() == str(number)
+        # and once it reads, it gets every frame whole, in order, up to the last
+        await raw.receive_until(b"\x81\x0299")
+    await until(lambda: fanout_of(house)._held == 0)
+
+
+async def test_what_is_sent_at_its_pace_keeps_the_order_of_offers() -> None:
+    async with open_house() as house, slow_reader(house) as (raw, slow):
+        await fill(house, slow, Frame(b"x" * 60_000))
+        done = trio.Event()
+
+        async def send() -> None:
+            await slow.send(Frame(b"sent"))
+            done.set()
+
+        slow.offer(Frame(b"before"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not done.is_set()
+            slow.offer(Frame(b"after"))
+            await raw.receive_until(b"\x81\x06before\x81\x04sent\x81\x05after")
+            with trio.fail_after(5):
+                await done.wait()
+
+
+async def test_typing_is_left_out_first_then_presence_and_a_durable_event_never() -> None:
+    async with open_house(ws_outbox_bytes=100_000) as house, slow_reader(house) as (_, slow):
+        await fill(house, slow, Frame(b"x" * 10_000))
+        outbox = slow._outbox  # type: ignore[attr-defined]
+        name = "secureconnect_gateway_frames_shed_total"
+        shed = {word: value(name, weight=word) for word in ("typing", "presence")}
+
+        def taken(weight: Weight) -> bool:
+            size = outbox.size
+            assert slow.offer(Frame(b"x" * 100, weight))
+            return bool(outbox.size > size)
+
+        taken_at: dict[Weight, int] = {}
+        while slow.offer(Frame(b"x" * 1_000)):
+            for weight in (Weight.TYPING, Weight.PRESENCE):
+                if taken(weight):
+                    taken_at[weight] = outbox.size
+        assert taken_at[Weight.TYPING] <= 25_000 < taken_at[Weight.PRESENCE] <= 50_000
+        for word, before in shed.items():
+            assert value(name, weight=word) > before
+    await until(lambda: fanout_of(house)._held == 0)
+
+
+async def test_a_late_flusher_sheds_and_recovers(house: House) -> None:
+    client = await house.socket("/v1/ws/deaf")
+    await until(lambda: len(house.room.sockets) == 1)
+    (socket,) = house.room.sockets
+    fanout = fanout_of(house)
+    fanout.weigh(LATE_S[Weight.TYPING] * 2)
+    assert socket.offer(Frame(b"typing", Weight.TYPING))
+    assert socket.offer(Frame(b"presence", Weight.PRESENCE))
+    assert await client.get_message() == "presence"
+    fanout.weigh(LATE_S[Weight.PRESENCE] * 2)
+    assert socket.offer(Frame(b"presence again", Weight.PRESENCE))
+    assert socket.offer(Frame(b"durable"))
+    assert await client.get_message() == "durable"
+
+    async def is_heard() -> bool:
+        """Nothing but typing is offered: the watch lets it through again."""
+        socket.offer(Frame(b"typing", Weight.TYPING))
+        with trio.move_on_after(0.05):
+            return await client.get_message() == "typing"
+        return False
+
+    fanout.weigh(LATE_S[Weight.PRESENCE] * 2)
+    await until(is_heard)
+
+
+async def test_the_fullest_gives_way_when_all_hold_too_much() -> None:
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(open_house(ws_outboxes_bytes=1_048_576, close_timeout_s=0.3))
+        slow = [await stack.enter_async_context(slow_reader(house)) for _ in range(3)]
+        sockets = [socket for _, socket in slow]
+        fanout = fanout_of(house)
+        piece = Frame(b"x" * 60_000)
+        for count, socket in enumerate(sockets, 1):
+            while len(fanout._blocked) < count:
+                assert socket.offer(piece)
+                await trio.lowlevel.checkpoint()
+        for _ in range(3):
+            assert sockets[0].offer(piece)
+        while sockets[1].offer(piece):
+            assert sockets[2].offer(Frame(b"small"))
+        assert sockets[1].closed  # type: ignore[attr-defined]
+        assert sockets[0].offer(piece)
+        assert sockets[2].offer(piece)
+        assert fanout._held <= 1_048_576
+        assert fanout._held == sum(each.size for each in fanout._blocked)
+    await until(lambda: fanout._held == 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/ws/deaf", "/v1/ws/echo"])
+async def test_nothing_is_held_for_those_who_left(path: str) -> None:
+    """Slow and quick, leaving in every way while they are offered to."""
+    async with open_house(close_timeout_s=0.2, write_timeout_s=0.3) as house:
+        fanout = fanout_of(house)
+        frame = Frame(b"x" * 20_000)
+        async with AsyncExitStack() as stack:
+            for number in range(12):
+                if number % 3:
+                    await house.socket(path)
+                else:
+                    stream = await stack.enter_async_context(await narrow_stream(house))
+                    raw = Raw(stream)
+                    await raw.request("GET", path, {**UPGRADE, **ANN})
+                    assert (await raw.response()).status == 101
+            await until(lambda: len(house.room.sockets) == 12)
+            for turn in range(200):
+                for number, socket in enumerate(house.room.sockets):
+                    socket.offer(frame)
+                    if number % 4 == turn % 4 and turn > 50 + number:
+                        socket.close(1000, "")  # type: ignore[arg-type]
+                if not turn % 10:
+                    await trio.lowlevel.checkpoint()
+                assert fanout._held == sum(each.size for each in fanout._blocked)
+        await until(lambda: fanout._held == 0 and not fanout._blocked)
+        assert (await house.ask("GET", "/v1/open")).status == 200
