@@ -33,7 +33,7 @@ from .routing import Router
 from .transport import SEND_BYTES, Transport
 
 if TYPE_CHECKING:
-    from .websocket import Sockets
+    from .websocket import Sockets, Visit
 
 log = structlog.get_logger(module="gateway")
 
@@ -67,6 +67,17 @@ class Http1:
     is_idle: no request is being answered, and none has begun to come.
     """
 
+    __slots__ = (
+        "_config",
+        "_due",
+        "_incoming",
+        "_requests",
+        "_serving",
+        "_site",
+        "_transport",
+        "is_idle",
+    )
+
     def __init__(self, transport: Transport, site: Site) -> None:
         self.is_idle = True
         self._transport = transport
@@ -87,14 +98,17 @@ class Http1:
 
         first: what was read already.  head_due: trio's time by which the first request's head must be here.
         """
+        visit: Visit | None = None
         try:
             with self._serving:
                 if first:
                     self._requests.feed(first)
                 self._due = head_due
-                await self._serve()
+                visit = await self._serve()
         finally:
             self._requests.close()
+        if visit is not None:
+            await self._site.sockets.run(visit)
         transport = self._transport
         if self._serving.cancelled_caught:
             if self._incoming is not None and transport.gone:
@@ -107,16 +121,20 @@ class Http1:
             if not self.is_idle:  # or there is no answer that the client could lose
                 await transport.linger(self._config.close_timeout_s)
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> Visit | None:
+        """Answer requests. Returns the WebSocket that the last of them has opened."""
         while (incoming := await self._next()) is not None:
             self._incoming = incoming
+            if incoming.is_upgrade:
+                return await self._site.sockets.open(self._request(incoming), self)
             if not await self._answer(incoming):
-                return
+                return None
             self._incoming = None
             self.is_idle = True
             if self._requests.waiting:  # a pipeline is not to keep all others waiting
                 await trio.lowlevel.checkpoint()
             self._due = trio.current_time() + self._config.keep_alive_s
+        return None
 
     def end_by(self, deadline: float) -> None:
         """Whatever the client does, the connection is over by `deadline` (trio's time)."""
@@ -187,7 +205,18 @@ class Http1:
 
     async def _answer(self, incoming: Incoming) -> bool:
         """Whether the connection can go on to its next request."""
-        request = Request(
+        site, request = self._site, self._request(incoming)
+        match = site.router.find(incoming.method, incoming.path)
+        if match.endpoint is not None and match.endpoint.page:
+            answer = await site.ask(request)
+        else:
+            answer = await site.gate.answer(request, *match)
+        keep = incoming.is_whole and not incoming.is_last and not site.closing
+        await self._write(answer, incoming, keep)
+        return keep and not self._transport.gone
+
+    def _request(self, incoming: Incoming) -> Request:
+        return Request(
             incoming.method,
             incoming.path,
             incoming.query,
@@ -197,18 +226,6 @@ class Http1:
             self._transport.address,
             self._read,
         )
-        site = self._site
-        if incoming.is_upgrade:
-            await site.sockets.serve(request, self)
-            return False
-        match = site.router.find(incoming.method, incoming.path)
-        if match.endpoint is not None and match.endpoint.page:
-            answer = await site.ask(request)
-        else:
-            answer = await site.gate.answer(request, *match)
-        keep = incoming.is_whole and not incoming.is_last and not site.closing
-        await self._write(answer, incoming, keep)
-        return keep and not self._transport.gone
 
     async def _refuse(self, problem: Problem) -> None:
         """Answer what could not be read; the last on this connection."""
@@ -268,11 +285,7 @@ class Http1:
         """Switch protocols. Returns what the client has sent behind its handshake."""
         assert self._incoming is not None
         self._transport.send(head_of(Answer(101, headers=dict(headers)), True, None))
-        rest = self._incoming.rest
-        # An open socket keeps nothing of its handshake: that is what an idle one would weigh most.
-        self._incoming.headers.clear()
-        self._incoming = None
-        self._requests.close()
+        rest, self._incoming = self._incoming.rest, None
         self._due = math.inf  # from here on it is the socket that knows silence
         return rest
 

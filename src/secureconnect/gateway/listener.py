@@ -185,6 +185,8 @@ class Connection:
     address: the client's; before its PROXY header, the proxy's.
     """
 
+    __slots__ = ("_config", "_engine", "_listener", "_opening", "_sock", "_transport", "address")
+
     def __init__(self, sock: socket.socket, address: str, listener: Listener) -> None:
         self.address = address
         self._sock = sock

@@ -34,6 +34,20 @@ class Transport:
     end_at: trio's time by which the connection is over, whatever its client does.
     """
 
+    __slots__ = (
+        "_config",
+        "_draining",
+        "_sock",
+        "_waiting",
+        "address",
+        "end_at",
+        "ended",
+        "gone",
+        "hung_up",
+        "last_read",
+        "on_gone",
+    )
+
     is_secure = False
 
     def __init__(self, sock: socket.socket, address: str, config: GatewayConfig) -> None:

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from time import perf_counter
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -267,6 +267,20 @@ class OpenSocket:
         self.handling.deadline = trio.current_time() + self._config.close_timeout_s
 
 
+class Visit(NamedTuple):
+    """A WebSocket whose handshake is through: all that is left of it while it is open.
+
+    rest: what came behind the handshake.  facts: named in its log lines.
+    """
+
+    route: SocketRoute
+    lend: Lend
+    call: Call
+    socket: OpenSocket
+    rest: bytes
+    facts: dict[str, Any]
+
+
 class Sockets:
     """All open sockets.
 
@@ -285,8 +299,8 @@ class Sockets:
         """Serve `route`, whose path has no `{names}`.  endpoint: what a request without upgrade gets."""
         self._routes[route.path] = (route, endpoint, lend)
 
-    async def serve(self, request: Request, handshake: Handshake) -> None:
-        """A request for an upgrade, and what becomes of it, up to the end of the connection."""
+    async def open(self, request: Request, handshake: Handshake) -> Visit | None:
+        """Answer a request for an upgrade. Returns what to `run`, unless it was refused."""
         started = perf_counter()
         request_id = request_id_of(request)
         known = self._routes.get(request.path.decode("latin-1").rstrip("/"))
@@ -295,7 +309,8 @@ class Sockets:
         deadline = trio.current_time() + self._config.request_deadline_s
         call = Call(request_id, self._gate.address_of(request), deadline)
         offered = [each.strip() for each in request.headers.get("sec-websocket-protocol", "").split(",")]
-        with bind(**named_in_log(request, request_id)):
+        facts = named_in_log(request, request_id)
+        with bind(**facts):
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
                     _check_handshake(request)
@@ -312,7 +327,7 @@ class Sockets:
                 problem = self._gate.problem_of(error, call)
                 endpoint.count(problem.status, perf_counter() - started)
                 await self._refuse(problem, request_id, extra, handshake)
-                return
+                return None
             endpoint.count(101, perf_counter() - started)
             call.deadline = math.inf
             extra |= {
@@ -326,11 +341,34 @@ class Sockets:
             if agreed is not None:
                 extra["sec-websocket-extensions"] = agreed
             rest = handshake.accept(self._gate.headers(request_id, extra))
-            socket = OpenSocket(
-                call.caller, handshake.transport, self._config, self.fanout, agreed is not None
-            )
-            with bind(user_id=call.caller.user_id):
-                await self._run(route, lend, call, socket, rest)
+        socket = OpenSocket(call.caller, handshake.transport, self._config, self.fanout, agreed is not None)
+        facts["user_id"] = call.caller.user_id
+        return Visit(route, lend, call, socket, rest, facts)
+
+    async def run(self, visit: Visit) -> None:
+        """The WebSocket, up to the end of its connection."""
+        route, socket, session = visit.route, visit.socket, visit.call.caller.session_id
+        self._sessions.setdefault(session, set()).add(socket)
+        # What `close_sessions` and `dismiss` did between the gate and here has missed this socket.
+        if self._gate.has_ended(session):
+            socket.end_session()
+        elif self.refusing:
+            socket.dismiss()
+        ACTIVE.inc()
+        with bind(**visit.facts):
+            log.info("websocket_opened", route=route.path)
+            try:
+                if visit.rest:
+                    socket.feed(visit.rest)
+                await self._handle(visit)
+                await socket.finish()
+            finally:
+                ACTIVE.dec()
+                sockets = self._sessions[session]
+                sockets.discard(socket)
+                if not sockets:
+                    del self._sessions[session]
+                log.info("websocket_closed", route=route.path, code=socket.code)
 
     def close_sessions(self, sessions: Iterable[SessionId]) -> None:
         for session in sessions:
@@ -384,37 +422,15 @@ class Sockets:
         log.info("websocket_refused", status=answer.status, code=problem.code)
         await handshake.refuse(answer)
 
-    async def _run(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket, rest: bytes) -> None:
-        session = call.caller.session_id
-        self._sessions.setdefault(session, set()).add(socket)
-        # What `close_sessions` and `dismiss` did between the gate and here has missed this socket.
-        if self._gate.has_ended(session):
-            socket.end_session()
-        elif self.refusing:
-            socket.dismiss()
-        ACTIVE.inc()
-        log.info("websocket_opened", route=route.path)
+    async def _handle(self, visit: Visit) -> None:
+        socket = visit.socket
         try:
-            if rest:
-                socket.feed(rest)
-            await self._handle(route, lend, call, socket)
-            await socket.finish()
-        finally:
-            ACTIVE.dec()
-            sockets = self._sessions[session]
-            sockets.discard(socket)
-            if not sockets:
-                del self._sessions[session]
-            log.info("websocket_closed", route=route.path, code=socket.code)
-
-    async def _handle(self, route: SocketRoute, lend: Lend, call: Call, socket: OpenSocket) -> None:
-        try:
-            with socket.handling, lend() as room:
-                await route.handler(room, call, socket)
+            with socket.handling, visit.lend() as room:
+                await visit.route.handler(room, visit.call, socket)
         except Exception as error:
             other = replies.beside(error, SocketClosed)
             if other is not None:
-                problem = self._gate.problem_of(other, call)
+                problem = self._gate.problem_of(other, visit.call)
                 socket.close(replies.close_code(problem), problem.message)
         socket.close(Close.NORMAL, "")
 
