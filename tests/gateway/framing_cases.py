@@ -234,8 +234,8 @@ def compression() -> Iterable[Case]:
     yield Case("nonsense", frame(TEXT, b"\xff\xff\xff", rsv=RSV1), [], 1007, deflate=True)
     data = frame(TEXT, deflate(b"hello, hello, hello")[:-4], rsv=RSV1)
     yield Case("cut in a block", data, [], 1007, deflate=True)
-    data = frame(TEXT, deflate(b"hello, hello, hello", 0)[:-15], rsv=RSV1)
-    yield Case("cut in a stored block", data, [], 1007, deflate=True)
+    data = frame(BINARY, deflate(b"hello, hello, hello", 0)[:-15], rsv=RSV1)
+    yield Case("binary, cut in a stored block", data, [], 1007, deflate=True)
 
 
 CASES = [
