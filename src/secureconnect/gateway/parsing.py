@@ -142,8 +142,9 @@ class RequestParser:
         self._check_bounds()
 
     def close(self) -> None:
-        """Let go of llhttp's parser, which holds on to us. Nothing is parsed any more."""
-        self._parser = None
+        """Let go of llhttp's parser, which holds on to us, and of the last request. Nothing is parsed any
+        more."""
+        self._parser = self._current = None
 
     # what httptools calls
 

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -270,7 +270,7 @@ class OpenSocket:
 class Visit(NamedTuple):
     """A WebSocket whose handshake is through: all that is left of it while it is open.
 
-    rest: what came behind the handshake.  facts: named in its log lines.
+    rest: what came behind the handshake.  named: what its log lines say of it.
     """
 
     route: SocketRoute
@@ -278,7 +278,7 @@ class Visit(NamedTuple):
     call: Call
     socket: OpenSocket
     rest: bytes
-    facts: dict[str, Any]
+    named: bind
 
 
 class Sockets:
@@ -342,8 +342,8 @@ class Sockets:
                 extra["sec-websocket-extensions"] = agreed
             rest = handshake.accept(self._gate.headers(request_id, extra))
         socket = OpenSocket(call.caller, handshake.transport, self._config, self.fanout, agreed is not None)
-        facts["user_id"] = call.caller.user_id
-        return Visit(route, lend, call, socket, rest, facts)
+        named = bind(**facts, user_id=call.caller.user_id)
+        return Visit(route, lend, call, socket, rest, named)
 
     async def run(self, visit: Visit) -> None:
         """The WebSocket, up to the end of its connection."""
@@ -355,7 +355,7 @@ class Sockets:
         elif self.refusing:
             socket.dismiss()
         ACTIVE.inc()
-        with bind(**visit.facts):
+        with visit.named:
             log.info("websocket_opened", route=route.path)
             try:
                 if visit.rest:
