@@ -59,14 +59,22 @@ def post(*lines: bytes, body: bytes = b"hello") -> bytes:
         (b"/?", b"/", b""),
         (b"http://h", b"/", b""),
         (b"http://h/a?b", b"/a", b"b"),
-        (b"https://u@h:1/a", b"/a", b""),
+        (b"http://h?b#c", b"/", b"b"),
+        (b"HTTPS://h:1/a", b"/a", b""),
         (b"*", b"/*", b""),
+        (b"ftp://h/a", b"/*", b""),
     ],
 )
 def test_targets(target: bytes, path: bytes, query: bytes) -> None:
     method = b"OPTIONS" if target == b"*" else b"GET"
     incoming = only(get(first=method + b" " + target + b" HTTP/1.1"))
     assert (incoming.path, incoming.query) == (path, query)
+
+
+def test_the_host_of_a_whole_address_counts() -> None:
+    assert only(get(first=b"GET http://h:1/a HTTP/1.1")).headers == {"host": "h:1"}
+    assert only(get(first=b"GET http://h/a HTTP/1.0")).headers == {"host": "h"}
+    assert only(get(first=b"GET ftp://h/a HTTP/1.1")).headers == {"host": "x"}
 
 
 def test_fields() -> None:
@@ -138,6 +146,13 @@ def test_whether_more_may_follow(data: bytes, is_last: bool) -> None:
         ),
         (get(b"connection: upgrade", b"upgrade: TLS/1.2"), b""),
         (post(*UPGRADE.split(b"\r\n")[:-1], b"content-length: 5"), b"hello"),
+        # nor does a WebSocket: frames would begin in the body
+        (get(*UPGRADE.split(b"\r\n")[:-1], b"content-length: 5") + b"hello", b"hello"),
+        (get(*UPGRADE.split(b"\r\n")[:-1], b"transfer-encoding: chunked") + b"0\r\n\r\n", b""),
+        # a trailer is not a field of the head
+        (CHUNKED + b"0\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", b""),
+        (CHUNKED + b'000000000000000000005;a="b;c"\r\nhello\r\n0\r\n\r\n', b"hello"),
+        (post(b"content-length: 00000000000000000000000005"), b"hello"),
     ],
 )
 def test_bodies_end_where_they_say(data: bytes, body: bytes) -> None:
@@ -199,6 +214,13 @@ def test_these_are_no_upgrades(data: bytes) -> None:
     assert not only(data).is_upgrade
 
 
+def test_any_number_of_upgrades_may_come_at_once() -> None:
+    """As many as one read takes."""
+    one = post(b"connection: upgrade", b"upgrade: h2c", body=b"")
+    parser = parse(one * 800)
+    assert (len(parser.waiting), parser.fault) == (800, None)
+
+
 # No requests
 
 
@@ -219,7 +241,12 @@ REFUSED = {
     "a target that is a query": get(first=b"GET ?a HTTP/1.1"),
     "a target that is not ASCII": get(first="GET /é HTTP/1.1".encode()),
     "a target with NUL": get(first=b"GET /\0 HTTP/1.1"),
+    "a target without a host": get(first=b"GET http:///a HTTP/1.1"),
+    "a target with a user": get(first=b"GET http://good@evil/ HTTP/1.1"),
+    "a target with another host's port": get(first=b"GET http://a\\b/ HTTP/1.1"),
     "tabs": get(first=b"GET\t/\tHTTP/1.1"),
+    "a blank behind the version": get(first=b"GET / HTTP/1.1 "),
+    "a version of two digits": get(first=b"GET / HTTP/01.1"),
     "a blank in front": b" " + get(),
     "bare LF": b"GET / HTTP/1.1\nhost: x\n\n",
     "bare LF after the first line": b"GET / HTTP/1.1\nhost: x\r\n\r\n",
@@ -271,6 +298,21 @@ REFUSED = {
     "chunked behind a vertical tab": post(b"transfer-encoding: \x0bchunked", body=b"0\r\n\r\n"),
     "chunked in HTTP/1.0": get(b"transfer-encoding: chunked", first=b"POST / HTTP/1.0") + b"0\r\n\r\n",
     "no coding": post(b"transfer-encoding:", body=b"0\r\n\r\n"),
+    # what parsers have been made to smuggle by
+    "CVE-2019-15605": post(b"transfer-encoding: chunked\x0b", body=b"0\r\n\r\n"),
+    "CVE-2020-8287": post(
+        b"transfer-encoding: chunked", b"transfer-encoding: chunked-false", body=b"0\r\n\r\n"
+    ),
+    "CVE-2021-22959": post(b"content-length : 5"),
+    "CVE-2022-32213": post(b"transfer-encoding: chunkedchunked", body=b"0\r\n\r\n"),
+    "CVE-2022-32214": b"GET / HTTP/1.1\r\nhost: x\r\na: b\nGET /next HTTP/1.1\r\nhost: x\r\n\r\n",
+    "CVE-2022-32215": post(b"transfer-encoding: chunked", b" , identity", body=b"0\r\n\r\n"),
+    "CVE-2022-35256": b"GET / HTTP/1.1\r\nhost: x\r\na: \nGET /next HTTP/1.1\r\nhost: x\r\n\r\n",
+    "CVE-2023-30589": post(b"a: \rtransfer-encoding: chunked", body=b"0\r\n\r\n"),
+    "CVE-2023-38697": post(b"content-length: 0x05"),
+    "CVE-2023-47627": post(b"content-length: 5_0"),
+    "CVE-2024-27982": b"POST / HTTP/1.1\r\nhost: x\r\n content-length: 5\r\n\r\nhello",
+    "CVE-2025-23167": b"GET / HTTP/1.1\r\nhost: x\r\n\rX\r\n\r\n",
 }
 BROKEN_CHUNKS = {
     "no size": b"\r\nhello\r\n0\r\n\r\n",
@@ -288,6 +330,13 @@ BROKEN_CHUNKS = {
     "less data than said": b"6\r\nhello\r\n0\r\n\r\n",
     "a trailer without a colon": b"0\r\nx\r\n\r\n",
     "a folded trailer": b"0\r\na: b\r\n c\r\n\r\n",
+    "a length for a trailer": b"0\r\ncontent-length: 5\r\n\r\n",
+    "a coding for a trailer": b"0\r\ntransfer-encoding: chunked\r\n\r\n",
+    "an extension without a name": b"5;\r\nhello\r\n0\r\n\r\n",
+    "an extension with an open quote": b'5;a="\r\nhello\r\n0\r\n\r\n',
+    "CVE-2021-22960": b"2 ;\nxx\r\n0\r\n\r\n",
+    "CVE-2024-52304": b"2;a\nGET /next HTTP/1.1\r\nxx\r\n0\r\n\r\n",
+    "CVE-2025-43859": b"5\r\nhelloXX0\r\n\r\n",
 }
 
 

@@ -38,7 +38,7 @@ _NAMES = {  # as most clients write them
 _NAMES |= {name.encode(): name for name in _NAMES.values()}
 _SINGLE = frozenset({"host", "content-type", "authorization", "sec-websocket-key", "sec-websocket-version"})
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
-_SCHEME = re.compile(rb"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class Incoming:
@@ -121,25 +121,24 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Parse what came. Nothing is parsed after a fault or a last request."""
-        if self._current is not None and self._current.is_whole:
-            if self._current.is_upgrade:
-                self._current.rest += data
-            return
-        if self.fault is not None:
-            return
-        upgraded_at: int | None = None
-        self._raw_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            upgraded_at = exc.args[0]
-        except httptools.HttpParserError as exc:
-            if self._current is None or not self._current.is_whole:
-                cause = exc.__context__
-                self.fault = cause if isinstance(cause, Problem) else Malformed("This is no HTTP/1.1.")
-        if upgraded_at is not None:
-            self._go_on_after_upgrade(data[upgraded_at:])
-        self._check_bounds()
+        while data and self.fault is None:
+            if self._current is not None and self._current.is_whole:
+                if self._current.is_upgrade:
+                    self._current.rest += data
+                return
+            rest = b""
+            self._raw_bytes += len(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as exc:
+                rest = data[exc.args[0] :]
+                self._go_on_after_upgrade()
+            except httptools.HttpParserError as exc:
+                if self._current is None or not self._current.is_whole:
+                    cause = exc.__context__
+                    self.fault = cause if isinstance(cause, Problem) else Malformed("This is no HTTP/1.1.")
+            self._check_bounds()
+            data = rest
 
     def close(self) -> None:
         """Let go of llhttp's parser, which holds on to us, and of the last request. Nothing is parsed any
@@ -211,9 +210,9 @@ class RequestParser:
                 headers[name] = f"{headers[name]}, {value}"
         self._fields = []
         method = self._parser.get_method().decode("ascii")
-        incoming = Incoming(method, _origin_form(self._target), headers, size, version)
+        _check_fields(headers, version)
+        incoming = Incoming(method, _origin_form(self._target, headers), headers, size, version)
         self._target = b""
-        _check_fields(incoming)
         connection = headers.get("connection")
         tokens = () if connection is None else tokens_of(connection)
         incoming.is_last = version == "1.0" or "close" in tokens or method == "CONNECT"
@@ -223,10 +222,12 @@ class RequestParser:
                 method == "GET"
                 and "upgrade" in tokens
                 and "websocket" in tokens_of(headers.get("upgrade", ""))
+                and "transfer-encoding" not in headers  # a body would be taken for frames
+                and int(headers.get("content-length", 0)) == 0
             )
         return incoming
 
-    def _go_on_after_upgrade(self, rest: bytes) -> None:
+    def _go_on_after_upgrade(self) -> None:
         """llhttp leaves the connection to whatever protocol was asked for. We ignore all but WebSocket (RFC
         9110 section 7.8), so the body is parsed as that of the same request without its `Upgrade`."""
         incoming = self._current
@@ -234,7 +235,6 @@ class RequestParser:
         if incoming.is_upgrade or incoming.method == "CONNECT":
             incoming.is_last = True
             incoming.is_whole = True
-            incoming.rest = rest
             return
         framing = [
             f"{name}: {incoming.headers[name]}\r\n"
@@ -245,8 +245,6 @@ class RequestParser:
         self._replaying = True
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}{close}\r\n".encode("latin-1"))
-        if rest:
-            self.feed(rest)
 
     def _check_bounds(self) -> None:
         if self.fault is not None:
@@ -268,28 +266,32 @@ def tokens_of(value: str) -> list[str]:
     return [each.strip() for each in value.lower().split(",")]
 
 
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a request target, also of `http://host/path`; of any other what names nothing."""
+def _origin_form(target: bytes, headers: dict[str, str]) -> bytes:
+    """The path and query of a request target; of one that is neither a path nor `http://host/path` what names
+    nothing. The host of the latter counts instead of `Host` (RFC 9112 section 3.2.2). Raises Malformed."""
     if target.startswith(b"/"):
         return target.partition(b"#")[0]
-    found = _SCHEME.match(target)
+    found = _ABSOLUTE.match(target)
     if found is None:
         return b"/*"
+    host = found[1].decode("ascii")
+    if not host or not _HOST.fullmatch(host):  # nor is there a user in it (RFC 9110 section 4.2.4)
+        raise Malformed("The target is not well-formed.")
+    headers["host"] = host
     rest = target[found.end() :].partition(b"#")[0]
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def _check_fields(incoming: Incoming) -> None:
+def _check_fields(headers: dict[str, str], version: str) -> None:
     """What llhttp takes and RFC 9112 does not. Raises Malformed."""
-    headers = incoming.headers
     host = headers.get("host")
     if host is None:
-        if incoming.version == "1.1":
+        if version == "1.1":
             raise Malformed("A request of HTTP/1.1 has a Host (RFC 9112 section 3.2).")
     elif not _HOST.fullmatch(host):
         raise Malformed("The Host is not well-formed.")
     coding = headers.get("transfer-encoding")
-    if coding is not None and (coding.lower() != "chunked" or incoming.version != "1.1"):
+    if coding is not None and (coding.lower() != "chunked" or version != "1.1"):
         raise Malformed("The transfer coding of a body is chunked, in HTTP/1.1 alone (RFC 9112 section 6.1).")
     if headers.get("expect", "100-continue").lower() != "100-continue":
         raise Malformed("The only expectation is 100-continue.")
