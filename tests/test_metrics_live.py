@@ -63,6 +63,7 @@ async def test_each_promised_metric_moves(start_server: StartServer) -> None:
             await stranger.login(name, PASSWORD)
             await refused(lambda: stranger.login(name, "wrong " + PASSWORD))
     await shows(server, lambda now: now["websocket_connections_active"] == 0)
+    await shows(server, lambda now: now["secureconnect_loop_lag_seconds_count"] > 0)  # four times a second
 
     after = await scrape(server)
     for name in (
@@ -76,7 +77,6 @@ async def test_each_promised_metric_moves(start_server: StartServer) -> None:
         "auth_attempts_total",
         "auth_success_total",
         "auth_failures_total",
-        "secureconnect_loop_lag_seconds_count",
     ):
         assert after[name] > before.get(name, 0.0), name
     for sample in (
