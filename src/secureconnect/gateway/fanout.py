@@ -116,7 +116,18 @@ class Outbox:
         if self._is_blocked:
             return
         self._is_dirty = False
-        if self._frames and not self._send_some():
+        frames = self._frames
+        if not frames:
+            return
+        if self.size <= SEND_BYTES:  # as nearly always: a thousand times for each message to a large group
+            self._fanout.sent += len(frames)
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            frames.clear()
+            self.size = 0
+            taken = self._transport.send(data)
+        else:
+            taken = self._send_some()
+        if not taken:
             self._is_blocked = self._is_dirty = True
             self._fanout.block(self)
 
@@ -149,12 +160,6 @@ class Outbox:
         """Send until the socket takes no more, in parts, so that what it has begun to take stays small. False
         if it did not take all."""
         frames, transport = self._frames, self._transport
-        if self.size <= SEND_BYTES:
-            self._fanout.sent += len(frames)
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
-            frames.clear()
-            self._shrink(self.size)
-            return transport.send(data)
         at, taken = 0, True
         while at < len(frames) and taken:
             first, size = at, 0
