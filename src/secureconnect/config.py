@@ -121,6 +121,12 @@ class GatewayConfig:
         10.0, "seconds in which a request's head must arrive", low=0.1, high=600
     )
     body_timeout_s: float = setting(20.0, "seconds in which a request's body must arrive", low=0.1, high=600)
+    body_rate_bytes: int = setting(
+        1_024,
+        "bytes a second that a streamed body must bring beyond body_timeout_s",
+        low=1,
+        high=1_000_000_000,
+    )
     keep_alive_s: float = setting(60.0, "seconds an idle connection is kept", low=0.1, high=3600)
     write_timeout_s: float = setting(
         20.0, "seconds a client may take to read what it is sent", low=0.1, high=600

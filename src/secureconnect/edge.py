@@ -49,7 +49,7 @@ class Call:
     query, body: instances of the route's `query` and `body` structs.
     deadline: on trio's clock.  address: of the client, behind trusted proxies.
     read: of a streaming route, the next bytes of the body and b"" at its end; raises RequestTimeout when they
-    do not come in `body_timeout_s`, and TooLarge past the route's limit.
+    do not come in `body_timeout_s`, or come in drops, and TooLarge past the route's limit.
     """
 
     request_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import tracemalloc
@@ -16,15 +17,16 @@ from structlog.testing import capture_logs
 from kit.wait import until
 from secureconnect.config import GatewayConfig, MemoryConfig, RateLimitsConfig
 from secureconnect.deps.memory import MemoryCache
+from secureconnect.edge import Audience, Call, Rate, Reply, Route
 from secureconnect.errors import RateLimited
 from secureconnect.gateway.admission import Gate
-from secureconnect.gateway.http1 import Site
-from secureconnect.gateway.listener import Listener
+from secureconnect.gateway.http1 import Http1, Site
+from secureconnect.gateway.listener import Listener, listen
 from secureconnect.gateway.routing import Router
 from secureconnect.gateway.tls import Certificates
 from secureconnect.gateway.websocket import Sockets
 
-from .house import House, Raw, Tokens, narrow_stream, open_house
+from .house import House, Raw, Seen, Tokens, narrow_stream, open_house
 
 JSON = {"content-type": "application/json"}
 
@@ -55,6 +57,60 @@ async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
         assert (await raw.response()).status == 200
         assert await raw.ended() == b""
     await until(lambda: house.open_connections == 0)
+
+
+async def test_a_request_that_comes_as_its_connection_ends_is_answered_or_not_begun() -> None:
+    begun: list[Call] = []
+
+    async def act(_: object, call: Call) -> Reply:
+        begun.append(call)
+        await trio.lowlevel.checkpoint()
+        return Reply(Seen())
+
+    route = Route("POST", "/v1/act", act, Audience.ANYONE, Rate.NONE, "Act", answer=Seen)
+    async with open_house(routes=[route]) as house:
+        for wait in (False, True) * 5:
+            raw = await house.connect()
+            async with raw.stream:
+                await raw.request("GET", "/v1/open")
+                await raw.response()
+                (connection,) = house.gateway._listener._open
+                await trio.testing.wait_all_tasks_blocked()
+                raw.stream.socket._sock.send(  # type: ignore[attr-defined]
+                    b"POST /v1/act HTTP/1.1\r\nhost: x\r\n\r\n"
+                )
+                if wait:  # until it was read, and its task is about to run
+                    await trio.lowlevel.checkpoint()
+                connection.end_if_idle()
+                answered = b""
+                with trio.fail_after(5), suppress(trio.BrokenResourceError):
+                    answered = await raw.stream.receive_some(4096)
+                assert answered.startswith(b"HTTP/1.1 200 ") or not begun
+                begun.clear()
+            await until(lambda: house.open_connections == 0)
+
+
+async def test_a_long_pipeline_waits_as_bytes(house: House) -> None:
+    """Made into requests, it would weigh twenty times as much."""
+    pipeline = b"GET /v1/large HTTP/1.1\r\nhost:x\r\n\r\n" + b"GET / HTTP/1.1\r\nhost:x\r\n\r\n" * 2_000
+    raw = Raw(await narrow_stream(house))
+    async with raw.stream:
+        await raw.send(pipeline)
+        (connection,) = house.gateway._listener._open
+        await until(lambda: connection._transport._draining is not None)
+        assert isinstance(connection._engine, Http1)
+        assert 0 < len(connection._engine._requests.waiting) < 100
+    await until(lambda: house.open_connections == 0)
+
+
+async def test_a_broken_body_for_a_page_harms_nothing(house: House) -> None:
+    """Nobody reads it; the answer is the last on its connection."""
+    raw = await house.connect()
+    async with raw.stream:
+        await raw.request("GET", "/docs", {"transfer-encoding": "chunked"}, data=b"zz\r\n")
+        page = await raw.response()
+        assert (page.status, page.headers["connection"]) == (200, "close")
+        assert await raw.ended() == b""
 
 
 # An answer before the body was read
@@ -293,6 +349,30 @@ async def test_rubbish_harms_nobody() -> None:
             await until(lambda: house.open_connections == 0)
             assert (await house.ask("GET", "/v1/open")).status == 200
     assert [line for line in logged if line["log_level"] in ("warning", "error")] == []
+
+
+# Errors of the network
+
+
+async def test_what_accept_says_of_others_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells errors of a connection that is not there yet to whoever accepts."""
+    said = [errno.EPROTO, errno.EPERM, errno.ENETDOWN]
+
+    class Listening(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            if said:
+                raise OSError(said.pop(), "not for us")
+            return super().accept()
+
+    async def listen_badly(host: str, port: int) -> list[socket.socket]:
+        return [Listening(fileno=each.detach()) for each in await listen(host, port)]
+
+    monkeypatch.setattr("secureconnect.gateway.listen", listen_badly)
+    with capture_logs() as logged:
+        async with open_house() as house:
+            assert (await house.ask("GET", "/v1/open")).status == 200
+    failed = [line["error"] for line in logged if line["event"] == "accept_failed"]
+    assert failed == ["ENETDOWN", "EPERM", "EPROTO"]
 
 
 # How many

@@ -94,6 +94,22 @@ async def test_a_connection_without_its_header_is_closed_unanswered() -> None:
     assert [(line["log_level"], line["peer"]) for line in told] == [("warning", "127.0.0.1")] * 3
 
 
+async def test_a_proxy_speaks_for_as_many_as_there_is_room_for() -> None:
+    request = b"GET /v1/open HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with open_house(max_connections=2, max_connections_per_address=1, **HERALDS) as house:
+        first, second = await house.connect(), await house.connect()
+        await first.send(V1 + request)
+        assert (await first.response()).status == 200
+        await second.send(V2 + request)  # of the same client
+        refused = await second.response()
+        assert (refused.status, refused.code) == (429, "RATE_LIMITED")
+        assert await second.ended() == b""
+        await until(lambda: house.open_connections == 1)
+        third = await house.connect()
+        await third.send(V1.replace(b"203.0.113.7", b"203.0.113.8") + request)  # the last place there is
+        assert (await third.response()).status == 200
+
+
 async def test_a_header_that_does_not_come_is_not_waited_for() -> None:
     async with open_house(header_timeout_s=0.2, **HERALDS) as house:
         raw = await house.connect()

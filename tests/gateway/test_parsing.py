@@ -71,6 +71,11 @@ def test_targets(target: bytes, path: bytes, query: bytes) -> None:
     assert (incoming.path, incoming.query) == (path, query)
 
 
+def test_a_length_may_have_many_zeros() -> None:
+    incoming = only(get(b"content-length: " + b"0" * 5_000 + b"2", first=b"POST / HTTP/1.1") + b"{}")
+    assert (incoming.headers["content-length"], incoming.pieces) == ("2", [b"{}"])
+
+
 def test_the_host_of_a_whole_address_counts() -> None:
     assert only(get(first=b"GET http://h:1/a HTTP/1.1")).headers == {"host": "h:1"}
     assert only(get(first=b"GET http://h/a HTTP/1.0")).headers == {"host": "h"}
@@ -108,6 +113,9 @@ def test_fields() -> None:
         (get(b"connection: close"), True),
         (get(b"connection: x, Close"), True),
         (get(b"connection: x", b"connection: close"), True),
+        (get(b"proxy-connection: close"), True),
+        (get(b"connection: \xa0close"), False),
+        (get(b"transfer-encoding: chunked") + b"0\r\nconnection: close\r\n\r\n", True),
         (get(first=b"GET / HTTP/1.0"), True),
         (get(b"connection: keep-alive", first=b"GET / HTTP/1.0"), True),
         (b"GET / HTTP/1.0\r\n\r\n", True),

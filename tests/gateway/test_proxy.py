@@ -12,6 +12,7 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 PORTS = b"\xc0\x00\x01\xbb"
 V4 = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + PORTS
 V6 = bytes.fromhex("20010db8000000000000000000000001") + bytes.fromhex("20010db8" + "0" * 23 + "2") + PORTS
+MAPPED = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1]) + bytes(16) + PORTS
 UNIX = b"/run/a".ljust(108, b"\0") + b"/run/b".ljust(108, b"\0")
 LONGEST = b":".join([b"ffff"] * 8)
 
@@ -28,11 +29,13 @@ GOOD = [
     (b"PROXY TCP6 2001:db8::1 ::1 56324 443\r\n", "2001:db8::1"),
     (b"PROXY TCP6 2001:DB8:0:0::1 ::1 56324 443\r\n", "2001:db8::1"),
     (b"PROXY TCP6 %b %b 65535 65535\r\n" % (LONGEST, LONGEST), LONGEST.decode()),
+    (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 56324 443\r\n", "192.0.2.1"),
     (b"PROXY UNKNOWN\r\n", None),
     (b"PROXY UNKNOWN %b %b 65535 65535\r\n" % (LONGEST, LONGEST), None),
     (b"PROXY UNKNOWN whatever else\r\n", None),
     (binary(0x21, 0x11, V4), "192.0.2.1"),
     (binary(0x21, 0x21, V6), "2001:db8::1"),
+    (binary(0x21, 0x21, MAPPED), "192.0.2.1"),
     (binary(0x21, 0x11, V4 + b"\x03\x00\x04abcd"), "192.0.2.1"),  # with fields behind the addresses
     (binary(0x21, 0x11, V4 + bytes(BLOCK_BYTES - len(V4))), "192.0.2.1"),
     (binary(0x21, 0x00, b""), None),

@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.edge import Audience, Call, File, Rate, Reply, Route
 from secureconnect.gateway import openapi
 
-from .house import House, Seen, TestRoom, open_house
+from .house import House, Raw, Seen, TestRoom, narrow_stream, open_house
 
 MB = 1_048_576
 LIMIT = 64 * MB
@@ -220,6 +221,19 @@ async def test_only_the_client_is_timed() -> None:
         assert (late.status, late.code) == (408, "REQUEST_TIMEOUT")
 
 
+async def test_a_body_in_drops_does_not_earn_time() -> None:
+    async with open_house(routes=ROUTES, body_timeout_s=0.4, body_rate_bytes=1_000_000) as house:
+        raw = await house.connect()
+        await raw.request("PUT", "/v1/up", {"content-length": "10000"})
+        with trio.fail_after(5):
+            while not raw.stream.socket.is_readable():
+                await raw.send(b"x")
+                await trio.sleep(0.02)
+        late = await raw.response()
+        assert (late.status, late.code) == (408, "REQUEST_TIMEOUT")
+        assert told.read_bytes > 5
+
+
 async def test_who_leaves_has_not_sent_a_whole(house: House, version: str) -> None:
     async with client(house, version) as http, trio.open_nursery() as nursery:
 
@@ -275,6 +289,54 @@ async def test_a_body_that_breaks_off_shows(house: House, version: str) -> None:
             await http.get("/v1/broken")
     assert told.closed == [3]
     assert (await house.ask("GET", "/v1/open")).status == 200
+
+
+async def test_a_body_that_breaks_off_shows_to_an_old_client(house: House) -> None:
+    """For whom the end of the connection is the end of the body."""
+    raw = await house.connect()
+    await raw.send(b"GET /v1/broken HTTP/1.0\r\nhost: x\r\n\r\n")
+    with pytest.raises(trio.BrokenResourceError):
+        await raw.ended()
+
+
+async def test_who_says_no_more_gets_what_has_begun(house: House) -> None:
+    """A client may send its FIN behind its last request, and read."""
+    raw = Raw(await narrow_stream(house))
+    async with raw.stream:
+        await raw.request("GET", "/v1/down", {"connection": "close"})
+        await raw.stream.send_eof()
+        await raw.receive_until(b"\r\n\r\n")
+        for connection in house.gateway._listener._open:
+            connection.look(trio.current_time())  # as happens every second
+        assert (await raw.ended()).endswith(b"\r\n0\r\n\r\n")
+    assert told.closed == [40]
+
+
+async def test_a_drain_lets_a_slow_client_read_all_of_it(house: House) -> None:
+    """Though it has sent another request, which will not be served, behind the first."""
+    raw = Raw(await narrow_stream(house))
+    async with raw.stream:
+        await raw.request("GET", "/v1/down")
+        await raw.receive_until(b"\r\n\r\n")
+        await raw.request("GET", "/v1/open")
+        house.nursery.start_soon(house.gateway.drain)
+        await until(lambda: not house.gateway.ready)
+        assert (await raw.ended()).endswith(b"\r\n0\r\n\r\n")
+
+
+async def test_a_file_that_is_gone(house: House) -> None:
+    _FILE.unlink()
+    raw = await house.connect()
+    with capture_logs() as logged:
+        for method in ("GET", "HEAD"):
+            await raw.request(method, "/v1/file")
+            refused = await raw.response(method)
+            assert refused.status == 503
+            assert refused.headers["x-content-type-options"] == "nosniff"
+            assert "etag" not in refused.headers
+        await raw.request("GET", "/v1/open")
+        assert (await raw.response()).status == 200
+    assert [line["error"] for line in logged if line["event"] == "file_not_opened"] == ["ENOENT"] * 2
 
 
 async def test_a_file(house: House, version: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -18,6 +21,7 @@ from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.config import GatewayConfig
+from secureconnect.edge import Audience, Call, Rate, Reply, Route
 from secureconnect.gateway import tls
 from secureconnect.gateway.tls import RECORD_BYTES, TlsTransport
 from secureconnect.gateway.transport import Transport
@@ -45,6 +49,73 @@ async def shaken(
         client = Client(stream)
         await client.shake()
         yield client
+
+
+async def test_a_look_takes_nothing_from_a_reader(config: GatewayConfig) -> None:
+    """The listener looks at each connection once a second, also while somebody reads it."""
+    got = bytearray()
+
+    async def gather(transport: Transport) -> None:
+        while data := await transport.receive():
+            got.extend(data)
+
+    async with open_port(gather, config) as port, await port.connect() as stream:
+        client = Client(stream)
+        await client.shake()
+        sent = b""
+        for number in range(20):
+            await client.send(b"%04d" % number)
+            sent += b"%04d" % number
+            port.transports[0].look()
+        await until(lambda: bytes(got) == sent)
+
+
+async def test_a_look_at_a_client_that_resets(config: GatewayConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    peek = Transport.look
+
+    async def busy(_: Transport) -> None:
+        await trio.sleep_forever()
+
+    async with open_port(busy, config) as port, await port.connect() as stream:
+        client = Client(stream)
+        await client.shake()
+        (transport,) = port.transports
+
+        def reset_after(self: Transport) -> None:
+            peek(self)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            stream.socket.close()
+
+        monkeypatch.setattr(Transport, "look", reset_after)
+        transport.look()
+        assert transport.gone
+
+
+async def test_many_bytes_come_through_while_they_are_looked_at(tmp_path: Path) -> None:
+    """A large body over TLS takes longer than the second between two looks."""
+    size, digest = 32 * 1024 * 1024, hashlib.sha256()
+
+    async def take(_: object, call: Call) -> Reply:
+        assert call.read is not None
+        while data := await call.read():
+            digest.update(data)
+        return Reply()
+
+    route = Route("PUT", "/v1/up", take, Audience.ANYONE, Rate.NONE, "Up", status=204, stream=size)
+    issued = authority().issue(tmp_path)
+    files: dict[str, Any] = {"tls_certificate": issued.tls_certificate, "tls_key": issued.tls_key}
+    async with open_house(routes=[route], header_timeout_s=0.1, **files) as house:  # looks every 25 ms
+        stream = (await house.connect()).stream
+        client = Client(stream)
+        await client.shake()
+        await client.send(b"PUT /v1/up HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        expected = hashlib.sha256()
+        for number in range(size // 65_536):
+            piece = number.to_bytes(4) * 16_384
+            expected.update(piece)
+            await client.send(piece)
+        assert (await client.receive()).startswith(b"HTTP/1.1 204 ")
+        assert digest.digest() == expected.digest()
 
 
 # what is agreed

@@ -105,7 +105,8 @@ class Endpoint:
     serve: gives the answer to an admitted call.  query, body: msgspec Structs, or None.
     stream: bytes of a body that `serve` reads itself. None: it reads none, and answers with bytes; 0: it
     reads none, and may answer with a body of another kind.
-    page: for people, not for programs: it comes through the Quart application, whatever the engine.
+    page: for people, not for programs: it comes through the Quart application, whatever the engine. It reads
+    no body.
     route: what metrics and log lines call it; its path if left out.
     """
 
@@ -134,6 +135,7 @@ class Endpoint:
         self.query = query
         self.no_store = no_store
         self.stream = stream
+        assert not (page and body), "a page reads no body"
         self.page = page
         self.decode: Callable[[bytes], Any] | None = None
         if body is not None:
@@ -413,12 +415,17 @@ class Gate:
         length = request.headers.get("content-length")
         if length is not None and int(length) > limit:
             raise TooLarge
-        taken = 0
+        config = self._config
+        taken, waited_s = 0, 0.0
 
         async def read() -> bytes:
-            nonlocal taken
-            with trio.move_on_after(self._config.body_timeout_s):
+            """Only the waiting counts: a handler that is slow does not hasten its client."""
+            nonlocal taken, waited_s
+            began = trio.current_time()
+            earned_s = config.body_timeout_s + taken / config.body_rate_bytes - waited_s
+            with trio.move_on_after(min(config.body_timeout_s, earned_s)):
                 data = await request.read()
+                waited_s += trio.current_time() - began
                 taken += len(data)
                 if taken > limit:
                     raise TooLarge

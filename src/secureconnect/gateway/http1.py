@@ -7,6 +7,7 @@ which ends with a FIN and lingers until the client has taken it.
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,7 +23,7 @@ import trio
 
 from ..config import GatewayConfig
 from ..edge import File
-from ..errors import Problem, RequestTimeout
+from ..errors import Problem, RequestTimeout, Unavailable
 from ..identity import new_id
 from ..metrics import counter
 from . import replies
@@ -44,6 +45,7 @@ UNREAD = counter("secureconnect_gateway_requests_unread_total", "Requests that c
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 _LAST_CHUNK = b"0\r\n\r\n"
+SLICE_BYTES = 2_048  # parsed at a time: of a pipeline no more becomes requests before the first are answered
 
 
 @dataclass(slots=True)
@@ -71,10 +73,13 @@ class Http1:
         "_config",
         "_due",
         "_incoming",
+        "_is_over",
+        "_is_writing",
         "_requests",
         "_serving",
         "_site",
         "_transport",
+        "_unparsed",
         "is_idle",
     )
 
@@ -84,7 +89,10 @@ class Http1:
         self._site = site
         self._config = site.config
         self._requests = RequestParser(site.config)
+        self._unparsed: bytes | memoryview = b""  # what came and nobody has asked for yet
         self._incoming: Incoming | None = None  # being answered
+        self._is_writing = False  # its answer has begun
+        self._is_over = False  # no further request is waited for
         self._due = math.inf  # trio's time by which the next head must be here
         self._serving = trio.CancelScope()
         transport.on_gone = self._serving.cancel
@@ -101,8 +109,7 @@ class Http1:
         visit: Visit | None = None
         try:
             with self._serving:
-                if first:
-                    self._requests.feed(first)
+                self._unparsed = first
                 self._due = head_due
                 visit = await self._serve()
         finally:
@@ -110,16 +117,16 @@ class Http1:
         if visit is not None:
             await self._site.sockets.run(visit)
         transport = self._transport
-        if self._serving.cancelled_caught:
-            if self._incoming is not None and transport.gone:
+        if self._serving.cancelled_caught and self._incoming is not None:
+            if transport.gone:
                 ABANDONED.inc()
                 log.info("request_abandoned", method=self._incoming.method)
-            elif self._incoming is None and self._requests.is_amid:
-                await self._refuse(RequestTimeout())
+            elif not self._is_writing:
+                problem = Unavailable("The server is restarting.", retry_after_s=1)
+                transport.send(unread(problem, self._site.gate))
         if not transport.gone:
             transport.end()
-            if not self.is_idle:  # or there is no answer that the client could lose
-                await transport.linger(self._config.close_timeout_s)
+            await transport.linger(self._config.close_timeout_s)
 
     async def _serve(self) -> Visit | None:
         """Answer requests. Returns the WebSocket that the last of them has opened."""
@@ -130,8 +137,9 @@ class Http1:
             if not await self._answer(incoming):
                 return None
             self._incoming = None
+            self._is_writing = False
             self.is_idle = True
-            if self._requests.waiting:  # a pipeline is not to keep all others waiting
+            if self._requests.waiting or self._unparsed:  # a pipeline is not to keep all others waiting
                 await trio.lowlevel.checkpoint()
             self._due = trio.current_time() + self._config.keep_alive_s
         return None
@@ -144,15 +152,22 @@ class Http1:
     def end_if_idle(self) -> None:
         """End now if no request is being answered, and none has begun to come."""
         if self.is_idle:
-            self._serving.cancel()
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """Not a cancellation: a request that has just come would be begun, and left without an answer."""
+        self._is_over = True
+        self._due = math.inf
+        self._transport.interrupt()
 
     def look(self, now: float) -> None:
         """Called about every second, which is cheaper than a timer for each request. Ends a wait that takes
-        too long, and the request whose client has left: while it is answered, nobody reads."""
+        too long, and the request whose client has left: while it is worked on, nobody reads. Whoever only has
+        said that nothing more comes (FIN) still gets an answer that has begun."""
         if self._incoming is None:
             if now > self._due:
-                self._serving.cancel()
-        else:
+                self._stop_waiting()
+        elif not self._is_writing:
             self._transport.look()
             if self._transport.hung_up:
                 self._transport.lose()
@@ -167,17 +182,29 @@ class Http1:
             if requests.fault is not None:
                 await self._refuse(requests.fault)
                 return None
-            if self._site.closing and not requests.is_amid:
+            if self._site.closing and not (requests.is_amid or self._unparsed):
                 return None
             if requests.is_amid and self.is_idle:
                 self.is_idle = False
                 self._due = min(self._due, trio.current_time() + self._config.header_timeout_s)
-            data = await self._transport.receive()
-            if not data:
-                return None
-            requests.feed(data)
+            if not self._unparsed:
+                data = await self._transport.receive()
+                if not data:
+                    if self._is_over and requests.is_amid and not self._transport.hung_up:
+                        await self._refuse(RequestTimeout())
+                    return None
+                self._unparsed = data
+            self._parse()
         self.is_idle = False
         return requests.waiting.pop(0)
+
+    def _parse(self) -> None:
+        """The next slice of what came."""
+        data, self._unparsed = self._unparsed, b""
+        if len(data) > SLICE_BYTES:
+            data = memoryview(data)
+            data, self._unparsed = data[:SLICE_BYTES], data[SLICE_BYTES:]
+        self._requests.feed(data)
 
     async def _read(self) -> bytes:
         """The next bytes of the request's body, b"" at its end."""
@@ -188,15 +215,16 @@ class Http1:
                 return b""
             if self._requests.fault is not None:
                 raise self._requests.fault
+            if self._unparsed:
+                self._parse()
+                continue
             if incoming.waits:
                 incoming.waits = False
                 await self._transport.send_all(_CONTINUE)
-            data = await self._transport.receive()
-            if not data:
+            self._unparsed = await self._transport.receive()
+            if not self._unparsed:
                 self._transport.lose()  # half a request: its client has given up
                 await trio.lowlevel.checkpoint()
-                continue
-            self._requests.feed(data)
         data = b"".join(incoming.pieces)
         incoming.pieces.clear()
         return data
@@ -211,9 +239,12 @@ class Http1:
             answer = await site.ask(request)
         else:
             answer = await site.gate.answer(request, *match)
-        keep = incoming.is_whole and not incoming.is_last and not site.closing
+        while self._unparsed and not incoming.is_whole and self._requests.fault is None:
+            self._parse()  # nobody has read a body that is here
+        keep = incoming.is_whole and not (incoming.is_last or site.closing or self._is_over)
+        self._is_writing = True
         await self._write(answer, incoming, keep)
-        return keep and not self._transport.gone
+        return keep and not self._transport.gone and not site.closing
 
     def _request(self, incoming: Incoming) -> Request:
         return Request(
@@ -237,7 +268,7 @@ class Http1:
             bodiless = incoming.method == "HEAD" or answer.status in _BODILESS
             await self._write_bytes(head_of(answer, keep, len(body)), b"" if bodiless else body)
         elif isinstance(body, File):
-            await self._write_file(head_of(answer, keep, body.size), body, incoming.method == "HEAD")
+            await self._write_file(answer, body, incoming, keep)
         else:
             await self._write_stream(answer, body, incoming, keep)
 
@@ -248,25 +279,40 @@ class Http1:
             self._transport.send(head)
             await self._transport.send_all(body)
 
-    async def _write_file(self, head: bytes, body: File, is_head: bool) -> None:
-        with await trio.to_thread.run_sync(body.path.open, "rb") as file:
-            await self._transport.send_all(head)
-            if not is_head:
+    async def _write_file(self, answer: Answer, body: File, incoming: Incoming, keep: bool) -> None:
+        try:
+            opened = await trio.to_thread.run_sync(body.path.open, "rb")
+        except OSError as exc:
+            request_id = answer.headers["x-request-id"]
+            log.error("file_not_opened", request_id=request_id, error=errno.errorcode.get(exc.errno or 0))
+            refusal = replies.failure(Unavailable(), request_id)
+            refusal.headers |= self._site.gate.headers(request_id, {})
+            await self._write(refusal, incoming, keep)
+            return
+        with opened as file:
+            await self._transport.send_all(head_of(answer, keep, body.size))
+            if incoming.method != "HEAD":
                 await self._transport.send_file(file, body.start, body.size)
 
     async def _write_stream(
         self, answer: Answer, body: AsyncGenerator[bytes, None], incoming: Incoming, keep: bool
     ) -> None:
         """In chunks when its length is not known, to an old client up to the end of the connection."""
-        chunked = "content-length" not in answer.headers and incoming.version == "1.1"
+        sized = "content-length" in answer.headers
+        chunked = not sized and incoming.version == "1.1"
         transport = self._transport
         async with aclosing(body):
             await transport.send_all(head_of(answer, keep, None, chunked=chunked))
             if incoming.method == "HEAD":
                 return
-            async for piece in body:
-                if piece:
-                    await transport.send_all(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            try:
+                async for piece in body:
+                    if piece:
+                        await transport.send_all(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            except BaseException:
+                if not (sized or chunked):
+                    transport.cut()  # an end would look like the body's
+                raise
             if chunked:
                 await transport.send_all(_LAST_CHUNK)
 
@@ -285,7 +331,8 @@ class Http1:
         """Switch protocols. Returns what the client has sent behind its handshake."""
         assert self._incoming is not None
         self._transport.send(head_of(Answer(101, headers=dict(headers)), True, None))
-        rest, self._incoming = self._incoming.rest, None
+        rest, self._incoming = self._incoming.rest + self._unparsed, None
+        self._unparsed = b""
         self._due = math.inf  # from here on it is the socket that knows silence
         return rest
 

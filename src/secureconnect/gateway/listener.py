@@ -37,6 +37,7 @@ ACCEPT_PAUSE_S = 0.1
 WATCH_S = 1.0
 LOOKS_A_TURN = 256
 _SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+_OUR_FAULT = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
@@ -81,11 +82,12 @@ class Listener:
                         self._take(sock, str(peer[0]), connections)
                 except (BlockingIOError, ConnectionAbortedError, trio.ClosedResourceError):
                     continue
-                except OSError as exc:
-                    if exc.errno not in _SHORT_OF:
+                except OSError as exc:  # Linux tells errors of the network here, too; a firewall its own
+                    if exc.errno in _OUR_FAULT:
                         raise
-                    log.warning("accept_failed", error=errno.errorcode[exc.errno])
-                    await trio.sleep(ACCEPT_PAUSE_S)
+                    log.warning("accept_failed", error=errno.errorcode.get(exc.errno or 0))
+                    if exc.errno in _SHORT_OF:
+                        await trio.sleep(ACCEPT_PAUSE_S)
 
     def _take(self, sock: socket.socket, address: str, connections: trio.Nursery) -> None:
         sock.setblocking(False)
@@ -107,6 +109,9 @@ class Listener:
         """Why no more connections are taken from `address`. A proxy of ours may hold any number."""
         if len(self._open) >= self._config.max_connections:
             return Overloaded()
+        return self.excess_of(address)
+
+    def excess_of(self, address: str) -> Problem | None:
         if self._held.get(subscriber_of(address), 0) < self._config.max_connections_per_address:
             return None
         if is_loopback(address) or self.site.gate.is_trusted(address) or self.is_herald(address):
@@ -155,7 +160,10 @@ class Listener:
         while True:
             await trio.sleep(min(WATCH_S, config.header_timeout_s / 4, config.keep_alive_s / 4))
             for number, connection in enumerate(tuple(self._open), 1):
-                connection.look(trio.current_time())
+                try:
+                    connection.look(trio.current_time())
+                except Exception:  # one connection never ends the look at all others
+                    log.exception("look_failed")
                 if not number % LOOKS_A_TURN:
                     await trio.lowlevel.checkpoint()
 
@@ -219,6 +227,13 @@ class Connection:
                 log.warning("proxy_header_refused", peer=self.address, error=str(exc))
                 FAILED.labels("proxy_header").inc()
                 return None
+            except Problem as problem:
+                REFUSED.labels(problem.code).inc()
+                if listener.certificates.context is None:
+                    self._transport.send(unread(problem, listener.site.gate))
+                    self._transport.end()
+                    await self._transport.linger(self._config.close_timeout_s)
+                return None
         context = listener.certificates.context
         if context is not None:
             self._transport = tls = TlsTransport(self._sock, self.address, self._config, context)
@@ -235,7 +250,8 @@ class Connection:
         return first
 
     async def _take_proxy_header(self) -> bytes:
-        """Be the client that the header names. Returns what came behind it. Raises BadHeader."""
+        """Be the client that the header names. Returns what came behind it. Raises BadHeader, and RateLimited
+        if that client has too many connections."""
         data = b""
         while (header := proxy.parse(data)) is None:
             part = await self._transport.receive()
@@ -243,8 +259,9 @@ class Connection:
                 raise proxy.BadHeader("the connection ended before its header")
             data += part
         if header.source is not None:
-            if self._listener.refusal_of(header.source) is not None:
-                raise proxy.BadHeader("its client has too many connections")
+            problem = self._listener.excess_of(header.source)
+            if problem is not None:
+                raise problem
             self._listener.count(self.address, -1)
             self.address = self._transport.address = header.source
             self._listener.count(self.address, 1)

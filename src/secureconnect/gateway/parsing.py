@@ -119,14 +119,14 @@ class RequestParser:
         self._replaying = False
         self._parser: Any = httptools.HttpRequestParser(self)  # None once closed
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parse what came. Nothing is parsed after a fault or a last request."""
         while data and self.fault is None:
             if self._current is not None and self._current.is_whole:
                 if self._current.is_upgrade:
                     self._current.rest += data
                 return
-            rest = b""
+            rest: bytes | memoryview = b""
             self._raw_bytes += len(data)
             try:
                 self._parser.feed_data(data)
@@ -188,6 +188,8 @@ class RequestParser:
             return  # llhttp gives up here, whether there is a body or not
         incoming.is_whole = True
         self._raw_bytes = 0
+        if not self._parser.should_keep_alive():  # llhttp knows more words for that, and reads trailers
+            incoming.is_last = True
         if not incoming.is_last:
             self._current = None
         self._replaying = False
@@ -263,7 +265,7 @@ class RequestParser:
 
 def tokens_of(value: str) -> list[str]:
     """A comma-separated list of names, in lower case."""
-    return [each.strip() for each in value.lower().split(",")]
+    return [each.strip(" \t") for each in value.lower().split(",")]
 
 
 def _origin_form(target: bytes, headers: dict[str, str]) -> bytes:
@@ -290,6 +292,9 @@ def _check_fields(headers: dict[str, str], version: str) -> None:
             raise Malformed("A request of HTTP/1.1 has a Host (RFC 9112 section 3.2).")
     elif not _HOST.fullmatch(host):
         raise Malformed("The Host is not well-formed.")
+    length = headers.get("content-length")
+    if length is not None:
+        headers["content-length"] = length.lstrip("0") or "0"  # Python takes no number of 5,000 digits
     coding = headers.get("transfer-encoding")
     if coding is not None and (coding.lower() != "chunked" or version != "1.1"):
         raise Malformed("The transfer coding of a body is chunked, in HTTP/1.1 alone (RFC 9112 section 6.1).")

@@ -72,7 +72,12 @@ def _address(text: str, version: int) -> str:
         raise BadHeader("an address is malformed") from None
     if address.version != version or "%" in text:
         raise BadHeader("an address is not of the family named")
-    return str(address)
+    return _plain(address)
+
+
+def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """IPv4 as such, also when a proxy that listens on both writes it as `::ffff:192.0.2.1`."""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _binary(data: bytes) -> Header | None:
@@ -92,5 +97,5 @@ def _binary(data: bytes) -> Header | None:
     if command == _PROXY and family == _TCP4:
         source = str(ipaddress.IPv4Address(data[16:20]))
     elif command == _PROXY and family == _TCP6:
-        source = str(ipaddress.IPv6Address(data[16:32]))
+        source = _plain(ipaddress.IPv6Address(data[16:32]))
     return Header(source, size)

@@ -54,16 +54,16 @@ class Rest:
             await self._app(scope, receive, send)
 
     async def ask(self, request: Request) -> Answer:
-        """The application's answer, whole, to a request that came by another engine."""
-        answer, body, is_whole = Answer(500), bytearray(), False
+        """The application's answer, whole, to a request for a page that came by another engine. Pages read no
+        body, so none is taken from the client."""
+        answer, body, is_told = Answer(500), bytearray(), False
 
         async def receive() -> Any:
-            nonlocal is_whole
-            if is_whole:
+            nonlocal is_told
+            if is_told:
                 await trio.sleep_forever()  # should the client leave, the whole task is cancelled
-            piece = await request.read()
-            is_whole = not piece
-            return {"type": "http.request", "body": piece, "more_body": not is_whole}
+            is_told = True
+            return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":

@@ -110,6 +110,7 @@ class TlsTransport(Transport):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._overhead = 0  # bytes received that brought nothing
         self._unread = b""  # decrypted already
+        self._is_receiving = False
 
     async def handshake(self, first: bytes) -> None:
         """Agree with the client; the caller bounds the time. Afterwards `gone` if that failed: the client has
@@ -141,20 +142,29 @@ class TlsTransport(Transport):
     # reading
 
     async def receive(self) -> bytes:
-        while not self._unread:
-            sealed = await super().receive()
-            if not sealed:
-                return b""
-            self._unread = self._decrypt(sealed)
+        self._is_receiving = True
+        try:
+            while not self._unread:
+                sealed = await super().receive()
+                if not sealed:
+                    return b""
+                self._unread = self._decrypt(sealed)
+        finally:
+            self._is_receiving = False
         data, self._unread = self._unread, b""
         return data
 
     def look(self) -> None:
-        """Decrypts what has come: a client that leaves says so before its FIN."""
+        """Decrypts what has come, unless somebody waits for it: who leaves says so before the FIN."""
         super().look()
-        if not self._unread and not self.hung_up:
-            with suppress(BlockingIOError):
-                self._unread = self._decrypt(self._sock.recv(RECEIVE_BYTES))
+        if self._unread or self._is_receiving or self.hung_up:
+            return
+        try:
+            self._unread = self._decrypt(self._sock.recv(RECEIVE_BYTES))
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.lose()
 
     def _decrypt(self, sealed: bytes) -> bytes:
         """What the records say that are whole now."""
