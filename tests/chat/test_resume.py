@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from secureconnect.chat import Chat
+from secureconnect.chat.resume import CHUNK, ROUND_BYTES, Resume
 from secureconnect.clock import DAY_US
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Tx
@@ -99,6 +101,28 @@ async def test_replay_tells_what_live_told(nursery: trio.Nursery, room: Chat, pe
         (one,) = [frame for frame in live.seen if frame.get("change") == kept]
         (other,) = [frame for frame in replayed.seen if frame.get("change") == kept]
         assert one == other
+
+
+async def test_large_messages_are_replayed_in_small_rounds(
+    nursery: trio.Nursery, room: Chat, people: list[UserId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that reads slowly keeps one round in memory."""
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    for _ in range(100):
+        await say(room, ann, where, "x" * 10_000)
+    rounds: list[int] = []
+    read = Resume._read
+
+    async def counted(self: Resume, *args: Any) -> Any:
+        found = await read(self, *args)
+        rounds.append(sum(len(event.message.content) for event in found.events if event.message))
+        return found
+
+    monkeypatch.setattr(Resume, "_read", counted)
+    socket = await back(nursery, room, bob, {where: 1})
+    assert socket.changes(where) == list(range(2, 102))
+    assert (sum(rounds), max(rounds) <= ROUND_BYTES + CHUNK * 10_000) == (1_000_000, True)
 
 
 async def test_resume_names_every_conversation_of_the_caller(

@@ -276,10 +276,10 @@ async def open_server(
     engine = engine_config()
 
     async def serve(transport: Transport) -> None:
-        http2 = Http2(transport, app or server, config, engine)
+        http2 = Http2(transport, b"", app or server, config, engine)
         server.connections.append(http2)
         try:
-            await http2.serve(b"", trio.current_time() + config.header_timeout_s)
+            await http2.serve(trio.current_time() + config.header_timeout_s)
         finally:
             server.connections.remove(http2)
 

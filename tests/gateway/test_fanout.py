@@ -101,6 +101,32 @@ async def test_what_is_sent_at_its_pace_keeps_the_order_of_offers() -> None:
                 await done.wait()
 
 
+async def test_who_pings_and_does_not_read_is_closed() -> None:
+    """What answers a client has the bound that events have."""
+    async with open_house(ws_frames_per_10s=1_000_000) as house, slow_reader(house) as (raw, slow):
+        await fill(house, slow, Frame(b"x" * 60_000))
+        outbox, largest = slow._outbox, 0  # type: ignore[attr-defined]
+        ping = b"\x89\xfd" + bytes(4) + b"p" * 125
+        with trio.fail_after(5):
+            while not slow.closed:  # type: ignore[attr-defined]
+                slow.feed(ping * 100)  # type: ignore[attr-defined]
+                largest = max(largest, outbox.size)
+                await trio.lowlevel.checkpoint()
+        assert slow.code == 1013  # type: ignore[attr-defined]
+        assert largest <= 1_048_576
+        raw.stream.socket.close()
+    await until(lambda: fanout_of(house)._held == 0)
+
+
+async def test_the_gauges_follow_what_happens_without_an_offer(house: House) -> None:
+    async with slow_reader(house) as (_, slow):
+        await fill(house, slow, Frame(b"x" * 60_000))
+        assert slow.offer(Frame(b"x" * 60_000))
+        await until(lambda: value("secureconnect_gateway_outbox_bytes") > 0)
+    await until(lambda: value("secureconnect_gateway_outbox_bytes") == 0)
+    await until(lambda: value("secureconnect_gateway_sockets_blocked") == 0)
+
+
 async def test_typing_is_left_out_first_then_presence_and_a_durable_event_never() -> None:
     async with open_house(ws_outbox_bytes=100_000) as house, slow_reader(house) as (_, slow):
         await fill(house, slow, Frame(b"x" * 10_000))

@@ -158,6 +158,27 @@ def test_a_bomb_is_not_inflated() -> None:
     assert inbound.violation.code == 1009
 
 
+def test_little_bombs_are_inflated_one_by_one() -> None:
+    """Each is allowed; all at once they would hold up the loop, and the inbox nobody bounds by bytes."""
+    message = bytes(LIMIT)
+    data = frame(BINARY, deflate(message), rsv=RSV1) * 50 + frame(PING, b"p")
+    inbound = Inbound(LIMIT, deflate=True)
+    events = inbound.feed(data)
+    assert len(events) == 2
+    while inbound.is_holding:
+        more = inbound.feed(b"")
+        assert 1 <= len(more) <= 3
+        events += more
+    assert events == [(BINARY, message)] * 50 + [(PING, b"p")]
+
+
+def test_what_is_skipped_is_not_inflated() -> None:
+    inbound = Inbound(LIMIT, deflate=True)
+    inbound.skip()
+    data = frame(TEXT, deflate(bytes(20_000_000)), rsv=RSV1) + closing(1000)
+    assert inbound.feed(data)[-1][0] == CLOSE
+
+
 @pytest.mark.parametrize("step", [16, 65_536])
 def test_a_large_message_costs_what_its_bytes_cost(step: int) -> None:
     """Copied with each read it would take minutes."""

@@ -25,7 +25,7 @@ from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.config import GatewayConfig
-from secureconnect.gateway.http2 import FRAMES, PREFACE, RESETS, STREAM_WINDOW
+from secureconnect.gateway.http2 import FRAMES, HEADER_TABLE_BYTES, PREFACE, RESETS, STREAM_WINDOW
 
 from .peer import MOST, Peer, Server, open_peer, open_server
 
@@ -49,6 +49,14 @@ Attack = Callable[[Peer], Iterator[Frame | bytes]]
 
 def pings(_: Peer) -> Iterator[Frame]:
     yield from (PingFrame(0, b"%08d" % number) for number in range(MANY))
+
+
+async def test_a_client_does_not_size_our_table() -> None:
+    async with open_peer() as (server, peer):
+        await peer.send(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: MOST}))
+        assert (await peer.get()).status == 200
+        (connection,) = server.connections
+        assert connection.connection.encoder.header_table_size == HEADER_TABLE_BYTES
 
 
 def ping_answers(_: Peer) -> Iterator[Frame]:

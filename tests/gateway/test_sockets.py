@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
@@ -53,6 +55,40 @@ async def never_reading(house: House, path: str) -> AsyncIterator[trio.SocketStr
         await raw.request("GET", path, {**UPGRADE, **ANN})
         assert (await raw.response()).status == 101
         yield stream
+
+
+@pytest.mark.parametrize("rude", [b"\x89\x82\0\0\0\0pp", b"\x85\x80\0\0\0\0"])
+async def test_nothing_is_said_after_the_close(house: House, rude: bytes) -> None:
+    """Whoever is signed out hears that, whatever came meanwhile."""
+    raw = await upgrade(house, "/v1/ws/deaf")
+    await raw.receive_until(b"\r\n\r\n")
+    await until(lambda: len(house.room.sockets) == 1)
+    (socket,) = house.room.sockets
+    house.gateway.close_sessions(frozenset({socket.principal.session_id}))
+    socket.feed(rude)  # type: ignore[attr-defined]  # as it was on its way in that moment
+    said = await raw.ended()
+    assert said[:1] == b"\x88"
+    assert (len(said), said[2:4]) == (2 + said[1], (4401).to_bytes(2))
+
+
+async def test_nothing_of_the_handshake_is_kept(house: House) -> None:
+    pongs = (b"\x8a\xfd" + bytes(4) + b"p" * 125) * 400
+
+    async def open_one() -> None:
+        raw = await upgrade(house, "/v1/ws/deaf", data=pongs)
+        await raw.receive_until(b"\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+
+    await open_one()  # fills what is kept for all
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            await open_one()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5 * len(pongs) / 2
 
 
 async def test_echo(house: House) -> None:

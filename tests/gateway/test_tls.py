@@ -23,7 +23,7 @@ from kit.wait import until
 from secureconnect.config import GatewayConfig
 from secureconnect.edge import Audience, Call, Rate, Reply, Route
 from secureconnect.gateway import tls
-from secureconnect.gateway.tls import RECORD_BYTES, TlsTransport
+from secureconnect.gateway.tls import RECORD_BYTES, UNTAKEN_BYTES, TlsTransport
 from secureconnect.gateway.transport import Transport
 
 from .house import open_house
@@ -116,6 +116,27 @@ async def test_many_bytes_come_through_while_they_are_looked_at(tmp_path: Path) 
             await client.send(piece)
         assert (await client.receive()).startswith(b"HTTP/1.1 204 ")
         assert digest.digest() == expected.digest()
+
+
+async def test_who_makes_us_speak_and_does_not_read_is_cut(config: GatewayConfig) -> None:
+    """OpenSSL answers each key update, whoever pays for it."""
+
+    async def busy(_: Transport) -> None:
+        await trio.sleep_forever()
+
+    async with open_port(busy, config) as port, await port.connect(receive_buffer=4096) as stream:
+        client = Client(stream)
+        await client.shake()
+        (transport,) = port.transports
+        assert isinstance(transport, TlsTransport)
+        waiting = 0
+        with trio.fail_after(5):
+            while not transport.gone:
+                transport._outgoing.write(bytes(1000))
+                transport._hand_out()
+                waiting = max(waiting, sum(map(len, transport._waiting)))
+                await trio.lowlevel.checkpoint()
+        assert 0 < waiting <= UNTAKEN_BYTES
 
 
 # what is agreed

@@ -8,6 +8,7 @@ except what the table gave already: so that nothing lies between how things stan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import metrics
@@ -18,13 +19,15 @@ from ..identity import ConversationId
 from . import frames, store
 from .catchup import REACH_US
 from .hub import Connection, Hub
-from .store import Event, Seat
+from .store import Conversation, Event, Seat
 
 # result: whole, gap (something had to be read again)
 RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
 _WHOLE, _GAP = RESUMES.labels("whole"), RESUMES.labels("gap")
 
-PAGE = 1_000  # events read in one round
+ROUND_EVENTS = 1_000  # read in one round
+ROUND_BYTES = 262_144  # of their texts; a slow client keeps a round in memory until it has taken it
+CHUNK = 16  # events read between two looks at their size
 STANDINGS = 500  # conversations in one `resumed` frame
 
 
@@ -36,6 +39,22 @@ class _Round(NamedTuple):
     gaps: list[frames.Gap]
     positions: dict[ConversationId, int]
     is_whole: bool
+
+
+class _Room:
+    """What a round may still hold.  taken: events it holds already."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.taken >= ROUND_EVENTS or self._bytes >= ROUND_BYTES
+
+    def take(self, events: Sequence[Event]) -> None:
+        self.taken += len(events)
+        self._bytes += sum(len(event.message.content) for event in events if event.message is not None)
 
 
 class Resume:
@@ -92,7 +111,7 @@ class Resume:
         events: list[Event] = []
         gaps: list[frames.Gap] = []
         after: dict[ConversationId, int] = {}
-        read = 0
+        room = _Room()
         for seat, _ in standings:
             conversation = seat.conversation
             name, head = conversation.conversation_id, conversation.last_change
@@ -102,17 +121,16 @@ class Resume:
                 continue  # `resumed` tells of it
             if position == head and name not in self._stale:
                 continue
-            if not self._is_near(seat, position, left - read):
+            if not self._is_near(seat, position, left - room.taken):
                 gaps.append(_gap(seat))
                 continue
-            if read >= PAGE:
+            if room.is_full:
                 after[name] = position
                 continue
-            page = await store.events(tx, conversation, position, PAGE - read)
+            page = await _read_on(tx, conversation, position, room)
             if page and page[0].stored_us < self._db.now_us() - self._config.resume_days * DAY_US:
                 gaps.append(_gap(seat))
                 continue
-            read += len(page)
             after[name] = page[-1].change if page else head
             events += [event for event in page if _is_visible(event, seat)]
         heads = {seat.conversation.conversation_id: seat.conversation.last_change for seat, _ in standings}
@@ -174,6 +192,19 @@ def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
         *(frames.Resumed(conversations=part, more=True) for part in parts[:-1]),
         frames.Resumed(conversations=parts[-1]),
     ]
+
+
+async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room) -> list[Event]:
+    """What happened after a change, as far as there is room for it."""
+    found: list[Event] = []
+    while not room.is_full:
+        chunk = await store.events(tx, conversation, after, CHUNK)
+        room.take(chunk)
+        found += chunk
+        if len(chunk) < CHUNK:
+            break
+        after = chunk[-1].change
+    return found
 
 
 def _is_visible(event: Event, seat: Seat) -> bool:

@@ -81,6 +81,13 @@ class Outbox:
         _SHED[frame.weight].inc()
         return True
 
+    def answer(self, data: bytes) -> bool:
+        """Queue what a client asks for by itself. False when there is no room for it."""
+        if self.size + len(data) > self._fanout.limits[Weight.DURABLE]:
+            return False
+        self.put(data)
+        return True
+
     def put(self, data: bytes) -> None:
         """Queue bytes that have to be sent."""
         self._frames.append(data)
@@ -193,6 +200,7 @@ class Fanout:
         self._dirty: list[Outbox] = []
         self._wake = trio.Event()
         self._since = 0.0  # when the first of the dirty became so
+        self._flushing_since: float | None = None  # the same of those that are being flushed
         self._blocked: set[Outbox] = set()
         self._held = 0  # bytes in blocked outboxes
 
@@ -216,7 +224,7 @@ class Fanout:
     def hold(self, size: int) -> None:
         """Blocked outboxes have grown by so many bytes. The largest gives way if that is too much."""
         self._held += size
-        if self._held > self._total_limit:
+        if size > 0 and self._held > self._total_limit:
             max(self._blocked, key=lambda each: each.size).evict()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -226,7 +234,8 @@ class Fanout:
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
-                since, dirty, self._dirty = self._since, self._dirty, []
+                self._flushing_since = since = self._since
+                dirty, self._dirty = self._dirty, []
                 for number, outbox in enumerate(dirty, 1):
                     outbox.flush()
                     if not number % SOCKETS_A_TURN:
@@ -236,12 +245,18 @@ class Fanout:
     def _count(self, late_s: float) -> None:
         _OUT.inc(self.sent)
         self.sent = 0
-        BLOCKED.set(len(self._blocked))
-        HELD.set(self._held)
+        self._flushing_since = None
         self.weigh(late_s)
 
-    def weigh(self, late_s: float = 0.0) -> None:
-        """Decide what is left out from now on.  late_s: how long the frames of the last pass waited."""
+    def look(self) -> None:
+        """Called about every second, whether something is flushed or not."""
+        since = self._flushing_since or (self._since if self._dirty else None)
+        self.weigh(0.0 if since is None else perf_counter() - since)
+
+    def weigh(self, late_s: float) -> None:
+        """Decide what is left out from now on.  late_s: how long frames have waited."""
+        BLOCKED.set(len(self._blocked))
+        HELD.set(self._held)
         share = self._held / self._total_limit
         limits = list(self._calm_limits)
         for weight, limit_s in LATE_S.items():

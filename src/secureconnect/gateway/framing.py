@@ -58,17 +58,21 @@ class Inbound:
 
     limit_bytes: of a message, both on the wire and inflated.  deflate: whether `negotiate` agreed to it.
     frames: read so far, fragments and control frames too; one counts when it is whole.
+    is_holding: there is more than `feed` has returned: what is small on the wire may be large when inflated,
+    so that one `feed` inflates little beyond the limit. Another one, of b"", goes on.
     violation: set once; nothing is read after it, nor after a CLOSE.
     """
 
     __slots__ = (
         "_checked",
+        "_inflated_bytes",
         "_limit_bytes",
         "_message",
         "_needed",
         "_opening",
         "_over",
         "_pending",
+        "_skips",
         "_starts",
         "frames",
         "violation",
@@ -80,11 +84,21 @@ class Inbound:
         self._limit_bytes = limit_bytes
         self._starts = _STARTS_DEFLATED if deflate else _STARTS
         self._over = False
+        self._skips = False
+        self._inflated_bytes = 0  # by this `feed`
         self._pending: bytearray | None = None  # an unfinished frame
         self._needed = 0  # the bytes it must have to be looked at again
         self._message: bytearray | None = None  # the fragments so far
         self._opening = 0  # the first byte of its first frame
         self._checked = 0  # how much of it is known to be UTF-8
+
+    @property
+    def is_holding(self) -> bool:
+        return self._pending is not None and len(self._pending) >= self._needed
+
+    def skip(self) -> None:
+        """From here on only control frames are wanted; messages are not inflated."""
+        self._skips = True
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Messages and control frames that are whole now, in order: (opcode, payload). Those before a
@@ -92,6 +106,7 @@ class Inbound:
         events: list[tuple[int, bytes]] = []
         if self._over:
             return events
+        self._inflated_bytes = 0
         try:
             if self._pending is None:
                 self._read(data, events)
@@ -110,7 +125,7 @@ class Inbound:
         """The frames of `data`; the last, if unfinished, is kept."""
         start, size = 0, len(data)
         needed = 2
-        while size - start >= 2:
+        while size - start >= 2 and self._inflated_bytes <= self._limit_bytes:
             first, second = data[start], data[start + 1]
             expected = self._starts if self._message is None else _CONTINUES
             if first not in expected:
@@ -169,8 +184,9 @@ class Inbound:
                 raise _Violated(BAD_DATA, "the text is not UTF-8")
         if is_last:
             message, self._message = bytes(self._message), None
-            if is_deflated:
+            if is_deflated and not self._skips:
                 message = _inflated(message, self._limit_bytes)
+                self._inflated_bytes += len(message)
                 if opcode == TEXT:
                     message.decode()
             events.append((opcode, message))

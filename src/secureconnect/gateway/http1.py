@@ -66,6 +66,7 @@ class Site:
 class Http1:
     """One connection.
 
+    first: what was read already.
     is_idle: no request is being answered, and none has begun to come.
     """
 
@@ -83,13 +84,13 @@ class Http1:
         "is_idle",
     )
 
-    def __init__(self, transport: Transport, site: Site) -> None:
+    def __init__(self, transport: Transport, first: bytes, site: Site) -> None:
         self.is_idle = True
         self._transport = transport
         self._site = site
         self._config = site.config
         self._requests = RequestParser(site.config)
-        self._unparsed: bytes | memoryview = b""  # what came and nobody has asked for yet
+        self._unparsed: bytes | memoryview = first  # what came and nobody has asked for yet
         self._incoming: Incoming | None = None  # being answered
         self._is_writing = False  # its answer has begun
         self._is_over = False  # no further request is waited for
@@ -101,15 +102,14 @@ class Http1:
     def is_answering(self) -> bool:
         return self._incoming is not None
 
-    async def serve(self, first: bytes, head_due: float) -> None:
+    async def serve(self, head_due: float) -> None:
         """Serve until either side ends it.
 
-        first: what was read already.  head_due: trio's time by which the first request's head must be here.
+        head_due: trio's time by which the first request's head must be here.
         """
         visit: Visit | None = None
         try:
             with self._serving:
-                self._unparsed = first
                 self._due = head_due
                 visit = await self._serve()
         finally:

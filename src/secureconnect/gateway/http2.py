@@ -44,7 +44,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import filter_pseudo_headers
-from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
+from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from ..config import GatewayConfig
 from .transport import Transport
@@ -59,6 +59,9 @@ STREAM_WINDOW = 262_144  # bytes of a body that its application has not read
 CONNECTION_WINDOW = 1_048_576  # and of all bodies of a connection
 PIECE_BYTES = 16_384  # of an answer; each gets `write_timeout_s`
 SLICE_BYTES = 16_384  # of frames that are handled before other tasks get their turn
+HEADER_TABLE_BYTES = (
+    4_096  # of compressed heads that we keep; a client may ask for gigabytes, searched in line
+)
 CLOSED_KEPT = 1_000  # streams remembered after their end; a late frame for an older one ends the connection
 
 # What may come that is no request and no body: so many frames at once, and so many more each second.
@@ -79,6 +82,7 @@ def engine_config() -> EngineConfig:
 class Http2(H2Protocol):
     """One connection.
 
+    first: what was read already.
     app: run in a task for each request. It is told when its client has left, and ends then.
     is_idle: no application is running.
     """
@@ -86,7 +90,9 @@ class Http2(H2Protocol):
     connection: _Connection
     streams: dict[int, _Stream]  # type: ignore[assignment]
 
-    def __init__(self, transport: Transport, app: Asgi, config: GatewayConfig, engine: EngineConfig) -> None:
+    def __init__(
+        self, transport: Transport, first: bytes, app: Asgi, config: GatewayConfig, engine: EngineConfig
+    ) -> None:
         client = (transport.address, 0)
         super().__init__(
             app,  # type: ignore[arg-type]
@@ -112,6 +118,7 @@ class Http2(H2Protocol):
         # Up to here it is one request that is refused, with 431; past it the connection.
         self.connection.decoder.max_header_list_size = 2 * header_bytes
         self._transport = transport
+        self._first = first
         self._limits = config
         self._running = 0
         self._sent_bytes = 0
@@ -126,10 +133,10 @@ class Http2(H2Protocol):
     def is_idle(self) -> bool:
         return self._running == 0
 
-    async def serve(self, first: bytes, greeting_due: float) -> None:
+    async def serve(self, greeting_due: float) -> None:
         """Serve until either side ends it; afterwards every application has ended.
 
-        first: what was read already.  greeting_due: trio's time by which preface and SETTINGS must be here.
+        greeting_due: trio's time by which preface and SETTINGS must be here.
         """
         transport = self._transport
         async with trio.open_nursery() as self._tasks:
@@ -140,7 +147,8 @@ class Http2(H2Protocol):
             await self._flush()
             self._read_until(greeting_due)
             with self._reading:
-                await self._take(first)
+                await self._take(self._first)
+                self._first = b""
                 while not self._over and (data := await transport.receive()):
                     await self._take(data)
             await self.handle(Closed())
@@ -324,7 +332,8 @@ class Http2(H2Protocol):
                 await stream.opened.wait()
             if not waiting.cancelled_caught:
                 continue
-            others = self.connection.streams[number].outbound_flow_control_window > 0
+            mine = self.connection.streams.get(number)  # none, if it was reset just now
+            others = mine is not None and mine.outbound_flow_control_window > 0
             if others and self._sent_bytes - begun >= PIECE_BYTES:
                 due, begun = trio.current_time() + self._limits.write_timeout_s, self._sent_bytes
             else:
@@ -439,6 +448,8 @@ class _Connection(H2Connection):
             self._frames.give(EARNED)
 
     def _receive_frame(self, frame: Frame) -> list[FrameEvent]:
+        if isinstance(frame, SettingsFrame) and (asked := frame.settings.get(SettingCodes.HEADER_TABLE_SIZE)):
+            frame.settings[SettingCodes.HEADER_TABLE_SIZE] = min(asked, HEADER_TABLE_BYTES)
         events = super()._receive_frame(frame)
         if isinstance(frame, RstStreamFrame) or any(isinstance(each, StreamReset) for each in events):
             self._resets.take()

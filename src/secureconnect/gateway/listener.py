@@ -212,7 +212,8 @@ class Connection:
                 first = await self._open()
             if first is not None and not self._opening.cancelled_caught:
                 self._engine = self._engine_for(first)
-                await self._engine.serve(first, self._opening.deadline)
+                first = None  # or it would stay for as long as the connection does
+                await self._engine.serve(self._opening.deadline)
         finally:
             self._transport.close()
 
@@ -271,8 +272,8 @@ class Connection:
         transport, listener = self._transport, self._listener
         agreed = isinstance(transport, TlsTransport) and transport.alpn == "h2"
         if agreed or (not transport.is_secure and first.startswith(PREFACE)):
-            return Http2(transport, listener.app, self._config, listener.engine)
-        return Http1(transport, listener.site)
+            return Http2(transport, first, listener.app, self._config, listener.engine)
+        return Http1(transport, first, listener.site)
 
     def look(self, now: float) -> None:
         if self._engine is not None:

@@ -35,6 +35,9 @@ SLICE_BYTES = 4_096  # that pass a memory BIO at once: it never gives back what 
 OVERHEAD_BYTES = (
     65_536  # of what brings no data: handshakes, key updates, empty records, the start of a record
 )
+UNTAKEN_BYTES = (
+    2 * SEND_BYTES
+)  # may wait when OpenSSL says something of its own; a client's data waits elsewhere
 OVERHEAD_PER_BYTE = 64  # and for each byte of data, so that a record of one byte pays for itself
 
 
@@ -220,9 +223,11 @@ class TlsTransport(Transport):
             await self.send_all(piece)
 
     def _hand_out(self) -> None:
-        """Send what OpenSSL says of itself."""
-        if self._outgoing.pending:
-            super().send(self._outgoing.read())
+        """Send what OpenSSL says of itself. Whoever asks for that and never reads it is cut."""
+        if not self._outgoing.pending or super().send(self._outgoing.read()):
+            return
+        if sum(map(len, self._waiting)) > UNTAKEN_BYTES:
+            self.cut()
 
     # ending
 

@@ -135,6 +135,9 @@ class OpenSocket:
                 return self._inbox.pop(0)
             if self._has_left:
                 break
+            if self._inbound.is_holding:
+                self.feed(b"")
+                continue
             self._is_receiving = True
             data = await self._transport.receive()
             self._is_receiving = False
@@ -148,7 +151,7 @@ class OpenSocket:
         if self._has_left or self._closing is not None:
             return False
         if self._outbox.offer(frame):
-            return True
+            return self._closing is None  # all outboxes together may have been too full
         self.close(Close.TOO_SLOW, "too slow: come back and resume")
         return False
 
@@ -171,6 +174,9 @@ class OpenSocket:
     def feed(self, data: bytes) -> None:
         """Take what the client sent. Messages wait for `receive`; the rest is dealt with here."""
         inbound, now = self._inbound, self._transport.last_read
+        if self._has_left or self._closing is not None:
+            self._await_close(data)
+            return
         if now >= self._window_ends:
             self._window_ends = now + FRAMES_WINDOW_S
             self._frames_before = inbound.frames
@@ -178,7 +184,8 @@ class OpenSocket:
             if opcode == framing.TEXT:
                 self._inbox.append(payload)
             elif opcode == framing.PING:
-                self._outbox.put(framing.control(framing.PONG, payload))
+                if not self._outbox.answer(framing.control(framing.PONG, payload)):
+                    self.close(Close.TOO_SLOW, "too slow: come back and resume")
             elif opcode == framing.BINARY:
                 self.close(Close.BAD_FRAME, "text messages only")
             elif opcode == framing.CLOSE:
@@ -197,7 +204,7 @@ class OpenSocket:
         due = min(trio.current_time() + self._config.close_timeout_s, transport.end_at)
         with trio.CancelScope(deadline=due):
             while not self._heard_close and (data := await transport.receive()):
-                self._heard_close = any(opcode == framing.CLOSE for opcode, _ in self._inbound.feed(data))
+                self._await_close(data)
 
     def end_session(self) -> None:
         self.close(Close.UNAUTHENTICATED, "the session has ended")
@@ -240,6 +247,12 @@ class OpenSocket:
         self._transport.end_by(trio.current_time() + within_s)
         self._release()
 
+    def _await_close(self, data: bytes) -> None:
+        """Nothing else that comes counts any more."""
+        self._inbound.skip()
+        if any(opcode == framing.CLOSE for opcode, _ in self._inbound.feed(data)):
+            self._heard_close = True
+
     def _hear_close(self, payload: bytes) -> None:
         self._heard_close = True
         if not self.closed:
@@ -270,14 +283,13 @@ class OpenSocket:
 class Visit(NamedTuple):
     """A WebSocket whose handshake is through: all that is left of it while it is open.
 
-    rest: what came behind the handshake.  named: what its log lines say of it.
+    named: what its log lines say of it.
     """
 
     route: SocketRoute
     lend: Lend
     call: Call
     socket: OpenSocket
-    rest: bytes
     named: bind
 
 
@@ -342,8 +354,9 @@ class Sockets:
                 extra["sec-websocket-extensions"] = agreed
             rest = handshake.accept(self._gate.headers(request_id, extra))
         socket = OpenSocket(call.caller, handshake.transport, self._config, self.fanout, agreed is not None)
-        named = bind(**facts, user_id=call.caller.user_id)
-        return Visit(route, lend, call, socket, rest, named)
+        if rest:
+            socket.feed(rest)
+        return Visit(route, lend, call, socket, bind(**facts, user_id=call.caller.user_id))
 
     async def run(self, visit: Visit) -> None:
         """The WebSocket, up to the end of its connection."""
@@ -358,8 +371,6 @@ class Sockets:
         with visit.named:
             log.info("websocket_opened", route=route.path)
             try:
-                if visit.rest:
-                    socket.feed(visit.rest)
                 await self._handle(visit)
                 await socket.finish()
             finally:
@@ -385,9 +396,12 @@ class Sockets:
         """Ping all, and close the silent and the expired, for ever."""
         while True:
             await trio.sleep(min(WATCH_S, self._config.ws_ping_s / 2))
-            self.fanout.weigh()
+            self.fanout.look()
             for number, socket in enumerate(self._all(), 1):
-                socket.check(trio.current_time(), now_us())
+                try:
+                    socket.check(trio.current_time(), now_us())
+                except Exception:  # one socket never ends the look at all others
+                    log.exception("check_failed")
                 if not number % SOCKETS_A_TURN:
                     await trio.lowlevel.checkpoint()
 
