@@ -35,6 +35,27 @@ set_up() {
     printf '%s\n' "$whole $extra" >"$stamp"
 }
 
+# The servers and programs that the tests run, if they are missing and root can install them. What stays
+# missing is skipped, test by test, with its reason.
+# git: scripts/changelog.  curl, nghttp2-client, openssl: clients of the edge.
+install_for_tests() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        return
+    fi
+    missing=
+    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light; do
+        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+            missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    say "installing$missing with apt-get, for the tests ..."
+    # shellcheck disable=SC2086  # a list of words
+    {
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $missing
+    } >/dev/null || say "apt-get could not install them; see above. Their tests will be skipped."
+}
+
 # Sets `python`: $PYTHON, or the first found that is 3.11 or newer, able to make virtual environments.
 find_python() {
     python=

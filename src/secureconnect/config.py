@@ -289,6 +289,64 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresConfig:
+    url: str = setting(
+        "", "postgres://user:password@host:port/database; empty: the embedded SQLite", secret=True
+    )
+    connections: int = setting(10, "connections to the database", low=2, high=1_000)
+    waiting: int = setting(
+        10_000, "units of work waiting for a connection before more are refused", low=1, high=1_000_000
+    )
+    wait_s: float = setting(
+        2.0, "seconds a unit of work waits for a connection before it is refused", low=0.05, high=60
+    )
+    connect_s: float = setting(5.0, "seconds a connection may take to open", low=0.1, high=60)
+    statement_s: float = setting(10.0, "seconds a statement may take", low=0.1, high=600)
+    lock_s: float = setting(5.0, "seconds a statement may wait for a lock", low=0.05, high=600)
+    idle_in_transaction_s: float = setting(
+        10.0, "seconds after which Postgres ends a transaction that does nothing", low=1, high=600
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RedisConfig:
+    url: str = setting("", "redis://:password@host:port/0; empty: this process's memory", secret=True)
+    connections: int = setting(20, "connections for commands", low=1, high=1_000)
+    waiting: int = setting(
+        1_000, "commands waiting for a connection before more are refused", low=1, high=1_000_000
+    )
+    connect_s: float = setting(1.0, "seconds a connection may take to open", low=0.1, high=60)
+    call_s: float = setting(0.5, "seconds a command may take", low=0.05, high=60)
+
+
+@dataclass(frozen=True, slots=True)
+class MinioConfig:
+    endpoint: str = setting(
+        "", "host:port of MinIO, or of another S3 server; empty: a folder of this machine"
+    )
+    access_key: str = setting("", "access key")
+    secret_key: str = setting("", "secret key", secret=True)
+    bucket: str = setting("secureconnect", "bucket, made if missing")
+    secure: bool = setting(False, "whether the endpoint speaks TLS")
+    public_endpoint: str = setting("", "host:port at which clients reach it; empty: the endpoint")
+    region: str = setting("us-east-1", "region, which signatures name")
+    connections: int = setting(10, "calls under way", low=1, high=1_000)
+    waiting: int = setting(100, "calls waiting before more are refused", low=1, high=1_000_000)
+    connect_s: float = setting(2.0, "seconds a connection may take to open", low=0.1, high=60)
+    call_s: float = setting(30.0, "seconds without a byte after which a call has failed", low=0.1, high=600)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerConfig:
+    probe_ms: int = setting(500, "milliseconds between two probes of a dependency", low=50, high=60_000)
+    probe_limit_ms: int = setting(400, "milliseconds a probe may take", low=10, high=60_000)
+    probes: int = setting(
+        2, "failed probes in a row after which a dependency counts as away", low=1, high=100
+    )
+    failures: int = setting(5, "failed calls in a row that say the same", low=1, high=1_000)
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     seal_ms: int = setting(1_000, "milliseconds between two seals", low=10, high=2_000)
     denials_waiting: int = setting(10_000, "refusals waiting to be written", low=10, high=1_000_000)
@@ -311,6 +369,10 @@ class Config:
     chat: ChatConfig = ChatConfig()
     sqlite: SqliteConfig = SqliteConfig()
     memory: MemoryConfig = MemoryConfig()
+    postgres: PostgresConfig = PostgresConfig()
+    redis: RedisConfig = RedisConfig()
+    minio: MinioConfig = MinioConfig()
+    breaker: BreakerConfig = BreakerConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 

@@ -169,17 +169,20 @@ class Objects(Protocol):
 
 
 Health = Literal["up", "down"]
+Breaker = Literal["closed", "half_open", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyStatus:
-    """For /health.  kind: what stands behind the protocol.  last_error: a closed code, never a host."""
+    """For /health.  kind: what stands behind the protocol.  last_error: a closed code, never a host.
+    breaker: None for what is part of this process."""
 
     name: Literal["postgres", "redis", "minio"]
     kind: Literal["sqlite", "memory", "files", "postgres", "redis", "minio"]
     status: Health
     since_us: int
     last_error: str | None = None
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)

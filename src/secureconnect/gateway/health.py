@@ -95,7 +95,7 @@ class Health:
             each.name: {
                 "status": each.status,
                 "kind": each.kind,
-                "breaker": None,
+                "breaker": each.breaker,
                 "since": to_iso(each.since_us),
                 "last_error": each.last_error,
             }

@@ -1,0 +1,57 @@
+"""The way to the asyncio side and back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from secureconnect.deps.asyncio_bridge import open_bridge
+
+
+async def test_a_call_goes_over_and_comes_back() -> None:
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async with open_bridge() as bridge:
+        assert await bridge.run(double, 21) == 42
+
+
+async def test_errors_come_back_as_they_are() -> None:
+    async def fail() -> None:
+        raise KeyError("x")
+
+    async with open_bridge() as bridge:
+        with pytest.raises(KeyError, match="x"):
+            await bridge.run(fail)
+
+
+async def test_a_cancelled_call_has_ended_when_it_returns() -> None:
+    ended = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async with open_bridge() as bridge:
+        with trio.move_on_after(0.01) as scope:
+            await bridge.run(wait)
+        assert (scope.cancelled_caught, ended) == (True, [True])
+
+
+async def test_what_nobody_awaits_ends_nothing() -> None:
+    async def begin() -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0.01)
+
+    with capture_logs() as logged:
+        async with open_bridge() as bridge:
+            await bridge.run(begin)
+            await bridge.run(begin)
+    assert [line["event"] for line in logged] == ["asyncio_failed"] * 2
