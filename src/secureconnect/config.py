@@ -144,7 +144,7 @@ class GatewayConfig:
     ws_outbox_bytes: int = setting(
         1_048_576,
         "bytes kept for a slow WebSocket before it is closed with 1013",
-        low=262_144,  # or a large event alone would close it
+        low=131_072,  # or a large event alone would close it
         high=104_857_600,
     )
     ws_outboxes_bytes: int = setting(

@@ -15,7 +15,7 @@ BIG = "x" * 9_000
 
 async def test_a_slow_reader_comes_back_without_loss(start_server: StartServer) -> None:
     server = start_server(
-        GATEWAY__WS_OUTBOX_BYTES="65536", CHAT__RESUME_CHANGES="100000", CHAT__RESUME_TOTAL="1000000"
+        GATEWAY__WS_OUTBOX_BYTES="131072", CHAT__RESUME_CHANGES="100000", CHAT__RESUME_TOTAL="1000000"
     )
     async with (
         people(server.url, "ann", "bob") as (ann, bob),
