@@ -236,6 +236,8 @@ def compression() -> Iterable[Case]:
     yield Case("cut in a block", data, [], 1007, deflate=True)
     data = frame(BINARY, deflate(b"hello, hello, hello", 0)[:-15], rsv=RSV1)
     yield Case("binary, cut in a stored block", data, [], 1007, deflate=True)
+    data = frame(BINARY, b"\xe3\xb7\x0f\x13\xe3[\xf0h\x86\xdb", rsv=RSV1)  # the fuzzer's
+    yield Case("a block that goes on past its message", data, [], 1007, deflate=True)
 
 
 CASES = [

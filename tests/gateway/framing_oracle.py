@@ -36,7 +36,11 @@ class Outcome(NamedTuple):
 
 def ours(pieces: Iterable[bytes], limit: int = LIMIT, deflate: bool = False) -> tuple[Outcome, Inbound]:
     inbound = Inbound(limit, deflate)
-    events = [event for piece in pieces for event in inbound.feed(piece)]
+    events = []
+    for piece in pieces:
+        events += inbound.feed(piece)
+        while inbound.is_holding:
+            events += inbound.feed(b"")
     return Outcome(events, inbound.violation and inbound.violation.code), inbound
 
 

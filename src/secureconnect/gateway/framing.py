@@ -33,9 +33,9 @@ _STARTS = _CONTROLS | {TEXT, BINARY, FIN | TEXT, FIN | BINARY}
 _STARTS_DEFLATED = _STARTS | {byte | RSV1 for byte in _STARTS - _CONTROLS}
 _CONTINUES = _CONTROLS | {CONTINUATION, FIN | CONTINUATION}
 
-# What a sender leaves out at the end of a message; then a last block, so that zlib tells if all was there.
+# What a sender leaves out at the end of a message; and a last block, empty, by which zlib tells if all was there.
 _FLUSHED = b"\x00\x00\xff\xff"
-_ENDED = _FLUSHED + b"\x01\x00\x00\xff\xff"
+_LAST_BLOCK = b"\x01\x00\x00\xff\xff"
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _WINDOW_BITS = frozenset(map(str, range(8, 16)))
@@ -310,11 +310,12 @@ def _unexpected(first: int, is_inside: bool) -> str:
 def _inflated(payload: bytes, limit_bytes: int) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        message = inflater.decompress(payload + _ENDED, limit_bytes + 1)
+        message = inflater.decompress(payload + _FLUSHED, limit_bytes + 1)
+        if len(message) > limit_bytes:
+            raise _Violated(TOO_BIG, "the message is too big")
+        more = inflater.decompress(_LAST_BLOCK, 1)
     except zlib.error:
         raise _Violated(BAD_DATA, "the compression is broken") from None
-    if len(message) > limit_bytes:
-        raise _Violated(TOO_BIG, "the message is too big")
-    if not inflater.eof:
+    if more or not inflater.eof:
         raise _Violated(BAD_DATA, "the compression is broken")
     return message
