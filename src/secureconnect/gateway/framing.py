@@ -33,7 +33,7 @@ _STARTS = _CONTROLS | {TEXT, BINARY, FIN | TEXT, FIN | BINARY}
 _STARTS_DEFLATED = _STARTS | {byte | RSV1 for byte in _STARTS - _CONTROLS}
 _CONTINUES = _CONTROLS | {CONTINUATION, FIN | CONTINUATION}
 
-# What a sender leaves out at the end of a message; and a last block, empty, by which zlib tells if all was there.
+# What a sender leaves out at the end of a message; and a last block, by which zlib tells if all was there.
 _FLUSHED = b"\x00\x00\xff\xff"
 _LAST_BLOCK = b"\x01\x00\x00\xff\xff"
 
