@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secureconnect import config
-from secureconnect.config import MASK, SETTINGS, BadSetting, Config, Setting, load, render
+from secureconnect.config import SETTINGS, Config, load, render
+from secureconnect.settings import MASK, BadSetting, Setting
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,80 +8,18 @@ A bad value ends the start with one line that names key, value and range.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
-from urllib.parse import urlsplit
+
+from .settings import FOLDER, MASK, NETWORKS, REDIS_URL, WEB_ORIGINS, WEB_URL, BadSetting, Setting, setting
 
 PREFIX = "SECURECONNECT_"
-MASK = "********"
-_HUGE = 10**300  # of whole numbers for a float: beyond every range, and not yet too large for one
-
-
-class BadSetting(Exception):
-    """One line for the person who starts the server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a text, or each of a list, must look like.  name: that in words, as errors and the file say it."""
-
-    name: str
-    fits: Callable[[str], bool]
-
-
-def _is_web_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-FOLDER = Form("path of a folder", lambda text: bool(text) and "\0" not in text)
-WEB_URL = Form("http or https URL", _is_web_url)
-WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
-NETWORKS = Form("list of addresses or networks", _is_network)
-
-
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    form: Form | None = None,
-    secret: bool = False,
-) -> Any:
-    """A dataclass field with what the file, the errors and the documentation say about it.
-
-    low, high: the closed range of a number.  choices: the only texts allowed.
-    form: of a text other than the default.  secret: masked when shown.
-    """
-    about = {
-        "meaning": meaning,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "form": form,
-        "secret": secret,
-    }
-    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +147,26 @@ class AuthConfig:
     revocation_poll_ms: int = setting(
         500, "milliseconds between two reads of the revocations", low=50, high=1_000
     )
+    outage_grace_s: int = setting(
+        14_400,
+        "seconds, from when the database went away, for which a token valid then is accepted without it",
+        low=0,
+        high=604_800,
+    )
+    outage_renew_s: int = setting(
+        60,
+        "seconds an open WebSocket has for a fresh token once the database is back",
+        low=5,
+        high=600,
+    )
     key_lead_s: int = setting(
         60, "seconds a new signing key is verified everywhere before it signs", low=0, high=3_600
     )
+
+    @property
+    def revocations_kept_s(self) -> int:
+        """How long a token of an ended session could pass at most, and an hour."""
+        return self.access_ttl_s + self.outage_grace_s + 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,22 +256,44 @@ class PostgresConfig:
         2.0, "seconds a unit of work waits for a connection before it is refused", low=0.05, high=60
     )
     connect_s: float = setting(5.0, "seconds a connection may take to open", low=0.1, high=60)
-    statement_s: float = setting(10.0, "seconds a statement may take", low=0.1, high=600)
+    statement_s: float = setting(
+        10.0, "seconds a statement, and a unit of work as a whole, may take", low=0.1, high=600
+    )
     lock_s: float = setting(5.0, "seconds a statement may wait for a lock", low=0.05, high=600)
     idle_in_transaction_s: float = setting(
-        10.0, "seconds after which Postgres ends a transaction that does nothing", low=1, high=600
+        3.0, "seconds after which Postgres ends a transaction that does nothing", low=1, high=600
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RedisConfig:
-    url: str = setting("", "redis://:password@host:port/0; empty: this process's memory", secret=True)
-    connections: int = setting(20, "connections for commands", low=1, high=1_000)
+    url: str = setting(
+        "",
+        "redis://:password@host:port/0, or rediss:// for TLS; empty: this process's memory",
+        form=REDIS_URL,
+        secret=True,
+    )
+    connections: int = setting(
+        1,
+        "connections for the cache; one carries many commands together, more help if Redis is far away",
+        low=1,
+        high=1_000,
+    )
     waiting: int = setting(
         1_000, "commands waiting for a connection before more are refused", low=1, high=1_000_000
     )
+    batch: int = setting(256, "commands sent together", low=1, high=10_000)
     connect_s: float = setting(1.0, "seconds a connection may take to open", low=0.1, high=60)
     call_s: float = setting(0.5, "seconds a command may take", low=0.05, high=60)
+    ping_s: float = setting(
+        0.5, "seconds of silence after which the subscriptions' connection is tested", low=0.05, high=60
+    )
+    reopen_s: float = setting(
+        0.25, "seconds between two attempts to open the subscriptions' connection", low=0.01, high=60
+    )
+    backlog: int = setting(
+        10_000, "events waiting for one subscriber before more are lost", low=10, high=10_000_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,12 +305,30 @@ class MinioConfig:
     secret_key: str = setting("", "secret key", secret=True)
     bucket: str = setting("secureconnect", "bucket, made if missing")
     secure: bool = setting(False, "whether the endpoint speaks TLS")
-    public_endpoint: str = setting("", "host:port at which clients reach it; empty: the endpoint")
+    public_endpoint: str = setting(
+        "",
+        "host:port at which clients reach it, after http:// or https:// if not as above; empty: the endpoint",
+    )
     region: str = setting("us-east-1", "region, which signatures name")
     connections: int = setting(10, "calls under way", low=1, high=1_000)
     waiting: int = setting(100, "calls waiting before more are refused", low=1, high=1_000_000)
+    wait_s: float = setting(2.0, "seconds a call waits for its turn before it is refused", low=0.05, high=60)
+    uploads: int = setting(
+        4, "objects this server stores at the same time, each with a part in memory", low=1, high=1_000
+    )
+    part_mb: int = setting(8, "megabytes of a part; larger objects are stored in parts", low=5, high=1_024)
     connect_s: float = setting(2.0, "seconds a connection may take to open", low=0.1, high=60)
     call_s: float = setting(30.0, "seconds without a byte after which a call has failed", low=0.1, high=600)
+    copy_mb_s: int = setting(
+        20, "megabytes a second the store copies at least, or the copy has failed", low=1, high=100_000
+    )
+    unfinished_h: int = setting(
+        48, "hours after which an upload that was never finished is removed", low=1, high=10_000
+    )
+    spool_mb: int = setting(
+        1_024, "megabytes kept on this node while the store is away; 0: none", low=0, high=1_048_576
+    )
+    spool_pass: int = setting(100, "objects moved to the store in one pass", low=1, high=100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +339,39 @@ class BreakerConfig:
         2, "failed probes in a row after which a dependency counts as away", low=1, high=100
     )
     failures: int = setting(5, "failed calls in a row that say the same", low=1, high=1_000)
+    trials: int = setting(
+        3, "calls at a time that may try a dependency whose probe answers again", low=1, high=100
+    )
+    retries: int = setting(2, "times a failed call is made again, where that is safe", low=0, high=2)
+    retry_ms: int = setting(
+        50, "longest pause in milliseconds before the first of them, doubled for the next", low=1, high=10_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    limit_mb: int = setting(
+        256,
+        "megabytes of accepted messages kept while the database is away; beyond, sending is answered 503",
+        low=1,
+        high=65_536,
+    )
+    age_s: int = setting(
+        86_400,
+        "seconds the oldest of them may wait before no more are accepted; none is dropped",
+        low=1,
+        high=31_536_000,
+    )
+    trust_s: int = setting(
+        600,
+        "seconds before the database went away in which members and blocks must have been read",
+        low=1,
+        high=86_400,
+    )
+    write_s: float = setting(5.0, "seconds the disk may take to keep a message", low=0.1, high=60)
+    retry_s: float = setting(
+        0.5, "seconds at most between two attempts to store what was accepted", low=0.01, high=60
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,67 +401,9 @@ class Config:
     redis: RedisConfig = RedisConfig()
     minio: MinioConfig = MinioConfig()
     breaker: BreakerConfig = BreakerConfig()
+    journal: JournalConfig = JournalConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key: `gateway.port`, its Python type and what `setting` said of it."""
-
-    key: str
-    type: type
-    default: Any
-    about: Mapping[str, Any]
-
-    @property
-    def range(self) -> str:
-        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
-        if choices:
-            return " | ".join(choices)
-        if self.about["form"]:
-            return str(self.about["form"].name)
-        if low is not None or high is not None:
-            return f"{low}..{high}"
-        return {str: "text", bool: "true | false", tuple: "list of texts"}.get(self.type, self.type.__name__)
-
-    def parse(self, value: Any, source: str) -> Any:
-        """`value` as TOML gave it, or as text from the environment or a flag. Raises BadSetting."""
-        shown = MASK if self.about["secret"] else repr(value)
-        wrong = BadSetting(f"{self.key} = {shown} ({source}) is not valid: expected {self.range}")
-        if isinstance(value, str) and self.type is not str:
-            value = self._from_text(value, wrong)
-        if self.type is tuple and isinstance(value, list):
-            value = tuple(value)
-        if self.type is float and type(value) is int:
-            value = float(min(max(value, -_HUGE), _HUGE))
-        if type(value) is not self.type:
-            raise wrong
-        if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
-            raise wrong
-        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
-        if choices and value not in choices:
-            raise wrong
-        form, texts = self.about["form"], value if isinstance(value, tuple) else (value,)
-        if form and value != self.default and not all(map(form.fits, texts)):
-            raise wrong
-        # written so that NaN fails too
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            raise wrong
-        return value
-
-    def _from_text(self, text: str, wrong: BadSetting) -> Any:
-        if self.type is tuple:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        if self.type is bool:
-            try:
-                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            except KeyError:
-                raise wrong from None
-        try:
-            return self.type(text)
-        except ValueError:
-            raise wrong from None
 
 
 def _settings() -> Iterator[Setting]:

@@ -20,7 +20,8 @@ import msgspec
 import structlog
 
 from .clock import now_us, to_iso
-from .config import MASK, LogConfig
+from .config import LogConfig
+from .settings import MASK
 
 _SECRET = re.compile(r"passw|secret|token|authorization|ticket|cookie|private|content$|body$", re.IGNORECASE)
 _BOUND: ContextVar[Mapping[str, Any]] = ContextVar("bound", default={})  # noqa: B039  (never changed in place)

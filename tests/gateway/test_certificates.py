@@ -12,8 +12,9 @@ import trio
 from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
-from secureconnect.config import BadSetting, GatewayConfig
+from secureconnect.config import GatewayConfig
 from secureconnect.gateway.tls import EXPIRES, Certificates, TlsTransport
+from secureconnect.settings import BadSetting
 
 from .port import Client, authority
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..config import BadSetting
+from ..settings import BadSetting
 from .start import plain, start
 
 

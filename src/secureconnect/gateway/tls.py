@@ -19,8 +19,9 @@ import trio
 from cryptography import x509
 from hypercorn.config import Config as EngineConfig
 
-from ..config import BadSetting, GatewayConfig
+from ..config import GatewayConfig
 from ..metrics import gauge
+from ..settings import BadSetting
 from .transport import DISK, RECEIVE_BYTES, SEND_BYTES, Transport
 
 log = structlog.get_logger(module="gateway")

@@ -1,0 +1,144 @@
+"""What a setting is: its default, meaning, range and form, and how a value from outside becomes its type.
+
+`config` says which there are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+MASK = "********"
+_HUGE = 10**300  # of whole numbers for a float: beyond every range, and not yet too large for one
+
+
+class BadSetting(Exception):
+    """One line for the person who starts the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a text, or each of a list, must look like.  name: that in words, as errors and the file say it."""
+
+    name: str
+    fits: Callable[[str], bool]
+
+
+def _is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_redis_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        where = parts.path if parts.scheme == "unix" else parts.hostname
+        return parts.scheme in ("redis", "rediss", "unix") and bool(where) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+FOLDER = Form("path of a folder", lambda text: bool(text) and "\0" not in text)
+WEB_URL = Form("http or https URL", _is_web_url)
+WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
+REDIS_URL = Form("redis, rediss or unix URL", _is_redis_url)
+NETWORKS = Form("list of addresses or networks", _is_network)
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    form: Form | None = None,
+    secret: bool = False,
+) -> Any:
+    """A dataclass field with what the file, the errors and the documentation say about it.
+
+    low, high: the closed range of a number.  choices: the only texts allowed.
+    form: of a text other than the default.  secret: masked when shown.
+    """
+    about = {
+        "meaning": meaning,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "form": form,
+        "secret": secret,
+    }
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: `gateway.port`, its Python type and what `setting` said of it."""
+
+    key: str
+    type: type
+    default: Any
+    about: Mapping[str, Any]
+
+    @property
+    def range(self) -> str:
+        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
+        if choices:
+            return " | ".join(choices)
+        if self.about["form"]:
+            return str(self.about["form"].name)
+        if low is not None or high is not None:
+            return f"{low}..{high}"
+        return {str: "text", bool: "true | false", tuple: "list of texts"}.get(self.type, self.type.__name__)
+
+    def parse(self, value: Any, source: str) -> Any:
+        """`value` as TOML gave it, or as text from the environment or a flag. Raises BadSetting."""
+        shown = MASK if self.about["secret"] else repr(value)
+        wrong = BadSetting(f"{self.key} = {shown} ({source}) is not valid: expected {self.range}")
+        if isinstance(value, str) and self.type is not str:
+            value = self._from_text(value, wrong)
+        if self.type is tuple and isinstance(value, list):
+            value = tuple(value)
+        if self.type is float and type(value) is int:
+            value = float(min(max(value, -_HUGE), _HUGE))
+        if type(value) is not self.type:
+            raise wrong
+        if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+            raise wrong
+        low, high, choices = self.about["low"], self.about["high"], self.about["choices"]
+        if choices and value not in choices:
+            raise wrong
+        form, texts = self.about["form"], value if isinstance(value, tuple) else (value,)
+        if form and value != self.default and not all(map(form.fits, texts)):
+            raise wrong
+        # written so that NaN fails too
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise wrong
+        return value
+
+    def _from_text(self, text: str, wrong: BadSetting) -> Any:
+        if self.type is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if self.type is bool:
+            try:
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            except KeyError:
+                raise wrong from None
+        try:
+            return self.type(text)
+        except ValueError:
+            raise wrong from None
