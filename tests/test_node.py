@@ -12,32 +12,36 @@ from pathlib import Path
 import pytest
 import trio
 
+from kit.databases import on_both, on_sqlite
 from kit.wait import until
 from secureconnect.clock import SECOND_US
-from secureconnect.config import BadSetting, SqliteConfig
+from secureconnect.config import SqliteConfig
 from secureconnect.deps import migrate
-from secureconnect.deps.contracts import Row, Tx
+from secureconnect.deps.contracts import Database, Row, Tx, Value
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.node import KEY_BYTES, LEASE_S, Node, Secret, SecretDamaged, Secrets
+from secureconnect.settings import BadSetting
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 
+pytest_generate_tests = on_both
 
-async def rows(db: Sqlite, sql: str) -> list[Row]:
+
+async def rows(db: Database, sql: str) -> list[Row]:
     async def unit(tx: Tx) -> list[Row]:
         return await tx.all(sql)
 
     return await db.read(unit)
 
 
-async def change(db: Sqlite, sql: str) -> None:
+async def change(db: Database, sql: str, *args: Value) -> None:
     async def unit(tx: Tx) -> None:
-        assert await tx.run(sql) > 0
+        assert await tx.run(sql, *args) > 0
 
     await db.write(unit)
 
 
-async def store(db: Sqlite, secrets: Secrets, name: str, version: int, value: bytes) -> bool:
+async def store(db: Database, secrets: Secrets, name: str, version: int, value: bytes) -> bool:
     async def unit(tx: Tx) -> bool:
         return await secrets.add(tx, name, version, value, active_us=5, now_us=3)
 
@@ -56,7 +60,7 @@ async def refused(open_it: Callable[[], Awaitable[object]]) -> str:
 # the master key
 
 
-async def test_the_key_file_is_made_once_and_private(db: Sqlite, data_dir: Path) -> None:
+async def test_the_key_file_is_made_once_and_private(db: Database, data_dir: Path) -> None:
     first = await Secrets.open(db, data_dir, "")
     path = data_dir / "master.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -68,13 +72,13 @@ async def test_the_key_file_is_made_once_and_private(db: Sqlite, data_dir: Path)
     assert [path.name for path in await trio.Path(data_dir).glob("master*")] == ["master.key"]
 
 
-async def test_the_content_of_the_file_can_be_the_setting(db: Sqlite, data_dir: Path) -> None:
+async def test_the_content_of_the_file_can_be_the_setting(db: Database, data_dir: Path) -> None:
     first = await Secrets.open(db, data_dir, "")
     text = (data_dir / "master.key").read_text()
     assert (await Secrets.open(db, data_dir, text)).key_id == first.key_id
 
 
-async def test_the_setting_comes_before_the_file(db: Sqlite, data_dir: Path) -> None:
+async def test_the_setting_comes_before_the_file(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, KEY)
     assert not (data_dir / "master.key").exists()
     assert secrets.derive("x") == Secrets(bytes(range(32))).derive("x")
@@ -96,12 +100,12 @@ def test_keys_are_derived_as_rfc_5869_says() -> None:
 
 
 @pytest.mark.parametrize("text", ["hush", "aGVsbG8=", KEY[:-4], KEY + KEY, "é" * 43 + "="])
-async def test_a_malformed_setting_is_refused_and_not_shown(db: Sqlite, data_dir: Path, text: str) -> None:
+async def test_a_malformed_setting_is_refused_and_not_shown(db: Database, data_dir: Path, text: str) -> None:
     line = await refused(lambda: Secrets.open(db, data_dir, text))
     assert line == "auth.master_key = ******** is not valid: expected 32 bytes in base64"
 
 
-async def test_a_file_open_to_others_is_refused(db: Sqlite, data_dir: Path) -> None:
+async def test_a_file_open_to_others_is_refused(db: Database, data_dir: Path) -> None:
     await Secrets.open(db, data_dir, "")
     path = data_dir / "master.key"
     for mode in (0o640, 0o604, 0o620):
@@ -114,7 +118,7 @@ async def test_a_file_open_to_others_is_refused(db: Sqlite, data_dir: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", base64.b64encode(bytes(31)), os.urandom(32)])
-async def test_a_damaged_file_is_refused_and_kept(db: Sqlite, data_dir: Path, content: bytes) -> None:
+async def test_a_damaged_file_is_refused_and_kept(db: Database, data_dir: Path, content: bytes) -> None:
     path = data_dir / "master.key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -123,7 +127,7 @@ async def test_a_damaged_file_is_refused_and_kept(db: Sqlite, data_dir: Path, co
     assert path.read_bytes() == content
 
 
-async def test_a_key_that_did_not_seal_what_is_stored_is_refused(db: Sqlite, data_dir: Path) -> None:
+async def test_a_key_that_did_not_seal_what_is_stored_is_refused(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, "")
     await store(db, secrets, "signing", 1, b"precious")
     line = await refused(lambda: Secrets.open(db, data_dir, KEY))
@@ -131,7 +135,7 @@ async def test_a_key_that_did_not_seal_what_is_stored_is_refused(db: Sqlite, dat
     assert len(await rows(db, "SELECT * FROM secrets")) == 1
 
 
-async def test_a_lost_key_file_is_not_replaced_by_a_new_one(db: Sqlite, data_dir: Path) -> None:
+async def test_a_lost_key_file_is_not_replaced_by_a_new_one(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, "")
     await store(db, secrets, "signing", 1, b"precious")
     path = data_dir / "master.key"
@@ -146,7 +150,7 @@ async def test_a_lost_key_file_is_not_replaced_by_a_new_one(db: Sqlite, data_dir
 # stored secrets
 
 
-async def test_a_secret_is_sealed_and_comes_back(db: Sqlite, data_dir: Path) -> None:
+async def test_a_secret_is_sealed_and_comes_back(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, "")
     assert await store(db, secrets, "signing", 1, b"precious")
     assert await store(db, secrets, "signing", 2, b"more precious")
@@ -161,11 +165,16 @@ async def test_a_secret_is_sealed_and_comes_back(db: Sqlite, data_dir: Path) -> 
     stored = await rows(db, "SELECT sealed, key_id FROM secrets")
     assert all(b"precious" not in sealed for sealed, _ in stored)
     assert {key_id for _, key_id in stored} == {secrets.key_id}
+
+
+@on_sqlite
+async def test_a_secret_is_not_in_the_file(db: Database, data_dir: Path) -> None:
+    assert await store(db, await Secrets.open(db, data_dir, ""), "signing", 1, b"precious")
     async with await trio.open_file(data_dir / "secureconnect.db-wal", "rb") as wal:
         assert b"precious" not in await wal.read()
 
 
-async def test_sealed_rows_cannot_be_swapped_or_changed(db: Sqlite, data_dir: Path) -> None:
+async def test_sealed_rows_cannot_be_swapped_or_changed(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, "")
     await store(db, secrets, "signing", 1, b"precious")
     await store(db, secrets, "signing", 2, b"other")
@@ -175,11 +184,11 @@ async def test_sealed_rows_cannot_be_swapped_or_changed(db: Sqlite, data_dir: Pa
     with pytest.raises(SecretDamaged, match="signing version 2"):
         await db.read(secrets.list, "signing")
     assert "signing version 2" in await refused(lambda: Secrets.open(db, data_dir, ""))
-    await change(db, "UPDATE secrets SET sealed = x'00' WHERE version = 2")
+    await change(db, "UPDATE secrets SET sealed = $1 WHERE version = 2", b"\0")
     assert "signing version 2" in await refused(lambda: Secrets.open(db, data_dir, ""))
 
 
-async def test_racing_makers_get_the_same_secret(db: Sqlite, data_dir: Path) -> None:
+async def test_racing_makers_get_the_same_secret(db: Database, data_dir: Path) -> None:
     nodes = [await Secrets.open(db, data_dir, "") for _ in range(8)]
     got: list[bytes] = []
 
@@ -197,7 +206,7 @@ async def test_racing_makers_get_the_same_secret(db: Sqlite, data_dir: Path) -> 
 # the node
 
 
-async def test_a_node_is_recognised_at_its_next_start(db: Sqlite, data_dir: Path) -> None:
+async def test_a_node_is_recognised_at_its_next_start(db: Database, data_dir: Path) -> None:
     first = await Node.open(db, data_dir, "", "chat.example.org")
     again = await Node.open(db, data_dir, "", "other.example.org")
     assert again.id == first.id
@@ -209,12 +218,12 @@ async def test_a_node_is_recognised_at_its_next_start(db: Sqlite, data_dir: Path
     assert other.history_id == first.history_id
 
 
-async def test_a_damaged_node_id_is_refused(db: Sqlite, data_dir: Path) -> None:
+async def test_a_damaged_node_id_is_refused(db: Database, data_dir: Path) -> None:
     (data_dir / "node.id").write_text("me")
     assert "node.id" in await refused(lambda: Node.open(db, data_dir, "", "x"))
 
 
-async def test_two_databases_have_different_histories(db: Sqlite, data_dir: Path, tmp_path: Path) -> None:
+async def test_two_databases_have_different_histories(db: Database, data_dir: Path, tmp_path: Path) -> None:
     other_dir = tmp_path / "other"
     other_dir.mkdir()
     async with Sqlite.open(other_dir / "secureconnect.db", SqliteConfig()) as other:
@@ -224,7 +233,7 @@ async def test_two_databases_have_different_histories(db: Sqlite, data_dir: Path
         assert mine.id != theirs.id
 
 
-async def test_the_lease_is_held_while_running_and_given_back(db: Sqlite, data_dir: Path) -> None:
+async def test_the_lease_is_held_while_running_and_given_back(db: Database, data_dir: Path) -> None:
     node = await Node.open(db, data_dir, "", "x")
     lease = "SELECT node_id, started_at, renewed_at, lease_ends_at FROM nodes"
     assert await rows(db, lease) == []
@@ -245,7 +254,7 @@ async def test_the_lease_is_held_while_running_and_given_back(db: Sqlite, data_d
     assert ends == renewed <= db.now_us()
 
 
-async def test_a_lost_history_is_replaced_once_whoever_says_so(db: Sqlite, data_dir: Path) -> None:
+async def test_a_lost_history_is_replaced_once_whoever_says_so(db: Database, data_dir: Path) -> None:
     one = await Node.open(db, data_dir, "", "here.test")
     other = await Node.open(db, data_dir, "", "here.test")
     lost = one.history_id

@@ -13,8 +13,7 @@ from secureconnect import audit as audit_module
 from secureconnect.audit import DENIALS, Audit, verify
 from secureconnect.clock import MINUTE_US
 from secureconnect.config import AuditConfig
-from secureconnect.deps.contracts import Tx
-from secureconnect.deps.sqlite import Sqlite
+from secureconnect.deps.contracts import Database, Tx
 from secureconnect.edge import Call
 from secureconnect.errors import Forbidden, NotFound, Problem
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId, new_id
@@ -47,12 +46,12 @@ def refusal(subject: str = "c1") -> Problem:
     return Forbidden(denial="denied:forbidden", subject=subject)
 
 
-def noter(db: Sqlite, data_dir: Path, waiting: int = 10_000) -> Audit:
+def noter(db: Database, data_dir: Path, waiting: int = 10_000) -> Audit:
     config = AuditConfig(denials_waiting=waiting)
     return Audit(config, db, bytes(32), "k1", data_dir / "audit.head")
 
 
-async def written(db: Sqlite) -> list[tuple[Any, ...]]:
+async def written(db: Database) -> list[tuple[Any, ...]]:
     """(actor, subject, times) of each row, in order."""
 
     async def unit(tx: Tx) -> list[tuple[Any, ...]]:
@@ -62,7 +61,7 @@ async def written(db: Sqlite) -> list[tuple[Any, ...]]:
 
 
 async def test_a_refusal_is_written_soon_and_its_repetitions_once(
-    db: Sqlite, data_dir: Path, clock: Clock
+    db: Database, data_dir: Path, clock: Clock
 ) -> None:
     audit = noter(db, data_dir)
     audit.deny(refusal(), call(ANN))
@@ -79,7 +78,7 @@ async def test_a_refusal_is_written_soon_and_its_repetitions_once(
 
 
 async def test_a_clock_that_is_set_back_keeps_nothing_waiting(
-    db: Sqlite, data_dir: Path, clock: Clock
+    db: Database, data_dir: Path, clock: Clock
 ) -> None:
     audit = noter(db, data_dir)
     for _ in range(3):
@@ -90,7 +89,7 @@ async def test_a_clock_that_is_set_back_keeps_nothing_waiting(
     assert await written(db) == [(ANN, "c1", 1), (ANN, "c1", 2)]
 
 
-async def test_merged_per_actor_tag_subject_and_minute(db: Sqlite, data_dir: Path, clock: Clock) -> None:
+async def test_merged_per_actor_tag_subject_and_minute(db: Database, data_dir: Path, clock: Clock) -> None:
     audit = noter(db, data_dir)
     for _ in range(3):
         audit.deny(refusal(), call(ANN))
@@ -111,13 +110,13 @@ async def test_merged_per_actor_tag_subject_and_minute(db: Sqlite, data_dir: Pat
     ]
 
 
-async def test_a_problem_that_is_no_denial_is_not_noted(db: Sqlite, data_dir: Path) -> None:
+async def test_a_problem_that_is_no_denial_is_not_noted(db: Database, data_dir: Path) -> None:
     audit = noter(db, data_dir)
     audit.deny(NotFound(), call(ANN))
     assert await audit.flush_denials(last=True) == 0
 
 
-async def test_a_flood_is_bounded_and_counted(db: Sqlite, data_dir: Path) -> None:
+async def test_a_flood_is_bounded_and_counted(db: Database, data_dir: Path) -> None:
     lost = DENIALS.labels("lost")
     before = lost._value.get()
     audit = noter(db, data_dir, waiting=10)
@@ -127,7 +126,7 @@ async def test_a_flood_is_bounded_and_counted(db: Sqlite, data_dir: Path) -> Non
     assert await audit.flush_denials() == 10
 
 
-async def test_nothing_is_lost_while_the_table_is_written(db: Sqlite, data_dir: Path, clock: Clock) -> None:
+async def test_nothing_is_lost_while_the_table_is_written(db: Database, data_dir: Path, clock: Clock) -> None:
     audit = noter(db, data_dir)
     audit.deny(refusal(), call(ANN))
 
@@ -142,7 +141,9 @@ async def test_nothing_is_lost_while_the_table_is_written(db: Sqlite, data_dir: 
     assert sum(times for *_, times in await written(db)) == 2
 
 
-async def test_what_waits_is_written_and_sealed_at_the_end(db: Sqlite, data_dir: Path, clock: Clock) -> None:
+async def test_what_waits_is_written_and_sealed_at_the_end(
+    db: Database, data_dir: Path, clock: Clock
+) -> None:
     audit = noter(db, data_dir)
     async with trio.open_nursery() as nursery:
         await nursery.start(audit.run)

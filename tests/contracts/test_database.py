@@ -54,7 +54,7 @@ async def test_every_kind_of_value_comes_back(db: Database) -> None:
     sql = "INSERT INTO things (seq, id, counter, ok, at, data, raw, share) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)"
     assert await db.write(run, sql, *given) == 1
     assert await db.read(rows, "SELECT * FROM things WHERE id = $1", thing) == [given]
-    assert await db.write(run, "UPDATE things SET counter = $1, data = $1 WHERE seq = $2", None, 2**62) == 1
+    assert await db.write(run, "UPDATE things SET counter = NULL, data = $1 WHERE seq = $2", None, 2**62) == 1
     found = await db.read(rows, "SELECT counter, data, ok FROM things")
     assert found == [(None, None, True)]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
-from secureconnect.config import SqliteConfig
+from secureconnect.config import PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
-from secureconnect.deps.contracts import Row, Tx
+from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.contracts import Database, Row, Tx
 from secureconnect.deps.migrate import MigrationError
+from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
 
 
@@ -147,3 +150,43 @@ async def test_the_products_schema_is_the_same_step_by_step(db: Sqlite, tmp_path
             assert await migrate.apply(other, folder) == [step.name]
         schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
         assert await other.read(rows, schema) == await db.read(rows, schema)
+
+
+# Postgres
+
+
+async def test_nodes_that_start_together_apply_each_step_once(postgres_url: str) -> None:
+    applied: list[str] = []
+
+    async def start(db: Database) -> None:
+        applied.extend(await migrate.apply(db))
+        assert await migrate.pending(db) == []
+
+    config = PostgresConfig(url=postgres_url)
+    async with open_bridge() as bridge, trio.open_nursery() as nursery:
+
+        async def node() -> None:
+            async with Postgres.open(config, bridge) as db:
+                await start(db)
+
+        for _ in range(4):
+            nursery.start_soon(node)
+    assert sorted(applied) == [each.name for each in migrate.load(migrate.folder(), "postgres")]
+
+
+async def test_a_step_that_fails_on_postgres_leaves_nothing_behind(postgres_url: str, folder: Path) -> None:
+    (folder / "0001_first.sql").write_text("CREATE TABLE a (id bigint); CREATE TABLE a (id bigint);")
+    async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=postgres_url), bridge) as db:
+        with pytest.raises(RuntimeError, match="already exists"):
+            await migrate.apply(db, folder)
+        tables = await db.read(rows, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert tables == [("schema_migrations",)]
+        (folder / "0001_first.sql").write_text("CREATE TABLE a (id bigint);")
+        assert await migrate.apply(db, folder) == ["0001_first"]
+
+
+async def test_each_database_takes_its_own_text(postgres_url: str, folder: Path) -> None:
+    (folder / "0001_search.sqlite.sql").write_text("CREATE VIRTUAL TABLE words USING fts5 (word)")
+    (folder / "0001_search.postgres.sql").write_text("CREATE TABLE words (word tsvector)")
+    async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=postgres_url), bridge) as db:
+        assert await migrate.apply(db, folder) == ["0001_search"]

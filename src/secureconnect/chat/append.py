@@ -80,7 +80,34 @@ _SQL: dict[str, _Texts] = {
             "SELECT message_id, conversation_id, seq FROM messages"
             " WHERE message_id IN (SELECT value FROM json_each($1))"
         ),
-    )
+    ),
+    # Another node waits at `heads`, and its next statements see what this one has stored. The keys become an
+    # array first, so that no plan reads a whole table however long the list.
+    "postgres": _Texts(
+        heads=(
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled FROM conversations"
+            " WHERE conversation_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
+            " ORDER BY conversation_id FOR UPDATE"
+        ),
+        resends=(
+            f"SELECT {MESSAGE} FROM jsonb_array_elements($1) k(value) JOIN messages g"  # noqa: S608
+            " ON g.sender_id = (k.value->>0)::uuid AND g.client_message_id = k.value->>1"
+        ),
+        seats=(
+            "SELECT m.conversation_id, m.user_id, m.visible_from_seq FROM jsonb_array_elements($1) k(value)"
+            " JOIN members m ON m.conversation_id = (k.value->>0)::uuid AND m.user_id = (k.value->>1)::uuid"
+        ),
+        blocked=(
+            "SELECT k.value->>0, k.value->>1 FROM jsonb_array_elements($1) k(value) JOIN members other"
+            " ON other.conversation_id = (k.value->>0)::uuid AND other.user_id <> (k.value->>1)::uuid"
+            " JOIN blocks b ON (b.user_id = other.user_id AND b.blocked_id = (k.value->>1)::uuid)"
+            " OR (b.user_id = (k.value->>1)::uuid AND b.blocked_id = other.user_id)"
+        ),
+        replied=(
+            "SELECT message_id, conversation_id, seq FROM messages"
+            " WHERE message_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
+        ),
+    ),
 }
 _INSERT = (
     "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"

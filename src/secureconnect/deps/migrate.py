@@ -30,10 +30,18 @@ _TABLE = (
     " checksum text NOT NULL, applied_at timestamptz NOT NULL, min_program text NOT NULL)"
 )
 _LIST = "SELECT number, name, checksum, min_program FROM schema_migrations ORDER BY number"
+_IS_THERE = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
+    "postgres": "SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL",
+}
 _RECORD = (
     "INSERT INTO schema_migrations (number, name, checksum, applied_at, min_program)"
     " VALUES ($1, $2, $3, $4, $5)"
 )
+
+# Two nodes may start at once. Transactions that hold this wait for each other; SQLite has one writer anyway.
+_LOCK = {"postgres": "SELECT pg_advisory_xact_lock($1)"}
+_LOCK_KEY = 0x5343_4D49_4752  # "SCMIGR", for whoever looks into pg_locks
 
 TYPES = {
     "uuid": "TEXT",
@@ -116,10 +124,16 @@ async def pending(db: Database, directory: Path | None = None) -> list[str]:
     return [each.name for each in await db.relieve(_pending, directory or folder())]
 
 
+async def missing(db: Database, directory: Path | None = None) -> list[str]:
+    """`pending`, for a database that must not be written to; one without any table lacks them all."""
+    return [each.name for each in await db.read(_missing, directory or folder())]
+
+
 async def apply(db: Database, directory: Path | None = None) -> list[str]:
     """Apply what is pending and return its names. Safe to run from two processes at once.
 
-    A migration may take long on a large database: `db` should be opened with a limit that allows for it.
+    A migration may take long on a large database: `db` should be opened with limits that allow for it, also
+    for the wait for a lock, which another process may hold meanwhile.
     """
     directory = directory or folder()
     applied = []
@@ -131,9 +145,15 @@ async def apply(db: Database, directory: Path | None = None) -> list[str]:
 
 
 async def _pending(tx: Tx, directory: Path) -> list[Migration]:
+    await _lock(tx)
     await _run(tx, _TABLE)
+    return await _missing(tx, directory)
+
+
+async def _missing(tx: Tx, directory: Path) -> list[Migration]:
     known = load(directory, tx.dialect)
-    done = {row.number: row for row in await _list(tx)}
+    there = await tx.one(_IS_THERE[tx.dialect])
+    done = {row.number: row for row in await _list(tx)} if there else {}
     for row in done.values():
         if _version(row.min_program) > _version(__version__):
             raise MigrationError(
@@ -152,6 +172,7 @@ async def _pending(tx: Tx, directory: Path) -> list[Migration]:
 
 async def _apply(tx: Tx, migration: Migration, now_us: int) -> bool:
     """False if another process was faster."""
+    await _lock(tx)
     if any(row.number == migration.number for row in await _list(tx)):
         return False
     if migration.native:
@@ -161,6 +182,11 @@ async def _apply(tx: Tx, migration: Migration, now_us: int) -> bool:
         await _run(tx, migration.text)
     await tx.run(_RECORD, migration.number, migration.name, migration.checksum, now_us, migration.min_program)
     return True
+
+
+async def _lock(tx: Tx) -> None:
+    if tx.dialect in _LOCK:
+        await tx.one(_LOCK[tx.dialect], _LOCK_KEY)
 
 
 async def _list(tx: Tx) -> list[_Applied]:

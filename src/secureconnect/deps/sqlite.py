@@ -26,20 +26,15 @@ from .. import clock, metrics
 from ..config import SqliteConfig
 from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Problem, Unavailable
 from .contracts import ConstraintViolation, P, Row, T, Tx, UniqueViolation, Unit, Value
+from .meters import READ_S, READING, WRITE_S, WRITING
 
 log = structlog.get_logger(module="sqlite")
 
-# role: writer, reader
-CONNECTIONS = metrics.gauge("db_connections_active", "Database connections at work.", ["role"])
-# kind: read, write
-DURATION = metrics.histogram("db_query_duration_seconds", "How long transactions took.", ["kind"])
 GROUP = metrics.histogram(
     "secureconnect_db_group_units",
     "Units of work in one commit.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
-_WRITING, _READING = CONNECTIONS.labels("writer"), CONNECTIONS.labels("reader")
-_WRITE_S, _READ_S = DURATION.labels("write"), DURATION.labels("read")
 
 FULL_WAIT_S = 1.0  # how long a unit waits for room in a full queue
 CHECKPOINT_S = 1.0
@@ -433,7 +428,7 @@ class Sqlite:
     def _read(self, bound: _Bound, unit: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
         connection = self._readers.pop()  # there is one: the limiter has as many tokens
         began = time.monotonic()
-        _READING.inc()
+        READING.inc()
         try:
             connection.set_progress_handler(bound.passed, STEPS)
             connection.execute("BEGIN")
@@ -446,8 +441,8 @@ class Sqlite:
             raise _meaning(exc) from exc
         finally:
             self._readers.append(connection)
-            _READING.dec()
-            _READ_S.observe(time.monotonic() - began)
+            READING.dec()
+            READ_S.observe(time.monotonic() - began)
 
     def _write_forever(self) -> None:
         try:
@@ -475,14 +470,14 @@ class Sqlite:
             jobs = [job for job in jobs if job.relieves or self._refuse(job, DiskFull())]
             if not jobs:
                 return
-        _WRITING.inc()
+        WRITING.inc()
         if len(jobs) == 1:
             self._commit_one(jobs[0])
         else:
             self._commit_group(jobs)
-        _WRITING.dec()
+        WRITING.dec()
         GROUP.observe(len(jobs))
-        _WRITE_S.observe(time.monotonic() - began)
+        WRITE_S.observe(time.monotonic() - began)
         self._commits += 1
 
     def _commit_group(self, jobs: list[_Job]) -> None:
