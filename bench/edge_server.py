@@ -45,14 +45,17 @@ class Noted(msgspec.Struct, frozen=True):
 class Tokens:
     """An authenticator to whom every token is a person's name."""
 
-    def known(self, token: str) -> Principal | None:
+    def known(self, token: str, *, outage: bool = False) -> Principal | None:  # noqa: ARG002
         return _person(token)
 
-    async def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str, *, outage: bool = False) -> Principal:  # noqa: ARG002
         return _person(token)
 
-    def has_ended(self, session: SessionId) -> bool:  # noqa: ARG002
+    def has_ended(self, principal: Principal) -> bool:  # noqa: ARG002
         return False
+
+    def left_us(self, principal: Principal) -> tuple[int, bool]:
+        return principal.expires_us - now_us(), True
 
     async def redeem(self, ticket: str) -> Principal:  # noqa: ARG002
         raise InvalidToken
@@ -139,7 +142,7 @@ async def main(*files: str) -> None:
         list,
         [room],
         lambda *_: None,
-        "bench",
+        lambda: "bench",
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(room.run)

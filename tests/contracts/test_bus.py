@@ -66,3 +66,40 @@ async def test_iteration_ends_with_the_subscription(bus: Bus) -> None:
     await bus.publish("a", b"too late")
     with trio.fail_after(5):
         assert [each async for each in backlog] == []
+
+
+async def test_a_channel_asked_for_twice_is_heard_once(bus: Bus) -> None:
+    async with bus.subscribe(["a", "a"]) as backlog:
+        await bus.publish("a", b"1")
+        await bus.publish("a", b"2")
+        assert [each.payload for each in await gather(backlog, 2)] == [b"1", b"2"]
+
+
+async def test_subscriptions_come_and_go(bus: Bus) -> None:
+    """What is published after a subscription began is heard, however often others ended just before."""
+    for number in range(20):
+        async with bus.subscribe(["a", f"b{number % 3}"]) as backlog:
+            await bus.publish("a", b"%d" % number)
+            assert await gather(backlog, 1) == [Delivery("a", b"%d" % number)]
+            assert backlog.lost == 0
+
+
+async def test_publishers_at_once_are_all_heard_each_in_order(bus: Bus) -> None:
+    async with bus.subscribe(["a", "b"]) as backlog, trio.open_nursery() as nursery:
+
+        async def publish(who: bytes) -> None:
+            for number in range(3):
+                await bus.publish("a", who + b"%d" % number)
+
+        for who in (b"x", b"y", b"z"):
+            nursery.start_soon(publish, who)
+        got = [each.payload for each in await gather(backlog, 9)]
+    for who in (b"x", b"y", b"z"):
+        assert [each for each in got if each[:1] == who] == [who + b"%d" % number for number in range(3)]
+
+
+async def test_large_payloads(bus: Bus) -> None:
+    async with bus.subscribe(["a"]) as backlog:
+        for size in (0, 1, 300_000):
+            await bus.publish("a", b"\xff" * size)
+        assert [len(each.payload) for each in await gather(backlog, 3)] == [0, 1, 300_000]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from secureconnect.deps.contracts import Allowance, Cache
@@ -55,3 +56,41 @@ async def test_takers_at_once_get_no_more_than_the_limit(cache: Cache) -> None:
         for _ in range(50):
             nursery.start_soon(take)
     assert sorted(each.remaining for each in answers if each.allowed) == list(range(10))
+
+
+async def test_a_key_is_for_values_or_for_take(cache: Cache) -> None:
+    await cache.put("k", b"x", 60)
+    with pytest.raises(TypeError, match="take"):
+        await cache.take("k", 1, 60)
+    assert await cache.get("k") == b"x"
+    await cache.take("t", 1, 60)
+    assert await cache.get("t") is None
+
+
+async def test_what_take_remembers_can_be_deleted_and_replaced(cache: Cache) -> None:
+    for _ in range(2):
+        assert (await cache.take("k", 1, 60)).allowed
+        assert not (await cache.take("k", 1, 60)).allowed
+        await cache.delete("k")
+    assert (await cache.take("k", 1, 60)).allowed
+    await cache.put("k", b"x", 60)
+    assert await cache.get("k") == b"x"
+
+
+async def test_a_value_that_has_ended_before_it_began(cache: Cache) -> None:
+    await cache.put("k", b"x", 60)
+    await cache.put("k", b"y", 0)
+    await trio.sleep(0.01)
+    assert await cache.get("k") is None
+
+
+async def test_any_text_is_a_key_and_any_bytes_a_value(cache: Cache) -> None:
+    keys = ["", " ", "a b\r\nc", "\0", "ключ", "\ud800", "k" * 10_000]
+    for number, key in enumerate(keys):
+        await cache.put(key, b"%d\r\n\0\xff" % number, 60)
+    for number, key in enumerate(keys):
+        assert await cache.get(key) == b"%d\r\n\0\xff" % number
+    await cache.put("long", b"x" * 1_000_000, 60)
+    assert await cache.get("long") == b"x" * 1_000_000
+    await cache.put("empty", b"", 60)
+    assert await cache.get("empty") == b""

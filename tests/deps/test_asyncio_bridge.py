@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 import trio
@@ -29,6 +30,16 @@ async def test_errors_come_back_as_they_are() -> None:
             await bridge.run(fail)
 
 
+async def test_an_error_of_the_block_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError, match="x"):
+        async with open_bridge():
+            raise KeyError("x")
+    with trio.move_on_after(0.01) as scope:
+        async with open_bridge():
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
 async def test_a_cancelled_call_has_ended_when_it_returns() -> None:
     ended = []
 
@@ -43,6 +54,23 @@ async def test_a_cancelled_call_has_ended_when_it_returns() -> None:
         with trio.move_on_after(0.01) as scope:
             await bridge.run(wait)
         assert (scope.cancelled_caught, ended) == (True, [True])
+
+
+async def test_a_cancellation_during_work_in_a_thread_is_not_forgotten() -> None:
+    go_on, reached = threading.Event(), []
+
+    async def work() -> None:
+        await asyncio.to_thread(go_on.wait, 10)
+        reached.append(True)
+        await asyncio.Event().wait()
+
+    async with open_bridge() as bridge:
+        with trio.fail_after(5):
+            with trio.move_on_after(0.05) as scope:
+                await bridge.run(work)
+            assert scope.cancelled_caught
+        go_on.set()
+    assert not reached
 
 
 async def test_what_nobody_awaits_ends_nothing() -> None:

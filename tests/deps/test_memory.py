@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -59,13 +58,6 @@ async def test_an_even_rate_over_a_long_time(autojump_clock: MockClock) -> None:
     assert 600 <= taken <= 611  # ten a minute, and the burst of ten once
     await trio.sleep(60)
     assert (await cache.take("k", 10, 60)).remaining == 9
-
-
-async def test_a_key_is_for_values_or_for_take() -> None:
-    cache = MemoryCache(MemoryConfig())
-    await cache.put("k", b"x", 60)
-    with pytest.raises(TypeError, match="take"):
-        await cache.take("k", 1, 60)
 
 
 async def test_a_busy_subscriber_lets_others_run() -> None:

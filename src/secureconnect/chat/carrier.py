@@ -1,8 +1,9 @@
 """Carries what happened between the nodes, over the bus: a hint to the others, which lose nothing without it.
 
-Conversations are spread over a fixed number of channels. Parcels wait in a bounded queue of their own, so
-that a slow bus holds up nobody; one too many is left to catch-up. A beat each second, heard by its own sender
-too, says whether the bus works and which nodes are there.
+Conversations are spread over a fixed number of channels. Parcels wait in bounded queues of their own, so
+that a slow bus holds up nobody; one too many is left to catch-up. Several queues are emptied side by side,
+for a bus behind a network carries together what it is given meanwhile; a channel keeps to one, and so its
+order. A beat each second, heard by its own sender too, says whether the bus works and which nodes are there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import trio
 from msgspec import Struct
 
 from .. import metrics
-from ..deps.contracts import Bus
+from ..deps.contracts import Bus, Delivery
 from ..edge import Frame, Weight
 from ..errors import Problem
 from ..identity import ConversationId, NodeId, UserId
@@ -28,6 +29,7 @@ log = structlog.get_logger(module="chat")
 UNSENT = metrics.counter("secureconnect_chat_unpublished_total", "Parcels of events left to catch-up.")
 
 CHANNELS = 64
+WAYS = 16  # parcels under way to the bus at once
 NODES = "chat.nodes"
 BEAT_S = 1.0
 SILENT_S = 1.0  # a beat that has not come back for so long: the bus does not work
@@ -43,6 +45,7 @@ class _Carried(Struct, array_like=True):
     user_id: str | None
     visible_from_seq: int | None
     data: bytes
+    is_e2ee: bool | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -74,7 +77,7 @@ def channel_of(conversation: ConversationId) -> str:
 
 
 class Carrier:
-    """waiting: parcels in the queue.
+    """waiting: parcels in all queues, WAYS at least.
 
     deliver: takes an event of another node.  seen: takes another node's presence.
     greet: a node was heard for the first time.  lost: something may have been missed.
@@ -99,7 +102,7 @@ class Carrier:
         self._greet = greet
         self._gone = gone
         self._lost = lost
-        self._inlet, self._outlet = trio.open_memory_channel[tuple[str, bytes]](waiting)
+        self._ways = [trio.open_memory_channel[tuple[str, bytes]](waiting // WAYS) for _ in range(WAYS)]
         self._heard_at = -GONE_S
         self._nodes: dict[NodeId, float] = {}  # the others, and when they were last heard
         self._encoder = msgspec.msgpack.Encoder()
@@ -116,7 +119,7 @@ class Carrier:
             parcel = parcels.get(channel)
             if parcel is None:
                 parcel = parcels[channel] = _Parcel(self._node_id, [])
-            parcel.events.append(_Carried(*live[:6], live.frame.data))
+            parcel.events.append(_Carried(*live[:6], live.frame.data, live.is_e2ee))
         for channel, parcel in parcels.items():
             self._post(channel, self._encoder.encode(parcel))
 
@@ -124,13 +127,19 @@ class Carrier:
         self._post(NODES, self._encoder.encode(_Beat(self._node_id, seen)))
 
     def _post(self, channel: str, payload: bytes) -> None:
+        inlet, _ = self._ways[zlib.crc32(channel.encode()) % WAYS]
         try:
-            self._inlet.send_nowait((channel, payload))
+            inlet.send_nowait((channel, payload))
         except trio.WouldBlock:
             UNSENT.inc()
 
     async def publish_forever(self) -> None:
-        async for channel, payload in self._outlet:
+        async with trio.open_nursery() as nursery:
+            for _, outlet in self._ways:
+                nursery.start_soon(self._publish, outlet)
+
+    async def _publish(self, outlet: trio.MemoryReceiveChannel[tuple[str, bytes]]) -> None:
+        async for channel, payload in outlet:
             try:
                 await self._bus.publish(channel, payload)
             except Problem:
@@ -147,7 +156,8 @@ class Carrier:
             await trio.sleep(BEAT_S)
 
     async def listen_forever(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Subscribe, and again whenever that ends."""
+        """Subscribe, and again whenever that ends. What a subscription says it may have missed is looked up;
+        it says so with the next delivery, which is our own beat at the latest."""
         channels = [NODES, *(f"chat.{number}" for number in range(CHANNELS))]
         first = True
         while True:
@@ -159,7 +169,7 @@ class Carrier:
                     self._lost()
                     lost = backlog.lost
                     async for delivery in backlog:
-                        self._take(delivery.channel, delivery.payload)
+                        self._take(delivery)
                         if backlog.lost != lost:
                             lost = backlog.lost
                             self._lost()
@@ -170,14 +180,14 @@ class Carrier:
                 first = False
             await trio.sleep(PAUSE_S)
 
-    def _take(self, channel: str, payload: bytes) -> None:
+    def _take(self, delivery: Delivery) -> None:
         try:
-            if channel == NODES:
-                self._take_beat(_beats.decode(payload))
+            if delivery.channel == NODES:
+                self._take_beat(_beats.decode(delivery.payload), delivery.only_here)
                 return
-            parcel = _parcels.decode(payload)
+            parcel = _parcels.decode(delivery.payload)
         except msgspec.DecodeError:
-            log.warning("parcel_unreadable", channel=channel)
+            log.warning("parcel_unreadable", channel=delivery.channel)
             return
         if parcel.node_id == self._node_id:
             return
@@ -191,13 +201,15 @@ class Carrier:
                     UserId(event.user_id) if event.user_id else None,
                     event.visible_from_seq,
                     Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
+                    event.is_e2ee,
                 )
             )
 
-    def _take_beat(self, beat: _Beat) -> None:
+    def _take_beat(self, beat: _Beat, only_here: bool) -> None:
         now = trio.current_time()
         if beat.node_id == self._node_id:
-            self._heard_at = now
+            if not only_here:
+                self._heard_at = now
             return
         node = NodeId(beat.node_id)
         if node not in self._nodes:

@@ -18,7 +18,8 @@ from ..deps.contracts import Database, Tx
 from ..errors import Problem
 from ..identity import ConversationId, UserId
 from . import frames, store
-from .hub import Behind, Hub
+from .hub import About, Behind, Hub
+from .pledges import is_away
 from .store import Event, Head
 
 log = structlog.get_logger(module="chat")
@@ -31,6 +32,8 @@ OVERLAP_US = 30 * SECOND_US
 REACH_US = 10 * MINUTE_US  # of the pass made each minute
 REACH_EVERY_US = MINUTE_US
 PAGE = 500
+BLOCKS_S = 120.0  # after which blocks of direct conversations are looked at again: well below journal.trust_s
+BLOCKS = 500  # such conversations in one pass a minute
 FAST_S = 0.5  # between passes while the bus does not work
 PAUSE_S = 0.5
 
@@ -45,6 +48,7 @@ class Hole(NamedTuple):
     after: int
     viewers: dict[UserId, int]
     events: list[Event]
+    about: About
 
 
 class _Page:
@@ -69,15 +73,16 @@ class CatchUp:
 
     async def set_out(self) -> None:
         """Take the position of every conversation that moved lately, before there is a socket."""
-        now_us = self._db.now_us()
+        now, now_us = trio.current_time(), self._db.now_us()
         page = _Page(now_us - REACH_US)
         while page.is_next:
             self._hub.set_out(await self._heads_on(page))
         self._last_us = self._reached_us = now_us
+        self._hub.confirm(now)
 
     async def pass_once(self) -> int:
         """Tell whatever was missed. Returns how many events that were. Raises RolledBack."""
-        now_us = self._db.now_us()
+        now, now_us = trio.current_time(), self._db.now_us()
         since_us = self._last_us - OVERLAP_US
         reaches = now_us - self._reached_us >= REACH_EVERY_US
         if reaches:
@@ -96,7 +101,16 @@ class CatchUp:
         self._last_us = now_us
         if reaches:
             self._reached_us = now_us
+            await self._look_at_blocks()
+        self._hub.confirm(now)
         return healed
+
+    async def _look_at_blocks(self) -> None:
+        """They are no events, so that those of quiet conversations would be known no more."""
+        now = trio.current_time()
+        if pairs := self._hub.unclear(now - BLOCKS_S, BLOCKS):
+            for conversation, is_clear in await self._db.read(_look, pairs):
+                self._hub.looked(conversation, is_clear, now)
 
     async def _heads_on(self, page: _Page) -> list[Head]:
         """Those on the page, which is turned."""
@@ -133,7 +147,7 @@ class CatchUp:
             if hole is None:
                 return told
             lives = [frames.live(event) for event in hole.events]
-            told += self._hub.fill(conversation, hole.after, hole.viewers, lives, behind)
+            told += self._hub.fill(conversation, hole.after, hole.viewers, lives, behind, hole.about)
             if len(hole.events) < PAGE:
                 return told
 
@@ -151,7 +165,11 @@ class CatchUp:
                 after = min(after, behind.change - 1)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
         events = await store.events(tx, conversation, after, PAGE)
-        return Hole(after, await store.viewers(tx, conversation_id), events)
+        viewers = await store.viewers(tx, conversation_id)
+        is_direct = conversation.type == "direct"
+        is_clear = not is_direct or not await store.is_blocked(tx, *_pair(viewers))
+        about = About(is_direct, conversation.is_e2ee_enabled, is_clear)
+        return Hole(after, viewers, events, about)
 
     def hurry(self) -> None:
         """The bus has lost something: make the next pass at once."""
@@ -165,6 +183,8 @@ class CatchUp:
                 await self.pass_once()
             except Problem as problem:
                 log.warning("catch_up_failed", code=problem.code)
+                if is_away(problem):
+                    self._hub.lose_sight()
                 await trio.sleep(PAUSE_S)
 
     async def _pause(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
@@ -184,3 +204,16 @@ class CatchUp:
             except Problem as problem:
                 log.warning("repair_failed", code=problem.code)
                 await trio.sleep(PAUSE_S)
+
+
+async def _look(
+    tx: Tx, pairs: list[tuple[ConversationId, UserId, UserId]]
+) -> list[tuple[ConversationId, bool]]:
+    """Whether there is no block between the people of each."""
+    return [(name, not await store.is_blocked(tx, one, other)) for name, one, other in pairs]
+
+
+def _pair(viewers: dict[UserId, int]) -> tuple[UserId, UserId]:
+    """Both people of a direct conversation; one of them may be gone."""
+    one, *others = [*viewers, UserId(store.NO_ID)]
+    return one, others[0] if others else one

@@ -6,17 +6,21 @@ not block. A crossing costs 0.1 to 0.2 ms, so one is made for a unit of work, ne
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
+import trio
 import trio_asyncio
 
 log = structlog.get_logger(module="asyncio_bridge")
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+THREADS = 16  # that drivers use at once
 
 
 class Bridge:
@@ -35,12 +39,32 @@ class Bridge:
         return result
 
 
+async def breathe() -> None:
+    """On the asyncio side: let all other tasks run, of both loops."""
+    await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def open_bridge() -> AsyncIterator[Bridge]:
     """The loop, for as long as the block lasts. Whatever uses it must have ended before."""
+    failure: BaseException | None = None
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_note)
-        yield Bridge(loop)
+        loop.set_default_executor(_Executor(max_workers=THREADS))
+        try:
+            yield Bridge(loop)
+        except BaseException as exc:
+            failure = exc  # raised below as it is: the loop's nurseries would wrap it in groups
+    if failure is not None:
+        raise failure
+
+
+class _Executor(trio_asyncio.TrioExecutor):  # type: ignore[misc]
+    """For what drivers do in threads: look names up, hash. A cancelled job is left behind: trio-asyncio's
+    own executor waits for it, hands out its result and forgets the cancellation: the call would go on."""
+
+    async def submit(self, work: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def _note(_: object, context: dict[str, Any]) -> None:

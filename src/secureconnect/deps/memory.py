@@ -9,8 +9,9 @@ from heapq import heapify, heappop, heappush
 
 import trio
 
+from ..clock import SECOND_US
 from ..config import MemoryConfig
-from .contracts import Allowance, Delivery
+from .contracts import Allowance, Delivery, Revoked
 
 ROUNDING_S = 1e-6  # sums of fractions of a window miss it by this much at most
 STRIDE = 32  # deliveries handed out without letting other tasks run
@@ -142,15 +143,20 @@ class MemoryBacklog:
 
 
 class MemoryBus:
-    """contracts.Bus within this process."""
+    """contracts.Bus within this process.
 
-    def __init__(self, config: MemoryConfig) -> None:
+    only_here: other nodes share the database, and hear nothing of what is published: each delivery says so,
+    and nobody takes hearing himself for a bus that joins the nodes.
+    """
+
+    def __init__(self, config: MemoryConfig, *, only_here: bool = False) -> None:
         self._limit = config.bus_backlog
+        self._only_here = only_here
         self._subscribers: dict[str, set[MemoryBacklog]] = {}
 
     async def publish(self, channel: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        delivery = Delivery(channel, payload)
+        delivery = Delivery(channel, payload, self._only_here)
         for backlog in self._subscribers.get(channel, ()):
             backlog.offer(delivery)
 
@@ -167,3 +173,25 @@ class MemoryBus:
                 if not self._subscribers[channel]:
                     del self._subscribers[channel]
             backlog.close()
+
+
+class MemoryFeed:
+    """contracts.RevocationFeed for rooms of one process: for tests, since it tells no other node.
+
+    kept_s: how long an entry is kept.
+    """
+
+    def __init__(self, kept_s: float) -> None:
+        self._kept_us = int(kept_s * SECOND_US)
+        self._told_us: dict[Revoked, int] = {}
+
+    async def add(self, revoked: Sequence[Revoked], now_us: int) -> None:
+        await trio.lowlevel.checkpoint()
+        for each in revoked:
+            self._told_us.setdefault(each, now_us)
+        for each in [each for each, us in self._told_us.items() if us <= now_us - self._kept_us]:
+            del self._told_us[each]
+
+    async def since(self, us: int) -> list[Revoked]:
+        await trio.lowlevel.checkpoint()
+        return [each for each, told_us in self._told_us.items() if told_us >= us]
