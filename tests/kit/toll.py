@@ -1,4 +1,4 @@
-"""A TCP proxy that passes, delays, stalls, refuses and cuts."""
+"""A TCP proxy that passes, delays, stalls, refuses, cuts and garbles."""
 
 from __future__ import annotations
 
@@ -18,17 +18,31 @@ class Toll:
         self.url = ""
         self.delay_s = 0.0  # before each chunk
         self.refuses = False
+        self.garbles = False  # what the server says arrives as noise of the same length
         self._target = urlsplit(target)
         self._random = random.Random(seed)
         self._open: set[trio.CancelScope] = set()
         self._flow = trio.Event()
         self._flow.set()
+        self._stalls_half_way = False
+        self._stall_in: int | None = None
 
-    def stall(self) -> None:
-        """Keep every connection open and move nothing."""
+    def stall(self, *, half_way: bool = False) -> None:
+        """Keep every connection open and move nothing.  half_way: except the first half of the next chunk, so
+        that whoever waits for the rest has begun to read."""
         self._flow = trio.Event()
+        self._stalls_half_way = half_way
+
+    def stall_after(self, count: int) -> None:
+        """Stall by itself once this many bytes more have come, in both directions together."""
+        self._stall_in = count
+
+    @property
+    def stalls(self) -> bool:
+        return not self._flow.is_set()
 
     def flow(self) -> None:
+        self._stall_in = None
         self._flow.set()
 
     def cut(self, share: float = 1.0) -> int:
@@ -37,6 +51,10 @@ class Toll:
         for scope in doomed:
             scope.cancel()
         return len(doomed)
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
 
     async def serve(self, client: trio.SocketStream) -> None:
         if self.refuses:
@@ -50,25 +68,40 @@ class Toll:
         try:
             async with trio.open_nursery() as nursery:
                 self._open.add(nursery.cancel_scope)
-                nursery.start_soon(self._carry, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._carry, server, client, nursery.cancel_scope)
+                nursery.start_soon(self._carry, client, server, nursery.cancel_scope, False)
+                nursery.start_soon(self._carry, server, client, nursery.cancel_scope, True)
         finally:
             self._open.discard(nursery.cancel_scope)
             client.socket.close()
             server.socket.close()
 
     async def _carry(
-        self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope
+        self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope, is_answer: bool
     ) -> None:
         try:
-            async for chunk in source:
-                await self._flow.wait()
+            async for received in source:
+                chunk = bytes(received)
+                self._count(len(chunk))
+                if not self._flow.is_set():
+                    half = len(chunk) // 2 if self._stalls_half_way else 0
+                    await sink.send_all(chunk[:half])
+                    chunk = chunk[half:]
+                    await self._flow.wait()
                 if self.delay_s:
                     await trio.sleep(self.delay_s)
+                if self.garbles and is_answer:
+                    chunk = self._random.randbytes(len(chunk))
                 await sink.send_all(chunk)
         except trio.BrokenResourceError:
             pass
         both.cancel()
+
+    def _count(self, size: int) -> None:
+        if self._stall_in is not None:
+            self._stall_in -= size
+            if self._stall_in <= 0:
+                self._stall_in = None
+                self.stall()
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import trio
 
-from ..errors import DiskFull, NotFound, TooLarge, Unavailable
+from ..errors import Conflict, DiskFull, NotFound, TooLarge, Unavailable
 from ..identity import new_id
 from .contracts import StoredObject
 
@@ -107,7 +107,7 @@ class FolderObjects:
 
         return await self._thread(look)
 
-    async def copy(self, source: str, target: str) -> StoredObject:
+    async def copy(self, source: str, target: str, *, version: str | None = None) -> StoredObject:
         """A second link to the same bytes, which never change; both are separate objects from then on.
         `modified_us` stays that of the source."""
         old, new = self._path(source), self._path(target)
@@ -116,11 +116,14 @@ class FolderObjects:
             temporary = self._incoming / new_id()
             try:
                 temporary.hardlink_to(old)
+                with _open(temporary) as file:
+                    found = _stored(target, file.fileno())
+                if version not in (None, found.version):
+                    raise Conflict()
                 self._move(temporary, new)
             finally:
                 temporary.unlink(missing_ok=True)  # a rename between two links of one file does nothing
-            with _open(new) as file:
-                return _stored(target, file.fileno())
+            return found
 
         return await self._thread(link)
 
@@ -159,9 +162,7 @@ class FolderObjects:
             return await trio.to_thread.run_sync(work, *args, limiter=self._threads)
 
     def _path(self, key: str) -> Path:
-        segments = key.split("/")
-        if len(key) > 512 or any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
-            raise ValueError(f"not a key: {key!r}")
+        segments = check_key(key)
         return self._root.joinpath(*segments[:-1], segments[-1] + SUFFIX)
 
     def _new(self) -> BinaryIO:
@@ -182,6 +183,14 @@ class FolderObjects:
                 break
 
 
+def check_key(key: str) -> list[str]:
+    """Its segments. Raises ValueError for what is no key."""
+    segments = key.split("/")
+    if len(key) > 512 or any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
+        raise ValueError(f"not a key: {key!r}")
+    return segments
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
@@ -199,8 +208,8 @@ def _discard(file: BinaryIO) -> None:
 def _stored(key: str, descriptor: int) -> StoredObject:
     found = os.fstat(descriptor)
     size = found.st_size - _DIGEST_BYTES
-    digest = os.pread(descriptor, _DIGEST_BYTES, size)
-    return StoredObject(key, size, digest.hex(), found.st_mtime_ns // 1000)
+    digest = os.pread(descriptor, _DIGEST_BYTES, size).hex()
+    return StoredObject(key, size, digest, found.st_mtime_ns // 1000, digest)
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,0 +1,309 @@
+"""What is peculiar to objects in MinIO: large ones, signed addresses, TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+import trustme
+from trio.abc import Stream
+
+from kit.objects import LIMIT, MB, PART_MB, keys, left_behind, opened, put, whole
+from kit.wait import until
+from secureconnect.config import MinioConfig
+from secureconnect.deps.contracts import UploadedPart
+from secureconnect.deps.minio_bucket import Body
+from secureconnect.errors import Conflict, NotFound, Unavailable
+
+LARGE = hashlib.sha256(b"seed").digest() * (12 * MB // 32) + b"and a bit"  # three parts
+SMALL = b"small"
+
+
+# large objects
+
+
+async def test_large_objects_come_back_and_leave_nothing_else(minio_config: MinioConfig) -> None:
+    async with opened(minio_config) as objects:
+        stored = await put(objects, "files/large", LARGE)
+        assert (stored.size_bytes, stored.sha256) == (len(LARGE), hashlib.sha256(LARGE).hexdigest())
+        assert await objects.stat("files/large") == stored
+        chunks = [chunk async for chunk in objects.get("files/large")]
+        assert b"".join(chunks) == LARGE
+        assert max(map(len, chunks)) <= MB
+        got = [chunk async for chunk in objects.get("files/large", 3 * MB - 5, 7 * MB + 1)]
+        assert b"".join(got) == LARGE[3 * MB - 5 : 7 * MB + 1]
+        assert await keys(objects) == ["files/large"]
+        assert await left_behind(objects) == ([], [])
+
+
+@pytest.mark.parametrize("size", [PART_MB * MB, PART_MB * MB + 1, 2 * PART_MB * MB])
+async def test_sizes_around_a_part(minio_config: MinioConfig, size: int) -> None:
+    content = LARGE[:size]
+    async with opened(minio_config) as objects:
+        assert (await put(objects, "a", content)).sha256 == hashlib.sha256(content).hexdigest()
+        assert await whole(objects, "a") == content
+
+
+async def test_memory_is_bounded_by_parts_not_by_objects(minio_config: MinioConfig) -> None:
+    async def many() -> AsyncGenerator[bytes, None]:
+        for number in range(50):
+            yield bytes([number]) * MB
+
+    async with opened(minio_config) as objects, aclosing(many()) as chunks:
+        tracemalloc.start()
+        try:
+            await objects.put("a", chunks, limit_bytes=LIMIT)
+            size = 0
+            async for chunk in objects.get("a"):
+                size += len(chunk)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert size == 50 * MB
+        assert peak < 5 * PART_MB * MB
+
+
+async def test_a_copy_keeps_the_checksum(minio_config: MinioConfig) -> None:
+    async with opened(minio_config) as objects:
+        stored = await put(objects, "incoming/a", LARGE)
+        copied = await objects.copy("incoming/a", "files/a", version=stored.version)
+        assert (copied.size_bytes, copied.sha256) == (stored.size_bytes, stored.sha256)
+        assert await whole(objects, "files/a") == LARGE
+
+
+async def test_a_put_that_breaks_after_some_parts_leaves_nothing(minio_config: MinioConfig) -> None:
+    async def breaking() -> AsyncGenerator[bytes, None]:
+        yield LARGE
+        raise KeyError("x")
+
+    async with opened(minio_config) as objects:
+        async with aclosing(breaking()) as chunks:
+            with pytest.raises(KeyError, match="x"):
+                await objects.put("a", chunks, limit_bytes=LIMIT)
+        assert await left_behind(objects) == ([], [])
+        assert await keys(objects) == []
+
+
+async def test_a_cancelled_put_leaves_nothing(minio_config: MinioConfig) -> None:
+    async with opened(minio_config) as objects:
+        with trio.CancelScope() as scope:
+
+            async def leaving() -> AsyncGenerator[bytes, None]:
+                yield LARGE
+                scope.cancel()
+                yield LARGE
+
+            async with aclosing(leaving()) as chunks:
+                await objects.put("a", chunks, limit_bytes=LIMIT)
+        assert scope.cancelled_caught
+        assert await left_behind(objects) == ([], [])
+        assert await keys(objects) == []
+
+
+async def test_a_reader_never_gets_parts_of_two_objects(minio_config: MinioConfig) -> None:
+    async with opened(minio_config) as objects:
+        await put(objects, "a", LARGE)
+        reader = objects.get("a")
+        assert await anext(reader) == LARGE[:MB]
+        await put(objects, "a", LARGE[::-1])
+        with pytest.raises(Unavailable):
+            await anext(reader)
+        await put(objects, "b", LARGE)
+        reader = objects.get("b")
+        await anext(reader)
+        await objects.delete("b")
+        with pytest.raises(Unavailable):
+            await anext(reader)
+
+
+async def test_a_slow_reader_holds_no_connection(minio_config: MinioConfig) -> None:
+    async with opened(minio_config, connections=1, waiting=1) as objects:
+        await put(objects, "a", LARGE)
+        readers = [objects.get("a") for _ in range(3)]
+        for reader in readers:
+            await anext(reader)
+        assert (await objects.stat("a")).size_bytes == len(LARGE)
+        for reader in readers:
+            await reader.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_was_never_finished_is_swept(minio_config: MinioConfig) -> None:
+    async with opened(minio_config) as objects:
+        upload = await objects.begin_parts("files/a")
+        await objects._calls.run(objects._there.put, "=incoming/left", Body(SMALL))
+        await put(objects, "kept", SMALL)
+        assert await objects.sweep_once() == 0
+        objects._unfinished_us = -10_000_000  # ten seconds from now
+        assert await objects.sweep_once() == 2
+        assert await left_behind(objects) == ([], [])
+        with pytest.raises(NotFound):
+            await objects.list_parts("files/a", upload)
+        assert await keys(objects) == ["kept"]
+        assert await objects.sweep_once() == 0
+
+
+# signed addresses
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        yield client
+
+
+async def test_a_client_uploads_and_downloads_by_itself(
+    minio_config: MinioConfig, http: httpx.AsyncClient
+) -> None:
+    async with opened(minio_config) as objects:
+        await objects.probe()  # the bucket is there
+        url = await objects.upload_url("incoming/a", 60)
+        assert (await http.put(url, content=LARGE)).status_code == 200
+        stored = await objects.stat("incoming/a")
+        assert (stored.size_bytes, stored.sha256) == (len(LARGE), "")
+        assert (await objects.copy("incoming/a", "files/a", version=stored.version)).size_bytes == len(LARGE)
+
+        url = await objects.download_url("files/a", 60, file_name='Grüße "1".html', content_type="text/html")
+        answer = await http.get(url)
+        assert answer.content == LARGE
+        assert answer.headers["content-type"] == "text/html"
+        said = answer.headers["content-disposition"]
+        assert said == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%221%22.html"
+        part = await http.get(url, headers={"Range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, LARGE[10:20])
+
+
+async def test_what_changed_after_it_was_looked_at_is_not_copied(
+    minio_config: MinioConfig, http: httpx.AsyncClient
+) -> None:
+    async with opened(minio_config) as objects:
+        await objects.probe()
+        url = await objects.upload_url("incoming/a", 60)
+        await http.put(url, content=b"harmless")
+        looked_at = await objects.stat("incoming/a")
+        await http.put(url, content=b"harmful!")
+        with pytest.raises(Conflict):
+            await objects.copy("incoming/a", "files/a", version=looked_at.version)
+        assert await keys(objects) == ["incoming/a"]
+
+
+async def test_addresses_are_good_for_what_they_say_only(
+    minio_config: MinioConfig, http: httpx.AsyncClient
+) -> None:
+    async with opened(minio_config) as objects:
+        await put(objects, "files/a", b"mine")
+        await put(objects, "files/b", b"another's")
+        download = await objects.download_url("files/a", 60, file_name="a", content_type="text/plain")
+        upload = await objects.upload_url("files/c", 60)
+        signature = download.rpartition("=")[2]
+        refused = [
+            await http.get(download.replace("files/a", "files/b")),
+            await http.get(download.replace("text%2Fplain", "text%2Fhtml")),
+            await http.get(download.replace("X-Amz-Expires=60", "X-Amz-Expires=6000")),
+            await http.get(download.replace(signature, "0" * len(signature))),
+            await http.put(download, content=b"x"),
+            await http.get(upload),
+            await http.put(upload.replace("files/c", "files/a"), content=b"x"),
+            await http.get(download.partition("?")[0]),
+        ]
+        assert [answer.status_code for answer in refused] == [403] * len(refused)
+        assert await whole(objects, "files/a") == b"mine"
+        short = await objects.download_url("files/a", 1, file_name="a", content_type="text/plain")
+
+        async def refuses() -> bool:
+            return (await http.get(short)).status_code == 403
+
+        await until(refuses)
+        for expires_s in (0, -1, 8 * 24 * 3600):
+            with pytest.raises(ValueError, match="seconds"):
+                await objects.upload_url("a", expires_s)
+        with pytest.raises(ValueError, match="key"):
+            await objects.upload_url("../a", 60)
+
+
+async def test_addresses_name_the_public_endpoint_and_need_no_store() -> None:
+    config = MinioConfig(
+        endpoint="127.0.0.1:1",
+        access_key="k",
+        secret_key="secret",
+        public_endpoint="https://files.example.org",
+        bucket="b-b",
+    )
+    async with opened(config) as objects:
+        url = httpx.URL(await objects.upload_url("files/a", 900))
+        assert (url.scheme, url.host, url.path) == ("https", "files.example.org", "/b-b/files/a=")
+        assert url.params["X-Amz-Expires"] == "900"
+    async with opened(replace(config, public_endpoint="files.example.org:9000")) as objects:
+        assert (await objects.upload_url("a", 1)).startswith("http://files.example.org:9000/b-b/a%3D?")
+
+
+async def test_a_client_uploads_in_parts(minio_config: MinioConfig, http: httpx.AsyncClient) -> None:
+    async with opened(minio_config) as objects:
+        upload = await objects.begin_parts("incoming/a")
+        assert await objects.list_parts("incoming/a", upload) == []
+        contents = [LARGE[: 5 * MB], LARGE[5 * MB : 10 * MB], LARGE[10 * MB :]]
+        for number, content in reversed(list(enumerate(contents, 1))):
+            url = await objects.part_url("incoming/a", upload, number, 60)
+            assert (await http.put(url, content=content)).status_code == 200
+        parts = await objects.list_parts("incoming/a", upload)
+        assert [(part.number, part.size_bytes) for part in parts] == [
+            (number, len(content)) for number, content in enumerate(contents, 1)
+        ]
+        with pytest.raises(NotFound):
+            await objects.stat("incoming/a")
+        with pytest.raises(Conflict):
+            await objects.finish_parts("incoming/a", upload, [UploadedPart(1, "0" * 32, 5 * MB)])
+        assert (await objects.finish_parts("incoming/a", upload, parts)).size_bytes == len(LARGE)
+        assert await whole(objects, "incoming/a") == LARGE
+
+        upload = await objects.begin_parts("incoming/b")
+        for _ in range(2):
+            await objects.abandon_parts("incoming/b", upload)
+        assert await left_behind(objects) == ([], [])
+
+
+async def test_over_tls(minio_config: MinioConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def carry(
+        source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, both: trio.CancelScope
+    ) -> None:
+        with suppress(trio.BrokenResourceError):
+            while chunk := await source.receive_some(65536):
+                await sink.send_all(chunk)
+        both.cancel()
+
+    async def serve(client: Stream) -> None:
+        host, _, port = minio_config.endpoint.partition(":")
+        async with client, await trio.open_tcp_stream(host, int(port)) as server, trio.open_nursery() as both:
+            both.start_soon(carry, client, server, both.cancel_scope)
+            both.start_soon(carry, server, client, both.cancel_scope)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, serve, 0, context, host="127.0.0.1", https_compatible=True)
+        )
+        port = listener.transport_listener.socket.getsockname()[1]
+        async with opened(minio_config, endpoint=f"127.0.0.1:{port}", secure=True) as objects:
+            for content in (b"", SMALL, LARGE):
+                await put(objects, "a", content)
+                assert await whole(objects, "a") == content
+            assert (await objects.upload_url("a", 1)).startswith(f"https://127.0.0.1:{port}/")
+            assert await left_behind(objects) == ([], [])
+        monkeypatch.delenv("SSL_CERT_FILE")
+        async with opened(minio_config, endpoint=f"127.0.0.1:{port}", secure=True) as objects:
+            with pytest.raises(Unavailable):  # a certificate of nobody we know
+                await objects.probe()
+        nursery.cancel_scope.cancel()
