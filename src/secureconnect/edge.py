@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import Problem
-from .identity import Principal, SessionId
+from .identity import Principal, SessionId, UserId
 
 
 class Audience(enum.Enum):
@@ -105,10 +105,12 @@ class Route:
     """One REST endpoint.  handler(room, call) is called with the room's running instance.
 
     body, query, answer: msgspec Structs.  status: of success; also: further statuses of success.
+    other: what is answered in the place of `answer` with some of those.
     errors: the problems this route adds to those every route may give.
     stream: the body is not read before the handler runs: it reads `call.read`, up to `stream` bytes, and
     neither it nor the answer is bound by the request's deadline, only by the pace of the client. With 0 there
     is no body to read, and the deadline stands, but the answer may have a body that is not bytes.
+    outage: served while the database is away, too: its callers' tokens are then accepted past their end.
     """
 
     method: str
@@ -122,9 +124,11 @@ class Route:
     answer: type | None = None
     status: int = 200
     also: tuple[int, ...] = ()
+    other: Mapping[int, type] = field(default_factory=dict)
     errors: tuple[type[Problem], ...] = ()
     no_store: bool = False  # answers that carry tokens or keys
     stream: int | None = None
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class SocketRoute:
     """One WebSocket endpoint.  handler(room, call, socket) runs for as long as the socket is open.
 
     admit(room, call): asked before the upgrade; a Problem it raises is answered over HTTP.
+    outage: as in `Route`.
     """
 
     path: str
@@ -141,6 +146,7 @@ class SocketRoute:
     query: type | None = None
     admit: Callable[[Any, Call], Awaitable[None]] | None = None
     rate: Rate = Rate.SOCKET
+    outage: bool = False
 
 
 class Close(enum.IntEnum):
@@ -225,16 +231,23 @@ class Socket(Protocol):
 class Authenticator(Protocol):
     """What the gateway asks of auth."""
 
-    def known(self, token: str) -> Principal | None:
-        """The principal of an access token verified before, neither expired nor revoked since; no await."""
+    def known(self, token: str, *, outage: bool = False) -> Principal | None:
+        """The principal of an access token verified before, neither expired nor revoked since; no await.
+        outage: while the database is away, the end of the token may pass, as `left_us` says."""
         ...
 
-    async def authenticate(self, token: str) -> Principal:
-        """Verify an access token. Raises InvalidToken, TokenExpired, TokenRevoked."""
+    async def authenticate(self, token: str, *, outage: bool = False) -> Principal:
+        """Verify an access token. Raises InvalidToken, TokenExpired, TokenRevoked; and Unavailable while the
+        database is away, unless `outage`: then a token that was valid when it went is enough for a while."""
         ...
 
-    def has_ended(self, session: SessionId) -> bool:
+    def has_ended(self, principal: Principal) -> bool:
         """Whether this node has learnt that the session is over; no await."""
+        ...
+
+    def left_us(self, principal: Principal) -> tuple[int, bool]:
+        """The microseconds for which an open socket needs no fresh token, negative when it should have had
+        one; and whether one can be got now: not while the database is away. No await."""
         ...
 
     async def redeem(self, ticket: str) -> Principal:
@@ -243,3 +256,4 @@ class Authenticator(Protocol):
 
 
 SessionsEnded = Callable[[frozenset[SessionId]], None]
+PeopleSignedOut = Callable[[frozenset[UserId]], None]

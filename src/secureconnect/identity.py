@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import Literal, NewType
@@ -21,6 +22,19 @@ Role = Literal["user", "admin"]
 def new_id() -> str:
     """A fresh UUIDv7: time-ordered, so that an index on it grows at its end."""
     return str(uuid7())
+
+
+def new_id_at(us: int) -> str:
+    """The same of a time that is not this machine's: the database's, by which nodes compare.
+    Source: RFC 9562, sections 5.7 and 6.2, method 3."""
+    milliseconds, micros = divmod(us, 1000)
+    time_part = milliseconds << 16 | 0x7000 | micros * 4096 // 1000
+    return str(uuid.UUID(int=time_part << 64 | 0b10 << 62 | secrets.randbits(62)))
+
+
+def time_of(uuid7: str) -> int:
+    """When an id was made, microseconds UTC, to the millisecond below."""
+    return (uuid.UUID(uuid7).int >> 80) * 1000
 
 
 def is_id(text: str) -> bool:

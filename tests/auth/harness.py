@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,11 +14,10 @@ import trio
 
 from secureconnect.auth import ROUTES, Auth
 from secureconnect.config import AuthConfig
-from secureconnect.deps.contracts import P, Row, T, Tx, Unit
-from secureconnect.deps.sqlite import Sqlite
+from secureconnect.deps.contracts import Bus, Database, P, RevocationFeed, Revoked, Row, T, Tx, Unit
 from secureconnect.edge import Call
 from secureconnect.errors import Problem, Unavailable
-from secureconnect.identity import Principal, SessionId
+from secureconnect.identity import Principal, SessionId, UserId
 from secureconnect.node import Secrets
 
 CHEAP = AuthConfig(argon2_time_cost=1, argon2_memory_kib=64)
@@ -27,34 +27,47 @@ _ROUTES = {f"{route.method} {route.path}": route for route in ROUTES}
 
 
 class Clocked:
-    """The database with a clock that a test moves, and switches that cut reading or hold answers back.
+    """The database with a clock that a test moves, and switches that hold answers back or take it away.
 
-    refused, held: how many reads it did that to.
+    refusing: reads alone are cut.  away_since_us: since when all is, as a node's breaker would say it.
+    refused, held: how many calls it did that to.
     """
 
-    def __init__(self, db: Sqlite) -> None:
+    def __init__(self, db: Database) -> None:
         self.inner = db
         self.ahead_us = 0
         self.refusing = False
         self.refused = 0
         self.hold: trio.Event | None = None
         self.held = 0
+        self.away_since_us: int | None = None
+
+    def take_away(self) -> None:
+        self.away_since_us = self.now_us()
+
+    def bring_back(self) -> None:
+        self.away_since_us = None
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check(self.away_since_us is not None)
         return await self.inner.write(unit, *args, **kwargs)
 
     async def relieve(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check(self.away_since_us is not None)
         return await self.inner.relieve(unit, *args, **kwargs)
 
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.refusing:
-            self.refused += 1
-            raise Unavailable
+        self._check(self.refusing or self.away_since_us is not None)
         answer = await self.inner.read(unit, *args, **kwargs)
         if self.hold is not None:
             self.held += 1
             await self.hold.wait()
         return answer
+
+    def _check(self, is_cut: bool) -> None:
+        if is_cut:
+            self.refused += 1
+            raise Unavailable
 
     def now_us(self) -> int:
         return self.inner.now_us() + self.ahead_us
@@ -63,29 +76,92 @@ class Clocked:
         self.ahead_us += int(seconds * 1_000_000)
 
 
+class CutFeed:
+    """A feed with a switch: `cut` takes it away from one node."""
+
+    def __init__(self, inner: RevocationFeed) -> None:
+        self.inner = inner
+        self.cut = False
+
+    async def add(self, revoked: Sequence[Revoked], now_us: int) -> None:
+        if self.cut:
+            raise Unavailable
+        await self.inner.add(revoked, now_us)
+
+    async def since(self, us: int) -> list[Revoked]:
+        if self.cut:
+            raise Unavailable
+        return await self.inner.since(us)
+
+
 @dataclass
 class Site:
-    """One installation: a database and its secrets, on which any number of nodes run."""
+    """One installation: a database and its secrets, on which any number of nodes run.  folder: where their
+    data folders are made."""
 
     db: Clocked
     secrets: Secrets
     nursery: trio.Nursery
+    folder: Path
+    nodes: int = 0
 
-    async def node(self, config: AuthConfig = CHEAP) -> Node:
-        room = Auth(config, self.db, self.secrets)
-        node = Node(room, self.db)
-        room.connect(ended=node.closed.extend)
-        await self.nursery.start(lambda task_status: room.run(task_status=task_status))
+    async def rows(self, sql: str) -> list[Row]:
+        """What the database has, whoever can reach it."""
+        return await self.db.inner.read(_all, sql)
+
+    async def node(
+        self,
+        config: AuthConfig = CHEAP,
+        *,
+        db: Clocked | None = None,
+        feed: RevocationFeed | None = None,
+        bus: Bus | None = None,
+        folder: Path | None = None,
+    ) -> Node:
+        """db: the node's own way to the database.  folder: of a node that ran before."""
+        db = db or self.db
+        if folder is None:
+            self.nodes += 1
+            folder = self.folder / f"node-{self.nodes}"
+            folder.mkdir(mode=0o700)
+        room = Auth(
+            config,
+            db,
+            self.secrets,
+            folder,
+            outage_since_us=lambda: db.away_since_us,
+            feed=feed,
+            bus=bus,
+        )
+        scope = trio.CancelScope()
+        node = Node(room, db, folder, scope)
+        room.connect(ended=node.closed.extend, signed_out=node.signed_out.extend)
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                await room.run(task_status=task_status)
+            node.stopped.set()
+
+        await self.nursery.start(run)
         return node
 
 
 class Node:
-    """closed: the sessions whose sockets this node was told to close."""
+    """closed, signed_out: the sessions and people whose sockets this node was told to close."""
 
-    def __init__(self, room: Auth, db: Clocked) -> None:
+    def __init__(self, room: Auth, db: Clocked, folder: Path, scope: trio.CancelScope) -> None:
         self.room = room
         self.db = db
+        self.folder = folder
         self.closed: list[SessionId] = []
+        self.signed_out: list[UserId] = []
+        self.stopped = trio.Event()
+        self._scope = scope
+
+    async def stop(self) -> None:
+        """As a crash does: nothing more is written."""
+        self._scope.cancel()
+        await self.stopped.wait()
 
     async def ask(
         self,
@@ -96,18 +172,22 @@ class Node:
         path: dict[str, str] | None = None,
         query: dict[str, Any] | None = None,
         user_agent: str = "tests",
+        status: int = 200,
     ) -> Any:
-        """What the route answers, as a client reads it: the token is proved, body and query are checked."""
+        """What the route answers, as a client reads it: the token is proved, body and query are checked.
+        status: of the answer, as far as it is not the route's own success."""
         route = _ROUTES[what]
         call = Call("request", "192.0.2.1", trio.current_time() + 30, user_agent=user_agent)
         if as_ is not None:
-            call.principal = await self.room.authenticate(as_.access_token)
+            call.principal = await self.room.authenticate(as_.access_token, outage=route.outage)
         call.path = path or {}
         if route.body is not None:
             call.body = msgspec.convert(body, route.body)
         if route.query is not None:
             call.query = msgspec.convert(query or {}, route.query)
         reply = await route.handler(self.room, call)
+        assert (reply.status or 200) == status
+        assert status in (route.status, 200, *route.also)
         answer = msgspec.json.encode(reply.data)
         if route.answer is None:
             assert answer == b"null"
@@ -131,8 +211,8 @@ class Node:
     async def rows(self, sql: str) -> list[Row]:
         return await self.db.read(_all, sql)
 
-    async def who(self, person: Person) -> Principal:
-        return await self.room.authenticate(person.access_token)
+    async def who(self, person: Person, *, outage: bool = False) -> Principal:
+        return await self.room.authenticate(person.access_token, outage=outage)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ async def test_only_news_close_sockets(node: Node) -> None:
 
 async def test_a_node_without_its_database_goes_on_and_catches_up(node: Node, site: Site) -> None:
     cut = Clocked(site.db.inner)
-    other = await Site(cut, site.secrets, site.nursery).node(replace(CHEAP, revocation_poll_ms=50))
+    other = await site.node(replace(CHEAP, revocation_poll_ms=50), db=cut)
     ann, bob = await node.register("ann"), await node.register("bob")
     for person in (ann, bob):
         await other.who(person)

@@ -18,7 +18,7 @@ from secureconnect.config import Config, GatewayConfig, MemoryConfig, RateLimits
 from secureconnect.deps.contracts import DependencyStatus
 from secureconnect.deps.memory import MemoryCache
 from secureconnect.edge import Audience, Call, Close, Frame, Rate, Reply, Route, Socket, SocketRoute
-from secureconnect.errors import Conflict, Forbidden, InvalidToken, NotFound, Problem
+from secureconnect.errors import Conflict, Forbidden, InvalidToken, NotFound, Problem, Unavailable
 from secureconnect.gateway import Gateway, Mount
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId
 from secureconnect.supervise import Handle
@@ -46,6 +46,7 @@ class Tokens:
     """An authenticator whose token `ann` is Ann's; `ticket-ann` is her ticket.
 
     redeeming: set when a ticket is asked about, answered once `may_redeem` is.
+    away: what `left_us` says while the database is away; None: it is there.  looks: how often it was asked.
     """
 
     def __init__(self) -> None:
@@ -53,15 +54,24 @@ class Tokens:
         self.may_redeem.set()
         self.ended: set[SessionId] = set()
         self.people = {"ann": principal("ann"), "bob": principal("bob")}
+        self.away: tuple[int, bool] | None = None
+        self.looks = 0
 
-    def known(self, token: str) -> Principal | None:
-        return self.people.get(token)
+    def known(self, token: str, *, outage: bool = False) -> Principal | None:
+        person = self.people.get(token)
+        return None if self.away is not None and not outage else person
 
-    async def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str, *, outage: bool = False) -> Principal:
+        if self.away is not None and not outage:
+            raise Unavailable
         raise InvalidToken
 
-    def has_ended(self, session: SessionId) -> bool:
-        return session in self.ended
+    def has_ended(self, principal: Principal) -> bool:
+        return principal.session_id in self.ended
+
+    def left_us(self, principal: Principal) -> tuple[int, bool]:
+        self.looks += 1
+        return self.away or (principal.expires_us - now_us(), True)
 
     async def redeem(self, ticket: str) -> Principal:
         self.redeeming.set()
@@ -200,11 +210,13 @@ ROUTES = (
     Route("GET", "/v1/break", _break, ANYONE, Rate.NONE, "Breaks", answer=Seen),
     Route("GET", "/v1/group", _break_in_a_group, ANYONE, Rate.NONE, "Breaks in a group", errors=(Conflict,)),
     Route("GET", "/v1/deny", _deny, USER, Rate.NONE, "Denies", errors=(Forbidden,)),
+    Route("GET", "/v1/lasting", _see, USER, Rate.NONE, "Without the database", answer=Seen, outage=True),
     Route("GET", "/v1/large", _large, ANYONE, Rate.NONE, "A large answer", answer=Seen),
 )
 SOCKETS = (
     SocketRoute("/v1/ws/echo", _echo, USER, "Echo", query=Filter),
     SocketRoute("/v1/ws/deaf", _deaf, USER, "Deaf"),
+    SocketRoute("/v1/ws/lasting", _echo, USER, "Echo without the database", outage=True),
     SocketRoute("/v1/ws/members", _echo, USER, "For others", admit=_members_only),
 )
 
@@ -388,7 +400,7 @@ async def open_house(
         dependencies,
         list(rooms.values()),
         deny,
-        "server.test",
+        lambda: "server.test",
     )
     async with trio.open_nursery() as nursery:
         for handle in rooms.values():

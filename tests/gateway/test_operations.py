@@ -28,6 +28,7 @@ async def test_health(house: House) -> None:
     assert said["modules"] == {"gateway": "healthy", "chat": "healthy", "auth": "healthy"}
     assert said["dependencies"]["postgres"]["status"] == "up"
     assert set(said["dependencies"]["postgres"]) == {"status", "kind", "breaker", "since", "last_error"}
+    assert said["between_nodes"] is None, "it is alone"
     assert said["version"]
     assert said["timestamp"].endswith("Z")
 

@@ -19,8 +19,10 @@ from .. import audit
 from ..clock import MINUTE_US, SECOND_US
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
-from ..errors import Conflict
+from ..errors import Conflict, Unavailable
 from ..node import Secret, Secrets
+from .kept import VerifyingKey
+from .outage import Outage, never_away
 
 log = structlog.get_logger(module="auth")
 
@@ -44,14 +46,19 @@ class SigningKey:
 class Keyring:
     """The signing keys as this node knows them."""
 
-    def __init__(self, config: AuthConfig, db: Database, secrets: Secrets) -> None:
+    def __init__(
+        self, config: AuthConfig, db: Database, secrets: Secrets, outage: Outage | None = None
+    ) -> None:
         self._config = config
         self._db = db
         self._secrets = secrets
+        self._outage = outage or Outage(config, db.now_us, never_away)
+        self._lent: dict[str, VerifyingKey] = {}
         self._versions: tuple[int, ...] = ()
         self._keys: tuple[SigningKey, ...] = ()
         self._reloading = trio.Lock()
         self._reloaded_s = float("-inf")
+        self._is_stale = True  # the last reading failed, or there was none
 
     async def ensure(self) -> None:
         """Load the keys; the very first start makes one."""
@@ -60,6 +67,7 @@ class Keyring:
 
     async def reload(self) -> None:
         self.hold(await self._db.read(self._secrets.list, NAME))
+        self._is_stale = False
 
     def hold(self, stored: Sequence[Secret]) -> None:
         """Take over what the table holds, oldest first."""
@@ -74,30 +82,50 @@ class Keyring:
         log.info("signing_keys_loaded", versions=versions)
 
     def current(self) -> SigningKey:
-        """The newest key whose time to sign has come."""
+        """The newest key whose time to sign has come. Raises Unavailable before they are read."""
+        if not self._keys:
+            raise Unavailable
         now_us = self._db.now_us()
         # the very first key signs at once even if it was made by an early `keys rotate`
         return next((key for key in reversed(self._keys) if key.active_us <= now_us), self._keys[0])
 
-    async def find(self, kid: str) -> SigningKey | None:
-        """The key of that id, if its tokens may still be valid. An unknown id makes the keys be read again,
-        once a second at most."""
+    def verifying(self) -> list[VerifyingKey]:
+        """What verifies tokens, for an earlier start's `lend`."""
+        if not self._keys:
+            return list(self._lent.values())
+        return [VerifyingKey(key.kid, key.public.public_bytes_raw(), key.retired_us) for key in self._keys]
+
+    def lend(self, keys: Sequence[VerifyingKey]) -> None:
+        """Verify with these until the keys themselves can be read."""
+        self._lent = {key.kid: key for key in keys}
+
+    async def find(self, kid: str) -> Ed25519PublicKey | None:
+        """What verifies the tokens of that key, if they may still be valid. An unknown id makes the keys be
+        read again, once a second at most. Raises Unavailable if they cannot be read."""
         key = self._held(kid)
         if key is None:
             async with self._reloading:
                 key = self._held(kid)
                 if key is None and trio.current_time() - self._reloaded_s >= RELOAD_PAUSE_S:
                     self._reloaded_s = trio.current_time()
+                    self._is_stale = True
                     await self.reload()
                     key = self._held(kid)
+        if key is None and self._is_stale:
+            raise Unavailable  # it may be one that this node could not read yet
         return key
 
-    def _held(self, kid: str) -> SigningKey | None:
-        now_us = self._db.now_us()
+    def _held(self, kid: str) -> Ed25519PublicKey | None:
+        """Judged by the moment the database went away, while it is: as its tokens are."""
+        since_us = self._outage.since_us()
+        now_us = self._db.now_us() if since_us is None else since_us
         for key in self._keys:
             if key.kid == kid and (key.retired_us is None or now_us < key.retired_us):
-                return key
-        return None
+                return key.public
+        lent = None if self._keys else self._lent.get(kid)
+        if lent is None or (lent.retired_us is not None and now_us >= lent.retired_us):
+            return None
+        return Ed25519PublicKey.from_public_bytes(lent.public)
 
 
 async def rotate(db: Database, secrets: Secrets, config: AuthConfig, now_us: int) -> int:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
 
 from ..config import AuthConfig
-from ..deps.contracts import Database
-from ..edge import SessionsEnded
+from ..deps.contracts import Bus, Database, RevocationFeed
+from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Problem, Unavailable
-from ..identity import Principal, SessionId, UserId
+from ..identity import Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
 from .keys import Keyring
+from .outage import Outage, Since, never_away
 from .passwords import Passwords
 from .revocations import Revocations
 from .sessions import Sessions
@@ -25,28 +28,54 @@ from .tokens import AccessTokens
 log = structlog.get_logger(module="auth")
 
 PRUNE_S = 60.0
+LISTEN_AGAIN_S = 0.2
 
 
 class Auth:
-    """An `edge.Authenticator`. Serves once the keys and the revocations are read."""
+    """An `edge.Authenticator`. Serves once the keys and the revocations are read; without the database, from
+    what an earlier run kept in the data folder.
 
-    def __init__(self, config: AuthConfig, db: Database, secrets: Secrets) -> None:
+    folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
+    it cannot reach the other nodes, and never fall back to this process's memory.
+    outage_since_us: when, in the database's time, this node lost the database; None while it is there.
+    """
+
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        secrets: Secrets,
+        folder: Path,
+        *,
+        outage_since_us: Since = never_away,
+        feed: RevocationFeed | None = None,
+        bus: Bus | None = None,
+    ) -> None:
         self._db = db
         self._poll_s = config.revocation_poll_ms / 1000
         self._passwords = Passwords(config)
-        self._keyring = Keyring(config, db, secrets)
-        self._revocations = Revocations(config, db)
+        self._outage = Outage(config, db.now_us, outage_since_us)
+        self._keyring = Keyring(config, db, secrets, self._outage)
+        self._revocations = Revocations(config, db, self._outage, folder, feed, bus)
+        self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
-        self.sessions = Sessions(config, db, secrets, tokens, self._revocations)
+        self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
         self.accounts = Accounts(config, db, self._passwords, self.sessions)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
-        self, *, ended: SessionsEnded, status_of: Callable[[UserId], str | None] | None = None
+        self,
+        *,
+        ended: SessionsEnded,
+        signed_out: PeopleSignedOut | None = None,
+        status_of: Callable[[UserId], str | None] | None = None,
     ) -> None:
         """Before `run`.  ended: closes the sockets of sessions that are over; never waits.
+        signed_out: the same for people of whom sessions have ended that only `has_ended` knows.
         status_of: the presence shown with a user; until it is given, `status` is null."""
         self._revocations.ended = ended
+        if signed_out is not None:
+            self._revocations.signed_out = signed_out
         if status_of is not None:
             self._status_of = status_of
 
@@ -59,18 +88,41 @@ class Auth:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self._passwords.prepare()
-        await self._keyring.ensure()
-        await self.sessions.prepare()
-        await self.poll_once()
+        await self._revocations.load()
+        self._keyring.lend(self._revocations.verifying)
+        with suppress(Unavailable):  # its pass says so
+            await self.read_feed_once()
+        try:
+            await self.poll_once()
+        except Unavailable as problem:
+            log.warning("auth_without_database", code=problem.code, accepts_tokens=self._revocations.trusted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_every, self._poll_s, "auth_poll_failed", self.poll_once)
+            nursery.start_soon(_every, self._poll_s, "auth_feed_failed", self.read_feed_once)
+            nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
             nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
+            nursery.start_soon(self._revocations.tell)
+            nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
             task_status.started()
 
     async def poll_once(self) -> None:
-        """Learn which sessions other nodes have ended, and which keys now sign."""
+        """Learn which sessions other nodes have ended, and which keys now sign; store what was ended while
+        the database was away."""
+        self._outage.since_us()  # whoever looks learns when it begins and ends
+        if not self._is_prepared:
+            await self._keyring.ensure()
+            await self.sessions.prepare()
+            self._is_prepared = True
         await self._revocations.poll_once()
         await self._keyring.reload()
+
+    async def read_feed_once(self) -> None:
+        """Learn what was ended by nodes that had no database, or on which this one has none."""
+        await self._revocations.read_feed_once()
+
+    async def save_once(self) -> None:
+        """Keep in the data folder what a start without the database needs."""
+        await self._revocations.save_once(self._keyring.verifying())
 
     async def prune_once(self) -> None:
         """Delete what has expired, a bounded transaction at a time."""
@@ -83,14 +135,17 @@ class Auth:
         """After the database went back to an earlier state: end again what had been ended since."""
         await self._revocations.write_back()
 
-    def known(self, token: str) -> Principal | None:
-        return self.sessions.known(token)
+    def known(self, token: str, *, outage: bool = False) -> Principal | None:
+        return self.sessions.known(token, outage=outage)
 
-    async def authenticate(self, token: str) -> Principal:
-        return await self.sessions.authenticate(token)
+    async def authenticate(self, token: str, *, outage: bool = False) -> Principal:
+        return await self.sessions.authenticate(token, outage=outage)
 
-    def has_ended(self, session: SessionId) -> bool:
-        return session in self._revocations
+    def has_ended(self, principal: Principal) -> bool:
+        return self._revocations.covers(principal.session_id, principal.user_id)
+
+    def left_us(self, principal: Principal) -> tuple[int, bool]:
+        return self._outage.left_us(principal.expires_us)
 
     async def redeem(self, ticket: str) -> Principal:
         return await self.sessions.redeem(ticket)
@@ -100,7 +155,7 @@ class Auth:
 
 
 async def _every(period_s: float, failed: str, pass_once: Callable[[], Awaitable[None]]) -> None:
-    """Repeat for ever. What the database refuses is said once and tried again at the next turn."""
+    """Repeat for ever. What is refused is said once and tried again at the next turn."""
     failing = False
     while True:
         await trio.sleep(period_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -125,6 +125,13 @@ class UserList(Struct, frozen=True):
     next_cursor: str | None
 
 
+class Ended(Struct, frozen=True):
+    """`pending` comes with 202, when neither database nor Redis could take it: this server refuses the tokens
+    at once, the others once it can tell them."""
+
+    status: Literal["ended", "pending"]
+
+
 class Ticket(Struct, frozen=True):
     """expires_in: whole seconds."""
 
@@ -177,13 +184,11 @@ async def refresh(auth: Auth, call: Call) -> Reply:
 
 
 async def logout(auth: Auth, call: Call) -> Reply:
-    await auth.sessions.end(call.caller, call.caller.session_id, call.address)
-    return Reply()
+    return _ended(await auth.sessions.end(call.caller, call.caller.session_id, call.address))
 
 
 async def logout_all(auth: Auth, call: Call) -> Reply:
-    await auth.sessions.end_all(call.caller, call.address)
-    return Reply()
+    return _ended(await auth.sessions.end_all(call.caller, call.address))
 
 
 async def get_me(auth: Auth, call: Call) -> Reply:
@@ -224,12 +229,15 @@ async def rename_session(auth: Auth, call: Call) -> Reply:
 
 
 async def end_session(auth: Auth, call: Call) -> Reply:
-    await auth.sessions.end(call.caller, SessionId(call.path["session_id"]), call.address)
-    return Reply()
+    return _ended(await auth.sessions.end(call.caller, SessionId(call.path["session_id"]), call.address))
 
 
 async def add_ticket(auth: Auth, call: Call) -> Reply:
     return Reply(Ticket(*await auth.sessions.add_ticket(call.caller)))
+
+
+def _ended(everywhere: bool) -> Reply:
+    return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
 
 
 def _origin(call: Call) -> Origin:
@@ -333,8 +341,28 @@ ROUTES: tuple[Route, ...] = (
         errors=(InvalidToken, TokenExpired, TokenRevoked),
         no_store=True,
     ),
-    Route("POST", f"{_AUTH}/logout", logout, Audience.USER, Rate.WRITE, "End this session"),
-    Route("POST", f"{_AUTH}/logout-all", logout_all, Audience.USER, Rate.WRITE, "End every session of mine"),
+    Route(
+        "POST",
+        f"{_AUTH}/logout",
+        logout,
+        Audience.USER,
+        Rate.WRITE,
+        "End this session",
+        answer=Ended,
+        also=(202,),
+        outage=True,
+    ),
+    Route(
+        "POST",
+        f"{_AUTH}/logout-all",
+        logout_all,
+        Audience.USER,
+        Rate.WRITE,
+        "End every session of mine",
+        answer=Ended,
+        also=(202,),
+        outage=True,
+    ),
     Route("GET", f"{_AUTH}/profile", get_me, Audience.USER, Rate.READ, "Who I am", answer=User),
     Route(
         "GET",
@@ -364,7 +392,10 @@ ROUTES: tuple[Route, ...] = (
         Audience.OWNER,
         Rate.WRITE,
         "End one of my sessions",
+        answer=Ended,
+        also=(202,),
         errors=(NotFound,),
+        outage=True,
     ),
     Route(
         "POST",

@@ -19,12 +19,13 @@ from .. import audit
 from ..clock import SECOND_US
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
-from ..errors import InvalidToken, NotFound, TokenExpired, TokenRevoked
-from ..identity import DeviceId, Principal, SessionId, UserId, new_id
+from ..errors import InvalidToken, NotFound, TokenExpired, TokenRevoked, Unavailable
+from ..identity import DeviceId, Principal, SessionId, UserId, new_id_at
 from ..node import Secrets
 from . import devices, store
 from .attempts import TokenStolen, counted
 from .devices import DeviceClaim
+from .outage import Outage
 from .revocations import Revocations
 from .tokens import AccessTokens, digest, random_token
 
@@ -77,13 +78,15 @@ class Sessions:
         secrets: Secrets,
         tokens: AccessTokens,
         revocations: Revocations,
+        outage: Outage,
     ) -> None:
         self._config = config
         self._db = db
         self._secrets = secrets
         self._tokens = tokens
         self._revocations = revocations
-        self._refresh_secret = b""
+        self._outage = outage
+        self._refresh_secret: bytes | None = None
 
     async def prepare(self) -> None:
         """Load the secret that successors of refresh tokens are computed with."""
@@ -96,7 +99,8 @@ class Sessions:
         device = await devices.recognise(tx, user, claim, now_us)
         ended = await store.end_sessions_of_device(tx, device.device_id, now_us)
         await self._revocations.write(tx, ended, now_us)
-        session, refresh_token = SessionId(new_id()), random_token()
+        # its id tells when it was opened, by the clock that all nodes share (`Revocations.covers`)
+        session, refresh_token = SessionId(new_id_at(now_us)), random_token()
         expires_us = now_us + self._config.refresh_ttl_s * SECOND_US
         await store.add_session(
             tx,
@@ -150,7 +154,8 @@ class Sessions:
         held = await store.get_refresh(tx, spent)
         if session is None or held is None:
             raise InvalidToken
-        if session.ended_us is not None:
+        # what was ended without the database may not stand there yet
+        if session.ended_us is not None or self._revocations.covers(session.session_id, session.user_id):
             raise TokenRevoked
         if held.expires_us <= now_us:
             raise TokenExpired
@@ -188,27 +193,50 @@ class Sessions:
 
     def _successor(self, token: str) -> str:
         """43 URL-safe characters, the same each time for the same token."""
+        if self._refresh_secret is None:
+            raise Unavailable
         made = hmac.digest(self._refresh_secret, token.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
 
     # proving
 
-    def known(self, token: str) -> Principal | None:
+    def known(self, token: str, *, outage: bool) -> Principal | None:
         principal = self._tokens.known(token)
-        if principal is None or principal.session_id in self._revocations:
+        if principal is None or principal.expires_us <= self._db.now_us():
+            principal = self._known_in_outage(token, principal) if outage else None
+        if principal is None or self._revocations.covers(principal.session_id, principal.user_id):
             return None
         return principal
 
-    async def authenticate(self, token: str) -> Principal:
-        known = self.known(token)
+    def _known_in_outage(self, token: str, read: Principal | None) -> Principal | None:
+        """read: as it was before, if it was."""
+        since_us = self._outage.since_us()
+        if since_us is None:
+            return None
+        principal = read or self._tokens.known_unread(token, since_us)
+        return principal if principal and self._outage.accepts(principal.expires_us) else None
+
+    async def authenticate(self, token: str, *, outage: bool) -> Principal:
+        known = self.known(token, outage=outage)
         if known is not None:
             return known
-        claims = await self._tokens.verify(token)
-        if claims.sid in self._revocations:
+        if not self._revocations.trusted:
+            raise Unavailable
+        since_us, now_us = self._outage.since_us(), self._db.now_us()
+        claims = await self._tokens.verify(token, now_us if since_us is None else since_us)
+        if self._revocations.covers(claims.sid, claims.sub):
             raise TokenRevoked
+        if since_us is not None:
+            if self._outage.accepts(claims.exp * SECOND_US):
+                if outage:
+                    return self._tokens.remember_unread(token, claims, since_us)
+            elif claims.exp * SECOND_US <= now_us:
+                raise TokenExpired
+            raise Unavailable
         session = await self._db.read(store.get_session, claims.sid)
         # looked at again: it may have been revoked while the row was read
-        if session is None or session.ended_us is not None or claims.sid in self._revocations:
+        over = self._revocations.covers(claims.sid, claims.sub)
+        if session is None or session.ended_us is not None or over:
             raise TokenRevoked
         if (session.user_id, session.device_id) != (claims.sub, claims.did):
             raise InvalidToken
@@ -237,7 +265,8 @@ class Sessions:
                 raise InvalidToken
             if taken.expires_us <= self._db.now_us():
                 raise InvalidToken("The ticket has expired.")
-            if session.ended_us is not None or taken.session_id in self._revocations:
+            over = self._revocations.covers(taken.session_id, session.user_id)
+            if session.ended_us is not None or over:
                 raise InvalidToken("The session of this ticket has ended.")
             return Principal(
                 session.user_id, taken.session_id, session.device_id, session.role, taken.token_ends_us
@@ -261,9 +290,13 @@ class Sessions:
         """Name the device of a session. Raises NotFound."""
         return await self._db.write(_rename, caller.user_id, session, name, self._db.now_us())
 
-    async def end(self, caller: Principal, session: SessionId, address: str) -> None:
-        """Raises NotFound unless it is a live session of the caller's, or the one that asks: two logouts at
-        the same moment both succeed."""
+    async def end(self, caller: Principal, session: SessionId, address: str) -> bool:
+        """Whether every node that reaches the database or the feed refuses it within a second; if not, this
+        one does, and the others once it can tell them.
+
+        Raises NotFound unless it is a live session of the caller's, or the one that asks: two logouts at the
+        same moment both succeed. Without the database only the one that asks is known to be the caller's.
+        """
 
         async def unit(tx: Tx) -> frozenset[SessionId]:
             ended = await store.end_session(tx, session, caller.user_id, now_us)
@@ -279,10 +312,17 @@ class Sessions:
             )
 
         now_us = self._db.now_us()
-        self._revocations.apply(await self._db.relieve(unit))
+        try:
+            ended = await self._db.relieve(unit)
+        except Unavailable:
+            if session != caller.session_id:
+                raise
+            return await self._revocations.end_session(session)
+        self._revocations.apply(ended)
+        return True
 
-    async def end_all(self, caller: Principal, address: str) -> None:
-        """End every session of the caller's, this one too."""
+    async def end_all(self, caller: Principal, address: str) -> bool:
+        """End every session of the caller's, this one too. Returns as `end` does."""
 
         async def unit(tx: Tx) -> frozenset[SessionId]:
             return await self._end(
@@ -295,7 +335,12 @@ class Sessions:
             )
 
         now_us = self._db.now_us()
-        self._revocations.apply(await self._db.relieve(unit))
+        try:
+            ended = await self._db.relieve(unit)
+        except Unavailable:
+            return await self._revocations.end_all(caller.user_id)
+        self._revocations.apply(ended)
+        return True
 
     async def _end(
         self,

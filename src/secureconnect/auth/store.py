@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..deps.contracts import Tx
@@ -67,7 +67,14 @@ _END_ONE = (
     "UPDATE sessions SET ended_at = $3 WHERE session_id = $1 AND user_id = $2 AND ended_at IS NULL"
     " RETURNING session_id"
 )
-_END_AGAIN = "UPDATE sessions SET ended_at = $2 WHERE session_id = $1 AND ended_at IS NULL"
+_END_AGAIN = (
+    "UPDATE sessions SET ended_at = $2 WHERE session_id = $1 AND ended_at IS NULL"
+    " RETURNING session_id, user_id"
+)
+_END_UP_TO = (
+    "UPDATE sessions SET ended_at = $3 WHERE user_id = $1 AND created_at <= $2 AND ended_at IS NULL"
+    " RETURNING session_id, user_id"
+)
 _END_OF_DEVICE = (
     "UPDATE sessions SET ended_at = $2 WHERE device_id = $1 AND ended_at IS NULL RETURNING session_id"
 )
@@ -85,7 +92,9 @@ _SPEND_REFRESH = "UPDATE refresh_tokens SET spent_at = $2 WHERE token_hash = $1"
 _REVOKE = (
     "INSERT INTO revocations (session_id, revoked_at, until_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
-_REVOKED_SINCE = "SELECT session_id, until_at FROM revocations WHERE revoked_at >= $1 AND until_at > $2"
+_REVOKED_SINCE = (
+    "SELECT session_id, revoked_at, until_at FROM revocations WHERE revoked_at >= $1 AND until_at > $2"
+)
 
 _ADD_TICKET = (
     "INSERT INTO tickets (ticket_hash, session_id, expires_at, token_ends_at) VALUES ($1, $2, $3, $4)"
@@ -169,6 +178,7 @@ class Refresh(NamedTuple):
 
 class Revocation(NamedTuple):
     session_id: SessionId
+    revoked_us: int
     until_us: int
 
 
@@ -312,9 +322,17 @@ async def end_session(tx: Tx, session: SessionId, user: UserId, now_us: int) -> 
     return _ids(await tx.all(_END_ONE, session, user, now_us))
 
 
-async def end_sessions_again(tx: Tx, sessions: Iterable[SessionId], now_us: int) -> None:
-    """End those that live, whoever's they are."""
-    await tx.many(_END_AGAIN, [(session, now_us) for session in sorted(sessions)])
+async def end_session_again(tx: Tx, session: SessionId, now_us: int) -> list[tuple[SessionId, UserId]]:
+    """Whoever's it is. Empty when it does not live."""
+    return [(SessionId(row[0]), UserId(row[1])) for row in await tx.all(_END_AGAIN, session, now_us)]
+
+
+async def end_sessions_up_to(
+    tx: Tx, user: UserId, opened_us: int, now_us: int
+) -> list[tuple[SessionId, UserId]]:
+    """Those opened until then that live."""
+    rows = await tx.all(_END_UP_TO, user, opened_us, now_us)
+    return [(SessionId(row[0]), UserId(row[1])) for row in rows]
 
 
 async def end_sessions_of_device(tx: Tx, device: DeviceId, now_us: int) -> frozenset[SessionId]:

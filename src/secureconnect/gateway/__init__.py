@@ -20,7 +20,7 @@ from ..config import Config
 from ..deps.contracts import Cache, DependencyStatus
 from ..edge import Authenticator, Call, Route, SocketRoute
 from ..errors import Malformed, Problem
-from ..identity import SessionId
+from ..identity import SessionId, UserId
 from ..supervise import Handle
 from . import health, openapi, rest
 from .admission import SERVICES, Endpoint, Gate, Request
@@ -48,6 +48,7 @@ class Gateway:
     """auth: the running authenticator; raises Unavailable while there is none.
     status: of the dependencies, for /health.  rooms: whose states /health shows.
     deny: told of refusals that carry a denial tag; never waits.
+    server_name: asked for once the gateway admits people.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class Gateway:
         status: Callable[[], list[DependencyStatus]],
         rooms: Sequence[Handle[Any]],
         deny: Callable[[Problem, Call], None],
-        server_name: str,
+        server_name: Callable[[], str],
     ) -> None:
         self._config = config.gateway
         self._phase: Phase = "starting"
-        self._drained = trio.Event()
-        gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
+        self._drained, self._ended = trio.Event(), trio.Event()
+        self._gate = gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
         own = Health(config, lambda: self._phase, status, rooms, server_name)
         self._sockets = Sockets(gate, config.gateway)
         endpoints = own.endpoints()
@@ -100,15 +101,26 @@ class Gateway:
             nursery.start_soon(self._listener.watch)
             for each in listeners:
                 nursery.start_soon(self._listener.accept, each, nursery)
-            self._phase = "ready"
+            if self._gate.waits_for is None:
+                self._phase = "ready"
             scheme = "http" if self._certificates.context is None else "https"
             task_status.started([_url(scheme, each) for each in listeners])
             await self._drained.wait()
             await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
+        self._ended.set()
+
+    def wait_for(self, dependency: str) -> None:
+        """Until `admit_all`, refuse with 503 what is not about the server's own state. Before `run`."""
+        self._gate.waits_for = dependency
+
+    def admit_all(self) -> None:
+        self._gate.waits_for = None
+        self._phase = "ready"
 
     async def drain(self) -> None:
-        """Stop taking work and end what runs, within drain_notice_s + drain_s whatever a client does."""
+        """Stop taking work and end what runs, within drain_notice_s + drain_s whatever a client does; `run`
+        has ended when this returns."""
         self._phase = "draining"
         self._site.closing = True
         await trio.sleep(self._config.drain_notice_s)
@@ -119,10 +131,15 @@ class Gateway:
         with trio.move_on_at(deadline + self._config.close_timeout_s):
             await self._listener.wait_empty()
         self._drained.set()
+        await self._ended.wait()
 
     def close_sessions(self, sessions: frozenset[SessionId]) -> None:
         """Close the open sockets of sessions that have ended, with 4401, at once."""
         self._sockets.close_sessions(sessions)
+
+    def close_people(self, people: frozenset[UserId]) -> None:
+        """Close, in the same way, the open sockets of these people that the authenticator has ended."""
+        self._sockets.close_people(people)
 
     async def reload(self) -> None:
         """Read the certificate again, for new connections."""
@@ -144,6 +161,7 @@ def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
         body=route.body,
         no_store=route.no_store,
         stream=route.stream,
+        outage=route.outage,
     )
 
 
@@ -159,6 +177,7 @@ def _socket_endpoint(route: SocketRoute, room: str) -> Endpoint:
         audience=route.audience,
         rate=route.rate,
         query=route.query,
+        outage=route.outage,
     )
 
 

@@ -39,7 +39,7 @@ from ..errors import (
     UnsupportedMediaType,
     UriTooLong,
 )
-from ..identity import Principal, SessionId, is_id, new_id
+from ..identity import Principal, is_id, new_id
 from ..log import bind
 from ..metrics import counter, gauge, histogram
 from . import replies
@@ -108,6 +108,7 @@ class Endpoint:
     page: for people, not for programs: it comes through the Quart application, whatever the engine. It reads
     no body.
     route: what metrics and log lines call it; its path if left out.
+    outage: served while the database is away, too.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Endpoint:
         stream: int | None = None,
         page: bool = False,
         route: str | None = None,
+        outage: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -135,6 +137,7 @@ class Endpoint:
         self.query = query
         self.no_store = no_store
         self.stream = stream
+        self.outage = outage
         assert not (page and body), "a page reads no body"
         self.page = page
         self.decode: Callable[[bytes], Any] | None = None
@@ -187,6 +190,7 @@ class Gate:
             self._security["strict-transport-security"] = "max-age=31536000"
         self._trusts = lru_cache(maxsize=1024)(self._is_proxy)
         self._unmatched: dict[str, Endpoint] = {}
+        self.waits_for: str | None = None  # the dependency without which nothing but operations is served
 
     async def answer(
         self,
@@ -244,8 +248,12 @@ class Gate:
         """
         self._check_size(request)
         self._check_origin(request, extra)
+        if self.waits_for is not None and endpoint.rate is not Rate.NONE:
+            raise Unavailable(
+                f"The server is waiting for {self.waits_for}.", details={"dependency": self.waits_for}
+            )
         if endpoint.audience is not Audience.ANYONE:
-            call.principal = await self._principal(call, request, extra, credentials)
+            call.principal = await self._principal(call, request, endpoint, extra, credentials)
             bind.add(user_id=call.principal.user_id)
         await self._take(endpoint.rate, call, extra)
         if path:
@@ -349,33 +357,41 @@ class Gate:
         self,
         call: Call,
         request: Request,
+        endpoint: Endpoint,
         extra: dict[str, str],
         credentials: Callable[[], Awaitable[Principal]] | None,
     ) -> Principal:
         try:
             if credentials is not None:
                 return await credentials()
-            return await self.authenticate(bearer_of(request))
+            return await self.authenticate(bearer_of(request), endpoint)
         except Unauthenticated:
             # Guessing costs the guesser: it counts against the address.
             await self._take(Rate.PUBLIC, call, extra)
             raise
 
-    async def authenticate(self, token: str | None) -> Principal:
+    async def authenticate(self, token: str | None, endpoint: Endpoint) -> Principal:
         if not token:
             raise Unauthenticated
-        auth = self._auth()
-        return auth.known(token) or await auth.authenticate(token)
+        auth, outage = self._auth(), endpoint.outage
+        return auth.known(token, outage=outage) or await auth.authenticate(token, outage=outage)
 
     async def redeem(self, ticket: str) -> Principal:
         return await self._auth().redeem(ticket)
 
-    def has_ended(self, session: SessionId) -> bool:
+    def has_ended(self, principal: Principal) -> bool:
         """False while auth restarts: it tells of every ended session when it is back."""
         try:
-            return self._auth().has_ended(session)
+            return self._auth().has_ended(principal)
         except Unavailable:
             return False
+
+    def left_us(self, principal: Principal) -> tuple[int, bool] | None:
+        """As `edge.Authenticator`; None while auth restarts: then no socket is closed for its token."""
+        try:
+            return self._auth().left_us(principal)
+        except Unavailable:
+            return None
 
     async def _take(self, rate: Rate, call: Call, extra: dict[str, str]) -> None:
         limit = self._limits.get(rate)

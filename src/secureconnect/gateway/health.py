@@ -24,6 +24,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Condition = Literal["healthy", "degraded", "unhealthy"]
 Phase = Literal["starting", "ready", "draining"]
+Registration = Literal["open", "invite", "closed"]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Server(msgspec.Struct, frozen=True):
     version: str
     server_name: str
-    registration: Literal["open", "invite", "closed"]
+    registration: Registration
     features: list[str]
     limits: Limits
     e2ee_default_direct: bool
@@ -55,25 +56,30 @@ class Health:
         phase: Callable[[], Phase],
         status: Callable[[], list[DependencyStatus]],
         rooms: Sequence[Handle[Any]],
-        server_name: str,
+        server_name: Callable[[], str],
     ) -> None:
         self._phase = phase
         self._status = status
         self._rooms = {room.name: room for room in rooms}
         self._anyone_reads_metrics = config.gateway.metrics_from == "any"
         self._one_scrape = trio.CapacityLimiter(1)
-        self.server = Server(
+        self._server_name = server_name
+        self._registration: Registration = "open" if config.auth.registration == "open" else "closed"
+        self._limits = Limits(
+            message_chars=config.chat.max_message_chars,
+            encrypted_message_bytes=config.chat.max_encrypted_bytes,
+            group_members=config.chat.max_members,
+            request_body_bytes=config.gateway.body_limit_bytes,
+            websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
+        )
+
+    def server(self) -> Server:
+        return Server(
             version=__version__,
-            server_name=server_name,
-            registration="open" if config.auth.registration == "open" else "closed",
+            server_name=self._server_name(),
+            registration=self._registration,
             features=sorted(self._rooms),
-            limits=Limits(
-                message_chars=config.chat.max_message_chars,
-                encrypted_message_bytes=config.chat.max_encrypted_bytes,
-                group_members=config.chat.max_members,
-                request_body_bytes=config.gateway.body_limit_bytes,
-                websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
-            ),
+            limits=self._limits,
             e2ee_default_direct=False,
             vapid_public_key=None,
         )
@@ -114,9 +120,18 @@ class Health:
                 "version": __version__,
                 "modules": modules,
                 "dependencies": dependencies,
+                "between_nodes": self._between_nodes(),
             },
             503 if status == "unhealthy" else 200,
         )
+
+    def _between_nodes(self) -> Literal["bus", "catch_up"] | None:
+        """How it learns of changes on other nodes: at once, or by looking twice a second. None: alone."""
+        known = {each.name: each for each in self._status()}
+        database, bus = known.get("postgres"), known.get("redis")
+        if database is None or database.kind != "postgres":
+            return None
+        return "bus" if bus is not None and bus.kind == "redis" and bus.status == "up" else "catch_up"
 
     async def _module(self, call: Call, _: Request) -> Answer:
         name = call.path["module"]
@@ -163,7 +178,7 @@ class Health:
 
 
 async def _server(health: Health, _: Call) -> Reply:
-    return Reply(health.server)
+    return Reply(health.server())
 
 
 ROUTES = (

@@ -67,7 +67,12 @@ _ERROR = {
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The OpenAPI document as JSON-able data. Every `$ref` in it resolves."""
     routes = list(routes)
-    kinds = [kind for route in routes for kind in (route.body, route.answer, route.query) if kind is not None]
+    kinds = [
+        kind
+        for route in routes
+        for kind in (route.body, route.answer, *route.other.values(), route.query)
+        if kind is not None
+    ]
     unique = list(dict.fromkeys([Meta, *kinds]))
     refs, schemas = msgspec.json.schema_components(unique, ref_template=TEMPLATE)
     ref_of = dict(zip(unique, refs, strict=True))
@@ -153,7 +158,7 @@ def _responses(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -
         elif route.stream is not None and route.answer is None:
             responses[str(status)] = {"description": "Success.", "content": _BYTES}
         else:
-            schema = _success(route, ref_of, schemas)
+            schema = _success(route.other.get(status, route.answer), ref_of, schemas)
             responses[str(status)] = {"description": "Success.", "content": {JSON: {"schema": schema}}}
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in problems_of(route):
@@ -174,10 +179,10 @@ def _responses(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -
     return responses
 
 
-def _success(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """A reference to the envelope of the route's answer, which is a component of its own."""
-    data = {} if route.answer is None else ref_of[route.answer]
-    name = "Done" if route.answer is None else f"{_name(data)}Envelope"
+def _success(answer: type | None, ref_of: dict[type, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """A reference to the envelope of an answer, which is a component of its own."""
+    data = {} if answer is None else ref_of[answer]
+    name = "Done" if answer is None else f"{_name(data)}Envelope"
     schemas[name] = {
         "title": name,
         "type": "object",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from time import perf_counter
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs
@@ -24,7 +24,7 @@ from ..clock import SECOND_US, now_us
 from ..config import GatewayConfig
 from ..edge import Call, Close, Frame, SocketClosed, SocketRoute
 from ..errors import DeadlineExceeded, Malformed, NotFound, Problem, Unavailable
-from ..identity import Principal, SessionId, new_id
+from ..identity import Principal, SessionId, UserId, new_id
 from ..log import bind
 from ..metrics import gauge
 from . import framing, replies
@@ -79,9 +79,9 @@ class OpenSocket:
         "_inbound",
         "_inbox",
         "_is_receiving",
-        "_noticed_us",
         "_outbox",
         "_ping_at",
+        "_quiet_until_us",
         "_transport",
         "_window_ends",
         "handling",
@@ -109,7 +109,7 @@ class OpenSocket:
         self._closing: tuple[Close | int, str] | None = None
         self._heard_close = False
         self._has_left = False
-        self._noticed_us = 0
+        self._quiet_until_us = 0
         self._frames_before = 0  # of this window
         self._window_ends = 0.0
         self._ping_at = trio.current_time() + config.ws_ping_s
@@ -168,6 +168,7 @@ class OpenSocket:
 
     def renew(self, principal: Principal) -> None:
         self.principal = principal
+        self._quiet_until_us = 0
 
     # what the gateway does with it
 
@@ -214,9 +215,9 @@ class OpenSocket:
         self.offer(_frame("going_away", reconnect_after_ms=random.randint(*RECONNECT_MS)))  # noqa: S311
         self.close(Close.RESTART, "the server is restarting")
 
-    def check(self, now: float, clock_us: int) -> None:
+    def check(self, now: float, clock_us: int, gate: Gate) -> None:
         """Ping when it is time. Close if the client is silent or its token has ended; tell it once that the
-        token will."""
+        token will, if it can get another."""
         transport, config = self._transport, self._config
         if now >= self._ping_at and not self.closed:
             self._ping_at = now + config.ws_ping_s
@@ -225,14 +226,21 @@ class OpenSocket:
             transport.look()  # its handler is busy: what the client says waits in the network
             if transport.hung_up:
                 self._gone()
-        expires_us = self.principal.expires_us
         if now - transport.last_read > config.ws_silence_s:
             self.close(Close.SILENT, "nothing was heard for too long")
-        elif expires_us <= clock_us:
+        elif self.principal.expires_us - clock_us <= EXPIRY_NOTICE_US:
+            self._check_token(gate, clock_us)
+
+    def _check_token(self, gate: Gate, clock_us: int) -> None:
+        found = gate.left_us(self.principal)
+        if found is None or self.closed:
+            return
+        left_us, may_renew = found
+        if left_us <= 0:
             self.close(Close.UNAUTHENTICATED, "the token has expired")
-        elif expires_us - clock_us <= EXPIRY_NOTICE_US and self._noticed_us != expires_us:
-            self._noticed_us = expires_us
-            self.offer(_frame("token_expiring", in_s=(expires_us - clock_us) // SECOND_US))
+        elif may_renew and left_us <= EXPIRY_NOTICE_US and clock_us >= self._quiet_until_us:
+            self._quiet_until_us = clock_us + left_us
+            self.offer(_frame("token_expiring", in_s=left_us // SECOND_US))
 
     # ending
 
@@ -363,7 +371,7 @@ class Sockets:
         route, socket, session = visit.route, visit.socket, visit.call.caller.session_id
         self._sessions.setdefault(session, set()).add(socket)
         # What `close_sessions` and `dismiss` did between the gate and here has missed this socket.
-        if self._gate.has_ended(session):
+        if self._gate.has_ended(visit.call.caller):
             socket.end_session()
         elif self.refusing:
             socket.dismiss()
@@ -386,6 +394,12 @@ class Sockets:
             for socket in self._sessions.get(session, ()):
                 socket.end_session()
 
+    def close_people(self, people: Collection[UserId]) -> None:
+        """Looks at every socket: for what happens seldom."""
+        for socket in self._all():
+            if socket.principal.user_id in people and self._gate.has_ended(socket.principal):
+                socket.end_session()
+
     def dismiss(self) -> None:
         """Send all clients away, and take no new ones."""
         self.refusing = True
@@ -399,7 +413,7 @@ class Sockets:
             self.fanout.look()
             for number, socket in enumerate(self._all(), 1):
                 try:
-                    socket.check(trio.current_time(), now_us())
+                    socket.check(trio.current_time(), now_us(), self._gate)
                 except Exception:  # one socket never ends the look at all others
                     log.exception("check_failed")
                 if not number % SOCKETS_A_TURN:
@@ -414,11 +428,11 @@ class Sockets:
         async def credentials() -> Principal:
             """Header, ticket or subprotocol: browsers can set no header on a WebSocket."""
             if token := bearer_of(request):
-                return await self._gate.authenticate(token)
+                return await self._gate.authenticate(token, endpoint)
             if ticket := parse_qs(request.query.decode("latin-1")).get("ticket"):
                 return await self._gate.redeem(ticket[-1])
             tokens = [each.removeprefix(BEARER) for each in offered if each.startswith(BEARER)]
-            return await self._gate.authenticate(tokens[0] if tokens else None)
+            return await self._gate.authenticate(tokens[0] if tokens else None, endpoint)
 
         await self._gate.admit(call, request, endpoint, {}, extra, credentials)
         if self.refusing:
