@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secureconnect.client.held import RESUME_POSITIONS, Outbox, OutboxFull, Positions
+from secureconnect.client.held import PROVISIONAL_KEPT, RESUME_POSITIONS, Outbox, OutboxFull, Positions
 
 
 def chat(change: int, *, conversation: str = "c", sender: str = "ann", key: str = "") -> dict[str, Any]:
@@ -19,6 +19,15 @@ def chat(change: int, *, conversation: str = "c", sender: str = "ann", key: str 
         "client_message_id": key or f"m{change}",
         "change": change,
     }
+
+
+def provisional(key: str, sender: str = "ann") -> dict[str, Any]:
+    message = chat(0, key=key, sender=sender)
+    return message | {"message_id": f"id-{key}", "change": None, "seq": None, "provisional": True}
+
+
+def withdrawn(key: str) -> dict[str, Any]:
+    return {"type": "message_withdrawn", "conversation_id": "c", "message_id": f"id-{key}"}
 
 
 def frame(key: str) -> dict[str, Any]:
@@ -61,10 +70,45 @@ def test_the_conversation_may_stand_inside_the_event() -> None:
 
 def test_a_provisional_message_gives_way_to_the_stored_one() -> None:
     positions = Positions()
-    provisional = chat(0, key="k") | {"change": None, "seq": None, "provisional": True}
-    assert positions.admit(provisional)
+    assert positions.admit(provisional("k"))
+    assert not positions.admit(provisional("k")), "it is held"
     assert positions.admit(chat(1, key="k"))
-    assert not positions.admit(provisional)
+    assert not positions.admit(provisional("k"))
+    assert not positions.admit(withdrawn("k")), "it is stored"
+    assert positions.discard("me") == []
+
+
+def test_a_withdrawn_message_is_taken_away_once() -> None:
+    positions = Positions()
+    positions.admit(provisional("k"))
+    assert positions.admit(withdrawn("k"))
+    assert not positions.admit(withdrawn("k"))
+    assert positions.admit(provisional("k")), "accepted once more, elsewhere"
+    assert positions.take_away("ann", "k") == withdrawn("k")
+    assert positions.take_away("ann", "k") is None
+
+
+def test_provisional_messages_of_others_go_at_a_reconnect() -> None:
+    positions = Positions()
+    for key, sender in (("a", "ann"), ("b", "me"), ("c", "bob")):
+        positions.admit(provisional(key, sender))
+    assert positions.discard("me") == [withdrawn("a"), withdrawn("c")]
+    assert positions.discard("me") == []
+    assert not positions.admit(provisional("b", "me")), "ours is still held"
+
+
+def test_provisional_messages_go_with_their_conversation() -> None:
+    positions = Positions()
+    positions.admit(provisional("a"))
+    positions.forget("c")
+    assert positions.discard("me") == []
+
+
+def test_provisional_messages_held_are_bounded() -> None:
+    positions = Positions()
+    for number in range(PROVISIONAL_KEPT + 5):
+        positions.admit(provisional(str(number)))
+    assert len(positions.discard("me")) == PROVISIONAL_KEPT
 
 
 def test_after_a_gap_only_what_is_newer_is_news() -> None:

@@ -143,6 +143,63 @@ async def test_sends_the_unacknowledged_again_in_order_before_anything_new() -> 
     assert heard == ["two", "three", "four"]
 
 
+def provisional(key: str, sender: str) -> dict[str, Any]:
+    return {
+        "type": "chat",
+        "conversation_id": "c",
+        "sender_id": sender,
+        "client_message_id": key,
+        "message_id": f"id-{key}",
+        "change": None,
+        "seq": None,
+        "provisional": True,
+    }
+
+
+async def test_accepted_messages_are_kept_sent_again_first_and_settled_by_what_becomes_of_them() -> None:
+    heard: list[str] = []
+    cut = trio.Event()
+
+    async def first(peer: Peer) -> None:
+        await peer.greet()
+        for _ in range(2):
+            frame = await peer.hear("chat")
+            await peer.say(ack(frame) | {"status": "accepted", "seq": None})
+            await peer.say(provisional(frame["client_message_id"], "me"))
+        await peer.say(provisional("ann-1", "ann"))
+        await cut.wait()
+        await peer.end(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.greet()
+        for _ in range(3):
+            heard.append((await peer.hear("chat"))["content"])
+        common = {"conversation_id": "c"}
+        await peer.say(
+            {"type": "stored", "client_message_id": "one", "seq": 5, **common},
+            {"type": "rejected", "client_message_id": "two", "code": "FORBIDDEN", "message": "No.", **common},
+            {"type": "message_withdrawn", "message_id": "id-two", **common},
+            {"type": "stored", "client_message_id": "three", "seq": 6, **common},
+        )
+        await peer.rest()
+
+    async with following(first, second) as stream:
+        one, two = (stream.post("c", text, client_message_id=text) for text in ("one", "two"))
+        await next_event(stream, "chat", message_id="id-ann-1")
+        assert (one.answer, two.answer) == (None, None)
+        cut.set()
+        await next_event(stream, "offline")
+        three = stream.post("c", "three", client_message_id="three")
+        await next_event(stream, "message_withdrawn", message_id="id-ann-1")
+        assert (await stream.stored(one))["seq"] == 5
+        with pytest.raises(ApiError) as refusal:
+            await stream.stored(two)
+        assert refusal.value.code == "FORBIDDEN"
+        assert (await stream.stored(three))["seq"] == 6
+        await next_event(stream, "message_withdrawn", message_id="id-two")
+    assert heard == ["one", "two", "three"]
+
+
 async def test_a_full_outbox_makes_send_wait() -> None:
     go = trio.Event()
 

@@ -6,21 +6,24 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kit.databases import on_both
 from secureconnect.chat import Chat
+from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import UserId
 
 from .rig import make_people, running
 
+pytest_generate_tests = on_both
+
 
 @pytest.fixture
-async def room(db: Sqlite, bus: MemoryBus) -> AsyncIterator[Chat]:
+async def room(db: Database, bus: MemoryBus) -> AsyncIterator[Chat]:
     async with running(db, bus) as room:
         yield room
 
 
 @pytest.fixture
-async def people(db: Sqlite) -> list[UserId]:
+async def people(db: Database) -> list[UserId]:
     """Ann, Bob, Cid and Dee."""
     return await make_people(db, "ann", "bob", "cid", "dee")

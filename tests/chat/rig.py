@@ -10,12 +10,12 @@ import msgspec
 import trio
 
 from secureconnect.chat import Chat
-from secureconnect.chat.append import Stored
+from secureconnect.chat.append import Draft, Stored
 from secureconnect.chat.sockets import ChatQuery, serve_chat
 from secureconnect.chat.store import Message
 from secureconnect.clock import HOUR_US, now_us
-from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import Bus, Database, Tx
+from secureconnect.config import ChatConfig, JournalConfig
+from secureconnect.deps.contracts import Bus, Database, Journal, Tx
 from secureconnect.edge import Call, Close, Frame, SocketClosed
 from secureconnect.identity import (
     ConversationId,
@@ -68,9 +68,15 @@ def principal_of(user: UserId) -> Principal:
 
 
 @asynccontextmanager
-async def running(db: Database, bus: Bus, config: ChatConfig | None = None) -> AsyncIterator[Chat]:
+async def running(
+    db: Database,
+    bus: Bus,
+    config: ChatConfig | None = None,
+    journal: Journal | None = None,
+    journal_config: JournalConfig | None = None,
+) -> AsyncIterator[Chat]:
     """A room that runs for as long as the block lasts."""
-    room = Chat(config or ChatConfig(), db, bus, HISTORY, NodeId(new_id()))
+    room = Chat(config or ChatConfig(), db, bus, HISTORY, NodeId(new_id()), journal, journal_config)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: room.run(task_status=task_status))
         yield room
@@ -86,7 +92,14 @@ async def say(
     room: Chat, sender: UserId, conversation: str, text: str, client_message_id: str | None = None
 ) -> Stored:
     draft = room.messages.draft(sender, conversation, text, client_message_id=client_message_id)
-    return await room.messages.send(draft)
+    return await store(room, draft)
+
+
+async def store(room: Chat, draft: Draft) -> Stored:
+    """Send it, and see that it is stored."""
+    answer = await room.messages.send(draft)
+    assert isinstance(answer, Stored)
+    return answer
 
 
 async def history(room: Chat, caller: UserId, conversation: ConversationId) -> list[Message]:

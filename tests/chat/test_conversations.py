@@ -9,14 +9,15 @@ import pytest
 import trio
 
 from secureconnect.chat import Chat
-from secureconnect.chat.store import MemberRole
+from secureconnect.chat.routes import LAST_ID
+from secureconnect.chat.store import NO_ID, MemberRole
 from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Conflict, E2eeRequired, Forbidden, Invalid, LastAdmin, NotFound, Problem
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
-from .rig import block, history, make_group, make_people, running, say, seqs
+from .rig import block, history, make_group, make_people, running, say, seqs, store
 
 
 class Scene(NamedTuple):
@@ -32,7 +33,7 @@ Act = Callable[[Scene, UserId], Awaitable[object]]
 
 MEMBERS_ONLY: dict[str, Act] = {
     "get": lambda at, me: at.room.conversations.get(me, at.where),
-    "participants": lambda at, me: at.room.conversations.participants(me, at.where, "", 10),
+    "participants": lambda at, me: at.room.conversations.participants(me, at.where, NO_ID, 10),
     "history": lambda at, me: at.room.messages.page(me, at.where, 10),
     "message": lambda at, me: at.room.messages.get(me, at.what),
     "send": lambda at, me: say(at.room, me, at.where, "hi"),
@@ -183,7 +184,7 @@ async def test_a_direct_conversation_takes_one_other(
         await room.conversations.create(people[0], "direct", None, [people[0]], False)
 
 
-async def test_the_blocked_neither_open_nor_write(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+async def test_the_blocked_neither_open_nor_write(db: Database, room: Chat, people: list[UserId]) -> None:
     ann, bob, cid, _ = people
     where, _ = await room.conversations.create(ann, "direct", None, [bob], False)
     told = (await say(room, ann, where, "hello")).message
@@ -210,10 +211,10 @@ async def test_unknown_people_cannot_be_added(room: Chat, people: list[UserId]) 
     where = await make_group(room, ann, bob)
     with pytest.raises(NotFound):
         await room.conversations.add(ann, where, nobody, "member")
-    assert await room.conversations.list_for(bob, 2**62, ConversationId("f"), 10) != []
+    assert await room.conversations.list_for(bob, 2**62, ConversationId(LAST_ID), 10) != []
 
 
-async def test_a_group_has_its_limit(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_group_has_its_limit(db: Database, bus: MemoryBus) -> None:
     ann, *others = await make_people(db, "ann", "bob", "cid", "dee")
     async with running(db, bus, ChatConfig(max_members=3)) as room:
         with pytest.raises(Invalid):
@@ -265,7 +266,7 @@ async def test_encryption_is_one_way_and_refuses_plaintext(room: Chat, people: l
         await say(room, bob, where, "plain")
     with pytest.raises(E2eeRequired):
         await room.messages.edit(ann, plain.message_id, "plain again")
-    sealed = await room.messages.send(room.messages.draft(bob, where, "c2VhbGVk", is_encrypted=True))
+    sealed = await store(room, room.messages.draft(bob, where, "c2VhbGVk", is_encrypted=True))
     edited = await room.messages.edit(bob, sealed.message.message_id, "b3RoZXI=")
     assert edited.is_encrypted
     with pytest.raises(Conflict):
@@ -279,12 +280,12 @@ async def test_the_list_is_paged_by_latest_activity(room: Chat, people: list[Use
     await say(room, bob, made[1], "newest")
     expected = [made[1], made[4], made[3], made[2], made[0]]
     found: list[ConversationId] = []
-    before_us, before = 2**62, ConversationId("f")
+    before_us, before = 2**62, ConversationId(LAST_ID)
     while page := await room.conversations.list_for(ann, before_us, before, 2):
         found += [summary.seat.conversation.conversation_id for summary, _ in page]
         before_us, before = page[-1][0].active_us, found[-1]
     assert found == expected
-    (first, _), *_ = await room.conversations.list_for(ann, 2**62, ConversationId("f"), 1)
+    (first, _), *_ = await room.conversations.list_for(ann, 2**62, ConversationId(LAST_ID), 1)
     assert first.last_message is not None
     assert (first.last_message.content, first.unread_count) == ("newest", 1)
 
@@ -297,7 +298,7 @@ async def test_nothing_changed_is_no_event(room: Chat, people: list[UserId]) -> 
     assert (await room.conversations.get(ann, where))[0].seat.conversation.last_change == 2
 
 
-async def test_every_deed_is_audited(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+async def test_every_deed_is_audited(db: Database, room: Chat, people: list[UserId]) -> None:
     ann, bob, cid, _ = people
     where = await make_group(room, ann, bob)
     await room.conversations.add(ann, where, cid, "member")

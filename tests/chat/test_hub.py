@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from secureconnect.chat.hub import HELD_BYTES, Behind, Connection, Hub, Live
+import trio
+from trio.testing import MockClock
+
+from secureconnect.chat.hub import HELD_BYTES, About, Behind, Connection, Hub, Live
 from secureconnect.edge import Close, Frame
 from secureconnect.identity import ConversationId, UserId, new_id
 
@@ -109,3 +112,101 @@ def test_what_is_held_fits_an_outbox() -> None:
     assert not connection.overflowed
     hub.deliver(live("chat", 5, data=large))
     assert connection.overflowed
+
+
+# what is trusted while the database is away
+
+
+def known(*, direct: bool = False, e2ee: bool = False, clear: bool = True) -> Hub:
+    hub = Hub(16)
+    hub.fill(WHERE, 1, {ANN: 1, BOB: 1}, [], Behind(None, None), About(direct, e2ee, clear))
+    hub.confirm(trio.current_time())
+    return hub
+
+
+def is_trusted(hub: Hub, user: UserId = ANN) -> bool:
+    return hub.trusted(WHERE, user, 600) is not None
+
+
+async def test_trust_is_what_was_known_when_the_database_went_away(autojump_clock: MockClock) -> None:
+    hub = known()
+    await trio.sleep(599)
+    assert is_trusted(hub)
+    hub.lose_sight()
+    await trio.sleep(10_000)
+    hub.lose_sight()
+    assert is_trusted(hub), "the outage began when it was first seen"
+    assert not is_trusted(hub, UserId(new_id()))
+
+
+async def test_what_was_read_too_long_before_is_not_trusted(autojump_clock: MockClock) -> None:
+    hub = known()
+    await trio.sleep(601)
+    hub.lose_sight()
+    assert not is_trusted(hub)
+    hub.confirm(trio.current_time())
+    assert is_trusted(hub)
+
+
+async def test_what_is_not_read_or_behind_is_not_trusted() -> None:
+    hub = Hub(16)
+    hub.confirm(trio.current_time())
+    assert not is_trusted(hub), "nothing is known"
+    hub.set_out([(WHERE, 1, 0)])
+    assert not is_trusted(hub), "its members are not"
+    hub = known()
+    hub.deliver(live("chat", 5))
+    assert not is_trusted(hub), "something was missed"
+    repair(hub, [live("title", change) for change in (2, 3, 4, 5)], ANN, BOB)
+    assert is_trusted(hub)
+    hub.deliver(live("user_left", 6, BOB))
+    assert (is_trusted(hub), is_trusted(hub, BOB)) == (True, False)
+
+
+async def test_blocks_of_direct_conversations_grow_old(autojump_clock: MockClock) -> None:
+    hub = known(direct=True)
+    connect(hub, ANN)
+    start = trio.current_time()
+    await trio.sleep(400)
+    hub.confirm(trio.current_time())
+    await trio.sleep(300)
+    assert not is_trusted(hub)
+    assert hub.unclear(trio.current_time() - 100, 10) == [(WHERE, ANN, BOB)]
+    hub.looked(WHERE, True, trio.current_time())
+    assert is_trusted(hub)
+    assert hub.unclear(start, 10) == []
+    await trio.sleep(250)
+    hub.deliver(live("chat", 2))
+    hub.confirm(trio.current_time())
+    await trio.sleep(500)
+    assert is_trusted(hub), "a message that was stored says that there is no block"
+    hub.looked(WHERE, False, trio.current_time())
+    assert not is_trusted(hub)
+
+
+async def test_a_blocked_pair_is_not_trusted() -> None:
+    assert not is_trusted(known(direct=True, clear=False))
+    assert is_trusted(known(direct=False, clear=False))
+
+
+async def test_encryption_switched_on_is_known_at_once() -> None:
+    hub = known()
+    for change, told in ((2, True), (3, False)):
+        hub.deliver(live("conversation_updated", change)._replace(is_e2ee=told))
+        view = hub.trusted(WHERE, ANN, 600)
+        assert view is not None
+        assert view.is_e2ee is True, "and never goes off again"
+
+
+def test_a_provisional_message_waits_for_nobody() -> None:
+    hub = hub_of(ANN, BOB)
+    socket, connection = connect(hub, BOB)
+    provisional = live("provisional", 0)
+    hub.deliver(provisional)
+    assert len(socket.seen) == 1
+    connection.hold()
+    hub.deliver(provisional)
+    connection.release({})
+    assert len(socket.seen) == 1, "not after a replay"
+    hub.deliver(provisional._replace(conversation_id=ConversationId(new_id())))
+    assert hub.take_behind() is None, "nor once its members are read"

@@ -15,8 +15,8 @@ from secureconnect.chat.frames import Inbound, NotAFrame, decode
 from secureconnect.chat.sockets import ChatQuery, admit_chat
 from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.edge import Call, Close
 from secureconnect.errors import InvalidToken, Malformed, NotFound, Problem
 from secureconnect.identity import Principal, SessionId, UserId, new_id
@@ -40,6 +40,8 @@ async def test_members_hear_what_happens(nursery: trio.Nursery, room: Chat, peop
     sockets = {user: await dialled(nursery, room, user) for user in (ann, bob, cid)}
     message = (await say(room, ann, where, "hello", "id-1")).message
     await room.messages.edit(ann, message.message_id, "hello there")
+    for user in (ann, bob):  # whoever reads the table later finds it deleted, and is told that
+        await sockets[user].wait_for("message_edited")
     await room.conversations.describe(ann, where, {"title": "new"})
     await room.messages.delete(ann, message.message_id)
     await room.conversations.add(ann, where, dee, "member")
@@ -365,7 +367,7 @@ async def test_closed_sockets_are_forgotten(room: Chat, people: list[UserId]) ->
     assert list(room.hub.connections()) == []
 
 
-async def test_the_hub_forgets_and_reads_again(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_the_hub_forgets_and_reads_again(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     """More conversations than it may keep: nothing is lost, nothing comes out of order."""
     ann, bob = await make_people(db, "ann", "bob")
     async with running(db, bus, ChatConfig(hub_conversations=16)) as room:

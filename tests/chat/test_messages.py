@@ -15,12 +15,12 @@ import trio
 
 from kit.wait import until
 from secureconnect.chat import Chat
-from secureconnect.chat.append import Outcome, Stored
+from secureconnect.chat.append import Stored
 from secureconnect.chat.hub import Live
+from secureconnect.chat.pledges import Answer
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import ConstraintViolation, P, T, UniqueViolation, Unit
+from secureconnect.deps.contracts import ConstraintViolation, Database, P, T, UniqueViolation, Unit
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import (
     ClientMessageIdReused,
     Forbidden,
@@ -35,7 +35,7 @@ from secureconnect.errors import (
 from secureconnect.identity import ConversationId, UserId
 from secureconnect.supervise import Handle
 
-from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs
+from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs, store
 
 
 def as_sent(metadata: object) -> msgspec.Raw:
@@ -48,7 +48,7 @@ class Faulty:
     before, after: called with the unit's arguments; what they raise is raised.
     """
 
-    def __init__(self, inner: Sqlite) -> None:
+    def __init__(self, inner: Database) -> None:
         self._inner = inner
         self.before: Callable[[tuple[Any, ...]], Awaitable[None]] | None = None
         self.after: Callable[[tuple[Any, ...]], Awaitable[None]] | None = None
@@ -88,7 +88,7 @@ async def test_resends_within_one_batch(room: Chat, people: list[UserId]) -> Non
     ann, bob, *_ = people
     where, elsewhere = await make_group(room, ann), await make_group(room, ann, bob)
     nowhere = await make_group(room, bob)
-    outcomes: list[Outcome] = []
+    outcomes: list[Answer] = []
     plan = [(nowhere, "a"), (where, "a"), (where, "a"), (elsewhere, "a"), (elsewhere, "b")]
     for place, key in plan:  # no await: one batch
         draft = room.messages.draft(ann, place, "x", client_message_id=key)
@@ -105,7 +105,7 @@ async def test_resends_within_one_batch(room: Chat, people: list[UserId]) -> Non
     assert seqs(await history(room, ann, elsewhere)) == [1]
 
 
-async def test_numbers_stay_dense_whoever_gives_up(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+async def test_numbers_stay_dense_whoever_gives_up(db: Database, room: Chat, people: list[UserId]) -> None:
     """64 senders in 3 conversations, a third of their requests cancelled at some moment."""
     chance = random.Random(7)
     places = [await make_group(room, *people) for _ in range(3)]
@@ -135,7 +135,7 @@ async def test_numbers_stay_dense_whoever_gives_up(db: Sqlite, room: Chat, peopl
     assert sum(everything.values()) >= len(acknowledged)
 
 
-async def test_one_poisoned_message_harms_nobody_else(db: Sqlite, bus: MemoryBus) -> None:
+async def test_one_poisoned_message_harms_nobody_else(db: Database, bus: MemoryBus) -> None:
     ann, *_ = await make_people(db, "ann")
     faulty = Faulty(db)
 
@@ -146,7 +146,7 @@ async def test_one_poisoned_message_harms_nobody_else(db: Sqlite, bus: MemoryBus
     async with running(faulty, bus) as room:
         where = await make_group(room, ann)
         faulty.before = refuse
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Answer] = {}
         for number in range(50):
             draft = room.messages.draft(ann, where, "poison" if number == 17 else "fine")
             room.writer.send(draft, partial(outcomes.__setitem__, number))
@@ -158,7 +158,7 @@ async def test_one_poisoned_message_harms_nobody_else(db: Sqlite, bus: MemoryBus
         assert stored == list(range(1, 50))
 
 
-async def test_a_message_another_node_stored_meanwhile_is_found(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_message_another_node_stored_meanwhile_is_found(db: Database, bus: MemoryBus) -> None:
     """The unique key refuses the batch once; what refused it can be seen when it is tried again."""
     ann, *_ = await make_people(db, "ann")
     faulty = Faulty(db)
@@ -177,7 +177,7 @@ async def test_a_message_another_node_stored_meanwhile_is_found(db: Sqlite, bus:
         assert stored.message.content == "first"
 
 
-async def test_an_unknown_outcome_is_never_called_a_failure(db: Sqlite, bus: MemoryBus) -> None:
+async def test_an_unknown_outcome_is_never_called_a_failure(db: Database, bus: MemoryBus) -> None:
     ann, *_ = await make_people(db, "ann")
     faulty = Faulty(db)
 
@@ -197,7 +197,7 @@ async def test_an_unknown_outcome_is_never_called_a_failure(db: Sqlite, bus: Mem
         nursery.cancel_scope.cancel()
 
 
-async def test_a_crash_between_commit_and_answer(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_crash_between_commit_and_answer(db: Database, bus: MemoryBus) -> None:
     """The room crashes when the message is stored and nobody knows yet. Its waiters are told that the outcome
     is unknown, the room comes back, and the message, sent again, is there once."""
     ann, *_ = await make_people(db, "ann")
@@ -211,7 +211,7 @@ async def test_a_crash_between_commit_and_answer(db: Sqlite, bus: MemoryBus) -> 
     async with trio.open_nursery() as nursery:
         await nursery.start(handle.run)
         where = await make_group(rooms[0], ann)
-        stored: list[Outcome] = []
+        stored: list[Answer] = []
 
         def crash(live: Live) -> None:
             raise RuntimeError("after the commit")
@@ -231,11 +231,11 @@ async def test_a_crash_between_commit_and_answer(db: Sqlite, bus: MemoryBus) -> 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_full_queue_refuses_at_once(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_full_queue_refuses_at_once(db: Database, bus: MemoryBus) -> None:
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus, ChatConfig(append_queue=8)) as room:
         where = await make_group(room, ann)
-        outcomes: list[Outcome] = []
+        outcomes: list[Answer] = []
         drafts = [room.messages.draft(ann, where, "x") for _ in range(20)]
 
         def send_all() -> int:
@@ -252,9 +252,9 @@ async def test_a_full_queue_refuses_at_once(db: Sqlite, bus: MemoryBus) -> None:
         assert all(isinstance(outcome, Stored) for outcome in outcomes)
 
 
-async def test_whoever_waits_when_the_room_ends_is_told(db: Sqlite, bus: MemoryBus) -> None:
+async def test_whoever_waits_when_the_room_ends_is_told(db: Database, bus: MemoryBus) -> None:
     ann, *_ = await make_people(db, "ann")
-    outcomes: list[Outcome] = []
+    outcomes: list[Answer] = []
     async with running(db, bus, ChatConfig(append_batch=1)) as room:
         where = await make_group(room, ann)
         for _ in range(200):
@@ -293,18 +293,18 @@ async def test_replies_stay_within_their_conversation(room: Chat, people: list[U
     ann, *_ = people
     here, there = await make_group(room, ann), await make_group(room, ann)
     mine, other = (await say(room, ann, here, "x")).message, (await say(room, ann, there, "x")).message
-    answer = await room.messages.send(room.messages.draft(ann, here, "re", reply_to=mine.message_id))
+    answer = await store(room, room.messages.draft(ann, here, "re", reply_to=mine.message_id))
     assert answer.message.reply_to == mine.message_id
     for missing in (other.message_id, here):
         with pytest.raises(Invalid):
             await room.messages.send(room.messages.draft(ann, here, "re", reply_to=missing))
 
 
-async def test_a_deleted_message_leaves_no_text(db: Sqlite, room: Chat, people: list[UserId]) -> None:
+async def test_a_deleted_message_leaves_no_text(db: Database, room: Chat, people: list[UserId]) -> None:
     ann, bob, *_ = people
     where = await make_group(room, ann, bob)
     draft = room.messages.draft(bob, where, "a secret", metadata=as_sent({"note": "a secret"}))
-    message = (await room.messages.send(draft)).message
+    message = (await store(room, draft)).message
     edited = await room.messages.edit(bob, message.message_id, "another secret")
     assert edited.edited_us is not None
     with pytest.raises(Forbidden):
@@ -393,7 +393,7 @@ async def test_an_export_holds_all_that_is_theirs(room: Chat, people: list[UserI
     assert [record["conversation_id"] for record in records if record["kind"] == "conversation"] == [where]
 
 
-async def test_refusals_reach_everyone_who_waits(db: Sqlite, bus: MemoryBus) -> None:
+async def test_refusals_reach_everyone_who_waits(db: Database, bus: MemoryBus) -> None:
     ann, *_ = await make_people(db, "ann")
     faulty = Faulty(db)
     async with running(faulty, bus) as room:

@@ -12,9 +12,8 @@ import trio
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import Backlog
+from secureconnect.deps.contracts import Backlog, Database
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import UserId
 
 from .rig import MemorySocket, dialled, make_group, make_people, running, say
@@ -40,12 +39,14 @@ class LossyBus:
 
 
 @asynccontextmanager
-async def two(db: Sqlite, bus: MemoryBus | LossyBus, config: ChatConfig) -> AsyncIterator[tuple[Chat, Chat]]:
+async def two(
+    db: Database, bus: MemoryBus | LossyBus, config: ChatConfig
+) -> AsyncIterator[tuple[Chat, Chat]]:
     async with running(db, bus, config) as one, running(db, bus, config) as other:
         yield one, other
 
 
-async def test_the_other_node_tells_it_too(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_the_other_node_tells_it_too(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob, cid = await make_people(db, "ann", "bob", "cid")
     async with two(db, bus, SLOW) as (here, there):
         where = await make_group(here, ann, bob)
@@ -62,7 +63,7 @@ async def test_the_other_node_tells_it_too(db: Sqlite, bus: MemoryBus, nursery: 
         assert [frame["type"] for frame in late.seen[1:]] == ["user_joined", "chat", "user_left"]
 
 
-async def test_a_bus_that_loses_everything(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_a_bus_that_loses_everything(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     lossy = LossyBus(bus, random.Random(1), loss=1)
     async with two(db, lossy, SLOW) as (here, there):
@@ -77,7 +78,9 @@ async def test_a_bus_that_loses_everything(db: Sqlite, bus: MemoryBus, nursery: 
             assert await socket.wait_changes(where, 5) == [2, 3, 4, 5]
 
 
-async def test_a_hole_is_read_before_what_follows(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_a_hole_is_read_before_what_follows(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     lossy = LossyBus(bus, random.Random(1), loss=0, spare="chat.nodes")
     async with two(db, lossy, SLOW) as (here, there):
@@ -95,7 +98,7 @@ async def test_a_hole_is_read_before_what_follows(db: Sqlite, bus: MemoryBus, nu
 
 
 async def test_a_loss_in_a_quiet_conversation_is_healed(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
 ) -> None:
     """Nothing follows that would show the hole: the heads show it."""
     ann, bob = await make_people(db, "ann", "bob")
@@ -112,7 +115,7 @@ async def test_a_loss_in_a_quiet_conversation_is_healed(
 
 
 async def test_one_pass_heals_more_conversations_than_are_kept(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
 ) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     lossy = LossyBus(bus, random.Random(1), loss=0, spare="chat.nodes")
@@ -130,7 +133,7 @@ async def test_one_pass_heals_more_conversations_than_are_kept(
 
 @pytest.mark.parametrize("loss", [0.0, 0.3, 1.0])
 async def test_every_socket_of_both_nodes_hears_everything_once(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, loss: float
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, loss: float
 ) -> None:
     chance = random.Random(5)
     people = await make_people(db, *(f"user{number}" for number in range(4)))
@@ -163,7 +166,7 @@ async def test_every_socket_of_both_nodes_hears_everything_once(
                 assert await socket.wait_changes(where, head) == list(range(2, head + 1))
 
 
-async def test_a_node_that_starts_later_has_nothing_to_tell(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_node_that_starts_later_has_nothing_to_tell(db: Database, bus: MemoryBus) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     async with running(db, bus, SLOW) as here, trio.open_nursery() as nursery:
         where = await make_group(here, ann, bob)
@@ -177,7 +180,7 @@ async def test_a_node_that_starts_later_has_nothing_to_tell(db: Sqlite, bus: Mem
 
 
 async def test_a_parcel_nobody_can_read_does_no_harm(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
 ) -> None:
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus, SLOW) as room:

@@ -13,8 +13,8 @@ from secureconnect.chat.frames import typing_mark
 from secureconnect.chat.hub import Live
 from secureconnect.chat.presence import Typing
 from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import ConversationId, UserId
 
 from .rig import dialled, make_group, make_people, running
@@ -22,7 +22,7 @@ from .rig import dialled, make_group, make_people, running
 QUICK = ChatConfig(offline_grace_s=0)
 
 
-async def test_presence_follows_the_sockets(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_presence_follows_the_sockets(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob, cid = await make_people(db, "ann", "bob", "cid")
     async with running(db, bus, QUICK) as room:
         await make_group(room, ann, bob)
@@ -58,7 +58,7 @@ async def test_a_short_absence_is_not_told(room: Chat, people: list[UserId], nur
 
 @pytest.mark.parametrize("status", ["away", "busy", "offline"])
 async def test_people_choose_how_they_are_seen(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, status: str
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, status: str
 ) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     async with running(db, bus, QUICK) as room:
@@ -81,7 +81,7 @@ async def test_without_a_socket_one_may_say_so(room: Chat, people: list[UserId])
     assert await room.presence.look_up(cid, [ann]) == []
 
 
-async def test_presence_on_two_nodes(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_presence_on_two_nodes(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     async with running(db, bus, QUICK) as here:
         await make_group(here, ann, bob)
@@ -106,7 +106,7 @@ def _status(room: Chat, user: UserId) -> str:
 
 
 async def test_typing_reaches_members_on_both_nodes(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
 ) -> None:
     ann, bob, cid = await make_people(db, "ann", "bob", "cid")
     async with running(db, bus, QUICK) as here, running(db, bus, QUICK) as there:
@@ -162,7 +162,7 @@ async def test_typing_ends_by_itself(autojump_clock: trio.testing.MockClock) -> 
 
 
 async def test_a_crowd_is_told_of_itself_little_by_little(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
 ) -> None:
     crowd = await make_people(db, *(f"p{number}" for number in range(12)))
     async with running(db, bus, replace(QUICK, presence_per_s=30)) as room:

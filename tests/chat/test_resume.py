@@ -13,9 +13,8 @@ from secureconnect.chat import Chat
 from secureconnect.chat.resume import CHUNK, ROUND_BYTES, Resume
 from secureconnect.clock import DAY_US
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import Tx
+from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.edge import Close
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
@@ -185,7 +184,7 @@ async def test_a_position_ahead_of_the_table_is_a_gap(
     assert [gap["change"] for gap in socket.of("gap")] == [1]
 
 
-async def test_too_much_is_a_gap(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_too_much_is_a_gap(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus, ChatConfig(resume_changes=10, resume_total=25)) as room:
         places = [await make_group(room, ann) for _ in range(5)]
@@ -205,7 +204,7 @@ async def test_too_much_is_a_gap(db: Sqlite, bus: MemoryBus, nursery: trio.Nurse
 
 
 async def test_what_is_too_old_is_a_gap(
-    db: Sqlite, room: Chat, nursery: trio.Nursery, people: list[UserId]
+    db: Database, room: Chat, nursery: trio.Nursery, people: list[UserId]
 ) -> None:
     ann, *_ = people
     where = await make_group(room, ann)
@@ -219,17 +218,17 @@ async def test_what_is_too_old_is_a_gap(
     assert later.changes(where) == [3]
 
 
-async def _age(db: Sqlite, message: MessageId, *, days: int) -> None:
+async def _age(db: Database, message: MessageId, *, days: int) -> None:
     async def age(tx: Tx) -> None:
-        await tx.run(
-            "UPDATE messages SET sent_at = sent_at - $2 WHERE message_id = $1", message, days * DAY_US
-        )
+        (sent_us,) = await tx.one("SELECT sent_at FROM messages WHERE message_id = $1", message) or (0,)
+        earlier_us = sent_us - days * DAY_US
+        await tx.run("UPDATE messages SET sent_at = $2 WHERE message_id = $1", message, earlier_us)
 
     await db.write(age)
 
 
 async def test_retention_takes_a_prefix(
-    db: Sqlite, room: Chat, nursery: trio.Nursery, people: list[UserId]
+    db: Database, room: Chat, nursery: trio.Nursery, people: list[UserId]
 ) -> None:
     ann, bob, *_ = people
     where, other = await make_group(room, ann, bob), await make_group(room, ann, bob)
@@ -266,7 +265,7 @@ async def test_retention_takes_a_prefix(
     assert await say(room, ann, where, "goes on") is not None
 
 
-async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: MemoryBus) -> None:
+async def test_retention_of_the_server_and_of_the_conversation(db: Database, bus: MemoryBus) -> None:
     """The shorter of both counts, and more than one batch is taken batch by batch."""
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus, ChatConfig(retention_days=5)) as room:
@@ -280,7 +279,7 @@ async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: 
                         senders.start_soon(say, room, ann, where, str(number))
 
         async def age(tx: Tx) -> None:
-            await tx.run("UPDATE messages SET sent_at = sent_at - $1", 3 * DAY_US)
+            await tx.run("UPDATE messages SET sent_at = $1", db.now_us() - 3 * DAY_US)
 
         await db.write(age)
         assert await room.retention.pass_once() == 2
@@ -289,7 +288,7 @@ async def test_retention_of_the_server_and_of_the_conversation(db: Sqlite, bus: 
         assert (await say(room, ann, short, "next")).message.seq == 521
 
 
-async def test_retention_stops_when_its_term_is_lifted(db: Sqlite, bus: MemoryBus) -> None:
+async def test_retention_stops_when_its_term_is_lifted(db: Database, bus: MemoryBus) -> None:
     """What was still there when somebody thought better of it stays."""
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus) as room:
@@ -319,7 +318,7 @@ async def test_what_is_not_visible_is_not_replayed(
     assert socket.of("resumed")[0]["conversations"][where]["first_seq"] == 2
 
 
-async def test_a_socket_that_must_resume_first(db: Sqlite, bus: MemoryBus, nursery: trio.Nursery) -> None:
+async def test_a_socket_that_must_resume_first(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, *_ = await make_people(db, "ann")
     async with running(db, bus, ChatConfig(resume_wait_s=0.1)) as room:
         where = await make_group(room, ann)
@@ -378,7 +377,7 @@ async def test_a_client_that_stops_reading_while_it_resumes_holds_up_nobody(
 
 @pytest.mark.parametrize("is_removed", [True, False])
 async def test_what_could_not_be_held_is_in_the_standings(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, is_removed: bool
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, is_removed: bool
 ) -> None:
     """More happens during the replay than is held: `resumed` tells how things stand after all of that."""
     ann, bob = await make_people(db, "ann", "bob")
@@ -413,7 +412,7 @@ async def test_what_could_not_be_held_is_in_the_standings(
 
 @pytest.mark.parametrize("history_id", ["history-1", "another history"])
 async def test_one_left_and_joined_again_during_the_replay(
-    db: Sqlite, bus: MemoryBus, nursery: trio.Nursery, history_id: str
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, history_id: str
 ) -> None:
     """A round that does not find the conversation leaves its position for the next that does."""
     ann, bob = await make_people(db, "ann", "bob")
@@ -441,7 +440,9 @@ async def test_one_left_and_joined_again_during_the_replay(
 
 
 @pytest.mark.parametrize("held_back", [1, 1_000])
-async def test_joining_the_stream_while_everybody_writes(db: Sqlite, bus: MemoryBus, held_back: int) -> None:
+async def test_joining_the_stream_while_everybody_writes(
+    db: Database, bus: MemoryBus, held_back: int
+) -> None:
     """Clients come, go and come back at random while messages, edits and deletes go on in four conversations.
 
     Each puts together what its sockets told it, and in the end holds every change once, in order. With a

@@ -11,9 +11,8 @@ from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.catchup import RolledBack
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import Tx
+from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import ConversationId
 from secureconnect.node import Node
 from secureconnect.supervise import Handle
@@ -21,7 +20,7 @@ from secureconnect.supervise import Handle
 from .rig import dial, history, make_group, make_people, resume_from, running, say
 
 
-async def _go_back(db: Sqlite, conversation: ConversationId) -> None:
+async def _go_back(db: Database, conversation: ConversationId) -> None:
     """To when there was one message."""
 
     async def unit(tx: Tx) -> None:
@@ -33,7 +32,7 @@ async def _go_back(db: Sqlite, conversation: ConversationId) -> None:
     await db.write(unit)
 
 
-async def test_a_head_that_went_back_is_noticed(db: Sqlite, bus: MemoryBus) -> None:
+async def test_a_head_that_went_back_is_noticed(db: Database, bus: MemoryBus) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     async with running(db, bus) as room:
         where = await make_group(room, ann, bob)
@@ -46,7 +45,7 @@ async def test_a_head_that_went_back_is_noticed(db: Sqlite, bus: MemoryBus) -> N
 
 
 async def test_after_a_rollback_everybody_reads_again_under_a_new_history(
-    db: Sqlite, bus: MemoryBus, data_dir: Path
+    db: Database, bus: MemoryBus, data_dir: Path
 ) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     node = await Node.open(db, data_dir, "", "test.local")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ import trio
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, direct, next_event, people, unique
 from kit.server import Server
+
+AWAY = Path(__file__).parent.parent / "kit" / "launchers" / "database_away.py"
 
 
 class Terminal:
@@ -128,6 +131,28 @@ async def test_it_survives_a_restart_of_the_server(start_server: StartServer, tm
         await shown.type("/quit")
         assert await shown.ends() == 0
     assert not (tmp_path / "secureconnect").exists()
+
+
+async def test_a_message_that_is_not_stored_yet_is_marked(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server([str(AWAY)])
+    async with people(server.url, "ann", "bob") as (ann, bob):
+        room = await direct(ann, bob)
+        async with terminal(server, tmp_path) as shown, bob.stream() as at_bob:
+            await next_event(at_bob, "online")
+            await shown.type("l", ann.me.username, PASSWORD, "/list", "/open 1")
+            await shown.shows("--- bob")
+            await at_bob.send(room, "before")
+            await shown.shows("#1 bob before")
+            server.signal(signal.SIGUSR1)
+            await shown.type("mine")
+            await shown.shows(rf"#\? {ann.me.username} mine \(not stored yet\)")
+            at_bob.post(room, "his")
+            await shown.shows(r"#\? bob his \(not stored yet\)")
+            server.signal(signal.SIGUSR2)
+            await shown.shows("#2 ann mine\n")
+            await shown.shows("#3 bob his\n")
+            await shown.type("/quit")
+            assert await shown.ends() == 0
 
 
 async def test_a_wrong_password_is_asked_again_and_nobody_there_is_said_plainly(

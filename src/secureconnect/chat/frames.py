@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -13,8 +13,9 @@ from ..clock import to_iso
 from ..edge import Frame, Weight
 from ..errors import Malformed, Problem
 from ..identity import ConversationId, UserId
-from .append import Stored
-from .hub import Live
+from .append import Outcome, Stored
+from .hub import PROVISIONAL, Live
+from .pledges import Accepted, Pledge
 from .shapes import (
     ClientMessageId,
     ConversationShape,
@@ -23,6 +24,7 @@ from .shapes import (
     MessageType,
     Metadata,
     PersonShape,
+    Reaction,
     Seq,
     Status,
     conversation_shape,
@@ -152,8 +154,28 @@ class Ack(Out, tag="ack", kw_only=True):
     conversation_id: str | UnsetType = UNSET
     status: str
     message_id: str | UnsetType = UNSET
-    seq: int | UnsetType = UNSET
+    seq: int | UnsetType | None = UNSET
     sent_at: str | UnsetType = UNSET
+
+
+class StoredOut(Out, tag="stored"):
+    """What an accepted message has become."""
+
+    client_message_id: str
+    conversation_id: str
+    status: str
+    message_id: str
+    seq: int
+    sent_at: str
+
+
+class RejectedOut(Out, tag="rejected"):
+    """What an accepted message has not become."""
+
+    client_message_id: str
+    conversation_id: str
+    code: str
+    message: str
 
 
 class Error(Out, tag="error", kw_only=True):
@@ -169,6 +191,33 @@ class Pong(Out, tag="pong"):
 
 class ChatOut(MessageShape, tag="chat", tag_field="type"):
     pass
+
+
+class ProvisionalOut(Out, tag="chat", kw_only=True):
+    """An accepted message: a `chat` that has no place in the conversation yet, and may never get one."""
+
+    message_id: str
+    client_message_id: str
+    conversation_id: str
+    sender_id: str
+    seq: int | None = None
+    content: str
+    message_type: str
+    is_encrypted: bool
+    reply_to: str | None
+    file_ids: list[str]
+    metadata: dict[str, Any] | None
+    reactions: list[Reaction]
+    change: int | None = None
+    sent_at: str
+    edited_at: str | None = None
+    deleted_at: str | None = None
+    provisional: bool = True
+
+
+class WithdrawnOut(Out, tag="message_withdrawn"):
+    conversation_id: str
+    message_id: str
 
 
 class EditedOut(MessageShape, tag="message_edited", tag_field="type"):
@@ -244,6 +293,16 @@ class Gap(Out, tag="gap"):
     change: int
 
 
+class Degraded(Out, tag="degraded"):
+    """dependencies: what each that is away affects."""
+
+    dependencies: Mapping[str, Sequence[str]]
+
+
+class Recovered(Out, tag="recovered"):
+    pass
+
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -251,8 +310,25 @@ def frame(out: Struct, weight: Weight = Weight.DURABLE) -> Frame:
     return Frame(_encoder.encode(out), weight)
 
 
-def ack(ref: Ref, stored: Stored) -> Frame:
-    message = stored.message
+def health(away: Mapping[str, Sequence[str]]) -> Frame:
+    """How the server is: what is away, and what that affects."""
+    return frame(Degraded(dependencies=away) if away else Recovered())
+
+
+def ack(ref: Ref, answer: Stored | Accepted) -> Frame:
+    if isinstance(answer, Accepted):
+        return frame(
+            Ack(
+                ref=ref,
+                client_message_id=answer.client_message_id,
+                conversation_id=answer.conversation_id,
+                status="accepted",
+                message_id=answer.message_id,
+                seq=None,
+                sent_at=to_iso(answer.sent_us),
+            )
+        )
+    message = answer.message
     return frame(
         Ack(
             ref=ref,
@@ -288,7 +364,58 @@ def live(event: Event) -> Live:
         user_id,
         event.visible_from_seq,
         frame(_told(event)),
+        event.conversation.is_e2ee_enabled if event.conversation else None,
     )
+
+
+def provisional(pledge: Pledge) -> Live:
+    """An accepted message, for everybody in its conversation."""
+    draft = pledge.draft
+    told = ProvisionalOut(
+        message_id=draft.message_id,
+        client_message_id=draft.client_message_id,
+        conversation_id=draft.conversation_id,
+        sender_id=draft.sender_id,
+        content=draft.content,
+        message_type=draft.message_type,
+        is_encrypted=draft.is_encrypted,
+        reply_to=draft.reply_to,
+        file_ids=msgspec.json.decode(draft.file_ids),
+        metadata=None if draft.metadata is None else msgspec.json.decode(draft.metadata),
+        reactions=[],
+        sent_at=to_iso(pledge.accepted_us),
+    )
+    return Live(PROVISIONAL, draft.conversation_id, 0, None, None, None, frame(told))
+
+
+def withdrawn(pledge: Pledge) -> Live:
+    """The message that was shown is not going to be stored."""
+    draft = pledge.draft
+    told = WithdrawnOut(conversation_id=draft.conversation_id, message_id=draft.message_id)
+    return Live("message_withdrawn", draft.conversation_id, 0, None, None, None, frame(told))
+
+
+def settled(pledge: Pledge, outcome: Outcome) -> Live:
+    """What has become of an accepted message, for its sender."""
+    draft = pledge.draft
+    if isinstance(outcome, Stored):
+        message = outcome.message
+        told: Out = StoredOut(
+            client_message_id=message.client_message_id,
+            conversation_id=message.conversation_id,
+            status="stored",
+            message_id=message.message_id,
+            seq=message.seq,
+            sent_at=to_iso(message.sent_us),
+        )
+    else:
+        told = RejectedOut(
+            client_message_id=draft.client_message_id,
+            conversation_id=draft.conversation_id,
+            code=outcome.code,
+            message=outcome.message,
+        )
+    return Live("settled", draft.conversation_id, 0, None, None, None, frame(told))
 
 
 def read_mark(conversation: ConversationId, user: UserId, seq: int) -> Live:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 import trio
@@ -29,8 +30,8 @@ NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest 
 class Live(NamedTuple):
     """An event on its way to sockets.
 
-    change: 0 for what is not durable (read, typing).  seq: of the message it is about.
-    user_id, visible_from_seq: of the one who joined or left.
+    change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
+    user_id, visible_from_seq: of the one who joined or left.  is_e2ee: of a conversation that was changed.
     """
 
     kind: str
@@ -40,6 +41,18 @@ class Live(NamedTuple):
     user_id: UserId | None
     visible_from_seq: int | None
     frame: Frame
+    is_e2ee: bool | None = None
+
+
+PROVISIONAL = "provisional"  # kind of a message that is accepted and not stored
+
+
+class About(NamedTuple):
+    """What is read of a conversation beside its members.  is_clear: of blocks between its two people."""
+
+    is_direct: bool
+    is_e2ee: bool
+    is_clear: bool
 
 
 class Connection:
@@ -108,6 +121,8 @@ class Connection:
         if self.only is not None and self.only != live.conversation_id:
             return True
         if self.held is not None:
+            if live.kind == PROVISIONAL:
+                return True  # it may be stored before the replay ends, and would then come after that
             self.held_bytes += len(live.frame.data)
             if len(self.held) < self.hold_limit and self.held_bytes <= HELD_BYTES:
                 self.held.append(live)
@@ -136,13 +151,18 @@ class View:
     """One conversation here.  change: the last one told.
 
     viewers: visible_from_seq of each member; None: not read yet.
+    is_direct, is_e2ee: as far as known.  clear_at: when it was last known that neither person of a direct
+    conversation has blocked the other, on trio's clock.
     """
 
-    __slots__ = ("change", "viewers")
+    __slots__ = ("change", "clear_at", "is_direct", "is_e2ee", "viewers")
 
     def __init__(self, change: int, viewers: dict[UserId, int] | None) -> None:
         self.change = change
         self.viewers = viewers
+        self.is_direct: bool | None = None
+        self.is_e2ee: bool | None = None
+        self.clear_at = -inf
 
 
 class Behind:
@@ -182,6 +202,8 @@ class Hub:
         self._behind: dict[ConversationId, Behind] = {}
         self._work = trio.Event()
         self._news = 0
+        self._true_at = -inf
+        self._lost_at: float | None = None
 
     # connections
 
@@ -213,6 +235,51 @@ class Hub:
                     lost.append(connection)
         self._drop(lost)
 
+    def tell_user(self, user: UserId, live: Live) -> None:
+        """Tell one person alone, on the sockets that carry the conversation."""
+        self._drop([each for each in self._by_user.get(user, ()) if not each.take(live)])
+
+    # what is known though the database is away
+
+    def confirm(self, at: float) -> None:
+        """The table has been compared: what is here, and not behind, is how things stood then."""
+        self._true_at = at
+        self._lost_at = None
+
+    def lose_sight(self) -> None:
+        """The database is away; from when this is first said on, nothing more is learnt of it."""
+        if self._lost_at is None:
+            self._lost_at = trio.current_time()
+
+    def trusted(self, conversation: ConversationId, user: UserId, trust_s: float) -> View | None:
+        """A conversation of `user` that may be written to as far as it is known here; None unless that is
+        all there is to know, and was so at most `trust_s` before the database went away."""
+        view = self._views.get(conversation)
+        if view is None or view.viewers is None or view.is_e2ee is None or conversation in self._behind:
+            return None
+        since = (trio.current_time() if self._lost_at is None else self._lost_at) - trust_s
+        known_at = min(self._true_at, view.clear_at) if view.is_direct else self._true_at
+        return view if user in view.viewers and known_at >= since else None
+
+    def unclear(self, before: float, limit: int) -> list[tuple[ConversationId, UserId, UserId]]:
+        """Direct conversations of people who are here, whose blocks were last looked at before then."""
+        found: list[tuple[ConversationId, UserId, UserId]] = []
+        for conversation, view in self._views.items():
+            if not view.is_direct or view.clear_at >= before or view.viewers is None:
+                continue
+            if len(view.viewers) == 2 and not self._by_user.keys().isdisjoint(view.viewers):
+                one, other = view.viewers
+                found.append((conversation, one, other))
+                if len(found) == limit:
+                    break
+        return found
+
+    def looked(self, conversation: ConversationId, is_clear: bool, at: float) -> None:
+        """Whether, at that time, neither of its two people had blocked the other."""
+        view = self._views.get(conversation)
+        if view is not None:
+            view.clear_at = max(view.clear_at, at) if is_clear else -inf
+
     # positions
 
     def change_of(self, conversation: ConversationId) -> int | None:
@@ -236,7 +303,10 @@ class Hub:
         """Tell an event, or note that the table must be read first."""
         view = self._views.get(live.conversation_id)
         if view is None or view.viewers is None:
-            self.fall_behind(live.conversation_id, live.change or None, note=None if live.change else live)
+            if live.kind != PROVISIONAL:  # which would be stored before anybody knew whom to show it to
+                self.fall_behind(
+                    live.conversation_id, live.change or None, note=None if live.change else live
+                )
             return
         if not live.change:
             self._tell(view, live)
@@ -246,6 +316,8 @@ class Hub:
         elif live.change == view.change + 1:
             self._views.move_to_end(live.conversation_id)
             view.change = live.change
+            if view.is_direct and live.kind == "chat":  # or it would not have been stored
+                view.clear_at = trio.current_time()
             self._tell(view, live)
 
     def fall_behind(
@@ -305,6 +377,7 @@ class Hub:
         viewers: Mapping[UserId, int],
         lives: Iterable[Live],
         behind: Behind,
+        about: About | None = None,
     ) -> int:
         """Tell what was read from the table.  after: the position to start from, should there be none.
 
@@ -319,6 +392,9 @@ class Hub:
         elif view.viewers is None or after > view.change:
             view.viewers = dict(viewers)
         view.change = max(view.change, after)
+        if about is not None:
+            view.is_direct, view.is_e2ee = about.is_direct, about.is_e2ee
+            view.clear_at = trio.current_time() if about.is_clear else -inf
         news = 0
         for live in lives:
             if live.change == view.change + 1:
@@ -342,6 +418,8 @@ class Hub:
         assert viewers is not None
         if live.kind in ("user_joined", "user_left") and live.user_id is not None:
             viewers[live.user_id] = live.visible_from_seq or 1  # whoever left hears that, too
+        elif live.is_e2ee is not None:
+            view.is_e2ee = live.is_e2ee or view.is_e2ee  # it is never switched off
         seq, frame = live.seq, live.frame
         told = 0
         lost: list[Connection] = []

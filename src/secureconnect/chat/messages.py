@@ -15,6 +15,7 @@ from ..identity import ConversationId, MessageId, UserId, new_id
 from . import archive, store
 from .append import Draft, Stored
 from .conversations import require_seat
+from .pledges import Accepted
 from .store import MODERATORS, Event, Message, Seat
 from .writer import Done, Writer
 
@@ -63,8 +64,9 @@ class Messages:
             _metadata(metadata),
         )
 
-    async def send(self, draft: Draft) -> Stored:
-        """Store it, or find what an earlier send of the same client_message_id has stored."""
+    async def send(self, draft: Draft) -> Stored | Accepted:
+        """Store it, or find what an earlier send of the same client_message_id has stored; or accept it while
+        the database is away."""
         return await self._writer.store(draft)
 
     def _check_content(self, content: str, is_encrypted: bool) -> None:
@@ -117,6 +119,7 @@ class Messages:
         self, caller: UserId, message: MessageId, content: str, is_encrypted: bool | None = None
     ) -> Message:
         """is_encrypted: None keeps what it was."""
+        self._writer.require_settled(message)
         return await self._writer.change(self._edit, caller, message, content, is_encrypted)
 
     async def _edit(
@@ -156,6 +159,7 @@ class Messages:
 
     async def delete(self, caller: UserId, message: MessageId) -> Message:
         """Leave a tombstone. Deleting twice is deleting once."""
+        self._writer.require_settled(message)
         return await self._writer.relieve(self._delete, caller, message)
 
     async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,17 +10,19 @@ import msgspec
 import structlog
 import trio
 
-from ..config import ChatConfig
-from ..deps.contracts import Bus, Database
+from ..config import ChatConfig, JournalConfig
+from ..deps.contracts import Bus, Database, Journal
 from ..edge import Call, Socket
 from ..errors import InvalidToken, Problem
 from ..identity import ConversationId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
+from .append import Outcome, Stored
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .conversations import Conversations
 from .hub import Connection, Hub, Live
 from .messages import Messages
+from .pledges import Pledge, Pledges
 from .presence import Presence, Typing
 from .resume import Resume
 from .retention import Retention
@@ -35,6 +37,7 @@ EXPORT_PAGE = 200
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 BeginHistory = Callable[[str], Awaitable[None]]
+Away = Mapping[str, Sequence[str]]
 
 
 async def _nobody(_: str) -> Principal:
@@ -45,20 +48,40 @@ async def _go_on(_: str) -> None:
     """Without a node there is nobody to keep the name of a history."""
 
 
+def _nothing_away() -> Away:
+    return {}
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Refusals on sockets go nowhere until `connect` says where."""
 
 
 class Chat:
-    def __init__(self, config: ChatConfig, db: Database, bus: Bus, history_id: str, node_id: NodeId) -> None:
+    """journal: for messages while the database is away; without one they are refused then."""
+
+    def __init__(
+        self,
+        config: ChatConfig,
+        db: Database,
+        bus: Bus,
+        history_id: str,
+        node_id: NodeId,
+        journal: Journal | None = None,
+        journal_config: JournalConfig | None = None,
+    ) -> None:
         self.config = config
         self.history_id = history_id
         self.heartbeat_s = 25.0
         self.authenticate: Authenticate = _nobody
         self.deny: Callable[[Problem, Call], None] = _unheard
+        self.away: Callable[[], Away] = _nothing_away
         self._begin_history: BeginHistory = _go_on
+        self._present: set[Connection] = set()
         self.hub = Hub(config.hub_conversations)
-        self.writer = Writer(db, config.append_queue, config.append_batch, self._committed)
+        pledges = Pledges(
+            journal, journal_config or JournalConfig(), self.hub, told=self._accepted, settled=self._settled
+        )
+        self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
         self.conversations = Conversations(config, db, self.writer)
         self.messages = Messages(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
@@ -84,17 +107,20 @@ class Chat:
         authenticate: Authenticate,
         deny: Callable[[Problem, Call], None] = _unheard,
         begin_history: BeginHistory = _go_on,
+        away: Callable[[], Away] = _nothing_away,
         heartbeat_s: float = 25.0,
     ) -> None:
         """What this room needs of its neighbours.
 
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
         begin_history: is told which history has lost changes, before the room crashes because of it.
+        away: what the server does without at present, and what that affects.
         heartbeat_s: how often the gateway pings, which clients are told.
         """
         self.authenticate = authenticate
         self.deny = deny
         self._begin_history = begin_history
+        self.away = away
         self.heartbeat_s = heartbeat_s
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -118,12 +144,21 @@ class Chat:
     @contextmanager
     def present(self, connection: Connection) -> Iterator[None]:
         """The socket counts for presence, and leaves the hub at the end of the block."""
+        self._present.add(connection)
         self.presence.opened(connection.user_id)
         try:
             yield
         finally:
+            self._present.discard(connection)
             self.hub.detach(connection)
             self.presence.closed(connection.user_id)
+
+    def tell_health(self) -> None:
+        """Tell every socket what the server does without now: also one that has yet to resume, for it was
+        told how things stood when it opened. Never waits."""
+        told = frames.health(self.away())
+        for connection in self._present:
+            connection.socket.offer(told)  # one that cannot take it is closed, and its task says so
 
     async def resume(self, connection: Connection, history_id: str, positions: dict[str, int]) -> None:
         """Replay what was missed; the socket is live when this returns. Raises SocketClosed."""
@@ -162,6 +197,19 @@ class Chat:
         for live in lives:
             self.hub.deliver(live)
         self._carrier.send(lives)
+
+    def _accepted(self, pledges: Sequence[Pledge]) -> None:
+        """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""
+        lives = [frames.provisional(pledge) for pledge in pledges]
+        for live in lives:
+            self.hub.deliver(live)
+        self._carrier.send(lives)
+
+    def _settled(self, pledge: Pledge, outcome: Outcome) -> None:
+        self.hub.tell_user(pledge.draft.sender_id, frames.settled(pledge, outcome))
+        if not isinstance(outcome, Stored):
+            log.info("message_rejected", message_id=pledge.draft.message_id, code=outcome.code)
+            self._tell(frames.withdrawn(pledge))
 
     def _tell(self, live: Live) -> None:
         self.hub.deliver(live)

@@ -19,6 +19,7 @@ from ..errors import (
     NotFound,
 )
 from ..identity import ConversationId, MessageId, UserId, is_id
+from .pledges import Accepted
 from .room import Chat
 from .shapes import (
     ClientMessageId,
@@ -37,7 +38,7 @@ from .shapes import (
     summary_shape,
 )
 from .sockets import SOCKETS
-from .store import ConversationType, MemberRole, Participant, Summary
+from .store import NO_ID, ConversationType, MemberRole, Participant, Summary
 
 __all__ = ["ROUTES", "SOCKETS"]
 
@@ -173,8 +174,8 @@ async def configure_conversation(room: Chat, call: Call) -> Reply:
 
 async def list_participants(room: Chat, call: Call) -> Reply:
     page: Page = call.query
-    after = page.cursor or ""
-    if after and not is_id(after):
+    after = page.cursor or NO_ID
+    if not is_id(after):
         raise Invalid("This cursor is not one of ours.", details={"field": "cursor"})
     found = await room.conversations.participants(call.caller.user_id, _conversation(call), after, page.limit)
     cursor = found[-1].person.user_id if len(found) == page.limit else None
@@ -256,6 +257,15 @@ class NewMessage(Struct, frozen=True):
     metadata: Metadata = field(default_factory=no_metadata)
 
 
+class AcceptedShape(Struct, frozen=True):
+    """While the database is away. The same request again tells what has become of it."""
+
+    status: Literal["accepted"]
+    message_id: str
+    client_message_id: str
+    seq: None = None
+
+
 class NewContent(Struct, frozen=True):
     content: str
     is_encrypted: bool | None = None
@@ -280,7 +290,7 @@ class MessageList(Struct, frozen=True):
 
 async def send_message(room: Chat, call: Call) -> Reply:
     asked: NewMessage = call.body
-    stored = await room.messages.send(
+    answer = await room.messages.send(
         room.messages.draft(
             call.caller.user_id,
             asked.conversation_id,
@@ -293,7 +303,10 @@ async def send_message(room: Chat, call: Call) -> Reply:
             metadata=asked.metadata,
         )
     )
-    return Reply(message_shape(stored.message), status=201 if stored.fresh else 200)
+    if isinstance(answer, Accepted):
+        told = AcceptedShape("accepted", answer.message_id, answer.client_message_id)
+        return Reply(told, status=202)
+    return Reply(message_shape(answer.message), status=201 if answer.fresh else 200)
 
 
 async def list_messages(room: Chat, call: Call) -> Reply:
@@ -399,12 +412,12 @@ ROUTES = (
     Route(
         "GET", "/v1/conversations", list_conversations, Audience.USER, Rate.READ,
         "One's conversations, the latest active first",
-        query=Page, answer=ConversationList,
+        query=Page, answer=ConversationList, outage=True,
     ),
     Route(
         "GET", _CONVERSATION, get_conversation, Audience.MEMBER, Rate.READ,
         "A conversation with its participants",
-        answer=ConversationShape, errors=(NotFound,),
+        answer=ConversationShape, errors=(NotFound,), outage=True,
     ),
     Route(
         "PATCH", _CONVERSATION, describe_conversation, Audience.MODERATOR, Rate.WRITE,
@@ -419,7 +432,7 @@ ROUTES = (
     Route(
         "GET", f"{_CONVERSATION}/participants", list_participants, Audience.MEMBER, Rate.READ,
         "Who is in a conversation",
-        query=Page, answer=ParticipantList, errors=(NotFound,),
+        query=Page, answer=ParticipantList, errors=(NotFound,), outage=True,
     ),
     Route(
         "POST", f"{_CONVERSATION}/participants", add_participant, Audience.MODERATOR, Rate.WRITE,
@@ -445,18 +458,18 @@ ROUTES = (
     Route(
         "POST", "/v1/messages", send_message, Audience.MEMBER, Rate.WRITE,
         "Send a message; the same client_message_id again gives the first",
-        body=NewMessage, answer=MessageShape, status=201, also=(200,),
-        errors=(ClientMessageIdReused, E2eeRequired, Forbidden, NotFound),
+        body=NewMessage, answer=MessageShape, status=201, also=(200, 202), other={202: AcceptedShape},
+        errors=(ClientMessageIdReused, E2eeRequired, Forbidden, NotFound), outage=True,
     ),
     Route(
         "GET", "/v1/messages", list_messages, Audience.MEMBER, Rate.READ,
         "Messages of a conversation",
-        query=History, answer=MessageList, errors=(NotFound,),
+        query=History, answer=MessageList, errors=(NotFound,), outage=True,
     ),
     Route(
         "GET", _MESSAGE, get_message, Audience.MEMBER, Rate.READ,
         "A message",
-        answer=MessageShape, errors=(NotFound,),
+        answer=MessageShape, errors=(NotFound,), outage=True,
     ),
     Route(
         "PATCH", _MESSAGE, edit_message, Audience.AUTHOR, Rate.WRITE,

@@ -12,8 +12,8 @@ from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRou
 from ..errors import Conflict, Invalid, Malformed, Problem
 from ..identity import ConversationId, MessageId
 from . import frames
-from .append import Outcome
 from .hub import Connection
+from .pledges import Answer
 from .room import Chat
 from .shapes import Id
 
@@ -38,6 +38,8 @@ async def serve_chat(room: Chat, call: Call, socket: Socket) -> None:
     connection = room.connection(socket, only)
     with room.present(connection):
         socket.offer(_hello(room, call))
+        if away := room.away():
+            socket.offer(frames.health(away))
         conversation = _Conversation(room, call, connection)
         if query.resume:
             await conversation.resume()
@@ -54,6 +56,7 @@ SOCKETS = (
         summary="Messages and everything else that happens, as it happens",
         query=ChatQuery,
         admit=admit_chat,
+        outage=True,
     ),
 )
 
@@ -166,11 +169,11 @@ class _Conversation:
         )
         ref = frame.ref
 
-        def done(outcome: Outcome) -> None:
-            if isinstance(outcome, Problem):
-                self._refuse(ref, outcome)
+        def done(answer: Answer) -> None:
+            if isinstance(answer, Problem):
+                self._refuse(ref, answer)
             elif ref is not None:
-                self._offer(frames.ack(ref, outcome))
+                self._offer(frames.ack(ref, answer))
 
         self._room.writer.send(draft, done)
 

@@ -3,6 +3,9 @@
 Whoever asked may be gone when the commit returns, so it is the writer, never the request, that learns of the
 outcome, answers, and hands on what happened. It works in rounds: all messages waiting are appended in one
 transaction; other changes are transactions of their own beside it, which share its commit.
+
+While the database is away messages are accepted into the journal (`pledges`). Until that is empty again all
+of them go there, so that they stay in order; and it is emptied between rounds, so that nothing passes it.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ import trio
 from .. import metrics
 from ..deps.contracts import Database, Tx, UniqueViolation
 from ..errors import Internal, OutcomeUnknown, Problem, Unavailable
-from ..identity import ConversationId, UserId
+from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
+from .pledges import Accepted, Answer, Pledges, is_away
 from .store import Event
 
 log = structlog.get_logger(module="chat")
 
-# type: text, image, video, audio, file; result: stored, again (a resend), refused, failed
+# type: text, image, video, audio, file; result: stored, again (a resend), accepted, refused, failed
 MESSAGES = metrics.counter("messages_total", "Messages asked to be stored.", ["type", "result"])
 BATCH = metrics.histogram(
     "secureconnect_chat_batch_messages",
@@ -32,8 +36,10 @@ BATCH = metrics.histogram(
 _COUNTED = {
     (kind, result): MESSAGES.labels(kind, result)
     for kind in ("text", "image", "video", "audio", "file")
-    for result in ("stored", "again", "refused", "failed")
+    for result in ("stored", "again", "accepted", "refused", "failed")
 }
+
+LOAD_PAUSE_S = 1.0
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -64,15 +70,15 @@ class _Send:
 
     __slots__ = ("_done", "draft", "settled")
 
-    def __init__(self, draft: Draft, done: Callable[[Outcome], None]) -> None:
+    def __init__(self, draft: Draft, done: Callable[[Answer], None]) -> None:
         self.draft = draft
         self.settled = False
         self._done = done
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, answer: Answer) -> None:
         if not self.settled:
             self.settled = True
-            self._done(outcome)
+            self._done(answer)
 
 
 class _Changing:
@@ -99,31 +105,37 @@ class _Changing:
 class Writer:
     """tell: takes what was committed, in the order of each conversation; must not fail."""
 
-    def __init__(self, db: Database, waiting: int, batch: int, tell: Tell) -> None:
+    def __init__(self, db: Database, waiting: int, batch: int, tell: Tell, pledges: Pledges) -> None:
         self._db = db
         self._batch = batch
         self._tell = tell
+        self._pledges = pledges
         self._inlet, self._outlet = trio.open_memory_channel[_Send | _Changing](waiting)
         self._under_way: list[_Send | _Changing] = []
 
-    def send(self, draft: Draft, done: Callable[[Outcome], None]) -> None:
+    def send(self, draft: Draft, done: Callable[[Answer], None]) -> None:
         """Queue a message; `done` is called once, by the writer. Raises Unavailable when too many wait."""
         self._queue(_Send(draft, done))
 
-    async def store(self, draft: Draft) -> Stored:
-        """Queue a message and wait. Cancelled or not, it is stored. Raises what refused it."""
+    async def store(self, draft: Draft) -> Stored | Accepted:
+        """Queue a message and wait. Cancelled or not, it is stored or accepted. Raises what refused it."""
         finished = trio.Event()
-        outcomes: list[Outcome] = []
+        answers: list[Answer] = []
 
-        def done(outcome: Outcome) -> None:
-            outcomes.append(outcome)
+        def done(answer: Answer) -> None:
+            answers.append(answer)
             finished.set()
 
         self.send(draft, done)
         await finished.wait()
-        if isinstance(outcomes[0], Problem):
-            raise outcomes[0]
-        return outcomes[0]
+        if isinstance(answers[0], Problem):
+            raise answers[0]
+        return answers[0]
+
+    def require_settled(self, message: MessageId) -> None:
+        """Raises Unavailable for a message that is accepted and not stored yet."""
+        if self._pledges.holds(message):
+            raise Unavailable("This message is not stored yet; try again when it is.", retry_after_s=1)
 
     async def change(self, unit: Change[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a unit of change and wait. Cancelled or not, it is run, and what happened is told."""
@@ -154,17 +166,68 @@ class Writer:
     async def run(self) -> None:
         """Write until cancelled. Whoever still waits then is told so."""
         try:
+            await self._load()
             while True:
-                self._under_way.append(await self._outlet.receive())
-                while len(self._under_way) < self._batch:
+                await self._receive()
+                while 0 < len(self._under_way) < self._batch:
                     try:
                         self._under_way.append(self._outlet.receive_nowait())
                     except trio.WouldBlock:
                         break
-                await self._round()
-                self._under_way = []
+                if self._under_way:
+                    await self._round()
+                    self._under_way = []
         finally:
             self._give_up()
+
+    async def _load(self) -> None:
+        """What an earlier run accepted comes first."""
+        while True:
+            try:
+                await self._pledges.load()
+            except Unavailable as problem:
+                log.warning("journal_not_read", code=problem.code)
+                await trio.sleep(LOAD_PAUSE_S)
+            else:
+                return
+
+    async def _receive(self) -> None:
+        """Wait for something to do. Whenever it is due meanwhile, empty the journal first."""
+        pledges = self._pledges
+        while not pledges.is_empty:
+            if trio.current_time() >= pledges.due:
+                await self._redeem()
+                continue
+            with trio.move_on_at(pledges.due):
+                self._under_way.append(await self._outlet.receive())
+                return
+        self._under_way.append(await self._outlet.receive())
+
+    async def _redeem(self) -> None:
+        """Store what was accepted, as far as the database takes it; in order, and safe to repeat."""
+        after = 0
+        try:
+            while page := await self._pledges.page(after, self._batch):
+                outcomes = await self._store([pledge.draft for _, pledge in page])
+                # The disk is full, or no connection is free: no reason to return anything to its sender.
+                taken = [outcome for outcome in outcomes if not isinstance(outcome, Unavailable)]
+                events = [_happened(outcome) for outcome in taken if isinstance(outcome, Stored)]
+                if events:  # also those not stored just now: an attempt that ended unknown told nobody
+                    events.sort(key=_by_change)
+                    self._tell(events, ())
+                if taken:
+                    await self._pledges.settle(page[: len(taken)], taken)
+                if len(taken) < len(outcomes):
+                    break
+                after = page[-1][0]
+            else:
+                if not self._pledges.is_empty:  # gone from the journal under us
+                    log.error("journal_lost_records")
+                    self._pledges.forget()
+                return
+        except Unavailable as problem:
+            log.warning("journal_not_read", code=problem.code)
+        self._pledges.put_off()
 
     async def _round(self) -> None:
         sends = [job for job in self._under_way if isinstance(job, _Send)]
@@ -185,7 +248,7 @@ class Writer:
                 events += change.result.events
                 marks += change.result.marks
         if changes:
-            events.sort(key=lambda event: (event.conversation_id, event.change))
+            events.sort(key=_by_change)
         if events or marks:
             self._tell(events, marks)
 
@@ -197,24 +260,36 @@ class Writer:
 
     async def _append(self, sends: Sequence[_Send], events: list[Event]) -> None:
         BATCH.observe(len(sends))
-        drafts = [send.draft for send in sends]
-        outcomes: Sequence[Outcome]
+        for send, answer in zip(sends, await self._answers([send.draft for send in sends]), strict=True):
+            _COUNTED[send.draft.message_type, _result(answer)].inc()
+            if isinstance(answer, Stored) and answer.fresh:
+                events.append(_happened(answer))
+            send.settle(answer)
+
+    async def _answers(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
+        if not self._pledges.is_empty:
+            return await self._pledges.take(drafts, Unavailable())
+        outcomes = await self._store(drafts)
+        last = outcomes[-1]
+        if not isinstance(last, Problem) or not is_away(last):
+            return outcomes
+        stored = [outcome for outcome in outcomes if outcome is not last]
+        return [*stored, *await self._pledges.take(drafts[len(stored) :], last)]
+
+    async def _store(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """What becomes of each. If one meets a database that is away, full or busy, all behind it do."""
         try:
-            outcomes = await self._db.write(append, drafts, self._db.now_us)
+            return await self._db.write(append, drafts, self._db.now_us)
         except Problem as problem:
-            outcomes = [problem] * len(sends)
+            return [problem] * len(drafts)
         except Exception as exc:
-            if len(sends) > 1:
-                middle = len(sends) // 2
-                await self._append(sends[:middle], events)
-                await self._append(sends[middle:], events)
-                return
-            outcomes = [await self._append_one(drafts[0], exc)]
-        for send, outcome in zip(sends, outcomes, strict=True):
-            _COUNTED[send.draft.message_type, _result(outcome)].inc()
-            if isinstance(outcome, Stored) and outcome.fresh:
-                events.append(_happened(outcome))
-            send.settle(outcome)
+            if len(drafts) == 1:
+                return [await self._append_one(drafts[0], exc)]
+        middle = len(drafts) // 2
+        first = await self._store(drafts[:middle])
+        if isinstance(first[-1], Unavailable):
+            return first + [first[-1]] * (len(drafts) - middle)
+        return first + await self._store(drafts[middle:])
 
     async def _append_one(self, draft: Draft, failure: Exception) -> Outcome:
         """What becomes of a message the database refused."""
@@ -264,7 +339,13 @@ def _happened(stored: Stored) -> Event:
     )
 
 
-def _result(outcome: Outcome) -> str:
-    if isinstance(outcome, Stored):
-        return "stored" if outcome.fresh else "again"
-    return "failed" if outcome.status >= 500 else "refused"
+def _by_change(event: Event) -> tuple[str, int]:
+    return event.conversation_id, event.change
+
+
+def _result(answer: Answer) -> str:
+    if isinstance(answer, Stored):
+        return "stored" if answer.fresh else "again"
+    if isinstance(answer, Accepted):
+        return "accepted"
+    return "failed" if answer.status >= 500 else "refused"

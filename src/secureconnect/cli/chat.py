@@ -9,7 +9,7 @@ import getpass
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -133,6 +133,7 @@ class Terminal:
         self._shown_seq = 0
         self._mine: str | None = None  # the last message of ours in the open conversation
         self._ids: dict[int, str] = {}  # seq -> message_id, of what is shown
+        self._provisional: dict[str, tuple[str, str]] = {}  # message_id -> sender, text; not stored yet
         self._was_offline = False
         self._ready = trio.Event()
 
@@ -270,7 +271,13 @@ class Terminal:
                 self._note(
                     f"{sender} wrote in {await self._title_of(conversation_id)}; /list to see.", "cyan"
                 )
+            case "chat" if event.get("provisional"):
+                await self._print_provisional(event)
+            case "message_withdrawn" if event["message_id"] in self._provisional:
+                sender, text = self._provisional.pop(event["message_id"])
+                self._note(f"Not stored, and taken back: {sender} {text}", "yellow")
             case "chat" if event["seq"] > self._shown_seq:
+                self._provisional.pop(event["message_id"], None)
                 await self._print(event)
                 await self._stream.tell("read", conversation_id=conversation_id, seq=event["seq"])
             case "message_edited" if here:
@@ -284,6 +291,10 @@ class Terminal:
                 self._note(f"{await self._name_of(event['user_id'])} is typing")
             case "user_joined" | "user_left" as kind if here:
                 self._note(f"{_name(event['user'])} {'joined' if kind == 'user_joined' else 'left'}")
+            case "degraded":
+                self._note(_degraded(event["dependencies"]), "yellow")
+            case "recovered":
+                self._note("The server is whole again.", "green")
             case "conversation_updated" if conversation_id is not None:
                 self._titles.pop(conversation_id, None)
 
@@ -302,6 +313,7 @@ class Terminal:
         messages = await self._client.history(conversation_id, SHOWN)
         self._open, self._shown_seq, self._mine = conversation_id, 0, None
         self._ids.clear()
+        self._provisional.clear()
         self._note(f"--- {await self._title_of(conversation_id)}")
         await self._print_all(messages)
         if messages:
@@ -329,6 +341,17 @@ class Terminal:
             line.append(_clean(message["content"]))
             line.append(" (edited)" if message["edited_at"] else "", "dim")
         self._console.print(line)
+
+    async def _print_provisional(self, message: Event) -> None:
+        """Marked: the server has it, its database has not. It is shown again when that does."""
+        me, text = self._client.me, _clean(message["content"])
+        try:
+            sender = await self._name_of(message["sender_id"])
+        except ApiError:  # who knows their name is away
+            sender = me.username if message["sender_id"] == me.user_id else "somebody"
+        self._provisional[message["message_id"]] = (sender, text)
+        sent = datetime.fromtimestamp(clock.from_iso(message["sent_at"]) / clock.SECOND_US)
+        self._note(f"{sent:%H:%M} #? {sender} {text} (not stored yet)")
 
     def _note(self, text: str, style: str = "dim") -> None:
         self._console.print(Text(text, style))
@@ -359,6 +382,14 @@ class Terminal:
 
 def _name(user: Event) -> str:
     return _clean(user["display_name"] or user["username"])
+
+
+def _degraded(dependencies: Mapping[str, Sequence[str]]) -> str:
+    """`Degraded: redis is away (presence, typing).`"""
+    away = [
+        f"{name} is away ({', '.join(affected).replace('_', ' ')})" for name, affected in dependencies.items()
+    ]
+    return _clean(f"Degraded: {'; '.join(away)}.")
 
 
 def _clean(text: str) -> str:

@@ -16,6 +16,7 @@ from ..errors import TABLE
 Event = Mapping[str, Any]
 
 RESUME_POSITIONS = 1_000  # in one resume frame (DATA §5)
+PROVISIONAL_KEPT = 10_000  # provisional messages of others remembered, to take them away again
 KEYS_KEPT = 1_000  # message keys remembered per conversation, to know a message that comes a second way
 
 
@@ -44,6 +45,8 @@ class Positions:
         self.history_id = history_id
         self.changes: dict[str, int] = dict(changes or {})
         self._keys: dict[str, OrderedDict[tuple[str, str], None]] = {}
+        self._provisional: OrderedDict[tuple[str, str], Event] = OrderedDict()
+        self._provisional_ids: dict[str, tuple[str, str]] = {}
         self._named: set[str] = set()
         self._next_history_id = history_id
 
@@ -51,7 +54,8 @@ class Positions:
         """Whether `event` is news; if it is, it counts as held from now on.
 
         An event with a `change` is news once. A message is news once whichever way it comes: live, replayed,
-        or read again after a gap. What has no `change` (typing, read, presence) is always news.
+        or read again after a gap; a provisional one until it is stored. What has no `change` (typing, read,
+        presence) is always news.
         """
         conversation = conversation_of(event)
         if conversation is None:
@@ -61,11 +65,30 @@ class Positions:
             if change <= self.changes.get(conversation, 0):
                 return False
             self.changes[conversation] = change
+        if event["type"] == "message_withdrawn":
+            return self._let_go(self._provisional_ids.get(event["message_id"])) is not None
         if event["type"] != "chat":
             return True
         if event.get("provisional"):
-            return _key(event) not in self._keys.get(conversation, ())
+            return self._hold(conversation, event)
         return self._remember(conversation, event)
+
+    def discard(self, me: str) -> list[Event]:
+        """At every reconnect: forget the provisional messages of others than `me`, which come back stored or
+        never. Returns the events that take them away; ours wait in the outbox."""
+        others = [key for key in self._provisional if key[0] != me]
+        return [withdrawn for key in others if (withdrawn := self.take_away(*key)) is not None]
+
+    def take_away(self, sender: str, client_message_id: str) -> Event | None:
+        """Forget a provisional message. Returns the event that takes it away, if it was held."""
+        held = self._let_go((sender, client_message_id))
+        if held is None:
+            return None
+        return {
+            "type": "message_withdrawn",
+            "conversation_id": held["conversation_id"],
+            "message_id": held["message_id"],
+        }
 
     def reset(self, conversation: str, change: int, messages: Iterable[Event]) -> None:
         """After a gap: nothing is held but `messages`, and live goes on from `change`."""
@@ -77,6 +100,9 @@ class Positions:
     def forget(self, conversation: str) -> None:
         self.changes.pop(conversation, None)
         self._keys.pop(conversation, None)
+        for key, held in tuple(self._provisional.items()):
+            if held["conversation_id"] == conversation:
+                self._let_go(key)
 
     def resume(self, history_id: str) -> list[dict[str, Any]]:
         """The frames that tell the server what we hold; `history_id` is the one its hello named.
@@ -114,10 +140,29 @@ class Positions:
             self.forget(conversation)
         return lost
 
+    def _hold(self, conversation: str, message: Event) -> bool:
+        """Keep a provisional message; False if it is held, or stored already."""
+        key = _key(message)
+        if key in self._provisional or key in self._keys.get(conversation, ()):
+            return False
+        self._provisional[key] = message
+        self._provisional_ids[message["message_id"]] = key
+        if len(self._provisional) > PROVISIONAL_KEPT:
+            self._let_go(next(iter(self._provisional)))
+        return True
+
+    def _let_go(self, key: tuple[str, str] | None) -> Event | None:
+        """The provisional message that was held under this key."""
+        held = None if key is None else self._provisional.pop(key, None)
+        if held is not None:
+            del self._provisional_ids[held["message_id"]]
+        return held
+
     def _remember(self, conversation: str, message: Event) -> bool:
         """Keep the message's key; False if it was there."""
         keys = self._keys.setdefault(conversation, OrderedDict())
         key = _key(message)
+        self._let_go(key)
         if key in keys:
             return False
         keys[key] = None

@@ -54,7 +54,10 @@ class Stream:
     conversation, and four of its own: `online {}` when everything missed has been replayed,
     `offline {reason, retry_in_s}`, `left {conversation_id}` when a conversation is ours no longer, and
     `reread {conversation_id, messages}` after a gap: forget what you hold of the conversation, this is what
-    there is. Iteration raises StreamEnded when the server will not have us back.
+    there is. While the server's database is away messages come as `chat` with `provisional: true`: each is
+    followed by the `chat` that replaces it (same sender_id and client_message_id), or by `message_withdrawn`;
+    at every reconnect those of others are withdrawn. Iteration raises StreamEnded when the server will not
+    have us back.
 
     Someone has to read the events: what is not read holds up the connection, acknowledgements included. A
     stream opened with `events=0` throws them away instead.
@@ -124,7 +127,8 @@ class Stream:
         return entry
 
     async def stored(self, entry: Entry) -> Event:
-        """Wait until the server has stored the message; returns the `ack`. Raises ApiError if it was refused.
+        """Wait until the server has stored the message; returns the `ack`, or `stored` if it was accepted
+        before. Raises ApiError if it was refused or returned.
 
         A cancelled wait does not take the message back.
         """
@@ -290,13 +294,20 @@ class Stream:
     async def _take(self, frame: Event, wire: Wire, nursery: trio.Nursery) -> None:
         match frame["type"]:
             case "hello":
+                for withdrawn in self.positions.discard(self._client.me.user_id):
+                    await self._emit(withdrawn)
                 for resume in self.positions.resume(frame["history_id"]):
                     await wire.send(_text(resume))
                 self._wire = wire
                 self._connected.set()
                 nursery.start_soon(self._send_outbox, wire)
-            case "ack" | "stored" | "rejected" | "error":
+            case "ack" | "stored" | "error":
                 self._answered(frame)
+            case "rejected":
+                self._answered(frame)
+                me = self._client.me.user_id
+                if taken := self.positions.take_away(me, frame["client_message_id"]):
+                    await self._emit(taken)
             case "gap":
                 await self._read_again(frame)
             case "resumed":
