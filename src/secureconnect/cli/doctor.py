@@ -1,0 +1,73 @@
+"""`secureconnect doctor`: what is wrong with this installation, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import ConfigFile, DataDir, prepare
+
+if TYPE_CHECKING:
+    from ..doctor import Finding
+
+STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
+
+
+def doctor(config_file: ConfigFile = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Check settings, data folder, keys, port, TLS, database, Redis and storage, and say how to mend each.
+
+    Works beside a running server, changes nothing, and ends within minutes whatever is frozen. Exit code 1 if
+    a check failed; warnings leave it at 0.
+    """
+    settings = prepare(config_file, data_dir, level="error")
+    import trio
+
+    from ..doctor import examine, worst
+
+    tell = _ignore if as_json else _teller()
+    findings = trio.run(examine, settings, tell)
+    status = worst(findings)
+    if as_json:
+        print(json.dumps({"checks": [asdict(each) for each in findings], "status": status}, indent=2))
+    else:
+        failed, warned = (sum(each.status == kind for each in findings) for kind in ("failed", "warning"))
+        print(f"{len(findings)} checks: {failed} failed, {warned} with a warning")
+    if status == "failed":
+        raise typer.Exit(1)
+
+
+def _ignore(finding: Finding) -> None:
+    pass
+
+
+def _teller() -> Callable[[Finding], None]:
+    """Prints a finding: in colours on a terminal."""
+    if not sys.stdout.isatty():
+        return _print_plain
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+
+    def show(finding: Finding) -> None:
+        style = STYLES[finding.status]
+        console.print(
+            f"[{style}]{finding.status:<8}[/] [bold]{finding.name:<20}[/] {escape(finding.found)}",
+            soft_wrap=True,
+        )
+        if finding.mend:
+            console.print(f"{'':<29} [dim]{escape(finding.mend)}[/]", soft_wrap=True)
+
+    return show
+
+
+def _print_plain(finding: Finding) -> None:
+    mend = f"; to mend: {finding.mend}" if finding.mend else ""
+    print(f"{finding.status:<8} {finding.name:<20} {finding.found}{mend}", flush=True)

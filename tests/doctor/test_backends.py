@@ -1,0 +1,261 @@
+"""What the doctor says of real Postgres, Redis and S3 servers, healthy and broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from kit.postgres import PostgresServer
+from kit.redis import RedisServer
+from kit.store import SECRET_KEY, ObjectStore, free_ports
+from kit.toll import toll_before
+from secureconnect.config import Config, MinioConfig, PostgresConfig, RedisConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.minio import MinioObjects
+from secureconnect.deps.postgres import Postgres
+
+from .conftest import PASSWORD, QUOTED, look, url
+
+FROZEN_S = 45  # for all checks together, one of them frozen
+
+
+# Postgres
+
+
+@pytest.fixture
+async def migrated(on_postgres: Config) -> Config:
+    async with open_bridge() as bridge, Postgres.open(on_postgres.postgres, bridge) as db:
+        await migrate.apply(db)
+    return on_postgres
+
+
+async def test_postgres_is_well(migrated: Config) -> None:
+    found = await look(migrated)
+    assert found.failed == {}
+    assert found.warned == set()
+    for name in ("version", "latency", "durability", "isolation", "connections", "rights", "migrations"):
+        assert found.of(f"postgres.{name}").status == "ok", name
+    assert "ms" in found.of("clock").found
+
+
+async def test_postgres_lacks_migrations_and_gets_none(
+    on_postgres: Config, postgres: PostgresServer, name: str
+) -> None:
+    found = await look(on_postgres)
+    assert found.failed == {}
+    assert "0001_node, 0002_identity" in found.of("postgres.migrations").found
+    assert postgres.sql("SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'", name) == "0"
+
+
+async def test_an_unfinished_move_is_told(migrated: Config, postgres: PostgresServer, name: str) -> None:
+    postgres.sql("INSERT INTO meta VALUES ('move', '{\"source\": \"x\"}')", name)
+    assert "being moved into" in (await look(migrated)).failed["postgres.move"]
+
+
+@pytest.mark.parametrize(
+    ("where", "word"),
+    [
+        ({"password": "wrong-word"}, "refuses the user or the password"),
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+        ({"port": 0}, "cannot be reached"),
+    ],
+)
+async def test_postgres_cannot_be_used(
+    config: Config, postgres: PostgresServer, name: str, where: dict[str, object], word: str
+) -> None:
+    port = free_ports(1)[0] if "port" in where else postgres.port
+    bad = url(port, str(where.get("database", name)), str(where.get("password", QUOTED)))
+    found = await look(replace(config, postgres=PostgresConfig(url=bad)), ["wrong-word"])
+    assert word in found.failed["postgres"]
+    assert list(found.failed) == ["postgres"]
+
+
+async def test_a_password_that_is_not_encoded(config: Config) -> None:
+    bad = f"postgres://strict:{PASSWORD}#?@127.0.0.1:x/d"
+    found = await look(replace(config, postgres=PostgresConfig(url=bad)))
+    assert "settings" in found.failed
+    assert "postgres" in found.failed
+
+
+async def test_postgres_is_frozen(config: Config, postgres: PostgresServer, name: str) -> None:
+    with postgres.frozen(), trio.fail_after(FROZEN_S):
+        found = await look(replace(config, postgres=PostgresConfig(url=url(postgres.port, name))))
+    assert "no answer within" in found.failed["postgres"]
+    assert found.of("minio"), "the checks after it were made"
+
+
+async def test_postgres_falls_silent_half_way(config: Config, postgres: PostgresServer, name: str) -> None:
+    async with toll_before(f"http://127.0.0.1:{postgres.port}") as toll:
+        toll.stall()
+        port = int(toll.url.rpartition(":")[2])
+        with trio.fail_after(FROZEN_S):
+            found = await look(replace(config, postgres=PostgresConfig(url=url(port, name))))
+    assert "no answer within" in found.failed["postgres"]
+
+
+async def test_postgres_that_may_lose_what_it_was_told(
+    migrated: Config, postgres: PostgresServer, name: str
+) -> None:
+    postgres.sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    found = await look(migrated)
+    assert "synchronous_commit off" in found.failed["postgres.durability"]
+    assert found.of("postgres.isolation").status == "warning"
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert "read only" in (await look(migrated)).failed["postgres.writable"]
+
+
+async def test_postgres_has_too_few_connections(
+    migrated: Config, postgres: PostgresServer, name: str
+) -> None:
+    postgres.sql(f"ALTER DATABASE {name} CONNECTION LIMIT 5")
+    found = await look(migrated)
+    assert "need 11; 5 are to be had" in found.failed["postgres.connections"]
+    nodes = (
+        "INSERT INTO nodes SELECT gen_random_uuid(), '', now(), now(), now() + '1 h'"
+        " FROM generate_series(1, 20)"
+    )
+    postgres.sql(f"ALTER DATABASE {name} CONNECTION LIMIT -1; {nodes}", name)
+    found = await look(migrated)
+    assert "20 nodes with 11 need 220" in found.failed["postgres.connections"]
+    assert found.warned == {"redis", "minio"}, "which several nodes need"
+
+
+async def test_postgres_gives_too_few_rights(migrated: Config, postgres: PostgresServer, name: str) -> None:
+    postgres.sql(f"ALTER DATABASE {name} OWNER TO sc")
+    found = await look(migrated)
+    assert "may not create tables in schema public" in found.failed["postgres.rights"]
+    postgres.sql("GRANT CREATE ON SCHEMA public TO strict; ALTER TABLE users OWNER TO sc", name)
+    assert "of another role: users" in (await look(migrated)).failed["postgres.rights"]
+
+
+# Redis
+
+
+def with_redis(config: Config, url: str) -> Config:
+    return replace(config, redis=RedisConfig(url=url))
+
+
+async def test_redis_is_well(config: Config, redis_server: RedisServer) -> None:
+    found = await look(with_redis(config, redis_server.url))
+    assert found.failed == {}
+    for name in ("version", "latency", "value", "message", "memory", "persistence"):
+        assert found.of(f"redis.{name}").status == "ok", name
+    with redis_server.client() as client:
+        assert client.dbsize() == 0, "it left something behind"
+
+
+async def test_redis_that_is_full_refuses(config: Config, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory", 100_000_000)
+        client.config_set("maxmemory-policy", "noeviction")
+    found = await look(with_redis(config, redis_server.url))
+    assert (found.of("redis.memory").status, "noeviction" in found.of("redis.memory").found) == (
+        "warning",
+        True,
+    )
+
+
+async def test_redis_refuses_us(config: Config, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "doc", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-publish")
+        try:
+            wrong = f"redis://doc:wrong-word@127.0.0.1:{redis_server.port}/0"
+            found = await look(with_redis(config, wrong), ["wrong-word"])
+            assert "refuses the password" in found.failed["redis"]
+            right = f"redis://doc:{QUOTED}@127.0.0.1:{redis_server.port}/0"
+            found = await look(with_redis(config, right))
+            assert "publish" in found.failed["redis"]
+        finally:
+            client.execute_command("ACL", "DELUSER", "doc")
+
+
+async def test_redis_is_not_there(config: Config) -> None:
+    found = await look(with_redis(config, f"redis://:{QUOTED}@127.0.0.1:{free_ports(1)[0]}/0"))
+    assert "cannot be reached" in found.failed["redis"]
+
+
+async def test_redis_is_frozen(config: Config, redis_server: RedisServer) -> None:
+    redis_server.freeze()
+    with trio.fail_after(FROZEN_S):
+        found = await look(with_redis(config, redis_server.url))
+    assert "no answer within" in found.failed["redis"]
+
+
+# MinIO
+
+
+def with_store(config: Config, store: MinioConfig) -> Config:
+    return replace(config, minio=store)
+
+
+async def buckets(config: MinioConfig) -> set[str]:
+    """Names of all there are."""
+    from miniopy_async.api import Minio
+
+    async def ask() -> set[str]:
+        client = Minio(
+            config.endpoint, config.access_key, config.secret_key, secure=False, region=config.region
+        )
+        try:
+            return {each.name for each in await client.list_buckets()}
+        finally:
+            await client.close_session()  # type: ignore[no-untyped-call]
+
+    async with open_bridge() as bridge:
+        return await bridge.run(ask)
+
+
+async def test_a_bucket_that_is_not_there_may_be_made_and_is_not(
+    config: Config, minio_config: MinioConfig
+) -> None:
+    before = await buckets(minio_config)
+    found = await look(with_store(config, minio_config), [SECRET_KEY])
+    assert found.failed == {}
+    assert "does not exist; the server may and will make it" in found.of("minio.bucket").found
+    for name in ("clock", "rights", "latency", "signed_urls"):
+        assert found.of(f"minio.{name}").status == "ok", name
+    assert await buckets(minio_config) == before, "it left a bucket behind"
+
+
+async def test_a_bucket_that_is_there_stays_as_it_is(config: Config, minio_config: MinioConfig) -> None:
+    async with open_bridge() as bridge, MinioObjects.open(minio_config, bridge) as objects:
+        await objects.probe()
+        found = await look(with_store(config, minio_config))
+        assert found.failed == {}
+        assert "exists" in found.of("minio.bucket").found
+        assert [key async for key in objects.list("")] == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "check", "word"),
+    [
+        ({"secret_key": "wrong-word"}, "minio", "minio.secret_key is wrong"),
+        ({"access_key": "nobody"}, "minio", "does not know minio.access_key"),
+        ({"endpoint": "127.0.0.1:1"}, "minio", "cannot be reached"),
+        ({"public_endpoint": "127.0.0.1:1"}, "minio.signed_urls", "cannot be reached from here"),
+        ({"public_endpoint": "http://127.0.0.1:1"}, "minio.signed_urls", "cannot be reached from here"),
+        ({"public_endpoint": "127.0.0.1:9/path"}, "minio", "is not valid"),
+    ],
+)
+async def test_the_store_refuses_us(
+    config: Config, minio_config: MinioConfig, changed: dict[str, str], check: str, word: str
+) -> None:
+    store = replace(minio_config, **changed)  # type: ignore[arg-type]
+    found = await look(with_store(config, store), ["wrong-word", SECRET_KEY])
+    assert word in found.failed[check]
+
+
+async def test_the_store_is_frozen(config: Config, minio_config: MinioConfig, store: ObjectStore) -> None:
+    store.freeze()
+    with trio.fail_after(FROZEN_S):
+        found = await look(with_store(config, minio_config))
+    assert "no answer within" in found.failed["minio"]
+
+
+async def test_files_of_a_folder_are_well(config: Config, folder: Path) -> None:
+    assert str(folder / "objects") in (await look(config)).of("minio").found
