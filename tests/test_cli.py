@@ -69,6 +69,8 @@ def test_help_names_every_command(here: Here) -> None:
         ("serve", ["--config", "--host", "--port", "--data-dir"]),
         ("config", ["--config", "--data-dir", "--defaults"]),
         ("migrate", ["--config", "--data-dir"]),
+        ("doctor", ["--config", "--data-dir", "--json"]),
+        ("move", ["--config", "--data-dir", "--to"]),
         ("keys rotate", ["--config", "--data-dir"]),
         ("audit verify", ["--config", "--data-dir", "--head"]),
     ],
