@@ -1,16 +1,20 @@
-"""The embedded twins, opened afresh for each test."""
+"""The embedded twins, opened afresh for each test; `db` on Postgres too where a suite asks for both."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from secureconnect.config import MemoryConfig, SqliteConfig
+from secureconnect.config import MemoryConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
+from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.contracts import Database
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemoryBus, MemoryCache
+from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
 
 pytest_plugins = ("require_all", "kit.fixtures")
@@ -24,10 +28,27 @@ def data_dir(tmp_path: Path) -> Path:
     return path
 
 
+@asynccontextmanager
+async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    folder: Path = request.getfixturevalue("data_dir")
+    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
+        yield db
+
+
+@asynccontextmanager
+async def postgres(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    config = PostgresConfig(url=request.getfixturevalue("postgres_url"))
+    async with open_bridge() as bridge, Postgres.open(config, bridge) as db:
+        yield db
+
+
+DATABASES = {"sqlite": sqlite, "postgres": postgres}
+
+
 @pytest.fixture
-async def db(data_dir: Path) -> AsyncIterator[Sqlite]:
-    """An open database with the whole schema."""
-    async with Sqlite.open(data_dir / "secureconnect.db", SqliteConfig()) as db:
+async def db(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An open database with the whole schema: the embedded one, or as `kit.databases` asks."""
+    async with DATABASES[getattr(request, "param", "sqlite")](request) as db:
         await migrate.apply(db)
         yield db
 

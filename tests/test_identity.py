@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secureconnect.identity import is_id, new_id
+from secureconnect.identity import is_id, new_id, new_id_at, time_of
 
 
 def test_ids_are_version_7_different_and_in_order() -> None:
@@ -17,6 +17,16 @@ def test_ids_are_version_7_different_and_in_order() -> None:
     assert ids == sorted(ids)
     assert all(is_id(each) for each in ids)
     assert uuid.UUID(ids[0]).version == 7
+
+
+@given(st.lists(st.integers(0, 2**48 * 1000 - 1), min_size=2, max_size=5))
+def test_ids_of_a_given_time_tell_it_and_keep_its_order(times: list[int]) -> None:
+    ids = [new_id_at(us) for us in sorted(times)]
+    assert all(is_id(each) and uuid.UUID(each).version == 7 for each in ids)
+    assert all(uuid.UUID(each).variant == uuid.RFC_4122 for each in ids)
+    assert [time_of(each) for each in ids] == [us // 1000 * 1000 for us in sorted(times)]
+    if len(set(times)) == len(times):
+        assert ids == sorted(ids)
 
 
 @pytest.mark.parametrize(

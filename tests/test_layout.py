@@ -17,16 +17,21 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "secureconnect"
 LONGEST = 600
 
-GROUND = {"errors", "identity", "edge", "clock", "config", "log", "metrics", "tracing", "supervise"}
+GROUND = {"errors", "identity", "edge", "clock", "config", "settings", "log", "metrics", "tracing"}
+GROUND |= {"supervise"}
 BETWEEN = {"audit", "outbox", "idempotency", "node"}
 ROOMS = {"auth", "chat", "signaling", "storage"}
-DOOR = {"app", "cli", "client", "backup", "__main__"}
+DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}
 
 # what only these may import; "deps" is the folder, "deps/sqlite" the file
 ONLY = {
     "asyncio": {"deps/asyncio_bridge"},
     "trio_asyncio": {"deps/asyncio_bridge"},
     "sqlite3": {"deps/sqlite"},
+    "asyncpg": {"deps/postgres", "deps/postgres_unit", "doctor"},
+    "redis": {"deps/redis", "deps/redis_feed", "doctor"},
+    "miniopy_async": {"deps/minio", "deps/minio_bucket", "deps/minio_calls", "doctor"},
+    "aiohttp": {"deps/minio_calls", "doctor"},
     "quart": {"gateway"},
     "quart_trio": {"gateway"},
     "hypercorn": {"gateway"},
@@ -34,7 +39,7 @@ ONLY = {
     "wsproto": {"gateway"},
     "websockets": {"gateway/framing"},
     "prometheus_client": {"metrics"},
-    "httpx": {"client", "cli"},
+    "httpx": {"client", "cli", "doctor"},
     "trio_websocket": {"client", "cli"},
     "typer": {"cli"},
     "rich": {"cli"},

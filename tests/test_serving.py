@@ -36,6 +36,7 @@ LOADED = {
     "click",
     "cryptography",
     "Flask",
+    "greenlet",  # structlog looks for it, and trio-asyncio brings it
     "h11",
     "h2",
     "hpack",
@@ -108,6 +109,19 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
     ours = {name for name in modules if name.startswith("secureconnect.")}
     assert "secureconnect.cli.start" in ours
     assert not {name for name in ours if name.startswith(("secureconnect.client", "secureconnect.cli.chat"))}
+    assert {name.removeprefix("secureconnect.deps.") for name in ours if ".deps." in name} == {
+        "breaker",
+        "contracts",
+        "files",
+        "guard",
+        "guarded",
+        "journal",
+        "memory",
+        "meters",
+        "migrate",
+        "policy",
+        "sqlite",
+    }
 
 
 async def test_one_server_to_a_data_folder(start_server: StartServer) -> None:

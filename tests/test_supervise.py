@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from secureconnect.errors import Unavailable
@@ -55,6 +56,44 @@ class House:
     @property
     def born(self) -> list[float]:
         return [room.born - self.rooms[0].born for room in self.rooms]
+
+
+class Waiting(Room):
+    """A room that cannot start for want of something, as often as `absences` says, and is `away` again once
+    it is told to crash."""
+
+    absences = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        if Waiting.absences:
+            Waiting.absences -= 1
+            async with trio.open_nursery():
+                raise Unavailable("The database is away.")
+        task_status.started()
+        await self._crash.wait()
+        raise Unavailable("The database went away.")
+
+
+async def test_a_room_waits_for_what_is_away_however_long(autojump_clock: MockClock) -> None:
+    house = House(Waiting)
+    handle = Handle("chat", house.build)
+    Waiting.absences = 20 * CRASH_BUDGET
+    with capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(handle.run)
+            assert len(house.rooms) == 20 * CRASH_BUDGET + 1
+            assert house.born[-1] == pytest.approx(20 * CRASH_BUDGET * FIRST_PAUSE_S), "at an even pace"
+            Waiting.absences = 3
+            handle.require().crash()
+            await wait_all_tasks_blocked()
+            assert state(handle) == "restarting"
+            await trio.sleep(4.5 * FIRST_PAUSE_S)
+            assert state(handle) == "running"
+            nursery.cancel_scope.cancel()
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("room_waits", "The database is away."),
+        ("room_waits", "The database went away."),
+    ]
 
 
 async def test_a_room_that_crashes_is_built_anew(autojump_clock: MockClock) -> None:

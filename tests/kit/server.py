@@ -125,9 +125,9 @@ class Server:
         self.program = tuple(program or self.program)
         self.start()
 
-    def logs(self) -> list[dict[str, Any]]:
-        """The JSON log lines so far."""
-        return list(self._parsed(self.output))
+    def logs(self, since: int = 0) -> list[dict[str, Any]]:
+        """The JSON log lines so far, from output line number `since` on."""
+        return list(self._parsed(self.output[since:]))
 
     async def metric(self, name: str) -> float:
         """The value of a metric without labels, or the sum over all its labels."""

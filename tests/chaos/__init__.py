@@ -1,0 +1,5 @@
+"""Faults, one after another by a seeded plan, under load on two nodes; and what must hold at the end of each.
+
+`plan` says what breaks, `load` who talks meanwhile, `witness` what each client saw, `verdict` whether that is
+right, `harness` runs it all. `scripts/chaos` runs it for long, `test_chaos.py` for a minute.
+"""
