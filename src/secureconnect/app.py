@@ -21,19 +21,22 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from . import __version__, log, metrics
+from . import __version__, clock, log, metrics
 from .audit import Audit
 from .auth import Auth
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
-from .config import BadSetting, Config
+from .config import Config
 from .deps.contracts import Deps
 from .deps.policy import open_deps
+from .edge import Call
+from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
 from .identity import Principal, UserId
 from .node import Node
+from .settings import BadSetting
 from .supervise import GaveUp, Handle
 
 logger = structlog.get_logger(module="app")
@@ -50,8 +53,7 @@ async def main(config: Config) -> int:
             stop = trio.Event()
             await outermost.start(_watch_signals, stop, config)
             async with open_deps(config) as deps:
-                service = await Service.open(config, deps)
-                await service.run(stop)
+                await Service(config, deps).run(stop)
             outermost.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         return _exit_code(group)
@@ -88,45 +90,84 @@ async def _watch_signals(
 
 
 class Service:
-    """Everything that runs inside one process, built and not yet started."""
+    """Everything that runs inside one process, built and not yet started.
 
-    def __init__(self, config: Config, deps: Deps, node: Node) -> None:
+    The node and the audit log are read from the database, so they are there once `run` has found that; the
+    door opens before if it must be waited for.
+    """
+
+    _node: Node
+    _audit: Audit
+
+    def __init__(self, config: Config, deps: Deps) -> None:
         self._config = config
-        audit = Audit(
-            config.audit,
-            deps.db,
-            node.secrets.derive("audit"),
-            node.secrets.key_id,
-            Path(config.data_dir) / "audit.head",
-        )
+        self._deps = deps
+        self._is_listening = False
 
         def build_auth() -> Auth:
-            room = Auth(config.auth, deps.db, node.secrets)
-            room.connect(ended=self.gateway.close_sessions, status_of=status_of)
+            room = Auth(
+                config.auth,
+                deps.db,
+                self._node.secrets,
+                Path(config.data_dir),
+                outage_since_us=outage_since_us,
+                feed=deps.revocations,
+                bus=deps.bus,
+            )
+            room.connect(
+                ended=self.gateway.close_sessions,
+                signed_out=self.gateway.close_people,
+                status_of=status_of,
+            )
             return room
 
         def build_chat() -> Chat:
-            room = Chat(config.chat, deps.db, deps.bus, node.history_id, node.id)
+            room = Chat(
+                config.chat,
+                deps.db,
+                deps.bus,
+                self._node.history_id,
+                self._node.id,
+                deps.journal,
+                config.journal,
+            )
             room.connect(
                 authenticate=authenticate,
-                deny=audit.deny,
+                deny=deny,
                 begin_history=begin_history,
+                away=away,
                 heartbeat_s=config.gateway.ws_ping_s,
             )
             return room
 
+        def outage_since_us() -> int | None:
+            """In the database's time: the status tells the machine's."""
+            database = next(each for each in deps.status() if each.name == "postgres")
+            return None if database.status == "up" else database.since_us + deps.db.now_us() - clock.now_us()
+
         async def begin_history(lost: str) -> None:
             await self.auth.require().write_back()
-            await node.begin_history(lost)
+            await self._node.begin_history(lost)
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)
 
         async def authenticate(token: str) -> Principal:
-            return await self.auth.require().authenticate(token)
+            return await self.auth.require().authenticate(token, outage=True)
 
-        self.node = Handle("node", lambda: node)
-        self.audit = Handle("audit", lambda: audit)
+        def deny(problem: Problem, call: Call) -> None:
+            self._audit.deny(problem, call)
+
+        def away() -> dict[str, tuple[str, ...]]:
+            return {each.name: each.affects for each in deps.status() if each.status == "down"}
+
+        def tell_health() -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is connected
+                self.chat.require().tell_health()
+
+        deps.observe(tell_health)
+        self.node = Handle("node", lambda: self._node)
+        self.audit = Handle("audit", lambda: self._audit)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.gateway = Gateway(
@@ -139,33 +180,94 @@ class Service:
             cache=deps.cache,
             status=deps.status,
             rooms=(self.auth, self.chat),
-            deny=audit.deny,
-            server_name=node.server_name,
+            deny=deny,
+            server_name=lambda: self._node.server_name,
         )
 
-    @classmethod
-    async def open(cls, config: Config, deps: Deps) -> Service:
-        host = urlsplit(config.gateway.public_url).hostname or "secureconnect.local"
-        node = await Node.open(deps.db, Path(config.data_dir), config.auth.master_key, host)
-        return cls(config, deps, node)
-
     async def run(self, stop: trio.Event) -> None:
-        """Start from the inside out; once `stop` is set, end from the outside in."""
-        async with (
-            _running(self.node, self.audit) as services,
-            _running(self.auth, self.chat),
-            trio.open_nursery() as edge,
-        ):
-            services.start_soon(metrics.watch_loop)
-            await services.start(self._reload_on_hangup)
-            for url in await self._listen(edge):
-                with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
-                    print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
-            settle_garbage()
-            logger.info("started", version=__version__)
-            await stop.wait()
-            await self.gateway.drain()
+        """Start from the inside out; once `stop` is set, end from the outside in.
+
+        Without its database the process listens all the same, says what it waits for, and goes on by itself.
+        Raises BadSetting.
+        """
+        async with trio.open_nursery() as edge:
+            edge.start_soon(metrics.watch_loop)
+            await edge.start(self._reload_on_hangup)
+            if await self._move_in(edge, stop):
+                async with _running(self.node, self.audit), _running(self.auth, self.chat):
+                    await self._require_files_of_all()
+                    if self._is_listening:
+                        self.gateway.admit_all()
+                    else:
+                        await self._listen(edge)
+                    settle_garbage()
+                    logger.info("started", version=__version__)
+                    await stop.wait()
+                    await self.gateway.drain()
+            elif self._is_listening:
+                await self.gateway.drain()
             edge.cancel_scope.cancel()
+
+    async def _move_in(self, edge: trio.Nursery, stop: trio.Event) -> bool:
+        """Take up what the database tells of this node. False: told to stop before it did."""
+        host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_once, stop, nursery.cancel_scope)
+            while True:
+                try:
+                    if self._is_database_away:
+                        await self._listen_and_wait(edge)
+                    await self._deps.ready()
+                    node = await Node.open(
+                        self._deps.db, Path(self._config.data_dir), self._config.auth.master_key, host
+                    )
+                    break
+                except Unavailable as problem:
+                    if not self._config.postgres.url:
+                        raise  # a file of this machine does not come by itself
+                    logger.warning("database_not_ready", code=problem.code)
+                    await trio.sleep(self._config.breaker.probe_ms / 1000)
+            nursery.cancel_scope.cancel()
+        if stop.is_set():
+            return False
+        self._node = node
+        self._audit = Audit(
+            self._config.audit,
+            self._deps.db,
+            node.secrets.derive("audit"),
+            node.secrets.key_id,
+            Path(self._config.data_dir) / "audit.head",
+        )
+        return True
+
+    @property
+    def _is_database_away(self) -> bool:
+        return any(each.name == "postgres" and each.status == "down" for each in self._deps.status())
+
+    async def _listen_and_wait(self, edge: trio.Nursery) -> None:
+        """From now on everything is answered with what is waited for."""
+        if not self._is_listening:
+            self.gateway.wait_for("postgres")
+            await self._listen(edge)
+            logger.warning("waiting", dependency="postgres")
+
+    async def _require_files_of_all(self) -> None:
+        """Nodes that share a database share files: raises BadSetting where each would have its own."""
+        if not self._config.postgres.url or self._config.minio.endpoint:
+            return
+        while True:
+            try:
+                other = await self._node.find_other()
+                break
+            except Unavailable:
+                await trio.sleep(self._config.breaker.probe_ms / 1000)
+        if other is not None:
+            node_id, left_s = other
+            raise BadSetting(
+                f"minio.endpoint is empty, so files lie in {self._config.data_dir}, but another server uses"
+                f" this database, too (node {node_id}): set it for both, or stop the other one"
+                f" (if it has crashed, it counts as gone in {left_s:.0f} s)"
+            )
 
     async def _reload_on_hangup(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -175,7 +277,7 @@ class Service:
             async for _ in hangups:
                 await self.gateway.reload()
 
-    async def _listen(self, edge: trio.Nursery) -> list[str]:
+    async def _listen(self, edge: trio.Nursery) -> None:
         try:
             urls: list[str] = await edge.start(self.gateway.run)
         except OSError as exc:
@@ -184,7 +286,10 @@ class Service:
                 raise
             at, why = self._config.gateway, str(exc.strerror).lower()
             raise BadSetting(f"gateway.host = {at.host!r}, gateway.port = {at.port}: {why}") from exc
-        return urls
+        self._is_listening = True
+        for url in urls:
+            with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
+                print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
 
 
 def settle_garbage() -> None:
@@ -195,11 +300,16 @@ def settle_garbage() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+async def _cancel_once(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
 @asynccontextmanager
-async def _running(*handles: Handle[Any]) -> AsyncIterator[trio.Nursery]:
+async def _running(*handles: Handle[Any]) -> AsyncIterator[None]:
     """Supervise these for as long as the block lasts; started in order."""
     async with trio.open_nursery() as nursery:
         for handle in handles:
             await nursery.start(handle.run)
-        yield nursery
+        yield
         nursery.cancel_scope.cancel()

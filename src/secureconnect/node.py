@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,25 +25,31 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import __version__
 from .clock import SECOND_US
-from .config import MASK, BadSetting
-from .deps.contracts import Database, Tx
+from .deps.contracts import Database, Row, Tx
 from .errors import Problem
 from .identity import NodeId, is_id, new_id
+from .settings import MASK, BadSetting
 
 log = structlog.get_logger(module="node")
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+MOVE = "move"  # in `meta`: how far the move into this database is
 RENEW_S = 1.0
 LEASE_S = 30
 
 _PUT_META = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
 _MOVE_META = "UPDATE meta SET value = $3 WHERE key = $1 AND value = $2"
+_ADVANCE_META = "UPDATE meta SET value = $3 WHERE key = $1 AND value = $2 RETURNING value"
 _GET_META = "SELECT value FROM meta WHERE key = $1"
 _RENEW = (
     "INSERT INTO nodes (node_id, version, started_at, renewed_at, lease_ends_at) VALUES ($1, $2, $3, $4, $5)"
     " ON CONFLICT (node_id) DO UPDATE SET version = excluded.version, started_at = excluded.started_at,"
     " renewed_at = excluded.renewed_at, lease_ends_at = excluded.lease_ends_at"
+)
+_OTHER = (
+    "SELECT node_id, lease_ends_at FROM nodes WHERE node_id <> $1 AND lease_ends_at > $2"
+    " ORDER BY lease_ends_at DESC LIMIT 1"
 )
 _ADD = (
     "INSERT INTO secrets (name, version, sealed, key_id, created_at, active_at)"
@@ -163,7 +170,13 @@ class Node:
 
     @classmethod
     async def open(cls, db: Database, data_dir: Path, master_key: str, server_name: str) -> Node:
-        """server_name: taken at the very first start alone.  Raises BadSetting (see Secrets.open)."""
+        """server_name: taken at the very first start alone.  Raises BadSetting (see Secrets.open; or the
+        database is half of another one, see `move`)."""
+        if is_unfinished(await db.read(read_move)):
+            raise BadSetting(
+                "postgres.url names a database that an installation is being moved into:"
+                " run `secureconnect move` to its end first"
+            )
         secrets = await Secrets.open(db, data_dir, master_key)
         node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
         # relieve: a server whose disk is nearly full can be started again
@@ -201,6 +214,12 @@ class Node:
                 except Problem as problem:
                     log.warning("lease_not_ended", node_id=self.id, code=problem.code)
 
+    async def find_other(self) -> tuple[NodeId, float] | None:
+        """Another live node on the same database, and the seconds its lease still runs."""
+        now_us = self._db.now_us()
+        row = await self._db.read(_other, self.id, now_us)
+        return None if row is None else (NodeId(row[0]), (row[1] - now_us) / SECOND_US)
+
     async def pass_once(self) -> None:
         """Renew the lease."""
         await self._db.relieve(self._renew, LEASE_S * SECOND_US)
@@ -208,6 +227,41 @@ class Node:
     async def _renew(self, tx: Tx, lasts_us: int) -> None:
         now_us = self._db.now_us()
         await tx.run(_RENEW, self.id, __version__, self._started_us, now_us, now_us + lasts_us)
+
+
+async def _other(tx: Tx, node_id: NodeId, now_us: int) -> Row | None:
+    return await tx.one(_OTHER, node_id, now_us)
+
+
+async def read_history_id(tx: Tx) -> str | None:
+    """None before the first start."""
+    row = await tx.one(_GET_META, "history_id")
+    return None if row is None else str(row[0])
+
+
+async def read_move(tx: Tx) -> str | None:
+    """How far the move into this database is: a JSON object of `move`. None if there never was one."""
+    row = await tx.one(_GET_META, MOVE)
+    return None if row is None else str(row[0])
+
+
+async def begin_move(tx: Tx, state: str) -> bool:
+    """False, and nothing is written, if one has begun."""
+    return await tx.run(_PUT_META, MOVE, state) == 1
+
+
+async def advance_move(tx: Tx, old: str, new: str) -> bool:
+    """False, and nothing is written, unless it stands as `old` says."""
+    return await tx.one(_ADVANCE_META, MOVE, old, new) is not None
+
+
+def is_of_move(table: str, row: Row) -> bool:
+    """Whether the row is the note of a move: no data of the installation."""
+    return table == "meta" and row[0] == MOVE
+
+
+def is_unfinished(state: str | None) -> bool:
+    return state is not None and json.loads(state).get("finished_us") is None
 
 
 async def _keep_meta(tx: Tx, key: str, value: str) -> str:

@@ -51,6 +51,7 @@ class Handle(Generic[R]):
         self.state: State = "stopped"
         self._build = build
         self._room: R | None = None
+        self._waits = False
         self._users: set[trio.CancelScope] = set()
 
     def require(self) -> R:
@@ -65,20 +66,21 @@ class Handle(Generic[R]):
         return _Use(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the room running until cancelled. Raises GaveUp after too many crashes."""
+        """Keep the room running until cancelled. Raises GaveUp after too many crashes.
+
+        A room that ends because of Unavailable alone has not crashed: what it needs is away, and it is
+        started again for as long as that lasts.
+        """
         crashes: deque[float] = deque(maxlen=CRASH_BUDGET)
         pause_s = FIRST_PAUSE_S
         started = _Started(self, task_status)
         try:
             while True:
-                self.state = "restarting" if crashes else "starting"
-                room = started.room = self._build()
-                try:
-                    await room.run(task_status=started)
-                    raise RuntimeError(f"room {self.name} ended by itself")
-                except* Exception as crash:
-                    self._lost()
-                    log.error("room_crashed", room=self.name, exc_info=crash)
+                self.state = "restarting" if crashes or self._waits else "starting"
+                if not await self._crashed(started):
+                    self.state = "restarting"
+                    await trio.sleep(FIRST_PAUSE_S)
+                    continue
                 RESTARTS.labels(self.name).inc()
                 now = trio.current_time()
                 if crashes and now - crashes[-1] > CRASH_WINDOW_S:
@@ -93,6 +95,24 @@ class Handle(Generic[R]):
             self._lost()
             self.state = "stopped"
 
+    async def _crashed(self, started: _Started) -> bool:
+        """Run one instance to its end. False if that was for want of something else."""
+        crashed = False
+        room = started.room = self._build()
+        try:
+            await room.run(task_status=started)
+            raise RuntimeError(f"room {self.name} ended by itself")
+        except* Unavailable as absence:
+            self._lost()
+            if not self._waits:
+                log.warning("room_waits", room=self.name, reason=_leaf(absence))
+            self._waits = True
+        except* Exception as crash:
+            self._lost()
+            crashed = True
+            log.error("room_crashed", room=self.name, exc_info=crash)
+        return crashed
+
     def _restarting(self) -> Unavailable:
         return Unavailable(f"The {self.name} module is restarting.", retry_after_s=1)
 
@@ -103,7 +123,13 @@ class Handle(Generic[R]):
 
     def _serving(self, room: R) -> None:
         self._room = room
+        self._waits = False
         self.state = "running"
+
+
+def _leaf(group: ExceptionGroup[Unavailable]) -> str:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, ExceptionGroup) else first.message
 
 
 class _Use(AbstractContextManager[R]):

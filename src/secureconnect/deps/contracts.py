@@ -33,7 +33,10 @@ class ConstraintViolation(Exception):
 
 class Tx(Protocol):
     """One transaction, lent to a unit of work. SQL is one text for both databases (DATA §2): `$1` parameters;
-    ids are str, times integer microseconds, JSON is str; booleans may come back as 0 and 1."""
+    ids are str, times integer microseconds, JSON is str; booleans may come back as 0 and 1.
+
+    A statement that fails may have ended the transaction: a unit that swallows its error can do nothing more,
+    and the error is raised when it returns. What may be there already is asked for with ON CONFLICT."""
 
     @property
     def dialect(self) -> Literal["sqlite", "postgres"]: ...
@@ -95,8 +98,13 @@ class Allowance:
 
 class Cache(Protocol):
     """Small values that may be lost at any time; never the only place of anything. Bounded: the entries
-    nearest their end are dropped first. Keys are text, values bytes; a key is for values or for `take`, never
-    for both."""
+    nearest their end are dropped first (in this process's memory; Redis does as it is configured). Keys are
+    text, values bytes; a key is for values or for `take`, never for both: `take` of a value is a TypeError,
+    `get` of the other None.
+
+    Where it is elsewhere, each call raises Unavailable within its limit while that is away, and Overloaded at
+    once when too many wait; then a `put`, `delete` or `take` may have happened all the same.
+    """
 
     async def get(self, key: str) -> bytes | None: ...
 
@@ -111,18 +119,60 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
+    """only_here: the bus was away when it was published, so no other node hears it."""
+
     channel: str
     payload: bytes
+    only_here: bool = False
 
 
 class Bus(Protocol):
     """A hint to every node, this one too: at most once, in order per publisher and channel, lossy. The table
-    is the truth (DATA §4). A subscriber whose backlog is full loses what comes meanwhile and is told so by
-    `Backlog.lost`."""
+    is the truth (DATA §4)."""
 
-    async def publish(self, channel: str, payload: bytes) -> None: ...
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Calls made one after the other keep their order; those made at the same moment share the way.
 
-    def subscribe(self, channels: Sequence[str]) -> AbstractAsyncContextManager[Backlog]: ...
+        Raises Unavailable or Overloaded as `Cache` does; it may have been heard all the same.
+        """
+        ...
+
+    def subscribe(self, channels: Sequence[str]) -> AbstractAsyncContextManager[Backlog]:
+        """What is published from now on, until the end of the block.
+
+        While the bus is away nothing is raised, then or later: after a short wait the block begins deaf, and
+        hears once the bus is back, as after every loss of it. `Backlog.lost` says when it may have missed
+        something.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The end of sessions.  kind: `session`, the one of this id; `user`, those of this person that were
+    opened up to `at_us`.  at_us: when it happened.  until_us: from then on no token could pass anyway. Both
+    in the database's time."""
+
+    kind: Literal["session", "user"]
+    id: str
+    at_us: int
+    until_us: int
+
+
+class RevocationFeed(Protocol):
+    """What one node tells the others of ended sessions where the database cannot be reached. Kept for as long
+    as a token may matter, unless the server behind it loses its memory: whoever must be sure tells again.
+    There is no twin that stands in for it: what only this process knows has been told to nobody. Both raise
+    Unavailable within a bounded time."""
+
+    async def add(self, revoked: Sequence[Revoked], now_us: int) -> None:
+        """Returns once every node can read them. Idempotent.  now_us: the database's time, by which `since`
+        finds them."""
+        ...
+
+    async def since(self, us: int) -> list[Revoked]:
+        """What was added at that time or later, in any order."""
+        ...
 
 
 class Backlog(Protocol):
@@ -130,7 +180,8 @@ class Backlog(Protocol):
 
     @property
     def lost(self) -> int:
-        """How many deliveries were dropped so far because the backlog was full."""
+        """Rises whenever something may have been missed: by one for each delivery dropped because the backlog
+        was full, and by one each time the bus is heard again after it was not."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
@@ -138,28 +189,35 @@ class Backlog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
+    """sha256: lower-case hex; empty for what a client has put straight into the store (`Presigner`), until
+    someone reads it.  version: the same for the same content, another for another."""
+
     key: str
     size_bytes: int
     sha256: str
     modified_us: int
+    version: str
 
 
 class Objects(Protocol):
     """Files by key (`[a-z0-9/_.-]`, no `..`). `put` is atomic and durable: a reader sees the whole object or
     none, and after it returned a crash loses nothing. Missing keys raise NotFound, impossible ones
-    ValueError."""
+    ValueError. What ends in Unavailable may have happened, wholly or not at all: repeat it."""
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
         """Store; raises TooLarge past `limit_bytes` and leaves nothing behind."""
         ...
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Bytes [start, end) in chunks of bounded size."""
+        """Bytes [start, end) in chunks of bounded size. A reader gets the object it began with, or
+        Unavailable in the middle: never parts of two."""
         ...
 
     async def stat(self, key: str) -> StoredObject: ...
 
-    async def copy(self, source: str, target: str) -> StoredObject: ...
+    async def copy(self, source: str, target: str, *, version: str | None = None) -> StoredObject:
+        """Without the bytes passing through here.  version: raises Conflict if the source has another."""
+        ...
 
     async def delete(self, key: str) -> None:
         """Idempotent: a missing key is no error."""
@@ -168,6 +226,88 @@ class Objects(Protocol):
     def list(self, prefix: str) -> AsyncIterator[str]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """number: ascending in the order of `append`.  at_us: when it was appended, by this machine's clock."""
+
+    number: int
+    at_us: int
+    payload: bytes
+
+
+class Journal(Protocol):
+    """This node's own file of work it has accepted and not done yet, because the database is away. Bounded in
+    bytes and age. What `append` returned survives a crash of the process and of the machine, not the loss of
+    the disk. Topics (a room's name) do not see each other."""
+
+    async def append(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
+        """Keep these, in order, all or none. Returns their numbers once they are on the disk; calls made
+        meanwhile share one sync.
+
+        Raises DiskFull; Unavailable: the bound of bytes or age is reached, or the disk fails; OutcomeUnknown:
+        the disk does not answer in time, and they may be kept. Cancelled: they may be kept.
+        """
+        ...
+
+    async def read(self, topic: str, after: int, limit: int) -> list[JournalRecord]:
+        """Those not done yet with a number above `after`, ascending, at most `limit`. Raises Unavailable."""
+        ...
+
+    async def done(self, numbers: Sequence[int]) -> None:
+        """Forget these; unknown numbers are none. They may come back after a crash if the disk refused to
+        note it, so that whoever works them off must be able to do so twice. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """number: from 1.  etag: the store's name for the content, as its answer to the part's PUT gave it."""
+
+    number: int
+    etag: str
+    size_bytes: int
+
+
+class Presigner(Protocol):
+    """Addresses at which clients reach the store by themselves, each for one method, key and time.
+
+    Beside `Objects`, because only MinIO has it: what lies in a folder goes through routes of ours. Addresses
+    are signed here, without a call, so they are given out while the store is away too. Whoever holds one may
+    write as often and as much as he likes until it expires: never sign a key that is read by others, look at
+    size and content afterwards, and copy with the version that was looked at.
+    """
+
+    async def upload_url(self, key: str, expires_s: int) -> str:
+        """For one PUT of the whole object."""
+        ...
+
+    async def download_url(self, key: str, expires_s: int, *, file_name: str, content_type: str) -> str:
+        """For GET, ranges too. Browsers save it under `file_name` and show nothing of it."""
+        ...
+
+    async def begin_parts(self, key: str) -> str:
+        """Id of an upload in parts; nothing is seen of it until it is finished. Asks the store."""
+        ...
+
+    async def part_url(self, key: str, upload_id: str, number: int, expires_s: int) -> str:
+        """For PUT of one part, 5 MiB or more but for the last."""
+        ...
+
+    async def list_parts(self, key: str, upload_id: str) -> Sequence[UploadedPart]:
+        """Those that are there, by number. Raises NotFound when the upload has ended."""
+        ...
+
+    async def finish_parts(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
+        """Make one object of them."""
+        ...
+
+    async def abandon_parts(self, key: str, upload_id: str) -> None:
+        """Idempotent."""
+        ...
+
+
+Dependency = Literal["postgres", "redis", "minio"]
+Kind = Literal["sqlite", "memory", "files", "postgres", "redis", "minio"]
 Health = Literal["up", "down"]
 Breaker = Literal["closed", "half_open", "open"]
 
@@ -175,22 +315,35 @@ Breaker = Literal["closed", "half_open", "open"]
 @dataclass(frozen=True, slots=True)
 class DependencyStatus:
     """For /health.  kind: what stands behind the protocol.  last_error: a closed code, never a host.
-    breaker: None for what is part of this process."""
+    breaker: None for what is part of this process.  affects: what does not work as usual while it is down,
+    in words for clients.
+    """
 
-    name: Literal["postgres", "redis", "minio"]
-    kind: Literal["sqlite", "memory", "files", "postgres", "redis", "minio"]
+    name: Dependency
+    kind: Kind
     status: Health
     since_us: int
     last_error: str | None = None
     breaker: Breaker | None = None
+    affects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """Everything outside, opened."""
+    """Everything outside, opened; the database may yet be away.
+
+    ready: waits until the database answers, and brings its schema up to date. Raises MigrationError, and
+    Unavailable if it goes away in the middle of that.
+    observe: `told` is called whenever a status has gone down or up; it never waits, and never raises.
+    revocations: None where nothing but the database joins the nodes.
+    """
 
     db: Database
     cache: Cache
     bus: Bus
     objects: Objects
+    journal: Journal
     status: Callable[[], list[DependencyStatus]]
+    ready: Callable[[], Awaitable[None]]
+    observe: Callable[[Callable[[], None]], None]
+    revocations: RevocationFeed | None = None

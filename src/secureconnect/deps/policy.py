@@ -1,28 +1,65 @@
-"""What stands behind each protocol, opened in order and closed in reverse."""
+"""What stands behind each protocol, and with which breaker, bulkhead, time limit and stand-in: the one place.
+
+Opened in order and closed in reverse. Adapters are imported when their setting says that they are used.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import structlog
 import trio
 
 from .. import clock
-from ..config import BadSetting, Config
+from ..config import Config
+from ..errors import Problem
+from ..metrics import gauge
+from ..settings import BadSetting
 from . import migrate
-from .contracts import DependencyStatus, Deps
+from .contracts import (
+    Bus,
+    Cache,
+    Database,
+    Dependency,
+    DependencyStatus,
+    Deps,
+    Kind,
+    Objects,
+    RevocationFeed,
+    Tx,
+)
 from .files import FolderObjects, sync_folder
+from .guard import Guard, Probe
+from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedObjects
+from .journal import FileJournal
 from .memory import MemoryBus, MemoryCache
 from .sqlite import Sqlite
 
+if TYPE_CHECKING:
+    from .asyncio_bridge import Bridge
+    from .minio import MinioObjects
+
+log = structlog.get_logger(module="deps")
+
+NODES = gauge("secureconnect_nodes", "Live nodes on this database, as last counted; 0 where nobody counts.")
+
 DATABASE = "secureconnect.db"
 OBJECTS = "objects"
+JOURNAL = "journal"
+SPOOL = "spool"
 LOCK = "lock"
 MIGRATION_S = 3600.0  # a unit of work that changes the schema of a large database
+MIGRATION_CONNECTIONS = 2
+COUNT_NODES_S = 1.0
+SWEEP_S = 600.0
+HOUR_S = 3600
 
 
 class DataFolderBusy(Exception):
@@ -33,46 +70,240 @@ class NotReady(Exception):
     """The database is missing or its schema is behind: one line for the person at the terminal."""
 
 
+# What clients are told does not work as usual while a dependency is away.
+AFFECTED: dict[Dependency, tuple[str, ...]] = {
+    "postgres": ("sign_in", "messages", "history", "settings"),
+    "redis": ("presence", "typing", "delivery_between_nodes"),
+    "minio": ("uploads", "downloads"),
+}
+
+_LIVE_NODES = "SELECT count(*) FROM nodes WHERE lease_ends_at > $1"
+
+
 @asynccontextmanager
 async def open_deps(config: Config) -> AsyncIterator[Deps]:
-    """Everything outside, for the one server of the data folder; the schema is brought up to date first.
+    """Everything outside, for the one server of the data folder.
 
-    Raises DataFolderBusy, migrate.MigrationError, Unavailable or BadSetting (the folder cannot be used).
+    A real backend may be away: what needs it raises Unavailable until it is there. Raises DataFolderBusy,
+    BadSetting (the folder cannot be used, a URL makes no sense); with the embedded database, whose schema is
+    brought up to date first, also migrate.MigrationError and Unavailable.
     """
     folder = Path(config.data_dir)
     with _naming(folder):
         lock = await trio.to_thread.run_sync(_lock, folder)
     try:
-        await _migrate(config)
-        with _naming(folder):
-            objects = await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
-        async with Sqlite.open(folder / DATABASE, config.sqlite) as db:
-            since_us = clock.now_us()
-            status = [
-                DependencyStatus("postgres", "sqlite", "up", since_us),
-                DependencyStatus("redis", "memory", "up", since_us),
-                DependencyStatus("minio", "files", "up", since_us),
-            ]
-            yield Deps(
-                db=db,
-                cache=MemoryCache(config.memory),
-                bus=MemoryBus(config.memory),
-                objects=objects,
-                status=lambda: status,
-            )
+        async with AsyncExitStack() as stack:
+            yield await _Wiring(config, stack).deps()
     finally:
         os.close(lock)
 
 
+class _Wiring:
+    """Puts the real thing behind a protocol where its setting says where it is, the twin where it does not.
+
+    Real things are opened in this order: the bridge to asyncio, the adapters, the probes; closed in reverse.
+    """
+
+    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
+        self._config = config
+        self._stack = stack
+        self._since_us = clock.now_us()
+        self._bridge: Bridge | None = None
+        self._guards: list[tuple[Guard, Probe]] = []
+        self._status: list[Callable[[], DependencyStatus]] = []
+        self._ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self._nodes = 1
+        self._has_schema = trio.Event()
+        self._passes: list[Callable[[], Awaitable[None]]] = []
+
+    async def deps(self) -> Deps:
+        db = await self._database()
+        cache, bus = await self._cache_and_bus()
+        objects = await self._objects()
+        journal = await self._stack.enter_async_context(_journal(self._config))
+        await self._start_probes(db)
+        return Deps(
+            db=db,
+            cache=cache,
+            bus=bus,
+            objects=objects,
+            journal=journal,
+            status=lambda: [status() for status in self._status],
+            ready=self._ready,
+            observe=self._observe,
+            revocations=await self._revocations(),
+        )
+
+    # one for each dependency
+
+    async def _database(self) -> Database:
+        config = self._config
+        if not config.postgres.url:
+            await _migrate(config)
+            path = Path(config.data_dir) / DATABASE
+            self._embedded("postgres", "sqlite")
+            return await self._stack.enter_async_context(Sqlite.open(path, config.sqlite))
+        from .postgres import Postgres
+
+        bridge = await self._bridged()
+        real = await self._stack.enter_async_context(Postgres.open(config.postgres, bridge))
+        # its pool is the bulkhead, and limits the time
+        guard = self._guard("postgres", real.probe, abandon=real.abandon)
+
+        async def bring_up_to_date() -> None:
+            patient = replace(
+                config.postgres,
+                statement_s=MIGRATION_S,
+                lock_s=MIGRATION_S,
+                connections=MIGRATION_CONNECTIONS,
+            )
+            await guard.wait_admitting()
+            async with Postgres.open(patient, bridge) as db:
+                await migrate.apply(db)
+            self._has_schema.set()
+
+        self._ready = bring_up_to_date
+        return GuardedDatabase(real, guard)
+
+    async def _cache_and_bus(self) -> tuple[Cache, Bus]:
+        config, memory = self._config.redis, self._config.memory
+        if not config.url:
+            self._embedded("redis", "memory")
+            return MemoryCache(memory), MemoryBus(memory, only_here=bool(self._config.postgres.url))
+        from .redis import open_redis
+
+        real = await self._stack.enter_async_context(open_redis(config, await self._bridged()))
+        guard = self._guard("redis", real.probe)  # its lanes are the bulkhead, and limit the time
+        cache = FallbackCache(real.cache, lambda: MemoryCache(memory), guard, lambda: self._nodes)
+        return cache, FallbackBus(real.bus, guard, memory.bus_backlog)
+
+    async def _revocations(self) -> RevocationFeed | None:
+        config = self._config
+        if not config.redis.url:
+            return None
+        from .redis_feed import open_feed
+
+        # as long as a token may pass that was valid when the database went away
+        kept_s = config.auth.access_ttl_s + config.auth.outage_grace_s + HOUR_S
+        bridge = await self._bridged()
+        return await self._stack.enter_async_context(open_feed(bridge, config.redis, kept_s=kept_s))
+
+    async def _objects(self) -> Objects:
+        config = self._config.minio
+        if not config.endpoint:
+            folder = Path(self._config.data_dir)
+            self._embedded("minio", "files")
+            with _naming(folder):
+                return await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
+        from .minio import MinioObjects
+        from .spool import SpooledObjects
+
+        real = await self._stack.enter_async_context(MinioObjects.open(config, await self._bridged()))
+        guard = self._guard(
+            "minio", real.probe, calls=config.connections, waiting=config.waiting, limit_s=config.call_s
+        )
+        with _naming(Path(self._config.data_dir)):
+            spool = await SpooledObjects.open(
+                GuardedObjects(real, guard),
+                Path(self._config.data_dir) / SPOOL,
+                lambda: not guard.is_up,
+                config,
+            )
+        self._passes += [spool.pass_forever, partial(_sweep_forever, real)]
+        return spool
+
+    # what they have in common
+
+    def _embedded(self, name: Dependency, kind: Kind) -> None:
+        status = DependencyStatus(name, kind, "up", self._since_us)
+        self._status.append(lambda: status)
+
+    def _guard(self, name: Dependency, probe: Probe, **limits: Any) -> Guard:
+        guard = Guard(name, self._config.breaker, affects=AFFECTED[name], **limits)
+        self._guards.append((guard, probe))
+        self._status.append(guard.status)
+        return guard
+
+    async def _bridged(self) -> Bridge:
+        if self._bridge is None:
+            from .asyncio_bridge import open_bridge
+
+            self._bridge = await self._stack.enter_async_context(open_bridge())
+        return self._bridge
+
+    async def _start_probes(self, db: Database) -> None:
+        """Returns once each dependency has been asked whether it is there."""
+        if not self._guards:
+            return
+        nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._stack.callback(nursery.cancel_scope.cancel)
+        async with trio.open_nursery() as first:
+            for guard, probe in self._guards:
+                first.start_soon(nursery.start, guard.probe_forever, probe)
+        for each in self._passes:
+            nursery.start_soon(each)
+        if self._config.postgres.url and self._config.redis.url:
+            nursery.start_soon(self._count_nodes, db)
+
+    async def _count_nodes(self, db: Database) -> None:
+        """Know how many nodes share what is away, by the last look at the database."""
+        await self._has_schema.wait()
+        while True:
+            try:
+                self._nodes = await db.read(_live_nodes, db.now_us())
+                NODES.set(self._nodes)
+            except Problem as problem:
+                log.debug("nodes_not_counted", code=problem.code)
+            await trio.sleep(COUNT_NODES_S)
+
+    def _observe(self, told: Callable[[], None]) -> None:
+        for guard, _ in self._guards:
+            guard.observe(lambda _: told())
+
+
+async def _sweep_forever(store: MinioObjects) -> None:
+    """What was begun long ago and never finished is removed, little by little."""
+    while True:
+        await trio.sleep(SWEEP_S)
+        try:
+            await store.sweep_once()
+        except Problem as problem:
+            log.debug("objects_not_swept", code=problem.code)
+
+
+async def _live_nodes(tx: Tx, now_us: int) -> int:
+    row = await tx.one(_LIVE_NODES, now_us)
+    return int(row[0]) if row else 1
+
+
 @asynccontextmanager
-async def open_database(config: Config, *, bring_up_to_date: bool = False) -> AsyncIterator[Sqlite]:
+async def open_database(config: Config, *, bring_up_to_date: bool = False) -> AsyncIterator[Database]:
     """The database alone, for the command line; a server may be running on it.
 
     bring_up_to_date: make what is missing. Otherwise raises NotReady if the database is missing or its schema
     is behind.
     """
+    async with _postgres(config) if config.postgres.url else _sqlite(config, bring_up_to_date) as db:
+        if bring_up_to_date:
+            await migrate.apply(db)
+        elif pending := await migrate.pending(db):
+            raise NotReady(f"the database lacks {', '.join(pending)}: run `secureconnect migrate` first")
+        yield db
+
+
+@asynccontextmanager
+async def _postgres(config: Config) -> AsyncIterator[Database]:
+    from .asyncio_bridge import open_bridge
+    from .postgres import Postgres
+
+    async with open_bridge() as bridge, Postgres.open(config.postgres, bridge) as db:
+        yield db
+
+
+@asynccontextmanager
+async def _sqlite(config: Config, make: bool) -> AsyncIterator[Database]:
     path = Path(config.data_dir) / DATABASE
-    if bring_up_to_date:
+    if make:
         with _naming(path.parent):
             await trio.to_thread.run_sync(_make, path.parent)
         await _migrate(config)
@@ -81,9 +312,16 @@ async def open_database(config: Config, *, bring_up_to_date: bool = False) -> As
             f"there is no database in {config.data_dir}: start the server once, or give --data-dir"
         )
     async with Sqlite.open(path, config.sqlite) as db:
-        if pending := await migrate.pending(db):
-            raise NotReady(f"the database lacks {', '.join(pending)}: run `secureconnect migrate` first")
         yield db
+
+
+@asynccontextmanager
+async def _journal(config: Config) -> AsyncIterator[FileJournal]:
+    async with AsyncExitStack() as stack:
+        folder = Path(config.data_dir)
+        with _naming(folder):
+            journal = await stack.enter_async_context(FileJournal.open(folder / JOURNAL, config.journal))
+        yield journal
 
 
 async def _migrate(config: Config) -> None:
@@ -126,3 +364,15 @@ def _lock(folder: Path) -> int:
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
     return lock
+
+
+@asynccontextmanager
+async def hold_folder(config: Config) -> AsyncIterator[None]:
+    """Keep servers away from the data folder. Raises DataFolderBusy, or BadSetting."""
+    folder = Path(config.data_dir)
+    with _naming(folder):
+        lock = await trio.to_thread.run_sync(_lock, folder)
+    try:
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,287 @@
+"""The guard before a dependency: breaker, bulkhead, time limit and retries of its calls, and its probe.
+
+The guard is outside and the time limit inside: the other way round, a dependency that never answers would
+look like a caller who gave up.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+import structlog
+import trio
+
+from .. import clock, metrics
+from ..config import BreakerConfig
+from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, Overloaded, PoolExhausted, Unavailable
+from .breaker import Breaker, Change, Generation, Limits, Reason
+from .contracts import Dependency, DependencyStatus
+
+log = structlog.get_logger(module="deps")
+
+# dependency: postgres, redis, minio
+UP = metrics.gauge("dependency_up", "1 while calls to it pass, 0 while it is away.", ["dependency"])
+STATE = metrics.gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", ["dependency"])
+# reason: open, busy
+REFUSED = metrics.counter(
+    "secureconnect_deps_refused_total", "Calls that were not made.", ["dependency", "reason"]
+)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Probe = Callable[[], Awaitable[None]]
+
+TITLES: dict[Dependency, str] = {"postgres": "The database", "redis": "The cache", "minio": "The file store"}
+STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+# What a failure says of the dependency; the first class that fits. None: nothing.
+_SAYS: tuple[tuple[type[Exception], Reason | None], ...] = (
+    (trio.TooSlowError, "timeout"),
+    (DeadlineExceeded, "timeout"),
+    (OutcomeUnknown, "outcome_unknown"),
+    (PoolExhausted, None),  # it is us who ask too much
+    (DiskFull, None),
+    (Overloaded, None),
+    (Unavailable, "unreachable"),
+)
+
+
+def reason_of(error: BaseException) -> Reason | None:
+    """The failure of a dependency that `error` tells of. None for what tells of none: cancellation, a
+    violated constraint, a thing that is not there, any other refusal."""
+    return next((reason for kind, reason in _SAYS if isinstance(error, kind)), None)
+
+
+class Refused(Unavailable):
+    """The guard let no call through."""
+
+
+def _nothing() -> None:
+    """Most dependencies' calls have a short limit of their own."""
+
+
+class Guard:
+    """calls: under way at a time, None for any number.  waiting: further ones that may wait for their turn.
+    limit_s: what a call may take, and what one may wait for its turn.
+    affects: what does not work as usual while the dependency is away, in words for clients.
+    abandon: ends what is under way when the breaker opens: what has been found dead or frozen is not waited
+    for until a longer limit of its own. Never waits.
+    """
+
+    def __init__(
+        self,
+        name: Dependency,
+        config: BreakerConfig,
+        *,
+        calls: int | None = None,
+        waiting: int = 0,
+        limit_s: float = math.inf,
+        affects: tuple[str, ...] = (),
+        abandon: Callable[[], None] = _nothing,
+    ) -> None:
+        self.name = name
+        limits = Limits(probes=config.probes, failures=config.failures, trials=config.trials)
+        self.breaker = Breaker(limits, trio.current_time, self._note)
+        self._config = config
+        self._limit_s = limit_s
+        self._waiting = waiting
+        self._slots = None if calls is None else trio.Semaphore(calls, max_value=calls)
+        self._queued = 0
+        self._affects = affects
+        self._since_us, self._since = clock.now_us(), trio.current_time()
+        self._last_error: Reason | None = None
+        self._observers: list[Callable[[bool], None]] = []
+        self._hopeful = trio.lowlevel.ParkingLot()
+        self._abandon = abandon
+        self._up, self._state = UP.labels(name), STATE.labels(name)
+        self._refused_open, self._refused_busy = REFUSED.labels(name, "open"), REFUSED.labels(name, "busy")
+        self._up.set(1)
+        self._state.set(0)
+
+    # calls
+
+    async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`function(...)` behind the whole guard. What fails raises Unavailable that names the dependency."""
+        try:
+            async with self.slot():
+                with self.counted(), trio.fail_after(self._limit_s):
+                    return await function(*args, **kwargs)
+        except trio.TooSlowError as exc:
+            raise DeadlineExceeded(
+                f"{TITLES[self.name]} did not answer in time.", details=self._named
+            ) from exc
+
+    async def call_safely(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`call` for what is idempotent: made again after a failed connection, with growing pauses of random
+        length. Not after one that took all its time: whoever waits has waited enough."""
+        for attempt in range(self._config.retries):
+            try:
+                return await self.call(function, *args, **kwargs)
+            except Unavailable as problem:
+                if isinstance(problem, Refused) or reason_of(problem) != "unreachable":
+                    raise
+            await trio.sleep(random.uniform(0, self._config.retry_ms / 1000 * 2**attempt))  # noqa: S311
+        return await self.call(function, *args, **kwargs)
+
+    def counted(self) -> AbstractContextManager[None]:
+        """One call, as the breaker sees it. Raises Unavailable at once while it is open. What the block
+        raises counts if it tells of the dependency."""
+        return _Counted(self)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """A place among the calls under way, for as long as the block lasts. Raises Unavailable while the
+        breaker is open, and when there are too many calls."""
+        if self.breaker.state == "open":  # or whoever waits would wait for nothing
+            raise self.away()
+        if self._slots is None:
+            yield
+            return
+        await self._take(self._slots)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _take(self, slots: trio.Semaphore) -> None:
+        try:
+            slots.acquire_nowait()
+        except trio.WouldBlock:
+            if self._queued >= self._waiting:
+                raise self._busy() from None
+        else:
+            return
+        self._queued += 1
+        try:
+            with trio.move_on_after(self._limit_s):
+                await slots.acquire()
+                return
+        finally:
+            self._queued -= 1
+        raise self._busy()
+
+    def away(self) -> Unavailable:
+        self._refused_open.inc()
+        return Refused(f"{TITLES[self.name]} is not available right now.", details=self._named)
+
+    def _busy(self) -> Unavailable:
+        self._refused_busy.inc()
+        return Refused(f"{TITLES[self.name]} is busy.", details=self._named, retry_after_s=1)
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return {"dependency": self.name}
+
+    # the probe
+
+    async def probe_forever(
+        self, probe: Probe, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Ask whether it is there every `probe_ms`, always. started: after the first answer, which alone
+        decides how it stands at the start."""
+        is_first = True
+        while True:
+            due = trio.current_time() + self._config.probe_ms / 1000
+            reason = await self._ask(probe)
+            if reason is None:
+                self.breaker.probe_succeeded()
+            else:
+                self.breaker.probe_failed(reason, decides=is_first)
+            if is_first:
+                task_status.started()
+                is_first = False
+            await trio.sleep_until(due)
+
+    async def _ask(self, probe: Probe) -> Reason | None:
+        """Why it failed, or None."""
+        try:
+            with trio.fail_after(self._config.probe_limit_ms / 1000):
+                await probe()
+        except (Unavailable, trio.TooSlowError) as exc:
+            return reason_of(exc) or "unreachable"
+        except Exception as exc:  # the probe of one dependency never ends the process
+            if self._last_error != "unexpected":
+                log.error("probe_failed", dependency=self.name, exc_info=exc)
+            return "unexpected"
+        return None
+
+    # its state
+
+    @property
+    def is_up(self) -> bool:
+        return self.breaker.state == "closed"
+
+    async def wait_admitting(self) -> None:
+        """Until calls pass, if only for a trial."""
+        while self.breaker.state == "open":
+            await self._hopeful.park()
+
+    def status(self) -> DependencyStatus:
+        return DependencyStatus(
+            self.name,
+            self.name,
+            "up" if self.is_up else "down",
+            self._since_us,
+            self._last_error,
+            self.breaker.state,
+            self._affects,
+        )
+
+    def observe(self, told: Callable[[bool], None]) -> None:
+        """`told(is_up)` is called when the dependency has gone away or is back; it never waits."""
+        self._observers.append(told)
+
+    def _note(self, change: Change) -> None:
+        self._state.set(STATES[change.new])
+        if change.new == "open":
+            self._last_error = change.reason
+            self._abandon()
+        else:
+            self._hopeful.unpark_all()
+        if "closed" not in (change.old, change.new):
+            return  # it is away all the while; whether a trial failed is told by the gauge
+        lasted_s = round(change.at - self._since, 3)
+        self._since_us, self._since = clock.now_us(), change.at
+        self._up.set(self.is_up)
+        if self.is_up:
+            self._last_error = None
+            log.info("dependency_back", dependency=self.name, reason=change.reason, away_s=lasted_s)
+        else:
+            log.warning("dependency_away", dependency=self.name, reason=change.reason, up_s=lasted_s)
+        for told in self._observers:
+            told(self.is_up)
+
+
+class _Counted(AbstractContextManager[None]):
+    """`Guard.counted`. Every unit of work passes here; a generator would cost it as much again."""
+
+    __slots__ = ("_generation", "_guard")
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def __enter__(self) -> None:
+        generation = self._guard.breaker.admit()
+        if generation is None:
+            raise self._guard.away()
+        self._generation: Generation = generation
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        breaker = self._guard.breaker
+        if error is None:
+            breaker.succeeded(self._generation)
+            return
+        reason = reason_of(error)
+        if reason is None:
+            breaker.passed(self._generation)
+            return
+        if isinstance(error, Unavailable) and error.details is None:
+            error.details = self._guard._named
+        breaker.failed(self._generation, reason)
