@@ -537,8 +537,7 @@ async def test_a_record_of_a_later_version_is_left_alone(here: Scene, bus: Memor
         async with running(here.db.inner, bus, FAST, here.journal) as next_:
             stored = await say(next_, here.ann, here.group, "two")
             assert stored.message.seq == 3
-        assert [line["event"] for line in logged if line["log_level"] == "error"] == [
-            "journal_record_unreadable"
-        ]
+        said = [line["event"] for line in logged if line["log_level"] == "error"]
+        assert said in (["journal_record_unreadable"], ["journal_record_unreadable"] * 2), "once by each room"
     [record] = await here.journal.read(TOPIC, 0, 10)
     assert record.payload == b"from the future"

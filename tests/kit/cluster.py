@@ -60,7 +60,8 @@ class Member:
 
     async def drain(self) -> None:
         """SIGTERM, and the wait for its orderly end."""
-        assert await in_thread(self.server.terminate) == 0
+        status = await in_thread(self.server.terminate)
+        assert status == 0, "\n".join([f"exit status {status}", *self.server.output[-20:]])
 
     def freeze(self) -> None:
         freeze(self.server.pid)
