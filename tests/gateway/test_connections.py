@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from kit.wait import until
@@ -373,6 +374,16 @@ async def test_what_accept_says_of_others_is_survived(monkeypatch: pytest.Monkey
             assert (await house.ask("GET", "/v1/open")).status == 200
     failed = [line["error"] for line in logged if line["event"] == "accept_failed"]
     assert failed == ["ENETDOWN", "EPERM", "EPROTO"]
+
+
+async def test_a_client_that_comes_as_the_door_is_closed_ends_nothing() -> None:
+    """In half of the turns the listener is closed after it was found to be readable."""
+    for _ in range(20):
+        async with open_house() as house:
+            with socket.create_connection(("127.0.0.1", house.port)):
+                await trio.lowlevel.checkpoint()
+                house.gateway._listener.stop()
+                await trio.testing.wait_all_tasks_blocked()
 
 
 # How many

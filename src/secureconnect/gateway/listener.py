@@ -83,6 +83,8 @@ class Listener:
                 except (BlockingIOError, ConnectionAbortedError, trio.ClosedResourceError):
                     continue
                 except OSError as exc:  # Linux tells errors of the network here, too; a firewall its own
+                    if listening.fileno() < 0:  # `stop` came between the client and us
+                        return
                     if exc.errno in _OUR_FAULT:
                         raise
                     log.warning("accept_failed", error=errno.errorcode.get(exc.errno or 0))
