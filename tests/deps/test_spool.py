@@ -360,6 +360,35 @@ async def test_what_the_store_does_not_give_back_stays(world: World) -> None:
     assert await whole(store, "a") == b"mine"
 
 
+async def test_a_deletion_that_the_store_refuses_holds_up_nothing_else(world: World) -> None:
+    class Keeping(Store):
+        keeps = True
+
+        async def delete(self, key: str) -> None:
+            if self.keeps and key == "held":
+                raise Unavailable()  # a retention rule, say
+            await super().delete(key)
+
+    store = world.store = Keeping(world.folder / "store")
+    objects = await world.open(MinioConfig(spool_mb=1, spool_pass=1))
+    await put(objects, "held", b"1")
+    store.is_away = True
+    await put(objects, "held", b"2")
+    await objects.delete("held")
+    await put(objects, "a", b"a")
+    await put(objects, "b", b"b")
+    store.is_away = False
+    for _ in range(6):
+        await objects.pass_once()
+    assert await keys(store) == ["a", "b", "held"]
+    with pytest.raises(NotFound):
+        await objects.stat("held")
+    store.keeps = False
+    while objects.waiting:
+        assert await objects.pass_once()
+    assert await keys(store) == ["a", "b"]
+
+
 async def test_a_pass_is_bounded_and_ends_when_the_store_goes(world: World) -> None:
     objects = await world.open(MinioConfig(spool_mb=1, spool_pass=3))
     world.store.is_away = True

@@ -65,6 +65,7 @@ class SpooledObjects:
         self._most = config.spool_pass
         self._held: dict[str, int] = {}  # key -> bytes on the disk, oldest first
         self._gone: set[str] = set()  # deleted here, and perhaps not yet there
+        self._last: dict[str, None] = {}  # whose turn comes after the others', for it has failed
         self._bytes = 0  # of both
         self._coming = 0  # bytes of puts under way
         self._locks: dict[str, trio.Lock] = {}
@@ -190,11 +191,13 @@ class SpooledObjects:
                     log.warning("spool_pass_failed", code=problem.code)
 
     async def pass_once(self) -> int:
-        """Bring what waits to the store: deletions, then objects, the oldest first; `minio.spool_pass` in
-        all. Returns how much was brought; nothing while the store is away. Safe to repeat and to cancel."""
+        """Bring what waits to the store: deletions, then objects, the oldest first, then what has failed
+        before; `minio.spool_pass` in all. Returns how much was brought; nothing while the store is away. Safe
+        to repeat and to cancel."""
         done = 0
         async with self._passing:
-            for key in [*self._gone, *self._held][: self._most]:
+            waiting = [key for key in (*self._gone, *self._held) if key not in self._last]
+            for key in [*waiting, *self._last][: self._most]:
                 if self._is_away():
                     break
                 try:
@@ -311,6 +314,7 @@ class SpooledObjects:
         if key in self._gone:
             await self._marks.delete(key)
             self._gone.discard(key)
+            self._last.pop(key, None)
             self._measure(-BLOCK_BYTES)
 
     def _remember(self, key: str, size_bytes: int) -> None:
@@ -320,12 +324,14 @@ class SpooledObjects:
         self._measure(cost - before)
 
     def _forget(self, key: str) -> None:
+        self._last.pop(key, None)
         self._measure(-self._held.pop(key))
 
     def _put_last(self, key: str) -> None:
         """The others first, next time."""
-        if key in self._held:
-            self._held[key] = self._held.pop(key)
+        self._last.pop(key, None)
+        if self.where(key) == "spool":
+            self._last[key] = None
 
     def _measure(self, change: int) -> None:
         self._bytes += change
