@@ -179,6 +179,29 @@ async def test_those_who_wait_are_refused_once_it_opens(autojump_clock: MockCloc
     assert max(ends) <= 2, "not one limit after the other"
 
 
+async def test_whoever_waits_is_not_left_waiting_when_it_opens(autojump_clock: MockClock) -> None:
+    guard = Guard("minio", CONFIG, calls=1, waiting=5, limit_s=30)
+    ends: list[float] = []
+
+    async def call() -> None:
+        with pytest.raises(Unavailable, match="not available"):
+            await guard.call(answer)
+        ends.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, guard, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(call)
+        await trio.sleep(1)
+        guard.breaker.probe_failed("timeout", decides=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ends == [pytest.approx(1)] * 3
+        nursery.cancel_scope.cancel()
+    guard.breaker.probe_succeeded()
+    assert await guard.call(answer) == "answer"
+
+
 async def test_what_is_safe_is_made_again(autojump_clock: MockClock) -> None:
     guard = Guard("minio", CONFIG)
     server = Server(Unavailable(), Unavailable())

@@ -91,7 +91,7 @@ class Guard:
         self._limit_s = limit_s
         self._waiting = waiting
         self._slots = None if calls is None else trio.Semaphore(calls, max_value=calls)
-        self._queued = 0
+        self._queue: set[trio.CancelScope] = set()  # of those who wait for a place
         self._affects = affects
         self._since_us, self._since = clock.now_us(), trio.current_time()
         self._last_error: Reason | None = None
@@ -152,18 +152,18 @@ class Guard:
         try:
             slots.acquire_nowait()
         except trio.WouldBlock:
-            if self._queued >= self._waiting:
+            if len(self._queue) >= self._waiting:
                 raise self._busy() from None
         else:
             return
-        self._queued += 1
-        try:
-            with trio.move_on_after(self._limit_s):
+        with trio.move_on_after(self._limit_s) as limit:
+            self._queue.add(limit)
+            try:
                 await slots.acquire()
                 return
-        finally:
-            self._queued -= 1
-        raise self._busy()
+            finally:
+                self._queue.discard(limit)
+        raise self.away() if self.breaker.state == "open" else self._busy()
 
     def away(self) -> Unavailable:
         self._refused_open.inc()
@@ -240,6 +240,8 @@ class Guard:
         self._state.set(STATES[change.new])
         if change.new == "open":
             self._last_error = change.reason
+            for waiting in self._queue:
+                waiting.cancel()
             self._abandon()
         else:
             self._hopeful.unpark_all()
