@@ -55,7 +55,8 @@ _BEGIN: dict[bool, str] = {
     True: "BEGIN",  # READ COMMITTED, the default of every connection of ours
     False: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
-_TIME = "SELECT clock_timestamp(), pg_is_in_recovery()"
+# a standby takes no writes, nor does a primary that was told so, as managed ones are when their disk is full
+_TIME = "SELECT clock_timestamp(), current_setting('transaction_read_only') = 'on'"
 
 
 class _Seldom:
