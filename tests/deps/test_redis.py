@@ -158,6 +158,18 @@ async def test_a_silent_connection_is_noticed_and_replaced(redis_server: RedisSe
         assert await next_of(backlog) == Delivery("a", b"1")
 
 
+async def test_a_silent_connection_is_noticed_though_channels_come_and_go(redis_server: RedisServer) -> None:
+    async with opened(redis_server.url, ping_s=0.2, call_s=0.3) as redis, redis.bus.subscribe(["a"]):
+        with capture_logs() as logged:
+            redis_server.freeze()
+            with trio.move_on_after(2):
+                while not logged:
+                    with trio.move_on_after(0.05):  # more often than it would test the connection
+                        async with redis.bus.subscribe(["b"]):
+                            await trio.sleep_forever()
+        assert [line["event"] for line in logged] == ["redis_away"]
+
+
 async def test_a_cut_and_a_stall_on_the_way(redis_server: RedisServer) -> None:
     async with toll_before(redis_server.url) as toll:
         url = toll.url.replace("http", "redis")

@@ -455,14 +455,15 @@ class RedisBus:
 
     async def _keep(self, connection: Connection) -> None:
         """Have Redis send what is wanted, and watch that it still does. Raises when it does not."""
+        heard, due = self._heard, trio.current_time() + self._config.ping_s
         while True:
             self._wanted = trio.Event()
             await self._agree(connection)
-            heard = self._heard
-            with trio.move_on_after(self._config.ping_s):
+            with trio.move_on_at(due):
                 await self._wanted.wait()
                 continue
-            if self._heard != heard:
+            silent, heard, due = self._heard == heard, self._heard, trio.current_time() + self._config.ping_s
+            if not silent:
                 continue
             await self._send(connection, b"PING")
             with trio.move_on_after(self._config.call_s):
