@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from secureconnect.config import Config
-from secureconnect.deps import policy
+from secureconnect.config import Config, PostgresConfig
+from secureconnect.deps import migrate, policy
+from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Row, Tx
 from secureconnect.deps.policy import DataFolderBusy, NotReady, open_database, open_deps
+from secureconnect.deps.postgres import Postgres
 from secureconnect.settings import BadSetting
 
 FIRST = "SELECT name FROM schema_migrations WHERE number = 1"
@@ -107,3 +110,26 @@ async def test_the_command_line_wants_a_database_that_is_up_to_date(config: Conf
     with pytest.raises(NotReady, match="0002_identity"):
         async with open_database(config):
             pass
+
+
+async def test_the_command_line_has_patience_with_the_schema_on_postgres(
+    config: Config, postgres_url: str
+) -> None:
+    """Another process may be at it, or a step take long: the limits of everyday units do not hold."""
+    begun = trio.Event()
+
+    async def at_it(tx: Tx) -> None:
+        await tx.one("SELECT pg_advisory_xact_lock($1)", migrate._LOCK_KEY)
+        begun.set()
+        await tx.one("SELECT CAST(pg_sleep(0.5) AS text)")
+
+    hasty = replace(config, postgres=PostgresConfig(url=postgres_url, statement_s=0.1, lock_s=0.05))
+    async with (
+        open_bridge() as bridge,
+        Postgres.open(PostgresConfig(url=postgres_url), bridge) as other,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(other.write, at_it)
+        await begun.wait()
+        async with open_database(hasty, bring_up_to_date=True) as db:
+            assert await db.read(rows, FIRST) == [("0001_node",)]

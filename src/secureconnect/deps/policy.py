@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from .. import clock
-from ..config import Config
+from ..config import Config, PostgresConfig
 from ..errors import Problem
 from ..metrics import gauge
 from ..settings import BadSetting
@@ -151,14 +151,8 @@ class _Wiring:
         guard = self._guard("postgres", real.probe, abandon=real.abandon)
 
         async def bring_up_to_date() -> None:
-            patient = replace(
-                config.postgres,
-                statement_s=MIGRATION_S,
-                lock_s=MIGRATION_S,
-                connections=MIGRATION_CONNECTIONS,
-            )
             await guard.wait_admitting()
-            async with Postgres.open(patient, bridge) as db:
+            async with Postgres.open(_patient(config.postgres), bridge) as db:
                 await migrate.apply(db)
             self._has_schema.set()
 
@@ -283,21 +277,24 @@ async def open_database(config: Config, *, bring_up_to_date: bool = False) -> As
     bring_up_to_date: make what is missing. Otherwise raises NotReady if the database is missing or its schema
     is behind.
     """
-    async with _postgres(config) if config.postgres.url else _sqlite(config, bring_up_to_date) as db:
-        if bring_up_to_date:
-            await migrate.apply(db)
-        elif pending := await migrate.pending(db):
+    open_it = _postgres if config.postgres.url else _sqlite
+    async with open_it(config, bring_up_to_date) as db:
+        if not bring_up_to_date and (pending := await migrate.pending(db)):
             raise NotReady(f"the database lacks {', '.join(pending)}: run `secureconnect migrate` first")
         yield db
 
 
 @asynccontextmanager
-async def _postgres(config: Config) -> AsyncIterator[Database]:
+async def _postgres(config: Config, make: bool) -> AsyncIterator[Database]:
     from .asyncio_bridge import open_bridge
     from .postgres import Postgres
 
-    async with open_bridge() as bridge, Postgres.open(config.postgres, bridge) as db:
-        yield db
+    async with open_bridge() as bridge:
+        if make:
+            async with Postgres.open(_patient(config.postgres), bridge) as db:
+                await migrate.apply(db)
+        async with Postgres.open(config.postgres, bridge) as db:
+            yield db
 
 
 @asynccontextmanager
@@ -322,6 +319,11 @@ async def _journal(config: Config) -> AsyncIterator[FileJournal]:
         with _naming(folder):
             journal = await stack.enter_async_context(FileJournal.open(folder / JOURNAL, config.journal))
         yield journal
+
+
+def _patient(config: PostgresConfig) -> PostgresConfig:
+    """For what changes the schema: a step may take long, and so may another process that is at it."""
+    return replace(config, statement_s=MIGRATION_S, lock_s=MIGRATION_S, connections=MIGRATION_CONNECTIONS)
 
 
 async def _migrate(config: Config) -> None:
