@@ -283,6 +283,11 @@ async def _get_meta(tx: Tx, key: str) -> str:
     return str(row[0])
 
 
+async def has_secrets(tx: Tx) -> bool:
+    """Whether anything is sealed, so that a lost master key would be missed."""
+    return bool(await _all_secrets(tx))
+
+
 async def _all_secrets(tx: Tx) -> list[tuple[str, int, bytes, str]]:
     return [(name, version, sealed, key_id) for name, version, sealed, key_id in await tx.all(_ALL)]
 

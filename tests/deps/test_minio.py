@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
-import trustme
-from trio.abc import Stream
 
 from kit.objects import LIMIT, MB, PART_MB, keys, left_behind, opened, put, whole
+from kit.tls import tls_before
 from kit.wait import until
 from secureconnect.config import MinioConfig
 from secureconnect.deps.contracts import UploadedPart
@@ -271,39 +268,15 @@ async def test_a_client_uploads_in_parts(minio_config: MinioConfig, http: httpx.
 
 
 async def test_over_tls(minio_config: MinioConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-
-    async def carry(
-        source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, both: trio.CancelScope
-    ) -> None:
-        with suppress(trio.BrokenResourceError):
-            while chunk := await source.receive_some(65536):
-                await sink.send_all(chunk)
-        both.cancel()
-
-    async def serve(client: Stream) -> None:
-        host, _, port = minio_config.endpoint.partition(":")
-        async with client, await trio.open_tcp_stream(host, int(port)) as server, trio.open_nursery() as both:
-            both.start_soon(carry, client, server, both.cancel_scope)
-            both.start_soon(carry, server, client, both.cancel_scope)
-
-    async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(
-            partial(trio.serve_ssl_over_tcp, serve, 0, context, host="127.0.0.1", https_compatible=True)
-        )
-        port = listener.transport_listener.socket.getsockname()[1]
-        async with opened(minio_config, endpoint=f"127.0.0.1:{port}", secure=True) as objects:
+    async with tls_before(minio_config.endpoint, tmp_path / "ca.pem") as endpoint:
+        async with opened(minio_config, endpoint=endpoint, secure=True) as objects:
             for content in (b"", SMALL, LARGE):
                 await put(objects, "a", content)
                 assert await whole(objects, "a") == content
-            assert (await objects.upload_url("a", 1)).startswith(f"https://127.0.0.1:{port}/")
+            assert (await objects.upload_url("a", 1)).startswith(f"https://{endpoint}/")
             assert await left_behind(objects) == ([], [])
         monkeypatch.delenv("SSL_CERT_FILE")
-        async with opened(minio_config, endpoint=f"127.0.0.1:{port}", secure=True) as objects:
+        async with opened(minio_config, endpoint=endpoint, secure=True) as objects:
             with pytest.raises(Unavailable):  # a certificate of nobody we know
                 await objects.probe()
-        nursery.cancel_scope.cancel()

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 import trio
 
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
 from kit.store import SECRET_KEY, ObjectStore, free_ports
+from kit.tls import tls_before
 from kit.toll import toll_before
 from secureconnect.config import Config, MinioConfig, PostgresConfig, RedisConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.minio import MinioObjects
 from secureconnect.deps.postgres import Postgres
+from secureconnect.doctor import postgres as checks
+from secureconnect.doctor.findings import Report
 
 from .conftest import PASSWORD, QUOTED, look, url
 
@@ -123,6 +127,27 @@ async def test_postgres_has_too_few_connections(
     found = await look(migrated)
     assert "20 nodes with 11 need 220" in found.failed["postgres.connections"]
     assert found.warned == {"redis", "minio"}, "which several nodes need"
+
+
+async def test_connections_of_others_count_though_we_may_not_look_at_them(
+    migrated: Config, postgres: PostgresServer, name: str
+) -> None:
+    async with open_bridge() as bridge:
+        others = [await bridge.run(asyncpg.connect, postgres.url(name)) for _ in range(3)]
+        found = await look(migrated)
+        for each in others:
+            await bridge.run(each.close)
+    assert "3 used by others" in found.of("postgres.connections").found
+
+
+async def test_postgres_is_too_old(migrated: Config) -> None:
+    """What it cannot do is asked of each connection, so none opens."""
+    async with open_bridge() as bridge:
+        seen = await bridge.run(checks._ask, migrated.postgres.url)
+    old = replace(seen, facts={**seen.facts, "number": 130_014, "version": "13.14"})
+    report = Report(migrated, lambda _: None)
+    checks._judge(old, migrated, report)
+    assert [each.name for each in report.findings if each.status == "failed"] == ["postgres.version"]
 
 
 async def test_postgres_gives_too_few_rights(migrated: Config, postgres: PostgresServer, name: str) -> None:
@@ -259,3 +284,16 @@ async def test_the_store_is_frozen(config: Config, minio_config: MinioConfig, st
 
 async def test_files_of_a_folder_are_well(config: Config, folder: Path) -> None:
     assert str(folder / "objects") in (await look(config)).of("minio").found
+
+
+async def test_the_store_speaks_tls_by_an_authority_of_this_machine(
+    config: Config, minio_config: MinioConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server trusts those of the system, and so does the doctor."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    async with tls_before(minio_config.endpoint, tmp_path / "ca.pem") as endpoint:
+        found = await look(with_store(config, replace(minio_config, endpoint=endpoint, secure=True)))
+        assert found.failed == {}
+        monkeypatch.delenv("SSL_CERT_FILE")
+        found = await look(with_store(config, replace(minio_config, endpoint=endpoint, secure=True)))
+        assert "certificate" in found.failed["minio"]

@@ -107,6 +107,7 @@ async def test_master_keys_that_do_not_fit(config: Config, folder: Path) -> None
     (folder / MASTER).unlink()
     found = await look(config)
     assert found.of("master_key").status == "warning"
+    assert "no server starts" in found.failed["sqlite.secrets"], "stored secrets need the one that is lost"
     assert not (folder / MASTER).exists(), "it made a key"
 
 

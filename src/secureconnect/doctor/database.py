@@ -13,7 +13,7 @@ from ..deps.contracts import Database, Tx
 from ..deps.policy import DATABASE
 from ..deps.sqlite import Sqlite
 from ..errors import DeadlineExceeded, Problem
-from ..node import Secrets, is_unfinished, read_move
+from ..node import Secrets, has_secrets, is_unfinished, read_move
 from ..settings import BadSetting
 from . import postgres
 from .findings import Report, size
@@ -115,7 +115,13 @@ async def _check_content(db: Database, kind: str, config: Config, report: Report
         )
     folder = Path(config.data_dir)
     if not config.auth.master_key and not await trio.to_thread.run_sync((folder / "master.key").exists):
-        return  # said already; and to open them would make a key
+        if await db.read(has_secrets):  # and if not, to open them would make a key
+            report.fail(
+                f"{kind}.secrets",
+                f"there are some, {folder / 'master.key'} is missing, and no server starts without it",
+                "restore the file, copy it from another node, or set auth.master_key to what was in it",
+            )
+        return
     try:
         secrets = await Secrets.open(db, folder, config.auth.master_key)
     except BadSetting as exc:

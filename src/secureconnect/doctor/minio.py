@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import ssl
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 import httpx
 import trio
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from miniopy_async.api import Minio
 from miniopy_async.error import S3Error
 
@@ -106,6 +107,11 @@ async def _check_folder(config: Config, report: Report) -> None:
         report.ok("minio", told)
 
 
+def _http() -> httpx.AsyncClient:
+    """Trusts the authorities of the system, as the server does; httpx by itself would trust its own."""
+    return httpx.AsyncClient(trust_env=False, timeout=CALL_S, verify=ssl.create_default_context())
+
+
 def _url(at: MinioConfig, endpoint: str) -> str:
     return f"{'https' if at.secure else 'http'}://{endpoint}"
 
@@ -114,7 +120,7 @@ async def _check_clock(at: MinioConfig, report: Report) -> bool:
     """Reach it, unsigned, and read its clock. False if it cannot be reached."""
     began = datetime.now(UTC)
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=CALL_S) as http:
+        async with _http() as http:
             with trio.fail_after(CALL_S):
                 answer = await http.head(_url(at, at.endpoint))
     except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError, OSError) as exc:
@@ -122,7 +128,7 @@ async def _check_clock(at: MinioConfig, report: Report) -> bool:
             found = f"no answer within {CALL_S:g} s"
             mend = "it is frozen or cut off: look at its log, and at the firewall between"
         else:
-            found = f"cannot be reached: {report.said(exc)}"
+            found = f"cannot be reached: {report.said(_told(exc))}"
             mend = "start it, or correct minio.endpoint; minio.secure says whether it speaks TLS"
         report.fail("minio", f"{at.endpoint}: {found}", mend)
         return False
@@ -220,12 +226,12 @@ async def _check_signed(at: MinioConfig, bridge: Bridge, client: Any, bucket: st
     try:
         put = await bridge.run(client.presigned_put_object, bucket, key, SIGNED_FOR)
         get = await bridge.run(client.presigned_get_object, bucket, key, SIGNED_FOR)
-        async with httpx.AsyncClient(trust_env=False, timeout=CALL_S) as http:
+        async with _http() as http:
             with trio.fail_after(2 * CALL_S):
                 stored = await http.put(put, content=TRIAL)
                 answer = await http.get(get)
     except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError, OSError) as exc:
-        why = f"no answer within {CALL_S:g} s" if _is_late(exc) else report.said(exc)
+        why = f"no answer within {CALL_S:g} s" if _is_late(exc) else report.said(_told(exc))
         report.fail(
             name,
             f"{endpoint} cannot be reached from here: {why}",
@@ -245,6 +251,13 @@ async def _check_signed(at: MinioConfig, bridge: Bridge, client: Any, bucket: st
         )
 
 
+def _told(exc: BaseException) -> BaseException:
+    """The nearest cause that says something: of a failed handshake httpx repeats no word."""
+    while not str(exc) and (cause := exc.__cause__ or exc.__context__) is not None:
+        exc = cause
+    return exc
+
+
 def _is_late(exc: Exception) -> bool:
     return isinstance(exc, httpx.TimeoutException | trio.TooSlowError | TimeoutError)
 
@@ -262,7 +275,8 @@ def _reason(exc: Exception, report: Report) -> tuple[str, str]:
 async def _client(at: MinioConfig) -> Minio:
     """As the server makes it, on the asyncio side, where its session belongs. Raises ValueError."""
     public = at.public_endpoint or at.endpoint
-    session = ClientSession(timeout=ClientTimeout(total=CALL_S))
+    connector = TCPConnector(ssl=ssl.create_default_context() if at.secure else True)
+    session = ClientSession(connector=connector, timeout=ClientTimeout(total=CALL_S))
     try:
         return Minio(
             at.endpoint,

@@ -21,7 +21,7 @@ CALL_S = 5.0  # for each thing asked
 ROUND_TRIPS = 20
 SLOW_S = 0.01
 SKEW_S = 0.5
-OLDEST = 130_000  # as server_version_num counts
+OLDEST = 140_000  # as server_version_num counts
 
 _FACTS = """
 SELECT current_setting('server_version') AS version,
@@ -42,8 +42,10 @@ SELECT current_setting('server_version') AS version,
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS database_limit,
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS role_limit,
        (SELECT count(*) FROM pg_stat_activity
-        WHERE backend_type = 'client backend' AND application_name <> 'secureconnect'
-          AND pid <> pg_backend_pid())::int AS others
+        WHERE pid <> pg_backend_pid() AND datid IS NOT NULL AND usesysid IS NOT NULL
+          -- of other roles' connections not even this may be seen
+          AND COALESCE(backend_type, 'client backend') = 'client backend'
+          AND COALESCE(application_name, '') <> 'secureconnect')::int AS others
 """
 _FOREIGN = """
 SELECT c.relname FROM pg_class c
@@ -172,7 +174,7 @@ def _judge(seen: _Seen, config: Config, report: Report) -> None:
     report.nodes = max(seen.nodes, 1)
     report.ok("postgres", f"{_where(config.postgres.url)}: reached, as role {facts['role']}")
     if facts["number"] < OLDEST:
-        report.fail("postgres.version", f"version {facts['version']}", "upgrade it to version 13 or later")
+        report.fail("postgres.version", f"version {facts['version']}", "upgrade it to version 14 or later")
     else:
         report.ok("postgres.version", f"version {facts['version']}")
     told = f"{ROUND_TRIPS} round trips: {latency(seen.times_s)}"
