@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,15 @@ from structlog.testing import capture_logs
 
 from kit.objects import LIMIT, MB, keys, pieces, put, whole
 from kit.store import ObjectStore
+from kit.toll import toll_before
 from kit.wait import until
-from secureconnect.config import MinioConfig
+from secureconnect.config import Config, MinioConfig
 from secureconnect.deps import spool as module
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import StoredObject
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.minio import MinioObjects
+from secureconnect.deps.policy import open_deps
 from secureconnect.deps.spool import BLOCK_BYTES, SpooledObjects
 from secureconnect.errors import Conflict, DiskFull, NotFound, TooLarge, Unavailable
 
@@ -485,3 +487,40 @@ async def test_a_real_server_that_dies_during_a_pass(
         await until(all_moved, within_s=20)
         for key, content in contents.items():
             assert await whole(minio, key) == content
+
+
+async def test_a_put_to_a_store_that_froze_is_kept_as_soon_as_that_is_known(
+    store: ObjectStore, minio_config: MinioConfig, data_dir: Path
+) -> None:
+    patient = replace(minio_config, call_s=60)
+    async with open_deps(Config(data_dir=str(data_dir / "node"), minio=patient)) as deps:
+        await put(deps.objects, "files/a", b"before")
+        store.freeze()
+        with trio.fail_after(10):  # the breaker is still closed
+            await put(deps.objects, "files/a", b"after")
+        assert await whole(deps.objects, "files/a") == b"after"
+
+
+async def test_a_call_that_moves_bytes_goes_on_though_the_store_is_found_away(
+    minio_config: MinioConfig,
+) -> None:
+    content = bytes(range(256)) * 4096
+    async with (
+        toll_before(f"http://{minio_config.endpoint}") as toll,
+        open_bridge() as bridge,
+        MinioObjects.open(
+            replace(minio_config, endpoint=f"127.0.0.1:{toll.port}", connect_s=0.5), bridge
+        ) as objects,
+    ):
+        await put(objects, "a", content)
+        toll.delay_s = 0.1
+        read: list[bytes] = []
+
+        async def reads() -> None:
+            read.append(await whole(objects, "a"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads)
+            await trio.sleep(0.3)
+            objects.abandon()
+        assert read == [content]

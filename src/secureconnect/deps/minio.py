@@ -58,6 +58,10 @@ class MinioObjects:
         """Raises Unavailable unless the store answers for its bucket within `limit_s`."""
         await self._calls.probe(limit_s)
 
+    def abandon(self) -> None:
+        """End what has been silent for `minio.connect_s`, or will have been: the store does not answer."""
+        self._calls.abandon()
+
     # contracts.Objects
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:

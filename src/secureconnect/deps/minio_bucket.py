@@ -41,7 +41,12 @@ class Silence:
 
     def heard(self) -> None:
         """A byte has moved. Called on the asyncio side, which has our thread."""
-        self.scope.deadline = trio.current_time() + self._limit_s
+        self._since = trio.current_time()
+        self.scope.deadline = self._since + self._limit_s
+
+    def cut_to(self, limit_s: float) -> None:
+        """This one silence may last no longer than that."""
+        self.scope.deadline = min(self.scope.deadline, self._since + limit_s)
 
 
 class Body(io.BytesIO):

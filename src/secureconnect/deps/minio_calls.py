@@ -95,6 +95,7 @@ class Calls:
         self._connect_s = config.connect_s
         self._turns = Turns(config.connections, config.waiting, config.wait_s)
         self._bucket_is_there = False
+        self._under_way: set[Silence] = set()
 
     @classmethod
     @asynccontextmanager
@@ -130,9 +131,19 @@ class Calls:
 
     async def _cross(self, limit_s: float, call: Callable[[Silence], Awaitable[T]]) -> T:
         silence = Silence(limit_s)
-        with silence.scope, self._mapped():
-            return await self._bridge.run(call, silence)
+        self._under_way.add(silence)
+        try:
+            with silence.scope, self._mapped():
+                return await self._bridge.run(call, silence)
+        finally:
+            self._under_way.discard(silence)
         raise Unavailable()  # silent for too long
+
+    def abandon(self) -> None:
+        """Wait no longer than `minio.connect_s` for the next byte of what is asked so far: for whoever has
+        found that the store does not answer. What moves goes on."""
+        for silence in self._under_way:
+            silence.cut_to(self._connect_s)
 
     async def _make(self, silence: Silence) -> None:
         await self.bucket.make(silence)

@@ -194,7 +194,12 @@ class _Wiring:
 
         real = await self._stack.enter_async_context(MinioObjects.open(config, await self._bridged()))
         guard = self._guard(
-            "minio", real.probe, calls=config.connections, waiting=config.waiting, limit_s=config.call_s
+            "minio",
+            real.probe,
+            calls=config.connections,
+            waiting=config.waiting,
+            limit_s=config.call_s,
+            abandon=real.abandon,
         )
         with _naming(Path(self._config.data_dir)):
             spool = await SpooledObjects.open(
