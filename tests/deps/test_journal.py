@@ -114,6 +114,30 @@ async def test_a_damaged_file_is_kept_aside_for_a_person_to_look_at(tmp_path: Pa
     assert (await aside.stat()).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("found_by", ["reading", "writing anew"])
+async def test_a_byte_that_turns_while_it_runs_costs_its_record_alone(tmp_path: Path, found_by: str) -> None:
+    path = tmp_path / "journal"
+    async with FileJournal.open(path, CONFIG) as journal:
+        numbers = [(await journal.append("chat", [payload]))[0] for payload in (b"one", b"two", b"three")]
+        size = look(path).st_size
+        big = await journal.append("chat", [bytes(DEAD_BYTES)] * 2)
+        with path.open("r+b") as file:
+            file.seek(size // 2)
+            file.write(b"\xff\xff")
+        with lines() as logged:
+            if found_by == "writing anew":
+                await journal.done(big)
+            records = await journal.read("chat", 0, 2)
+        assert [record.number for record in records] == [numbers[0], numbers[2]]
+        assert [line["event"] for line in logged] == ["journal_damaged"]
+        await journal.append("chat", [b"four"])
+        await journal.done(big)
+    with lines() as logged:
+        assert await kept(path) == [b"one", b"three", b"four"]
+    assert logged == []
+    assert len([name for name in names(tmp_path) if "damaged" in name]) == 1
+
+
 async def test_after_a_torn_tail_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     await written(path, b"one", b"two")

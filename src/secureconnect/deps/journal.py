@@ -231,10 +231,11 @@ class _File:
             size += place.size
             if len(found) == limit or (found and size > READ_BYTES):
                 break
-            kept = _at(os.pread(self._fd, place.size, place.offset), 0)
-            if kept is None or not isinstance(kept[0], _Kept):
-                raise OSError(errno.EIO, "the journal has changed under us")
-            found.append(JournalRecord(number, place.at_us, kept[0].payload))
+            kept = _kept(os.pread(self._fd, place.size, place.offset))
+            if kept is None:
+                self._rewrite()  # without it
+                return self.read(topic, after, limit)
+            found.append(JournalRecord(number, place.at_us, kept.payload))
         return found
 
     def done(self, numbers: Sequence[int]) -> None:
@@ -263,9 +264,7 @@ class _File:
         self._live = sum(place.size for place in self._places.values())
         torn = os.fstat(self._fd).st_size - found.end
         if found.damaged:
-            aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
-            os.link(self._path, aside)
-            log.error("journal_damaged", bytes=found.damaged, kept_aside=aside.name)
+            self._keep_aside(found.damaged)
             self._rewrite()
         elif torn:
             log.warning("journal_tail_cut", bytes=torn)
@@ -300,21 +299,25 @@ class _File:
             self._suspect = False
 
     def _rewrite(self) -> None:
-        """The records that are not done, in a new file in the place of this one."""
+        """The records that are not done, in a new file in the place of this one. Those that the disk has
+        damaged since are left behind, in a file aside."""
         draft = self._path.with_name(f"{self._path.name}.new")
         draft.unlink(missing_ok=True)
         fd = _open(draft)
         try:
             places: dict[int, _Place] = {}
-            end = 0
+            end = damaged = 0
             for number, place in self._places.items():
                 record = os.pread(self._fd, place.size, place.offset)
-                if _at(record, 0) is None:
-                    raise OSError(errno.EIO, "the journal has changed under us")
+                if _kept(record) is None:
+                    damaged += place.size
+                    continue
                 _write_all(fd, record)
                 places[number] = place._replace(offset=end)
                 end += place.size
             os.fsync(fd)
+            if damaged:
+                self._keep_aside(damaged)
             draft.replace(self._path)
         except BaseException:
             os.close(fd)
@@ -323,6 +326,12 @@ class _File:
         os.close(self._fd)
         self._fd, self._places, self._end, self._live = fd, places, end, end
         sync_folder(self._path.parent)
+
+    def _keep_aside(self, damaged_bytes: int) -> None:
+        """The file as it is, for a person to look at."""
+        aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
+        os.link(self._path, aside)
+        log.error("journal_damaged", bytes=damaged_bytes, kept_aside=aside.name)
 
     def _tell(self) -> None:
         RECORDS.set(len(self._places))
@@ -365,6 +374,12 @@ def _at(data: bytes | mmap.mmap, start: int) -> tuple[_Kept | _Done, int] | None
         return _decoder.decode(body), _HEAD.size + length
     except msgspec.DecodeError:
         return None
+
+
+def _kept(record: bytes) -> _Kept | None:
+    """What is in it; None when it is damaged."""
+    found = _at(record, 0)
+    return found[0] if found is not None and isinstance(found[0], _Kept) else None
 
 
 def _scan(fd: int) -> _Found:
