@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,6 +126,12 @@ def test_the_environment(key: str, text: str, value: object) -> None:
         ("rate_limits.enabled", "1", "true | false"),
         ("rate_limits.enabled", "'yes'", "true | false"),
         ("auth.registration", "'Open'", "open | closed"),
+        ("minio.bucket", "''", "3 to 63 of a-z"),
+        ("minio.bucket", "'a b'", "3 to 63 of a-z"),
+        ("minio.bucket", "'Files'", "3 to 63 of a-z"),
+        ("minio.bucket", "'a..b'", "3 to 63 of a-z"),
+        ("minio.bucket", "'192.168.1.1'", "3 to 63 of a-z"),
+        ("minio.region", "''", "word of a-z"),
         ("data_dir", "[]", "path of a folder"),
         ("data_dir", "''", "path of a folder"),
         ("data_dir", '"a\\u0000b"', "path of a folder"),
@@ -138,6 +145,19 @@ def test_a_bad_value_names_key_value_and_range(tmp_path: Path, key: str, toml: s
     assert key in line
     assert repr(value) in line
     assert expected in line
+
+
+@pytest.mark.parametrize("key", ["postgres.url", "redis.url"])
+@pytest.mark.parametrize("password", ["23456/hush", "23456#hush", "23456?hush", "hu/sh", "hu#sh"])
+def test_a_password_that_cuts_its_url_short_is_refused_and_not_told(key: str, password: str) -> None:
+    scheme, name = key.partition(".")[0], key.upper().replace(".", "__")
+    line = refused(env={f"SECURECONNECT_{name}": f"{scheme}://me:{password}@127.0.0.1:1/0"})
+    assert line.startswith(f"{key} = {MASK}")
+    assert "23456" not in line
+    assert "hu" not in line.partition("expected")[0]
+    whole = f"{scheme}://me:{quote(password, safe='')}@127.0.0.1:1/0"
+    section = getattr(load(None, {f"SECURECONNECT_{name}": whole}), scheme)
+    assert section.url == whole
 
 
 def test_a_bad_value_in_the_environment_names_the_variable() -> None:

@@ -17,7 +17,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from .settings import FOLDER, MASK, NETWORKS, REDIS_URL, WEB_ORIGINS, WEB_URL, BadSetting, Setting, setting
+from .settings import (
+    BUCKET,
+    FOLDER,
+    MASK,
+    NETWORKS,
+    POSTGRES_URL,
+    REDIS_URL,
+    REGION,
+    WEB_ORIGINS,
+    WEB_URL,
+    BadSetting,
+    Setting,
+    setting,
+)
 
 PREFIX = "SECURECONNECT_"
 
@@ -246,7 +259,10 @@ class MemoryConfig:
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
     url: str = setting(
-        "", "postgres://user:password@host:port/database; empty: the embedded SQLite", secret=True
+        "",
+        "postgres://user:password@host:port/database; empty: the embedded SQLite",
+        form=POSTGRES_URL,
+        secret=True,
     )
     connections: int = setting(10, "connections to the database", low=2, high=1_000)
     waiting: int = setting(
@@ -303,13 +319,13 @@ class MinioConfig:
     )
     access_key: str = setting("", "access key")
     secret_key: str = setting("", "secret key", secret=True)
-    bucket: str = setting("secureconnect", "bucket, made if missing")
+    bucket: str = setting("secureconnect", "bucket, made if missing", form=BUCKET)
     secure: bool = setting(False, "whether the endpoint speaks TLS")
     public_endpoint: str = setting(
         "",
         "host:port at which clients reach it, after http:// or https:// if not as above; empty: the endpoint",
     )
-    region: str = setting("us-east-1", "region, which signatures name")
+    region: str = setting("us-east-1", "region, which signatures name", form=REGION)
     connections: int = setting(10, "calls under way", low=1, high=1_000)
     waiting: int = setting(100, "calls waiting before more are refused", low=1, high=1_000_000)
     wait_s: float = setting(2.0, "seconds a call waits for its turn before it is refused", low=0.05, high=60)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 MASK = "********"
 _HUGE = 10**300  # of whole numbers for a float: beyond every range, and not yet too large for one
@@ -38,10 +39,26 @@ def _is_web_url(text: str) -> bool:
 def _is_redis_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        where = parts.path if parts.scheme == "unix" else parts.hostname
-        return parts.scheme in ("redis", "rediss", "unix") and bool(where) and parts.port != 0
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and _is_whole(parts)
     except ValueError:
         return False
+
+
+def _is_postgres_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("postgres", "postgresql") and bool(parts.netloc) and _is_whole(parts)
+    except ValueError:
+        return False
+
+
+def _is_whole(parts: SplitResult) -> bool:
+    """False if a `/`, `#` or `?` in the password has ended the address, whose port the password then seems
+    to be. Raises ValueError if the port is none."""
+    cut = "@" in parts.path + parts.fragment or (not parts.path and "@" in parts.query)
+    return parts.port != 0 and not cut
 
 
 def _is_network(text: str) -> bool:
@@ -56,6 +73,16 @@ FOLDER = Form("path of a folder", lambda text: bool(text) and "\0" not in text)
 WEB_URL = Form("http or https URL", _is_web_url)
 WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
 REDIS_URL = Form("redis, rediss or unix URL", _is_redis_url)
+POSTGRES_URL = Form("postgres or postgresql URL", _is_postgres_url)
+BUCKET = Form(
+    "3 to 63 of a-z, 0-9, . and -, the first and last no mark",
+    lambda text: (
+        re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text) is not None
+        and not any(pair in text for pair in ("..", ".-", "-."))
+        and not re.fullmatch(r"\d+(\.\d+){3}", text)
+    ),
+)
+REGION = Form("word of a-z, 0-9 and -", lambda text: re.fullmatch(r"[a-z0-9-]+", text) is not None)
 NETWORKS = Form("list of addresses or networks", _is_network)
 
 

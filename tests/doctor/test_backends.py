@@ -85,6 +85,16 @@ async def test_a_password_that_is_not_encoded(config: Config) -> None:
     assert "postgres" in found.failed
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "redis"])
+async def test_a_password_with_a_slash_is_taken_for_no_port(config: Config, scheme: str) -> None:
+    bad = f"{scheme}://strict:23456/hush-half@127.0.0.1:1/0"
+    section = (
+        {"postgres": PostgresConfig(url=bad)} if scheme == "postgres" else {"redis": RedisConfig(url=bad)}
+    )
+    found = await look(replace(config, **section), ["23456", "hush-half"])
+    assert "percent-encoded" in str(found.of("settings").mend)
+
+
 async def test_postgres_is_frozen(config: Config, postgres: PostgresServer, name: str) -> None:
     with postgres.frozen(), trio.fail_after(FROZEN_S):
         found = await look(replace(config, postgres=PostgresConfig(url=url(postgres.port, name))))

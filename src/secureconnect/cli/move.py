@@ -15,7 +15,7 @@ import typer
 
 from ..clock import to_iso
 from ..config import Config, PostgresConfig
-from ..settings import BadSetting
+from ..settings import POSTGRES_URL, BadSetting
 from .options import ConfigFile, DataDir, Failed, prepare
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _target(settings: Config, to: str | None) -> PostgresConfig:
     url = to or settings.postgres.url
     if not url:
         raise BadSetting("where to? give --to postgres://…, or set postgres.url")
-    if not url.startswith(("postgres://", "postgresql://")):
+    if not POSTGRES_URL.fits(url):
         raise BadSetting("--to takes postgres://user:password@host:port/database")
     return replace(settings.postgres, url=url, statement_s=UNIT_S)
 

@@ -15,6 +15,7 @@ from ..config import Config
 from ..deps.asyncio_bridge import Bridge, open_bridge
 from ..deps.postgres import Postgres
 from ..errors import Problem
+from ..settings import POSTGRES_URL
 from .findings import Report, count, latency
 
 CALL_S = 5.0  # for each thing asked
@@ -93,6 +94,8 @@ async def opened(config: Config, report: Report) -> AsyncIterator[Postgres | Non
 
 async def _look(config: Config, report: Report, bridge: Bridge) -> _Seen | None:
     try:
+        if not POSTGRES_URL.fits(config.postgres.url):
+            raise ValueError
         return await bridge.run(_ask, config.postgres.url)
     except Exception as exc:
         where = _where(config.postgres.url)

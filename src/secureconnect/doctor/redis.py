@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 
 from ..config import Config
 from ..deps.asyncio_bridge import open_bridge
+from ..settings import REDIS_URL
 from .findings import Report, latency, size
 
 CALL_S = 3.0
@@ -47,6 +48,8 @@ async def check(config: Config, report: Report) -> None:
         return
     async with open_bridge() as bridge:
         try:
+            if not REDIS_URL.fits(url):
+                raise ValueError
             seen = await bridge.run(_ask, url)
         except Exception as exc:
             found, mend = _reason(exc, _where(url), report)

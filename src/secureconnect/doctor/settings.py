@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from ..config import SETTINGS, Config
-from ..settings import MASK
+from ..settings import MASK, POSTGRES_URL, REDIS_URL
 from .findings import Report
 
 UTF8_BYTES = 4  # of a character, at most
@@ -31,14 +30,17 @@ def _value(config: Config, key: str) -> object:
 
 
 def _impossible(config: Config) -> Iterator[tuple[str, str]]:
-    if config.postgres.url and not _is_url(config.postgres.url, "postgres", "postgresql"):
+    if config.postgres.url and not POSTGRES_URL.fits(config.postgres.url):
         yield (
             "postgres.url is no URL of Postgres",
             "write it as postgres://user:password@host:port/database, with what is special in the password"
             " percent-encoded",
         )
-    if config.redis.url and not _is_url(config.redis.url, "redis", "rediss", "unix"):
-        yield "redis.url is no URL of Redis", "write it as redis://:password@host:port/0"
+    if config.redis.url and not REDIS_URL.fits(config.redis.url):
+        yield (
+            "redis.url is no URL of Redis",
+            "write it as redis://:password@host:port/0, with what is special in the password percent-encoded",
+        )
     if "/" in config.minio.endpoint:
         yield (
             "minio.endpoint has a scheme or a path",
@@ -84,11 +86,3 @@ def _strange(config: Config) -> Iterator[tuple[str, str]]:
             "Redis or MinIO is set, but the database is the embedded one",
             "set postgres.url if there is to be more than one node; one node needs neither",
         )
-
-
-def _is_url(text: str, *schemes: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in schemes and parts.port != 0
-    except ValueError:
-        return False
