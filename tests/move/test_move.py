@@ -24,10 +24,11 @@ from kit.toll import toll_before
 from kit.wait import until
 from secureconnect import node
 from secureconnect.client import Client
-from secureconnect.config import MinioConfig, PostgresConfig, SqliteConfig
+from secureconnect.config import JournalConfig, MinioConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Tx
 from secureconnect.deps.files import FolderObjects
+from secureconnect.deps.journal import FileJournal
 from secureconnect.deps.minio import MinioObjects
 from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
@@ -344,6 +345,14 @@ def test_a_running_server_is_in_the_way(folder: Path, postgres_url: str) -> None
         assert f"in use by another server (process {server.pid})" in done.stderr
     finally:
         server.close()
+
+
+async def test_accepted_messages_are_stored_first(folder: Path, postgres_url: str) -> None:
+    """They lie in no table, and the folder may stay behind."""
+    async with FileJournal.open(folder / "journal", JournalConfig()) as journal:
+        await journal.append("chat", [b"one", b"two"])
+    line = command.fails(1, "move", "--to", postgres_url, "--data-dir", folder, cwd=folder.parent)
+    assert "2 accepted messages wait" in line
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ async def _move(settings: Config) -> tuple[Moved, _Files]:
     here = replace(settings.sqlite, statement_s=UNIT_S, readers=1)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hold_folder(settings))
+        await _require_empty_journal(settings)
         bridge = await stack.enter_async_context(open_bridge())
         source = await stack.enter_async_context(Sqlite.open(path, here))
         target = await stack.enter_async_context(Postgres.open(settings.postgres, bridge))
@@ -111,6 +112,22 @@ async def _move(settings: Config) -> tuple[Moved, _Files]:
         except Unavailable as exc:
             raise Failed(f"interrupted: {exc} The same command goes on where it was") from exc
     return moved, files
+
+
+async def _require_empty_journal(settings: Config) -> None:
+    """What was accepted lies in no table yet, and the folder may stay behind."""
+    from ..deps.journal import FileJournal
+    from ..deps.policy import JOURNAL
+
+    path = Path(settings.data_dir) / JOURNAL
+    if not path.exists() or not path.stat().st_size:
+        return
+    async with FileJournal.open(path, settings.journal) as journal:
+        if journal.waiting:
+            raise Failed(
+                f"{journal.waiting} accepted messages wait in {path}:"
+                " start the server until it has stored them, stop it, and move then"
+            )
 
 
 class _Files:

@@ -123,6 +123,11 @@ class FileJournal:
             if not journal._thread.borrowed_tokens:  # or a disk that hangs would close it under the thread
                 file.close()
 
+    @property
+    def waiting(self) -> int:
+        """Records not done yet, of all topics."""
+        return len(self._file)
+
     async def append(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
         job = _Job(topic, payloads)
         self._waiting.append(job)
@@ -183,6 +188,9 @@ class _File:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def oldest_age_s(self) -> float:
         """0 when there is none. May be called by any thread."""
