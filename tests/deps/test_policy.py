@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from secureconnect.config import Config, PostgresConfig
+from secureconnect.config import Config, MinioConfig, PostgresConfig
 from secureconnect.deps import migrate, policy
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Row, Tx
@@ -91,6 +91,19 @@ async def test_a_start_that_fails_leaves_the_folder_free(config: Config) -> None
         async with open_deps(config):
             pass
     await in_the_way.unlink()
+    async with open_deps(config):
+        pass
+
+
+async def test_files_that_wait_for_a_store_are_not_forgotten_with_its_setting(config: Config) -> None:
+    away = replace(config, minio=MinioConfig(endpoint="127.0.0.1:1", access_key="a", secret_key="b" * 8))
+    async with open_deps(away) as deps:
+        await deps.objects.put("files/a", chunks(b"kept"), limit_bytes=9)
+    with pytest.raises(BadSetting, match=r"spool holds files .* set minio\.endpoint"):
+        async with open_deps(config):
+            pass
+    async with open_deps(away) as deps:
+        await deps.objects.delete("files/a")
     async with open_deps(config):
         pass
 

@@ -40,6 +40,7 @@ from .guard import Guard, Probe
 from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedObjects
 from .journal import FileJournal
 from .memory import MemoryBus, MemoryCache
+from .spool import SpooledObjects
 from .sqlite import Sqlite
 
 if TYPE_CHECKING:
@@ -186,11 +187,15 @@ class _Wiring:
         config = self._config.minio
         if not config.endpoint:
             folder = Path(self._config.data_dir)
+            if await trio.to_thread.run_sync(SpooledObjects.is_left, folder / SPOOL):
+                raise BadSetting(
+                    f"{folder / SPOOL} holds files that MinIO has yet to get: set minio.endpoint again, or"
+                    " remove that folder, and the files with it"
+                )
             self._embedded("minio", "files")
             with _naming(folder):
                 return await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
         from .minio import MinioObjects
-        from .spool import SpooledObjects
 
         real = await self._stack.enter_async_context(MinioObjects.open(config, await self._bridged()))
         guard = self._guard(

@@ -22,7 +22,7 @@ from ..config import MinioConfig
 from ..errors import DiskFull, NotFound, Problem, Unavailable
 from ..metrics import counter, gauge
 from .contracts import Objects, StoredObject
-from .files import FolderObjects, check_key, sync_folder
+from .files import SUFFIX, FolderObjects, check_key, sync_folder
 
 T = TypeVar("T")
 
@@ -86,6 +86,11 @@ class SpooledObjects:
         spool = cls(store, *await trio.to_thread.run_sync(make), is_away, config)
         await spool._load()
         return spool
+
+    @staticmethod
+    def is_left(folder: Path) -> bool:
+        """Whether an earlier run left objects in `folder` that no store has yet. Blocks."""
+        return any(path.is_file() for path in (folder / KEPT).rglob(f"*{SUFFIX}"))
 
     @property
     def waiting(self) -> int:
