@@ -78,6 +78,16 @@ async def test_postgres_cannot_be_used(
     assert list(found.failed) == ["postgres"]
 
 
+@pytest.mark.parametrize("query", ["sslmode=verify-full", "sslmode=verify-full&sslrootcert=/no/ca.pem"])
+async def test_postgres_by_an_authority_that_is_not_there(
+    config: Config, postgres: PostgresServer, name: str, query: str
+) -> None:
+    bad = f"{url(postgres.port, name)}?{query}"
+    found = (await look(replace(config, postgres=PostgresConfig(url=bad)))).of("postgres")
+    assert "cannot be reached" not in found.found
+    assert "sslrootcert" in str(found.mend)
+
+
 async def test_a_password_that_is_not_encoded(config: Config) -> None:
     bad = f"postgres://strict:{PASSWORD}#?@127.0.0.1:x/d"
     found = await look(replace(config, postgres=PostgresConfig(url=bad)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -158,6 +159,13 @@ def _reason(exc: Exception, where: str, report: Report) -> tuple[str, str]:
             return (
                 f"{where}: no answer within {CALL_S:g} s",
                 "it accepts nothing or is frozen: look at its log, and at the firewall between",
+            )
+        case FileNotFoundError():
+            return f"{where}: a file of postgres.url: {said}", "correct sslrootcert in postgres.url"
+        case ssl.SSLError() | asyncpg.ClientConfigurationError() if "certificate" in said:
+            return (
+                f"{where}: {said}",
+                "name the file of the authority that signed its certificate: sslrootcert in postgres.url",
             )
         case OSError():
             return (
