@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from kit.postgres import PostgresServer
 from secureconnect.config import Config, MinioConfig, PostgresConfig
 from secureconnect.deps import migrate, policy
 from secureconnect.deps.asyncio_bridge import open_bridge
@@ -123,6 +124,16 @@ async def test_the_command_line_wants_a_database_that_is_up_to_date(config: Conf
     with pytest.raises(NotReady, match="0002_identity"):
         async with open_database(config):
             pass
+
+
+async def test_the_command_line_leaves_a_strange_database_as_it_is(
+    config: Config, postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with pytest.raises(NotReady, match="0001_node"):
+        async with open_database(replace(config, postgres=PostgresConfig(url=postgres_url))):
+            pass
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert postgres_server.sql(tables, postgres_url.rpartition("/")[2]) == "0"
 
 
 async def test_the_command_line_has_patience_with_the_schema_on_postgres(

@@ -289,8 +289,8 @@ async def open_database(config: Config, *, bring_up_to_date: bool = False) -> As
     """
     open_it = _postgres if config.postgres.url else _sqlite
     async with open_it(config, bring_up_to_date) as db:
-        if not bring_up_to_date and (pending := await migrate.pending(db)):
-            raise NotReady(f"the database lacks {', '.join(pending)}: run `secureconnect migrate` first")
+        if not bring_up_to_date and (missing := await migrate.missing(db)):
+            raise NotReady(f"the database lacks {', '.join(missing)}: run `secureconnect migrate` first")
         yield db
 
 
