@@ -92,7 +92,7 @@ def meaning(exc: Exception, *, reads: bool = False) -> Exception:
     if code in _AGAIN:
         return PoolExhausted()  # busy, and nothing is broken: no matter for a breaker
     match code[:2]:
-        case "22" | "23":  # data, integrity
+        case "22" | "23" | "54":  # data, integrity, too long or too deep
             return ConstraintViolation(f"{type(exc).__name__} {getattr(exc, 'constraint_name', None) or ''}")
         case "0A" | "21" | "25" | "42":  # ours: bad SQL
             return RuntimeError(f"a statement is wrong: {exc.args[0]}")
