@@ -500,6 +500,17 @@ async def test_a_file_that_breaks_off_counts(files: Files) -> None:
     assert files.server.calls - before == CONFIG.failures - 1
 
 
+async def test_a_source_that_breaks_says_nothing_of_the_store(files: Files) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise Unavailable()  # this node's own disk, from which a spooled file is read
+
+    for _ in range(CONFIG.failures + 1):
+        with pytest.raises(Unavailable):
+            await files.objects.put("a", broken(), limit_bytes=9)
+    assert files.guard.is_up
+
+
 async def test_a_reader_holds_a_place_and_gives_it_back(files: Files) -> None:
     await files.objects.put("a", chunks(b"x" * 900_000), limit_bytes=1_000_000)
     one, other = files.objects.get("a"), files.objects.get("a")

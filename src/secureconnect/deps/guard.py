@@ -128,10 +128,10 @@ class Guard:
             await trio.sleep(random.uniform(0, self._config.retry_ms / 1000 * 2**attempt))  # noqa: S311
         return await self.call(function, *args, **kwargs)
 
-    def counted(self) -> AbstractContextManager[None]:
+    def counted(self) -> Counted:
         """One call, as the breaker sees it. Raises Unavailable at once while it is open. What the block
         raises counts if it tells of the dependency."""
-        return _Counted(self)
+        return Counted(self)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -259,19 +259,24 @@ class Guard:
             told(self.is_up)
 
 
-class _Counted(AbstractContextManager[None]):
-    """`Guard.counted`. Every unit of work passes here; a generator would cost it as much again."""
+class Counted(AbstractContextManager["Counted"]):
+    """`Guard.counted`. Every unit of work passes here; a generator would cost it as much again.
 
-    __slots__ = ("_generation", "_guard")
+    innocent: an error that says nothing of the dependency, whatever its class.
+    """
+
+    __slots__ = ("_generation", "_guard", "innocent")
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self.innocent: BaseException | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Counted:
         generation = self._guard.breaker.admit()
         if generation is None:
             raise self._guard.away()
         self._generation: Generation = generation
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -280,7 +285,7 @@ class _Counted(AbstractContextManager[None]):
         if error is None:
             breaker.succeeded(self._generation)
             return
-        reason = reason_of(error)
+        reason = None if error is self.innocent else reason_of(error)
         if reason is None:
             breaker.passed(self._generation)
             return

@@ -188,6 +188,26 @@ async def _hand_on(real: Backlog, backlog: MemoryBacklog) -> None:
         lost = real.lost
 
 
+class _Source:
+    """Chunks on their way to the store.  failure: what broke on our side."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self.failure: Exception | None = None
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except Exception as exc:
+            self.failure = exc
+            raise
+
+
 class GuardedObjects:
     """contracts.Objects behind breaker and bulkhead. What moves bytes takes the time that people and sizes
     need, and has no limit as a whole: the adapter bounds the time without a byte."""
@@ -197,9 +217,13 @@ class GuardedObjects:
         self._guard = guard
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
+        source = _Source(chunks)
         async with self._guard.slot():
-            with self._guard.counted():
-                return await self._inner.put(key, chunks, limit_bytes=limit_bytes)
+            with self._guard.counted() as call:
+                try:
+                    return await self._inner.put(key, source, limit_bytes=limit_bytes)
+                finally:
+                    call.innocent = source.failure
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         return self._each(self._inner.get(key, start, end))
