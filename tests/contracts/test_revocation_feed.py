@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 import trio
@@ -168,3 +169,20 @@ async def test_a_server_that_comes_back_empty_is_told_again(redis_server: RedisS
         assert await feed.since(0) == []
         await feed.add([one], now_us())
         assert await feed.since(0) == [one]
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"*1\r\n*1\r\n:1\r\n", b"\0\xff\r\n"])
+async def test_a_server_that_talks_nonsense_is_away(answer: bytes) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async for _ in stream:
+                await stream.send_all(answer * 6)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        async with redis_feed(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}/0") as feed:
+            with pytest.raises(Unavailable):
+                await feed.since(0)
+            with pytest.raises(Unavailable):
+                await feed.add([revoked()], now_us())
+        nursery.cancel_scope.cancel()

@@ -31,6 +31,9 @@ PAGE = 5_000  # members read in one call
 CONNECTIONS = 2
 CLOSE_S = 2.0
 
+# a server that answers, but not what was asked, makes the driver or us stumble over a type
+FAILURES = (RedisError, OSError, trio.TooSlowError, TypeError, ValueError)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -74,7 +77,7 @@ class RedisFeed:
         try:
             with trio.fail_after(self._call_s):
                 return await self._bridge.run(function, *args, **kwargs)
-        except (RedisError, OSError, trio.TooSlowError) as exc:
+        except FAILURES as exc:
             raise Unavailable from exc
 
 
