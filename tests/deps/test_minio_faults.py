@@ -201,6 +201,30 @@ async def test_garbage_is_not_taken_for_an_answer() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("head", ["200 OK\r\nContent-Length: 0", "206 Some\r\nContent-Length: 0", "204 None"])
+async def test_a_server_that_says_yes_to_everything_stores_nothing(head: str) -> None:
+    """A proxy's page for what it does not know, say."""
+
+    async def agree(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async for _ in stream:
+                await stream.send_all(f"HTTP/1.1 {head}\r\n\r\n".encode())
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, agree, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        config = MinioConfig(endpoint=f"127.0.0.1:{port}", access_key="k", secret_key="s", call_s=1.0)
+        async with opened(config) as objects:
+            for call in (
+                lambda: put(objects, "a", SMALL),
+                lambda: objects.stat("a"),
+                lambda: whole(objects, "a"),
+                lambda: objects.copy("a", "b"),
+            ):
+                assert await within(2, call) is Unavailable
+        nursery.cancel_scope.cancel()
+
+
 async def test_calls_beyond_the_bounds_are_refused(store: ObjectStore, minio_config: MinioConfig) -> None:
     async with opened(minio_config, connections=1, waiting=1, wait_s=0.3, call_s=1.0) as objects:
         await objects.probe()

@@ -155,17 +155,18 @@ class Bucket:
         with body.sent_by(silence):
             result = await self._client._put_object(self._bucket, name, body, headers)
         silence.heard()
+        etag = _told(result.etag)
         found = await self.stat(silence, name)
         if found.sha256 == body.sha256:
             return found
         # another put has come since: ours was whole all the same
-        return Found(result.etag or "", body.size, body.sha256, clock.now_us())
+        return Found(etag, body.size, body.sha256, clock.now_us())
 
     async def stat(self, silence: Silence, name: str) -> Found:
         seen = await self._client.stat_object(self._bucket, name)
         silence.heard()
         headers = {header.lower(): value for header, value in dict(seen.metadata or {}).items()}
-        return Found(seen.etag or "", seen.size or 0, headers.get(SHA256, ""), _us(seen.last_modified))
+        return Found(_told(seen.etag), seen.size or 0, headers.get(SHA256, ""), _us(seen.last_modified))
 
     async def range(self, silence: Silence, name: str, start: int, length: int, etag: str | None) -> Piece:
         headers: DictType = {"If-Match": f'"{etag}"'} if etag else {}
@@ -178,12 +179,12 @@ class Bucket:
                 if len(content) > length:
                     raise ValueError("more than was asked for")
             if response.status == 206:
-                total = int(response.headers["Content-Range"].rpartition("/")[2])
+                total = int(response.headers.get("Content-Range", "").rpartition("/")[2])
             elif start == 0:
                 total = len(content)
             else:
                 raise ValueError("not the range that was asked for")
-            return Piece(bytes(content), total, response.headers.get("ETag", "").strip('"'))
+            return Piece(bytes(content), total, _told(response.headers.get("ETag")).strip('"'))
 
     async def copy(self, silence: Silence, old: str, new: str, etag: str, sha256: str) -> Found:
         source = CopySource(self._bucket, old, match_etag=etag)
@@ -232,8 +233,7 @@ class Bucket:
 
     async def finish(self, _: Silence, name: str, upload_id: str, parts: list[Part]) -> None:
         result = await self._client._complete_multipart_upload(self._bucket, name, upload_id, parts)
-        if not result.etag:  # a failure that came after the 200 of the answer's first line
-            raise ValueError("the parts were not put together")
+        _told(result.etag)  # there is none after a failure that came after the 200 of the answer's first line
 
     async def abort(self, _: Silence, name: str, upload_id: str) -> None:
         await self._client._abort_multipart_upload(self._bucket, name, upload_id)
@@ -248,6 +248,13 @@ class Bucket:
             if each.upload_id and _us(each.initiated_time) < before_us
         ]
         return objects, uploads
+
+
+def _told(etag: str | None) -> str:
+    """What every S3 server says of an object it has; who says yes without it has none."""
+    if not etag:
+        raise ValueError("an answer without an ETag")
+    return etag
 
 
 def _us(moment: datetime | None) -> int:
