@@ -462,15 +462,14 @@ class RedisBus:
             with trio.move_on_at(due):
                 await self._wanted.wait()
                 continue
-            silent, heard, due = self._heard == heard, self._heard, trio.current_time() + self._config.ping_s
-            if not silent:
-                continue
-            await self._send(connection, b"PING")
-            with trio.move_on_after(self._config.call_s):
-                while self._heard == heard:
-                    await self._moved.park()
             if self._heard == heard:
-                raise TimeoutError
+                await self._send(connection, b"PING")
+                with trio.move_on_after(self._config.call_s):
+                    while self._heard == heard:
+                        await self._moved.park()
+                if self._heard == heard:
+                    raise TimeoutError
+            heard, due = self._heard, trio.current_time() + self._config.ping_s
 
     async def _agree(self, connection: Connection) -> None:
         more = [wire for wire in self._channels if wire not in self._asked]
