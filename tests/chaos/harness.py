@@ -14,7 +14,7 @@ import trio
 from chaos import verdict
 from chaos.load import Gate, SignedOut, Writer, is_refused, sign_in, sign_out
 from chaos.plan import Fault
-from chaos.verdict import AWAY, BACK, REVOKED_S, Footprint
+from chaos.verdict import AWAY, REVOKED_S, Footprint
 from chaos.witness import Witness, longest_pause
 from kit.cluster import Cluster, Member
 from kit.people import group, people
@@ -87,17 +87,19 @@ class Chaos:
         self.gate.open()
         await self._flows()
         began = time.time()
-        async with trio.open_nursery() as nursery:
-            await fault.begin(self.cluster)
-            await trio.sleep(hold_s * self._chance.uniform(0.1, 0.6))
+        await fault.begin(self.cluster)
+        await trio.sleep(hold_s * self._chance.uniform(0.1, 0.6))
+        async with (
+            trio.open_nursery() as nursery
+        ):  # ends before the fault: what is promised holds without its end
             for member, victim in zip(self.cluster.nodes, victims, strict=True):
                 if member is not self._struck(fault):
                     nursery.start_soon(self._sign_out, fault, member, victim, done)
-            await trio.sleep(max(0.0, began + hold_s - time.time()))
-            await fault.end(self.cluster)
-            ended = time.time()
-            await self.cluster.is_whole(WHOLE_S)
-            await self._flows()
+        await trio.sleep(max(0.0, began + hold_s - time.time()))
+        await fault.end(self.cluster)
+        ended = time.time()
+        await self.cluster.is_whole(WHOLE_S)
+        await self._flows()
         whole = time.time()
         self.gate.close()
         await self._settle(done)
@@ -164,14 +166,15 @@ class Chaos:
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
                 await verdict.refuses(member, session, SLACK * REVOKED_S)
-        for member in self.cluster.nodes:
+        for number, member in enumerate(self.cluster.nodes):
             for dependency in member.tolls if member is not self._struck(fault) else ():
-                times = 1 if dependency in fault.away else None if fault.away or fault.passing else 0
+                is_away = fault.is_away(dependency, number)
+                times = 1 if is_away else None if fault.away or fault.passing else 0
                 verdict.one_line_each(member.server, dependency, began, times=times)
-                for msg, at in verdict.turns(member.server, dependency, began):
-                    if msg == AWAY and dependency in fault.away:
+                for msg, at in verdict.turns(member.server, dependency, began) if is_away else ():
+                    if msg == AWAY:
                         _worst(done.degrade_s, dependency, at - began)
-                    elif msg == BACK and dependency in fault.away:
+                    else:
                         _worst(done.recover_s, dependency, at - ended)
             now = await Footprint.of(member)
             base = self._bases.setdefault(member.server.pid, now)
