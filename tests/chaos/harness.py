@@ -30,6 +30,7 @@ WHOLE_S = 20.0
 REST_S = 40.0  # until every message is settled and everybody has seen it
 SLACK = 5  # a busy machine may take so many times as long as promised
 DEGRADE_S, RECOVER_S = 1.5, 2.0
+HEARD_S = 1.0  # until people on the other node have a message, whatever carries it
 SESSIONS_KEPT = 40
 
 
@@ -96,6 +97,8 @@ class Chaos:
                 if member is not self._struck(fault):
                     nursery.start_soon(self._sign_out, fault, member, victim, done)
         await trio.sleep(max(0.0, began + hold_s - time.time()))
+        if fault.node is None and "postgres" not in fault.away:
+            await self._everybody_hears(fault)
         await fault.end(self.cluster)
         ended = time.time()
         await self.cluster.is_whole(WHOLE_S)
@@ -122,15 +125,30 @@ class Chaos:
         """The load comes to rest, and everybody sees all of it."""
         start = trio.current_time()
         with trio.fail_after(REST_S):
-            await until(lambda: self.gate.waiting == len(self._writers), REST_S)
-            for writer in self._writers:
-                await writer.stream.drained()
-                writer.look()
+            await self._rests()
             _, heads = await verdict.stored(self.cluster, self._rooms)
             for witness in self._witnesses:
                 await witness.reaches(heads)
                 await witness.clears()
         done.settled_s = trio.current_time() - start
+
+    async def _rests(self) -> None:
+        """Until nothing of the load is under way, once the gate is closed."""
+        await until(lambda: self.gate.waiting == len(self._writers), REST_S)
+        for writer in self._writers:
+            await writer.stream.drained()
+            writer.look()
+
+    async def _everybody_hears(self, fault: Fault) -> None:
+        """What is stored is seen on both nodes though the fault lasts, and though nothing follows it."""
+        self.gate.close()
+        await self._rests()
+        _, heads = await verdict.stored(self.cluster, self._rooms)
+        with trio.move_on_after(SLACK * HEARD_S) as limit:
+            for witness in self._witnesses:
+                await witness.reaches(heads)
+        assert not limit.cancelled_caught, f"{fault.name}: {witness.name} is not told what the other node has"
+        self.gate.open()
 
     def _struck(self, fault: Fault) -> Member | None:
         return None if fault.node is None else self.cluster.nodes[fault.node]
