@@ -217,6 +217,7 @@ class Revocations:
         every = [*self._sessions.values(), *self._people.values()]
         for each in [each for each in every if each.until_us <= now_us and each not in self._pending]:
             self._changed = True
+            self._untold.pop(each, None)  # whoever could not be told need not be any more
             if each.kind == "session":
                 del self._sessions[SessionId(each.id)]
             else:
