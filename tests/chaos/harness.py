@@ -33,6 +33,8 @@ DEGRADE_S, RECOVER_S = 1.5, 2.0
 HEARD_S = 1.0  # until people on the other node have a message, whatever carries it
 SESSIONS_KEPT = 40
 
+Span = tuple[float, float]  # from, to; on the wall clock
+
 
 @dataclass
 class Round:
@@ -97,8 +99,9 @@ class Chaos:
                 if member is not self._struck(fault):
                     nursery.start_soon(self._sign_out, fault, member, victim, done)
         await trio.sleep(max(0.0, began + hold_s - time.time()))
+        rest = (began, began)
         if fault.node is None and "postgres" not in fault.away:
-            await self._everybody_hears(fault)
+            rest = await self._everybody_hears(fault)
         await fault.end(self.cluster)
         ended = time.time()
         await self.cluster.is_whole(WHOLE_S)
@@ -107,7 +110,7 @@ class Chaos:
         self.gate.close()
         await self._settle(done)
         await self._judge(fault, began, ended, done)
-        self._measure(began, whole, before, logs, done)
+        self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
     async def _flows(self) -> None:
@@ -139,8 +142,10 @@ class Chaos:
             await writer.stream.drained()
             writer.look()
 
-    async def _everybody_hears(self, fault: Fault) -> None:
-        """What is stored is seen on both nodes though the fault lasts, and though nothing follows it."""
+    async def _everybody_hears(self, fault: Fault) -> Span:
+        """What is stored is seen on both nodes though the fault lasts, and though nothing follows it. Returns
+        when the load was at rest for that."""
+        began = time.time()
         self.gate.close()
         await self._rests()
         _, heads = await verdict.stored(self.cluster, self._rooms)
@@ -149,6 +154,7 @@ class Chaos:
                 await witness.reaches(heads)
         assert not limit.cancelled_caught, f"{fault.name}: {witness.name} is not told what the other node has"
         self.gate.open()
+        return began, time.time()
 
     def _struck(self, fault: Fault) -> Member | None:
         return None if fault.node is None else self.cluster.nodes[fault.node]
@@ -210,13 +216,15 @@ class Chaos:
         )
 
     def _measure(
-        self, began: float, whole: float, before: tuple[int, ...], logs: Sequence[int], done: Round
+        self, spans: Sequence[Span], before: tuple[int, ...], logs: Sequence[int], done: Round
     ) -> None:
+        """spans: in which the load flowed."""
         now = [after - earlier for after, earlier in zip(self._counts(), before, strict=True)]
         done.stored, done.reconnects, done.provisional, done.returned = now
         acks = [at for writer in self._writers for at in writer.acks]
-        done.unstored_s = longest_pause(acks, began, whole)
-        done.silence_s = longest_pause((at for each in self._witnesses for at in each.heard), began, whole)
+        heard = [at for each in self._witnesses for at in each.heard]
+        done.unstored_s = max(longest_pause(acks, *span) for span in spans)
+        done.silence_s = max(longest_pause(heard, *span) for span in spans)
         said = Counter(
             line["msg"]
             for member, first in zip(self.cluster.nodes, logs, strict=True)
