@@ -316,6 +316,18 @@ async def test_what_is_pending_is_not_forgotten_with_its_tokens(two: Two) -> Non
     await has_ended(two.site, ann)
 
 
+async def test_a_feed_that_is_away_for_long_is_owed_no_more_than_still_matters(two: Two) -> None:
+    ann = await known_to(two)
+    two.here_feed.cut = True
+    assert await two.here.ask(LOGOUT, as_=ann) == ENDED
+    held = two.here.room._revocations
+    assert [each.id for each in held._untold] == [ann.session_id]
+    two.here_db.forward(QUICK.revocations_kept_s + 1)
+    await two.here.room.prune_once()
+    assert not held._untold
+    assert not held._sessions
+
+
 def _text(node: Node, name: str) -> str:
     path = node.folder / name
     return path.read_text() if path.exists() else ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
+from secureconnect.auth import kept
 from secureconnect.auth.kept import FORMAT, JOURNAL, SNAPSHOT, Kept, Snapshot, VerifyingKey
 from secureconnect.deps.contracts import Revoked
 from secureconnect.errors import Unavailable
@@ -134,3 +137,22 @@ async def test_a_folder_that_takes_nothing_is_said(tmp_path: Path) -> None:
         await kept.save(snapshot)
     with pytest.raises(Unavailable):
         await kept.append([revoked()])
+
+
+async def test_a_disk_that_hangs_is_not_waited_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "WRITE_S", 0.1)
+    released, real = threading.Event(), os.fsync
+
+    def hang(fd: int) -> None:
+        released.wait(2)
+        real(fd)
+
+    files, late, next_ = Kept(data_dir), revoked(), revoked()
+    monkeypatch.setattr(os, "fsync", hang)
+    for each in (late, revoked()):
+        with pytest.raises(Unavailable):
+            await files.append([each])
+    released.set()
+    monkeypatch.undo()
+    await files.append([next_])
+    assert (await files.load()).journal == [late, next_]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import trio
 
 from kit.wait import until
+from secureconnect.clock import HOUR_US, MINUTE_US
 from secureconnect.deps.contracts import Tx
 from secureconnect.identity import SessionId
 
@@ -76,6 +77,22 @@ async def test_a_late_commit_is_not_missed(node: Node, site: Site) -> None:
     site.db.forward(20)
     await other.room.poll_once()
     assert other.room.known(ann.access_token) is None
+
+
+async def test_a_commit_that_was_very_late_is_found_too(node: Node, site: Site) -> None:
+    """Of a database that may take minutes for a statement."""
+    ann = await node.register()
+    await node.who(ann)
+    late_us = site.db.now_us() - 5 * MINUTE_US
+
+    async def insert(tx: Tx) -> None:
+        row = (ann.session_id, late_us, late_us + HOUR_US)
+        await tx.run("INSERT INTO revocations (session_id, revoked_at, until_at) VALUES ($1, $2, $3)", *row)
+
+    await site.db.write(insert)
+    site.db.forward(61)
+    await node.room.poll_once()
+    assert node.room.known(ann.access_token) is None
 
 
 async def test_a_node_that_starts_later_knows_it(node: Node, site: Site) -> None:

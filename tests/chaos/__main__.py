@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +22,7 @@ from kit.postgres import PostgresServer
 from kit.store import ObjectStore
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+LOOKED_AT = 10_000  # faults, before one asked for by name is said not to be there
 HEAD = (
     "fault",
     "times",
@@ -35,9 +37,8 @@ HEAD = (
 )
 
 
-async def run(seed: int, minutes: float, hold_s: float, only: str) -> list[Round]:
-    """Raises whatever was not as promised. Each round is told on stderr as it ends."""
-    rounds: list[Round] = []
+async def run(seed: int, minutes: float, hold_s: float, only: str, rounds: list[Round]) -> None:
+    """Raises whatever was not as promised. Each round is told on stderr as it ends.  rounds: gets them."""
     faults = (fault for fault in endless(seed) if only in fault.name)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secureconnect-chaos-")))
@@ -53,7 +54,6 @@ async def run(seed: int, minutes: float, hold_s: float, only: str) -> list[Round
                 sys.stderr.write(f"{fault.name} …\n")
                 rounds.append(await chaos.strike(fault, hold_s))
                 sys.stderr.write(f"{rounds[-1]}\n")
-    return rounds
 
 
 def table(rounds: list[Round]) -> str:
@@ -97,7 +97,13 @@ def main() -> None:
     parser.add_argument("--hold", type=float, default=HOLD_S, help="seconds that a fault lasts")
     parser.add_argument("--only", default="", help="only faults whose name contains this")
     given = parser.parse_args()
-    sys.stdout.write(table(trio.run(run, given.seed, given.minutes, given.hold, given.only)))
+    if not any(given.only in fault.name for fault in islice(endless(given.seed), LOOKED_AT)):
+        parser.error(f"no fault has {given.only!r} in its name")
+    rounds: list[Round] = []
+    try:
+        trio.run(run, given.seed, given.minutes, given.hold, given.only, rounds)
+    finally:  # also what went well before something did not
+        sys.stdout.write(table(rounds))
 
 
 if __name__ == "__main__":

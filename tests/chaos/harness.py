@@ -14,7 +14,7 @@ import trio
 from chaos import verdict
 from chaos.load import Gate, SignedOut, Writer, is_refused, sign_in, sign_out
 from chaos.plan import Fault
-from chaos.verdict import AWAY, BACK, REVOKED_S, Footprint
+from chaos.verdict import AWAY, REVOKED_S, Footprint
 from chaos.witness import Witness, longest_pause
 from kit.cluster import Cluster, Member
 from kit.people import group, people
@@ -30,7 +30,10 @@ WHOLE_S = 20.0
 REST_S = 40.0  # until every message is settled and everybody has seen it
 SLACK = 5  # a busy machine may take so many times as long as promised
 DEGRADE_S, RECOVER_S = 1.5, 2.0
+HEARD_S = 1.0  # until people on the other node have a message, whatever carries it
 SESSIONS_KEPT = 40
+
+Span = tuple[float, float]  # from, to; on the wall clock
 
 
 @dataclass
@@ -87,22 +90,27 @@ class Chaos:
         self.gate.open()
         await self._flows()
         began = time.time()
-        async with trio.open_nursery() as nursery:
-            await fault.begin(self.cluster)
-            await trio.sleep(hold_s * self._chance.uniform(0.1, 0.6))
+        await fault.begin(self.cluster)
+        await trio.sleep(hold_s * self._chance.uniform(0.1, 0.6))
+        async with (
+            trio.open_nursery() as nursery
+        ):  # ends before the fault: what is promised holds without its end
             for member, victim in zip(self.cluster.nodes, victims, strict=True):
                 if member is not self._struck(fault):
                     nursery.start_soon(self._sign_out, fault, member, victim, done)
-            await trio.sleep(max(0.0, began + hold_s - time.time()))
-            await fault.end(self.cluster)
-            ended = time.time()
-            await self.cluster.is_whole(WHOLE_S)
-            await self._flows()
+        await trio.sleep(max(0.0, began + hold_s - time.time()))
+        rest = (began, began)
+        if fault.node is None and "postgres" not in fault.away:
+            rest = await self._everybody_hears(fault)
+        await fault.end(self.cluster)
+        ended = time.time()
+        await self.cluster.is_whole(WHOLE_S)
+        await self._flows()
         whole = time.time()
         self.gate.close()
         await self._settle(done)
         await self._judge(fault, began, ended, done)
-        self._measure(began, whole, before, logs, done)
+        self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
     async def _flows(self) -> None:
@@ -120,15 +128,33 @@ class Chaos:
         """The load comes to rest, and everybody sees all of it."""
         start = trio.current_time()
         with trio.fail_after(REST_S):
-            await until(lambda: self.gate.waiting == len(self._writers), REST_S)
-            for writer in self._writers:
-                await writer.stream.drained()
-                writer.look()
+            await self._rests()
             _, heads = await verdict.stored(self.cluster, self._rooms)
             for witness in self._witnesses:
                 await witness.reaches(heads)
                 await witness.clears()
         done.settled_s = trio.current_time() - start
+
+    async def _rests(self) -> None:
+        """Until nothing of the load is under way, once the gate is closed."""
+        await until(lambda: self.gate.waiting == len(self._writers), REST_S)
+        for writer in self._writers:
+            await writer.stream.drained()
+            writer.look()
+
+    async def _everybody_hears(self, fault: Fault) -> Span:
+        """What is stored is seen on both nodes though the fault lasts, and though nothing follows it. Returns
+        when the load was at rest for that."""
+        began = time.time()
+        self.gate.close()
+        await self._rests()
+        _, heads = await verdict.stored(self.cluster, self._rooms)
+        with trio.move_on_after(SLACK * HEARD_S) as limit:
+            for witness in self._witnesses:
+                await witness.reaches(heads)
+        assert not limit.cancelled_caught, f"{fault.name}: {witness.name} is not told what the other node has"
+        self.gate.open()
+        return began, time.time()
 
     def _struck(self, fault: Fault) -> Member | None:
         return None if fault.node is None else self.cluster.nodes[fault.node]
@@ -164,14 +190,15 @@ class Chaos:
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
                 await verdict.refuses(member, session, SLACK * REVOKED_S)
-        for member in self.cluster.nodes:
+        for number, member in enumerate(self.cluster.nodes):
             for dependency in member.tolls if member is not self._struck(fault) else ():
-                times = 1 if dependency in fault.away else None if fault.away or fault.passing else 0
+                is_away = fault.is_away(dependency, number)
+                times = 1 if is_away else None if fault.away or fault.passing else 0
                 verdict.one_line_each(member.server, dependency, began, times=times)
-                for msg, at in verdict.turns(member.server, dependency, began):
-                    if msg == AWAY and dependency in fault.away:
+                for msg, at in verdict.turns(member.server, dependency, began) if is_away else ():
+                    if msg == AWAY:
                         _worst(done.degrade_s, dependency, at - began)
-                    elif msg == BACK and dependency in fault.away:
+                    else:
                         _worst(done.recover_s, dependency, at - ended)
             now = await Footprint.of(member)
             base = self._bases.setdefault(member.server.pid, now)
@@ -189,13 +216,15 @@ class Chaos:
         )
 
     def _measure(
-        self, began: float, whole: float, before: tuple[int, ...], logs: Sequence[int], done: Round
+        self, spans: Sequence[Span], before: tuple[int, ...], logs: Sequence[int], done: Round
     ) -> None:
+        """spans: in which the load flowed."""
         now = [after - earlier for after, earlier in zip(self._counts(), before, strict=True)]
         done.stored, done.reconnects, done.provisional, done.returned = now
         acks = [at for writer in self._writers for at in writer.acks]
-        done.unstored_s = longest_pause(acks, began, whole)
-        done.silence_s = longest_pause((at for each in self._witnesses for at in each.heard), began, whole)
+        heard = [at for each in self._witnesses for at in each.heard]
+        done.unstored_s = max(longest_pause(acks, *span) for span in spans)
+        done.silence_s = max(longest_pause(heard, *span) for span in spans)
         said = Counter(
             line["msg"]
             for member, first in zip(self.cluster.nodes, logs, strict=True)

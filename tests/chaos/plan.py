@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import trio
 
 from kit.cluster import Cluster
+from kit.toll import Toll
 
 Act = Callable[[Cluster], Awaitable[None]]
 
@@ -17,8 +18,9 @@ DELAY_S = 0.03  # a slow network, well within every limit
 
 @dataclass(frozen=True)
 class Fault:
-    """away: the dependencies that every node must notice to be away.  node: the one that suffers itself.
+    """away: the dependencies that must be noticed to be away.  node: the one that suffers itself.
 
+    only: the one node for which they are away; None: for every node.
     passing: over at once, so that there is nothing to notice.
     """
 
@@ -27,7 +29,12 @@ class Fault:
     end: Act
     away: frozenset[str] = frozenset()
     node: int | None = None
+    only: int | None = None
     passing: bool = False
+
+    def is_away(self, dependency: str, node: int) -> bool:
+        """Whether that node has to notice."""
+        return dependency in self.away and self.only in (None, node)
 
 
 def kill(name: str) -> Fault:
@@ -54,17 +61,23 @@ def freeze(name: str) -> Fault:
     return Fault(f"freeze {name}", begin, end, frozenset({name}))
 
 
-def refuse(name: str) -> Fault:
+def refuse(name: str, only: int | None = None) -> Fault:
+    """only: the one node that is refused; the others have it."""
+
+    def tolls(cluster: Cluster) -> Iterable[Toll]:
+        return cluster.tolls(name) if only is None else [cluster.nodes[only].tolls[name]]
+
     async def begin(cluster: Cluster) -> None:
-        for toll in cluster.tolls(name):
+        for toll in tolls(cluster):
             toll.refuses = True
             toll.cut()
 
     async def end(cluster: Cluster) -> None:
-        for toll in cluster.tolls(name):
+        for toll in tolls(cluster):
             toll.refuses = False
 
-    return Fault(f"refuse {name}", begin, end, frozenset({name}))
+    whom = "" if only is None else f" to node {'ab'[only]}"
+    return Fault(f"refuse {name}{whom}", begin, end, frozenset({name}), only=only)
 
 
 def stall(name: str) -> Fault:
@@ -162,7 +175,7 @@ def both(one: Fault, other: Fault) -> Fault:
         end,
         one.away | other.away,
         one.node if one.node is not None else other.node,
-        one.passing and other.passing,
+        passing=one.passing and other.passing,
     )
 
 
@@ -176,11 +189,13 @@ DEPENDENCIES = ("postgres", "redis", "minio")
 
 
 def every_kind(chance: random.Random) -> list[Fault]:
-    """Each fault of each dependency, each of a node, and as many pairs, in a random order."""
+    """Each fault of each dependency, each of a node, those that only one node meets, and some pairs, in a
+    random order."""
     alone = [make(name) for make in ALONE for name in DEPENDENCIES]
     nodes = [make(chance.randrange(2)) for make in NODES]
+    one_sided = [refuse(name, chance.randrange(2)) for name in ("postgres", "redis")]
     pairs = [pair(chance) for _ in range(4)]
-    found = alone + nodes + pairs
+    found = alone + nodes + one_sided + pairs
     chance.shuffle(found)
     return found
 
@@ -194,7 +209,8 @@ def pair(chance: random.Random) -> Fault:
 
 
 def brief(chance: random.Random) -> list[Fault]:
-    """For a minute: an outage of each dependency in two ways, a pair, and a node; others each seed."""
+    """For a minute: an outage of each dependency in two ways, one that a single node meets, a pair, and a
+    node; others each seed."""
     ways = [kill, freeze, refuse, stall, garble]
     chance.shuffle(ways)
     faults = [
@@ -203,6 +219,7 @@ def brief(chance: random.Random) -> list[Fault]:
         ways[2]("redis"),
         ways[3]("redis"),
         chance.choice((cut, delay))(chance.choice(DEPENDENCIES)),
+        refuse("postgres", chance.randrange(2)),
         both(chance.choice((kill, refuse))("postgres"), chance.choice((freeze, stall))("redis")),
         chance.choice(NODES)(chance.randrange(2)),
     ]

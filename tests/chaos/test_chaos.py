@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
+from chaos.__main__ import main
 from chaos.harness import DEGRADE_S, SLACK, under_load
 from chaos.plan import Fault, brief, freeze, node_frozen
 from kit.cluster import cluster
@@ -54,3 +56,12 @@ async def test_what_hangs_for_long(tmp_path: Path, own_postgres: PostgresServer,
     await strike(
         tmp_path, own_postgres, store, (freeze("postgres"), SLACK * DEGRADE_S + 2), (node_frozen(1), 6.0)
     )
+
+
+def test_a_fault_that_there_is_not_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["chaos", "--only", "flood"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no fault has 'flood' in its name" in capsys.readouterr().err

@@ -29,6 +29,7 @@ SNAPSHOT = "revocations.snapshot"
 JOURNAL = "revocations.journal"
 FORMAT = b"secureconnect-revocations-1"
 PAUSE_S = 1.0  # between two snapshots, at least
+WRITE_S = 5.0  # a disk that takes longer to keep a line hangs: whoever signs out is not kept waiting for it
 SHARE = 20  # and this many times what the last one took: a large set on a slow disk costs 5 % of the time
 
 
@@ -96,10 +97,15 @@ class Kept:
                 self._next_s = now_s + max(PAUSE_S, SHARE * (now_s - began_s))
 
     async def append(self, revoked: Sequence[Revoked]) -> None:
-        """Returns once a crash cannot lose them. Raises Unavailable."""
-        async with self._writing:
-            with _naming():
-                await trio.to_thread.run_sync(_append, self._journal, revoked, limiter=self._thread)
+        """Returns once a crash cannot lose them. Raises Unavailable, also when the disk does not answer: then
+        it may keep them later."""
+        with _naming(), trio.move_on_after(WRITE_S, shield=True):
+            async with self._writing:
+                await trio.to_thread.run_sync(
+                    _append, self._journal, revoked, limiter=self._thread, abandon_on_cancel=True
+                )
+            return
+        raise Unavailable("The disk does not answer.")
 
 
 @contextmanager

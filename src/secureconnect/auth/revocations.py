@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from .. import audit
-from ..clock import SECOND_US
+from ..clock import MINUTE_US, SECOND_US
 from ..config import AuthConfig
 from ..deps.contracts import Bus, Database, RevocationFeed, Revoked, Tx
 from ..edge import PeopleSignedOut, SessionsEnded
@@ -40,6 +40,10 @@ PENDING = gauge("secureconnect_auth_revocations_pending", "Ended sessions the da
 # A row is stamped before its commit: as long as a commit may take, each read must look back. Covers the
 # longest wait for the writer, the longest transaction, and the difference of clocks.
 OVERLAP_US = 60 * SECOND_US
+# Settings for a slow database let a commit take longer than that, though not so long: once a minute a read
+# looks back so far.
+REACH_US = 15 * MINUTE_US
+REACH_EVERY_US = MINUTE_US
 CHANNEL = "auth.revoked"
 AT_ONCE = 200  # written in one transaction, or told in one call
 RETRY_S = 1.0
@@ -87,6 +91,7 @@ class Revocations:
         self._retell_s = 0.0
         self._told = trio.Event()
         self._since_us = 0
+        self._reached_us = 0
         self._fed_us = 0
         self._saved_us = 0
         self._changed = True
@@ -170,8 +175,13 @@ class Revocations:
     async def poll_once(self) -> None:
         """Read what other nodes have revoked since; then store what is pending."""
         now_us = self._db.now_us()
-        rows = await self._db.read(store.list_revocations, self._since_us, now_us)
+        since_us, reaches = self._since_us, now_us - self._reached_us >= REACH_EVERY_US
+        if reaches:
+            since_us = min(since_us, now_us - REACH_US)
+        rows = await self._db.read(store.list_revocations, since_us, now_us)
         self._since_us = now_us - OVERLAP_US
+        if reaches:
+            self._reached_us = now_us
         stored = [Revoked("session", *row) for row in rows]
         if not self._checked:
             self._checked = True
@@ -207,6 +217,7 @@ class Revocations:
         every = [*self._sessions.values(), *self._people.values()]
         for each in [each for each in every if each.until_us <= now_us and each not in self._pending]:
             self._changed = True
+            self._untold.pop(each, None)  # whoever could not be told need not be any more
             if each.kind == "session":
                 del self._sessions[SessionId(each.id)]
             else:

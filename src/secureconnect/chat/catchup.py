@@ -132,11 +132,12 @@ class CatchUp:
         told = 0
         while (next_ := self._hub.take_behind()) is not None:
             conversation, behind = next_
-            try:
-                told += await self._repair(conversation, behind)
-            except Problem:
-                self._hub.put_back(conversation, behind)
-                raise
+            with self._hub.reading(conversation, behind):
+                try:
+                    told += await self._repair(conversation, behind)
+                except Problem:
+                    self._hub.put_back(conversation, behind)
+                    raise
         return told
 
     async def _repair(self, conversation: ConversationId, behind: Behind) -> int:
@@ -161,8 +162,10 @@ class CatchUp:
         if after is None:
             since_us = behind.since_us if behind.since_us is not None else self._db.now_us() - OVERLAP_US
             after = await store.last_before(tx, conversation, since_us)
-            if behind.change is not None:
-                after = min(after, behind.change - 1)
+            if behind.change is not None and behind.change <= after:
+                # what was heard is told, unless it is so old that everybody has had it
+                reach = await store.last_before(tx, conversation, self._db.now_us() - REACH_US)
+                after = max(behind.change - 1, reach)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
         events = await store.events(tx, conversation, after, PAGE)
         viewers = await store.viewers(tx, conversation_id)
@@ -172,7 +175,7 @@ class CatchUp:
         return Hole(after, viewers, events, about)
 
     def hurry(self) -> None:
-        """The bus has lost something: make the next pass at once."""
+        """Something may have been missed: make the next pass at once."""
         self._wanted.set()
 
     async def pass_forever(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple
 
@@ -186,6 +187,10 @@ class Behind:
         if (not self.heads or head > self.heads[-1][0]) and len(self.heads) < HEARD_KEPT:
             self.heads.append((head, news))
 
+    def is_beyond(self, change: int) -> bool:
+        """Whether more may be stored than up to `change`."""
+        return not 0 < len(self.heads) < HEARD_KEPT or self.heads[-1][0] > change
+
     def heard_at(self, change: int) -> int | None:
         """When it was first known that this change is stored; None: just now."""
         found = bisect_left(self.heads, (change, 0))
@@ -200,6 +205,7 @@ class Hub:
         self._views: OrderedDict[ConversationId, View] = OrderedDict()
         self._by_user: dict[UserId, dict[Connection, None]] = {}
         self._behind: dict[ConversationId, Behind] = {}
+        self._being_read: list[tuple[ConversationId, Behind]] = []  # at most one for each task that reads
         self._work = trio.Event()
         self._news = 0
         self._true_at = -inf
@@ -255,7 +261,12 @@ class Hub:
         """A conversation of `user` that may be written to as far as it is known here; None unless that is
         all there is to know, and was so at most `trust_s` before the database went away."""
         view = self._views.get(conversation)
-        if view is None or view.viewers is None or view.is_e2ee is None or conversation in self._behind:
+        if (
+            view is None
+            or view.viewers is None
+            or view.is_e2ee is None
+            or self._is_behind(conversation, view)
+        ):
             return None
         since = (trio.current_time() if self._lost_at is None else self._lost_at) - trust_s
         known_at = min(self._true_at, view.clear_at) if view.is_direct else self._true_at
@@ -309,7 +320,9 @@ class Hub:
                 )
             return
         if not live.change:
-            self._tell(view, live)
+            # while it is behind, somebody may have left
+            if live.kind != PROVISIONAL or not self._is_behind(live.conversation_id, view):
+                self._tell(view, live)
             return
         if live.change > view.change + 1:
             self.fall_behind(live.conversation_id, live.change)
@@ -369,6 +382,23 @@ class Hub:
             return None
         conversation = next(iter(self._behind))
         return conversation, self._behind.pop(conversation)
+
+    @contextmanager
+    def reading(self, conversation: ConversationId, behind: Behind) -> Iterator[None]:
+        """While the block lasts, what was taken by `take_behind` is being read."""
+        read = (conversation, behind)
+        self._being_read.append(read)
+        try:
+            yield
+        finally:
+            self._being_read.remove(read)
+
+    def _is_behind(self, conversation: ConversationId, view: View) -> bool:
+        """Whether more has happened than is known here. What was heard of may have come meanwhile."""
+        waiting = self._behind.get(conversation)
+        return (waiting is not None and waiting.is_beyond(view.change)) or any(
+            name == conversation and behind.is_beyond(view.change) for name, behind in self._being_read
+        )
 
     def fill(
         self,

@@ -155,7 +155,8 @@ class Chat:
 
     def tell_health(self) -> None:
         """Tell every socket what the server does without now: also one that has yet to resume, for it was
-        told how things stood when it opened. Never waits."""
+        told how things stood when it opened. Never waits. What was missed meanwhile is looked up at once."""
+        self.catch_up.hurry()
         told = frames.health(self.away())
         for connection in self._present:
             connection.socket.offer(told)  # one that cannot take it is closed, and its task says so
@@ -209,6 +210,8 @@ class Chat:
         self.hub.tell_user(pledge.draft.sender_id, frames.settled(pledge, outcome))
         if not isinstance(outcome, Stored):
             log.info("message_rejected", message_id=pledge.draft.message_id, code=outcome.code)
+            self._tell(frames.withdrawn(pledge))
+        elif outcome.message.message_id != pledge.draft.message_id:  # stored and told before it was shown
             self._tell(frames.withdrawn(pledge))
 
     def _tell(self, live: Live) -> None:

@@ -5,7 +5,8 @@ outcome, answers, and hands on what happened. It works in rounds: all messages w
 transaction; other changes are transactions of their own beside it, which share its commit.
 
 While the database is away messages are accepted into the journal (`pledges`). Until that is empty again all
-of them go there, so that they stay in order; and it is emptied between rounds, so that nothing passes it.
+of them go there, so that they stay in order; and it is emptied between rounds, so that nothing passes it, a
+few batches at a time, so that nobody waits for all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 import trio
 
 from .. import metrics
-from ..deps.contracts import Database, Tx, UniqueViolation
+from ..deps.contracts import ConstraintViolation, Database, Tx, UniqueViolation
 from ..errors import Internal, OutcomeUnknown, Problem, Unavailable
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
@@ -40,6 +41,7 @@ _COUNTED = {
 }
 
 LOAD_PAUSE_S = 1.0
+PAGES = 4  # batches of accepted messages that are stored before others have a turn, which adds one at most
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -112,6 +114,7 @@ class Writer:
         self._pledges = pledges
         self._inlet, self._outlet = trio.open_memory_channel[_Send | _Changing](waiting)
         self._under_way: list[_Send | _Changing] = []
+        self._redeemed = 0  # number of the last record of the journal that has been dealt with
 
     def send(self, draft: Draft, done: Callable[[Answer], None]) -> None:
         """Queue a message; `done` is called once, by the writer. Raises Unavailable when too many wait."""
@@ -169,11 +172,8 @@ class Writer:
             await self._load()
             while True:
                 await self._receive()
-                while 0 < len(self._under_way) < self._batch:
-                    try:
-                        self._under_way.append(self._outlet.receive_nowait())
-                    except trio.WouldBlock:
-                        break
+                while 0 < len(self._under_way) < self._batch and self._take_waiting():
+                    pass
                 if self._under_way:
                     await self._round()
                     self._under_way = []
@@ -192,22 +192,38 @@ class Writer:
                 return
 
     async def _receive(self) -> None:
-        """Wait for something to do. Whenever it is due meanwhile, empty the journal first."""
+        """Wait for something to do. Whenever it is due meanwhile, empty the journal first, or some of it."""
         pledges = self._pledges
         while not pledges.is_empty:
             if trio.current_time() >= pledges.due:
                 await self._redeem()
+                if self._take_waiting():
+                    return
                 continue
             with trio.move_on_at(pledges.due):
                 self._under_way.append(await self._outlet.receive())
                 return
         self._under_way.append(await self._outlet.receive())
 
-    async def _redeem(self) -> None:
-        """Store what was accepted, as far as the database takes it; in order, and safe to repeat."""
-        after = 0
+    def _take_waiting(self) -> bool:
+        """One job more, if one waits."""
         try:
-            while page := await self._pledges.page(after, self._batch):
+            self._under_way.append(self._outlet.receive_nowait())
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def _redeem(self) -> None:
+        """Store what was accepted, PAGES at most, as far as the database takes it; in order, and safe to
+        repeat."""
+        try:
+            for _ in range(PAGES):
+                page = await self._pledges.page(self._redeemed, self._batch)
+                if not page:
+                    if not self._pledges.is_empty:  # gone from the journal under us
+                        log.error("journal_lost_records")
+                        self._pledges.forget()
+                    return
                 outcomes = await self._store([pledge.draft for _, pledge in page])
                 # The disk is full, or no connection is free: no reason to return anything to its sender.
                 taken = [outcome for outcome in outcomes if not isinstance(outcome, Unavailable)]
@@ -219,11 +235,8 @@ class Writer:
                     await self._pledges.settle(page[: len(taken)], taken)
                 if len(taken) < len(outcomes):
                     break
-                after = page[-1][0]
+                self._redeemed = page[-1][0]
             else:
-                if not self._pledges.is_empty:  # gone from the journal under us
-                    log.error("journal_lost_records")
-                    self._pledges.forget()
                 return
         except Unavailable as problem:
             log.warning("journal_not_read", code=problem.code)
@@ -301,8 +314,22 @@ class Writer:
                 return problem
             except Exception as exc:
                 failure = exc
+        if not isinstance(failure, ConstraintViolation) and not await self._is_fit():
+            return Unavailable()
         log.error("message_not_storable", message_id=draft.message_id, exc_info=failure)
         return Internal()
+
+    async def _is_fit(self) -> bool:
+        """Whether the database takes a batch of none: if not, a table is missing, say, and nothing is wrong
+        with any message."""
+        try:
+            await self._db.write(append, (), self._db.now_us)
+        except Problem:
+            return False
+        except Exception as exc:
+            log.error("database_unfit", exc_info=exc)
+            return False
+        return True
 
     def _give_up(self) -> None:
         """Answer whoever waits: their outcome is unknown if their round had begun, else it is none."""
