@@ -146,6 +146,10 @@ class UploadMissing(Conflict):
     code, text = "UPLOAD_MISSING", "The content of this file has not arrived yet."
 
 
+class UploadArrived(Conflict):
+    code, text = "UPLOAD_ARRIVED", "The content of this file is there already; complete the upload."
+
+
 class UploadOver(Conflict):
     code, text = "UPLOAD_OVER", "This upload is over; begin a new one."
 

@@ -20,6 +20,7 @@ from secureconnect.errors import (
     QuotaExceeded,
     TooManyUploads,
     Unavailable,
+    UploadArrived,
     UploadMismatch,
     UploadMissing,
     UploadOver,
@@ -296,6 +297,15 @@ async def sent_by_halves(node: Node, file: File, url: str, half: trio.Event, res
         return left.pop(0) if left else b""
 
     await node.room.uploads.receive(url.rpartition("/")[2], read, None)
+
+
+@embedded
+async def test_who_did_not_hear_that_it_arrived_sends_it_again(node: Node, ann: UserId) -> None:
+    file, url = await node.begin(ann)
+    await node.send(url)
+    with pytest.raises(UploadArrived):
+        await node.send(url)
+    assert (await node.complete(file)).status == "completed"
 
 
 @embedded

@@ -20,6 +20,7 @@ from ..errors import (
     NotFound,
     QuotaExceeded,
     TooManyUploads,
+    UploadArrived,
     UploadMismatch,
     UploadMissing,
     UploadOver,
@@ -195,7 +196,16 @@ _STORAGE = "/v1/storage"
 _FILE = f"{_STORAGE}/files/{{file_id}}"
 _OBJECT = f"{_STORAGE}/objects/{{token}}"
 _SPOOLED = f"{_STORAGE}/spool/{{node_id}}/{{token}}"
-_PUT_ERRORS = (AddressExpired, Conflict, DiskFull, FileOnAwayNode, UploadMismatch, UploadMissing, UploadOver)
+_PUT_ERRORS = (
+    AddressExpired,
+    Conflict,
+    DiskFull,
+    FileOnAwayNode,
+    UploadArrived,
+    UploadMismatch,
+    UploadMissing,
+    UploadOver,
+)
 _GET_ERRORS = (AddressExpired, FileOnAwayNode)
 
 ROUTES: tuple[Route, ...] = (

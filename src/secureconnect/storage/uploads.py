@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ..errors import (
     QuotaExceeded,
     TooManyUploads,
     Unavailable,
+    UploadArrived,
     UploadMismatch,
     UploadMissing,
     UploadOver,
@@ -111,7 +113,7 @@ class Uploads:
             checksum_sha256=announced.checksum_sha256,
             status="uploading",
             created_us=now_us,
-            incoming=new_id(),
+            incoming=secrets.token_hex(16),
             upload_ends_us=now_us + self._config.upload_s * SECOND_US,
             received_us=None,
             claimed_until_us=None,
@@ -180,8 +182,10 @@ class Uploads:
             raise UploadOver
 
     def _require_waiting(self, file: File) -> None:
-        if file.status not in ("uploading", "verifying") or file.received_us is not None:
+        if file.status not in ("uploading", "verifying"):
             raise UploadOver
+        if file.received_us is not None:
+            raise UploadArrived
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
 
