@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, direct, group, people, unique
+from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
 from kit.server import Server
 from kit.wait import until
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
@@ -24,8 +24,11 @@ from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Lost, Refused, connect
 from secureconnect.edge import Audience, Route, SocketRoute
 from secureconnect.identity import new_id
+from secureconnect.storage.routes import ROUTES as STORAGE_ROUTES
 
-ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES)
+ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES, *STORAGE_ROUTES)
+CONTENT = b"what is in it"
+FILE = {"file_name": "a.txt", "file_size": len(CONTENT), "content_type": "text/plain"}
 NOT_IN_ROOMS = {("GET", "/v1/server")}  # the gateway's own, for anyone
 
 
@@ -45,7 +48,7 @@ class World:
 class Ask:
     path: dict[str, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
-    body: Any = None
+    body: Any = None  # bytes: as they are
 
 
 # How to call each route well, so that only who asks can be what is wrong.
@@ -62,6 +65,16 @@ def about_message(world: World, body: Any = None) -> Ask:
 def registration(_: World) -> Ask:
     name = unique("new")
     return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
+
+
+def own_file(world: World, **_: Any) -> Ask:
+    return Ask({"file_id": world.facts["file_id"]})
+
+
+def content(world: World, address: str, body: bytes | None = None) -> Ask:
+    """An address is enough, whoever has it."""
+    path = {"token": world.facts[address].rpartition("/")[2], "node_id": world.facts["node_id"]}
+    return Ask(path, body=body)
 
 
 def own_session(world: World, body: Any = None) -> Ask:
@@ -113,6 +126,17 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("DELETE", "/v1/messages/{message_id}"): about_message,
     ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
     ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
+    ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),
+    ("POST", "/v1/storage/upload-complete"): lambda w: Ask(body={"file_id": w.facts["arrived_id"]}),
+    ("GET", "/v1/storage/download-url/{file_id}"): own_file,
+    ("GET", "/v1/storage/files"): lambda _: Ask(),
+    ("GET", "/v1/storage/files/{file_id}"): own_file,
+    ("DELETE", "/v1/storage/files/{file_id}"): own_file,
+    ("GET", "/v1/storage/quota"): lambda _: Ask(),
+    ("PUT", "/v1/storage/objects/{token}"): lambda w: content(w, "upload_url", CONTENT),
+    ("GET", "/v1/storage/objects/{token}"): lambda w: content(w, "download_url"),
+    ("PUT", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "upload_url", CONTENT),
+    ("GET", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "download_url"),
 }
 SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
     "/v1/ws/chat": lambda w: {"conversation_id": w.room}
@@ -131,6 +155,10 @@ SIGNED_IN: dict[Audience, dict[str, int]] = {
     Audience.MODERATOR: {"stranger": 404, "member": 403, "entitled": 200},
     Audience.AUTHOR: {"stranger": 404, "member": 403, "entitled": 200},
 }
+
+
+def about_a_file(route: Route) -> bool:
+    return "/storage/" in route.path and ("{" in route.path or route.audience is Audience.OWNER)
 
 
 def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
@@ -155,8 +183,11 @@ class Cast:
             await client.login(client.me.username, PASSWORD)
 
     @asynccontextmanager
-    async def world(self, caller: str) -> AsyncIterator[tuple[World, str | None]]:
-        """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it."""
+    async def world(self, caller: str, *, files: bool = False) -> AsyncIterator[tuple[World, str | None]]:
+        """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
+
+        files: the owner has some.
+        """
         who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
             room = await group(self.owner, self.member, self.third)
@@ -169,17 +200,32 @@ class Cast:
                 "third_id": self.third.me.user_id,
                 "newcomer_id": self.stranger.me.user_id,
             }
+            if files:
+                world.facts |= await self._files()
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
             yield world, token
 
+    async def _files(self) -> dict[str, str]:
+        """One that is there, one that has arrived and is not completed, and one that is to be sent."""
+        file_id = await upload(self.owner, CONTENT)
+        arrived_id, url = await begin_upload(self.owner, CONTENT)
+        await put(url, CONTENT)
+        return {
+            "file_id": file_id,
+            "arrived_id": arrived_id,
+            "upload_url": (await begin_upload(self.owner, CONTENT))[1],
+            "download_url": await download_url(self.owner, file_id),
+            "node_id": (self.server.data_dir / "node.id").read_text().strip(),
+        }
+
 
 @asynccontextmanager
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
-    server = start_server(AUTH__ACCESS_TTL_S="5")
+    server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
     async with people(server.url, "owner", "member", "third", "stranger") as clients:
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
@@ -201,7 +247,7 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
 async def ask(server: Server, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=server.url, trust_env=False, verify=False) as http:
-        body = {} if how.body is None else {"json": how.body}
+        body = {} if how.body is None else {"content" if isinstance(how.body, bytes) else "json": how.body}
         return await http.request(method, path.format(**how.path), params=how.query, headers=headers, **body)
 
 
@@ -222,7 +268,7 @@ async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str) -> None:
-        async with cast.world(caller) as (world, token):
+        async with cast.world(caller, files=about_a_file(route)) as (world, token):
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)
@@ -282,6 +328,7 @@ async def test_what_a_stranger_learns_of_a_room_is_what_nobody_knows(server: Ser
             (eve.delete_message, sent["message_id"]),
             (lambda key: eve.edit_message(key, "x"), sent["message_id"]),
             (lambda key: eve.send_message(key, "x", new_id()), room),
+            (lambda key: eve.call("GET", f"/v1/storage/files/{key}"), await upload(ann, CONTENT)),
         ]
         for probe, there in probes:
             said = []

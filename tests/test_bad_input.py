@@ -22,6 +22,7 @@ from kit.server import Server
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
 from secureconnect.chat.routes import ROUTES as CHAT_ROUTES
 from secureconnect.client.wire import Lost, connect
+from secureconnect.storage.routes import ROUTES as STORAGE_ROUTES
 
 ANSWER_S = 10
 SCHEMA_S = 90
@@ -73,14 +74,20 @@ RAW = [
 ]
 GOOD: dict[str, Any] = {
     "avatar_url": "https://example.org/a.png",
+    "checksum_sha256": "0" * 64,
     "client_message_id": "key-1",
     "content": "hello",
+    "content_type": "image/png",
     "conversation_id": "@conversation_id",
     "conversations": {"@conversation_id": 1},
     "device_name": "phone",
     "display_name": "Mallory",
     "email": "new@example.org",
+    "encryption_metadata": {"iv": "abc"},
+    "file_id": "@file_id",
     "file_ids": [],
+    "file_name": "a.png",
+    "file_size": 7,
     "history_id": NOWHERE,
     "is_typing": True,
     "message_id": "@message_id",
@@ -101,7 +108,7 @@ GOOD: dict[str, Any] = {
 }
 BODIES = {
     (route.method, route.path): sorted(route.body.__annotations__)
-    for route in (*AUTH_ROUTES, *CHAT_ROUTES)
+    for route in (*AUTH_ROUTES, *CHAT_ROUTES, *STORAGE_ROUTES)
     if route.body is not None
 }
 FRAMES = {
@@ -170,7 +177,10 @@ class Bad:
         room = self.send("POST", "/v1/conversations", encoded(group)).json()["data"]["conversation_id"]
         message = {"conversation_id": room, "content": "the only one"}
         sent = self.send("POST", "/v1/messages", encoded(message)).json()["data"]
+        file = {"file_name": "a", "file_size": 0, "content_type": "a/b"}
+        begun = self.send("POST", "/v1/storage/upload-url", encoded(file)).json()["data"]
         self.real = {
+            "@file_id": begun["file_id"],
             "@user_id": me,
             "@conversation_id": room,
             "@message_id": sent["message_id"],
@@ -211,6 +221,36 @@ def bad(server: Server) -> Iterator[Bad]:
     caller.close()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file_name", "a\nb"),
+        ("file_name", "a\n"),
+        ("file_name", ""),
+        ("file_name", "x" * 256),
+        ("content_type", "text/html\r\nx-evil: 1"),
+        ("content_type", "text/plain\n"),
+        ("content_type", "text"),
+        ("content_type", "täxt/plain"),
+        ("file_size", -1),
+        ("file_size", 2**63),
+        ("file_size", 2**62),
+        ("file_size", "7"),
+        ("checksum_sha256", "0" * 63 + "\n"),
+        ("checksum_sha256", "A" * 64),
+        ("encryption_metadata", {"a": {"b": 1}}),
+        ("encryption_metadata", {str(n): n for n in range(40)}),
+    ],
+)
+def test_files_that_cannot_be(bad: Bad, field: str, value: object) -> None:
+    file = {"file_name": "a.txt", "file_size": 7, "content_type": "text/plain; charset=utf-8"}
+    assert bad.send("POST", "/v1/storage/upload-url", encoded(file)).is_success
+    before = rows(bad.server)
+    answer = bad.send("POST", "/v1/storage/upload-url", encoded(file | {field: value}))
+    assert answer.status_code in (413, 422), answer.text
+    assert rows(bad.server) == before
+
+
 @pytest.mark.parametrize("raw", RAW, ids=lambda raw: repr(raw[:12]))
 def test_bodies_that_are_no_document(bad: Bad, raw: bytes) -> None:
     for method, path in BODIES:
@@ -234,7 +274,13 @@ def test_queries(bad: Bad, query: dict[str, Any]) -> None:
             {key: str(value).encode("utf-8", "replace").decode() for key, value in query.items()}
         )
     )
-    for path in ("/v1/conversations", "/v1/messages", "/v1/users/search", "/v1/auth/sessions"):
+    for path in (
+        "/v1/conversations",
+        "/v1/messages",
+        "/v1/users/search",
+        "/v1/auth/sessions",
+        "/v1/storage/files",
+    ):
         answer = bad.send("GET", f"{path}?{text}", b"")
         assert answer.status_code in (200, 400, 404, 414, 422), (path, text, answer.text)
 

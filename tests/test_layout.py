@@ -54,6 +54,7 @@ OWNERS = {
     "deps": {"schema_migrations"},
     "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"},
     "chat": {"conversations", "members", "messages", "changes"},
+    "storage": {"files", "quotas"},
 }
 PUBLISHED = {"users", "blocks", "conversations", "members", "file_shares", "nodes"}
 

@@ -37,6 +37,8 @@ from .gateway import Gateway, Mount
 from .identity import Principal, UserId
 from .node import Node
 from .settings import BadSetting
+from .storage import ROUTES as STORAGE_ROUTES
+from .storage import Storage
 from .supervise import GaveUp, Handle
 
 logger = structlog.get_logger(module="app")
@@ -140,6 +142,18 @@ class Service:
             )
             return room
 
+        def build_storage() -> Storage:
+            return Storage(
+                config.storage,
+                deps.db,
+                deps.objects,
+                self._node.id,
+                key=self._node.secrets.derive("storage:addresses"),
+                public_url=config.gateway.public_url,
+                presigner=deps.presigner,
+                is_store_away=lambda: "minio" in away(),
+            )
+
         def outage_since_us() -> int | None:
             """In the database's time: the status tells the machine's."""
             database = next(each for each in deps.status() if each.name == "postgres")
@@ -170,16 +184,18 @@ class Service:
         self.audit = Handle("audit", lambda: self._audit)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
+        self.storage = Handle("storage", build_storage)
         self.gateway = Gateway(
             config,
             mounts=(
                 Mount(self.auth, AUTH_ROUTES, ()),
                 Mount(self.chat, CHAT_ROUTES, CHAT_SOCKETS),
+                Mount(self.storage, STORAGE_ROUTES, ()),
             ),
             auth=self.auth.require,
             cache=deps.cache,
             status=deps.status,
-            rooms=(self.auth, self.chat),
+            rooms=(self.auth, self.chat, self.storage),
             deny=deny,
             server_name=lambda: self._node.server_name,
         )
@@ -194,7 +210,7 @@ class Service:
             edge.start_soon(metrics.watch_loop)
             await edge.start(self._reload_on_hangup)
             if await self._move_in(edge, stop):
-                async with _running(self.node, self.audit), _running(self.auth, self.chat):
+                async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
                     await self._require_files_of_all()
                     if self._is_listening:
                         self.gateway.admit_all()

@@ -45,7 +45,11 @@ ACTIONS = frozenset(
         "chat:message:deleted",
         "chat:message:edited",
         "denied:conversation",
+        "denied:file",
         "denied:forbidden",
+        "storage:file:deleted",
+        "storage:file:downloaded",
+        "storage:file:uploaded",
     }
 )
 # facts that say something about a person: kept so that they can be erased, like the address

@@ -348,6 +348,36 @@ class MinioConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageConfig:
+    quota_mb: int = setting(10_240, "megabytes of files that one account may keep", low=0, high=1_073_741_824)
+    max_file_mb: int = setting(100, "megabytes of one file", low=1, high=1_024)
+    max_unfinished: int = setting(
+        100, "uploads that one account may have begun and not completed", low=1, high=100_000
+    )
+    upload_url_s: int = setting(900, "seconds in which the upload of a file must begin", low=1, high=604_800)
+    download_url_s: int = setting(
+        3_600, "seconds for which the address of a download is good", low=1, high=604_800
+    )
+    upload_grace_s: int = setting(
+        2_700,
+        "seconds beyond upload_url_s after which an upload that was not completed is given up",
+        low=0,
+        high=2_592_000,
+    )
+    verify_s: float = setting(
+        60.0, "seconds in which what was uploaded must be looked at and put in its place", low=1, high=600
+    )
+    sweep_s: float = setting(
+        60.0, "seconds between two looks for uploads given up and deleted files", low=0.1, high=86_400
+    )
+
+    @property
+    def upload_s(self) -> int:
+        """From the beginning of an upload to its end, however it ends."""
+        return self.upload_url_s + self.upload_grace_s
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerConfig:
     probe_ms: int = setting(500, "milliseconds between two probes of a dependency", low=50, high=60_000)
     probe_limit_ms: int = setting(400, "milliseconds a probe may take", low=10, high=60_000)
@@ -411,6 +441,7 @@ class Config:
     rate_limits: RateLimitsConfig = RateLimitsConfig()
     auth: AuthConfig = AuthConfig()
     chat: ChatConfig = ChatConfig()
+    storage: StorageConfig = StorageConfig()
     sqlite: SqliteConfig = SqliteConfig()
     memory: MemoryConfig = MemoryConfig()
     postgres: PostgresConfig = PostgresConfig()

@@ -91,6 +91,10 @@ class OriginForbidden(Forbidden):
     code, text = "ORIGIN_FORBIDDEN", "This origin is not allowed."
 
 
+class AddressExpired(Forbidden):
+    code, text = "ADDRESS_EXPIRED", "This address is no longer valid; ask for a new one."
+
+
 class E2eeRequired(Forbidden):
     code, text = "E2EE_REQUIRED", "This conversation takes encrypted messages only."
 
@@ -138,11 +142,35 @@ class MessageDeleted(Conflict):
     code, text = "MESSAGE_DELETED", "This message has been deleted."
 
 
+class UploadMissing(Conflict):
+    code, text = "UPLOAD_MISSING", "The content of this file has not arrived yet."
+
+
+class UploadArrived(Conflict):
+    code, text = "UPLOAD_ARRIVED", "The content of this file is there already; complete the upload."
+
+
+class UploadOver(Conflict):
+    code, text = "UPLOAD_OVER", "This upload is over; begin a new one."
+
+
 # 413 to 431
 
 
 class TooLarge(Problem):
     code, status, text = "PAYLOAD_TOO_LARGE", 413, "The request is too large."
+
+
+class FileTooLarge(TooLarge):
+    """`details` tells the limit: `{"limit_bytes": 104857600}`."""
+
+    code, text = "FILE_TOO_LARGE", "The file is larger than this server takes."
+
+
+class QuotaExceeded(TooLarge):
+    """`details` tells how things stand: `{"quota_bytes", "used_bytes", "reserved_bytes"}`."""
+
+    code, text = "QUOTA_EXCEEDED", "There is no room left for this file."
 
 
 class UriTooLong(Problem):
@@ -163,6 +191,10 @@ class Invalid(Problem):
     code, status, text = "VALIDATION", 422, "A field is not valid."
 
 
+class UploadMismatch(Invalid):
+    code, text = "UPLOAD_MISMATCH", "What arrived is not the file that was announced."
+
+
 class AccountLocked(Problem):
     code, status, text = "ACCOUNT_LOCKED", 423, "Too many failed logins; the account is locked for a while."
 
@@ -170,6 +202,11 @@ class AccountLocked(Problem):
 class RateLimited(Problem):
     code, status, text = "RATE_LIMITED", 429, "Too many requests; slow down."
     retry_after_s = 1
+
+
+class TooManyUploads(RateLimited):
+    code, text = "TOO_MANY_UPLOADS", "Too many uploads are unfinished; complete or delete some."
+    retry_after_s = 60
 
 
 class HeadersTooLarge(Problem):
@@ -208,6 +245,11 @@ class PoolExhausted(Unavailable):
 class DiskFull(Unavailable):
     code, text = "DISK_FULL", "The server's disk is full; nothing new can be stored."
     retry_after_s = 60
+
+
+class FileOnAwayNode(Unavailable):
+    code, text = "FILE_ON_AWAY_NODE", "This file lies on a server that cannot be reached right now."
+    retry_after_s = 10
 
 
 class Overloaded(Unavailable):

@@ -144,6 +144,12 @@ async def test_missing_keys(objects: Objects) -> None:
     assert await keys(objects) == []
 
 
+async def test_where_something_lies_is_known_without_asking(objects: Objects) -> None:
+    await put(objects, "a", pieces(b"x"))
+    assert objects.where("a") in ("store", "spool")
+    assert objects.where("nowhere") == "store"
+
+
 async def test_list_by_prefix(objects: Objects) -> None:
     names = ["a", "a/b", "a/b/c", "ab/c", "b.d/e_f-1.jpg"]
     for name in names:

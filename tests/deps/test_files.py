@@ -13,7 +13,7 @@ import pytest
 
 from secureconnect.deps.contracts import StoredObject
 from secureconnect.deps.files import INCOMING, FolderObjects
-from secureconnect.errors import Unavailable
+from secureconnect.errors import DiskFull, Unavailable
 
 
 async def put(objects: FolderObjects, key: str, content: bytes) -> StoredObject:
@@ -67,6 +67,17 @@ async def test_a_write_that_fails_leaves_what_was_there(data_dir: Path) -> None:
     assert set(files(root)) == {INCOMING, "a="}
     assert (await objects.stat("a")).size_bytes == 3
     assert (await put(objects, "a", b"newer")).size_bytes == 5
+
+
+async def test_a_disk_below_its_reserve_takes_nothing_and_gives_all(data_dir: Path) -> None:
+    root = data_dir / "objects"
+    await put(FolderObjects(root), "a", b"old")
+    objects = FolderObjects(root, reserve_mb=2**40)
+    with pytest.raises(DiskFull):
+        await put(objects, "b", b"")
+    assert set(files(root)) == {INCOMING, "a="}
+    assert (await objects.copy("a", "c")).size_bytes == 3, "a link takes no room"
+    await objects.delete("a")
 
 
 async def test_an_object_cut_short_by_others_is_not_served_as_whole(data_dir: Path) -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.edge import Audience, Call, File, Rate, Reply, Route
+from secureconnect.errors import Unavailable
 from secureconnect.gateway import openapi
 
 from .house import House, Raw, Seen, TestRoom, narrow_stream, open_house
@@ -66,7 +67,7 @@ async def _take_long(room: TestRoom, call: Call) -> Reply:
     return await _take(room, call)
 
 
-def _pieces(count: int, fails: bool = False) -> AsyncGenerator[bytes, None]:
+def _pieces(count: int, fails: Exception | None = None) -> AsyncGenerator[bytes, None]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         taken = 0
         try:
@@ -74,15 +75,15 @@ def _pieces(count: int, fails: bool = False) -> AsyncGenerator[bytes, None]:
                 await trio.lowlevel.checkpoint()
                 taken += 1
                 yield PIECE
-            if fails:
-                raise OSError("the disk is gone")
+            if fails is not None:
+                raise fails
         finally:
             told.closed.append(taken)
 
     return pieces()
 
 
-def _give(count: int, fails: bool = False) -> Callable[[TestRoom, Call], Awaitable[Reply]]:
+def _give(count: int, fails: Exception | None = None) -> Callable[[TestRoom, Call], Awaitable[Reply]]:
     async def give(_: TestRoom, __: Call) -> Reply:
         return Reply(body=_pieces(count, fails), headers={"content-type": "application/octet-stream"})
 
@@ -105,6 +106,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # httpx leaves its own generators to the garbage collector
 LEAVES_EARLY = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)\\.:ResourceWarning")
+BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError)  # the latter when the connection is reset
 ANYONE, NONE = Audience.ANYONE, Rate.NONE
 ROUTES = (
     Route("PUT", "/v1/up", _take, ANYONE, NONE, "Take it", answer=Seen, stream=LIMIT),
@@ -113,7 +115,8 @@ ROUTES = (
     Route("PUT", "/v1/mine/up", _take, Audience.USER, NONE, "For users", answer=Seen, stream=1000),
     Route("GET", "/v1/down", _give(40), ANYONE, NONE, "Give", stream=0),
     Route("GET", "/v1/endless", _give(10**9), ANYONE, NONE, "Give for ever", stream=0),
-    Route("GET", "/v1/broken", _give(3, fails=True), ANYONE, NONE, "Break off", stream=0),
+    Route("GET", "/v1/broken", _give(3, OSError("the disk is gone")), ANYONE, NONE, "Break off", stream=0),
+    Route("GET", "/v1/lost", _give(3, Unavailable()), ANYONE, NONE, "Lose it", stream=0),
     Route("GET", "/v1/file", _give_file, ANYONE, NONE, "Give a file", stream=0),
 )
 
@@ -283,10 +286,15 @@ async def test_who_does_not_read_is_sent_no_more(house: House, version: str) -> 
     assert told.closed[0] * len(PIECE) < 24 * MB
 
 
-async def test_a_body_that_breaks_off_shows(house: House, version: str) -> None:
-    async with client(house, version) as http:
-        with pytest.raises(httpx.RemoteProtocolError):
-            await http.get("/v1/broken")
+@pytest.mark.parametrize(("path", "level"), [("/v1/broken", "error"), ("/v1/lost", "warning")])
+async def test_a_body_that_breaks_off_shows(house: House, version: str, path: str, level: str) -> None:
+    """To its client, and in the log; what is away for a while is no error of ours."""
+    with capture_logs() as logs:
+        async with client(house, version) as http:
+            with pytest.raises(httpx.RemoteProtocolError if level == "error" else BROKEN_OFF):
+                await http.get(path)
+        await until(lambda: any(line["log_level"] == level for line in logs))
+    assert {line["log_level"] for line in logs} - {"info", "debug"} == {level}
     assert told.closed == [3]
     assert (await house.ask("GET", "/v1/open")).status == 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import httpx
 import trio
 
 from secureconnect.client import Client, Event, Stream
@@ -42,6 +43,36 @@ async def group(owner: Client, *others: Client, title: str = "room") -> str:
 
 async def direct(one: Client, other: Client) -> str:
     return str((await one.open_direct(other.me.user_id))["conversation_id"])
+
+
+async def begin_upload(client: Client, content: bytes, name: str = "a.txt") -> tuple[str, str]:
+    """The id of a file, and the whole address its content is to be put at."""
+    announced = {"file_name": name, "file_size": len(content), "content_type": "text/plain"}
+    begun = await client.call("POST", "/v1/storage/upload-url", announced)
+    return begun["file_id"], whole(client, begun["upload_url"])
+
+
+async def upload(client: Client, content: bytes, name: str = "a.txt") -> str:
+    """The id of a file that is there."""
+    file_id, url = await begin_upload(client, content, name)
+    await put(url, content)
+    await client.call("POST", "/v1/storage/upload-complete", {"file_id": file_id})
+    return file_id
+
+
+async def download_url(client: Client, file_id: str) -> str:
+    answer = await client.call("GET", f"/v1/storage/download-url/{file_id}")
+    return whole(client, answer["download_url"])
+
+
+def whole(client: Client, url: str) -> str:
+    return url if "://" in url else client.server + url
+
+
+async def put(url: str, content: bytes) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        answer = await http.put(url, content=content)
+    assert answer.is_success, answer.text
 
 
 async def next_event(stream: Stream, kind: str, *, within_s: float = 5, **fields: object) -> Event:

@@ -199,6 +199,10 @@ class StoredObject:
     version: str
 
 
+# spool: a folder of this node, for as long as the store is away; no other node reaches what lies there
+Place = Literal["store", "spool"]
+
+
 class Objects(Protocol):
     """Files by key (`[a-z0-9/_.-]`, no `..`). `put` is atomic and durable: a reader sees the whole object or
     none, and after it returned a crash loses nothing. Missing keys raise NotFound, impossible ones
@@ -224,6 +228,10 @@ class Objects(Protocol):
         ...
 
     def list(self, prefix: str) -> AsyncIterator[str]: ...
+
+    def where(self, key: str) -> Place:
+        """Where `key` is read now. Nobody has been asked whether it is there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +344,7 @@ class Deps:
     Unavailable if it goes away in the middle of that.
     observe: `told` is called whenever a status has gone down or up; it never waits, and never raises.
     revocations: None where nothing but the database joins the nodes.
+    presigner: None where objects lie in a folder.
     """
 
     db: Database
@@ -347,3 +356,4 @@ class Deps:
     ready: Callable[[], Awaitable[None]]
     observe: Callable[[Callable[[], None]], None]
     revocations: RevocationFeed | None = None
+    presigner: Presigner | None = None

@@ -20,10 +20,11 @@ import trio
 
 from ..errors import Conflict, DiskFull, NotFound, TooLarge, Unavailable
 from ..identity import new_id
-from .contracts import StoredObject
+from .contracts import Place, StoredObject
 
 R = TypeVar("R")
 
+MB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 THREADS = 8  # file operations at once
 CLEAN_UP_S = 2.0
@@ -36,10 +37,14 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 class FolderObjects:
     """contracts.Objects in one folder, which no other process writes to."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, reserve_mb: int = 0) -> None:
         """Makes the folder (mode 0700) if need be, and removes what a crash left half-written: blocking, for
-        the start only."""
+        the start only.
+
+        reserve_mb: kept free on the disk: `put` raises DiskFull before it takes from that.
+        """
         self._root = root
+        self._reserve_bytes = reserve_mb * MB
         self._incoming = root / INCOMING
         self._threads = trio.CapacityLimiter(THREADS)
         for folder in (root, self._incoming):
@@ -54,6 +59,7 @@ class FolderObjects:
         size = 0
 
         def write(parts: list[bytes]) -> None:
+            self._require_room(file)
             for part in parts:
                 digest.update(part)
                 file.write(part)
@@ -156,6 +162,10 @@ class FolderObjects:
                 else:
                     folders.append(key)
 
+    def where(self, key: str) -> Place:
+        check_key(key)
+        return "store"
+
     async def _thread(self, work: Callable[..., R], *args: object) -> R:
         """A thread once begun is waited for, so that nothing happens after a cancelled call has returned."""
         with _mapped():
@@ -167,6 +177,12 @@ class FolderObjects:
 
     def _new(self) -> BinaryIO:
         return open(self._incoming / new_id(), "x+b", opener=_private)
+
+    def _require_room(self, file: BinaryIO) -> None:
+        if self._reserve_bytes:
+            disk = os.fstatvfs(file.fileno())
+            if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+                raise DiskFull()
 
     def _publish(self, file: BinaryIO, path: Path) -> None:
         file.flush()

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar, cast
 import trio
 
 from ..errors import Unavailable
-from .contracts import Allowance, Backlog, Bus, Cache, Database, Delivery, Objects, StoredObject, Unit
+from .contracts import Allowance, Backlog, Bus, Cache, Database, Delivery, Objects, Place, StoredObject, Unit
 from .guard import Guard
 from .memory import MemoryBacklog, MemoryCache
 
@@ -241,6 +241,9 @@ class GuardedObjects:
 
     def list(self, prefix: str) -> AsyncIterator[str]:
         return self._each(self._inner.list(prefix))
+
+    def where(self, key: str) -> Place:
+        return self._inner.where(key)
 
     async def _each(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
         """One place for the whole, and one call for each step: a reader who takes his time is no trial."""

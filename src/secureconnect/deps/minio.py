@@ -22,7 +22,7 @@ from ..config import MinioConfig
 from ..errors import Conflict, NotFound, Problem, RangeNotSatisfiable, TooLarge, Unavailable
 from ..identity import new_id
 from .asyncio_bridge import Bridge
-from .contracts import StoredObject, UploadedPart
+from .contracts import Place, StoredObject, UploadedPart
 from .files import check_key
 from .minio_bucket import INCOMING, PAGE, Body, Found, Piece
 from .minio_calls import CLEAN_UP_S, Calls, Turns
@@ -126,6 +126,10 @@ class MinioObjects:
             if len(names) < PAGE:
                 return
             last = names[-1]
+
+    def where(self, key: str) -> Place:
+        check_key(key)
+        return "store"
 
     # contracts.Presigner
 

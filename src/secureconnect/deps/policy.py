@@ -32,6 +32,7 @@ from .contracts import (
     Deps,
     Kind,
     Objects,
+    Presigner,
     RevocationFeed,
     Tx,
 )
@@ -120,7 +121,7 @@ class _Wiring:
     async def deps(self) -> Deps:
         db = await self._database()
         cache, bus = await self._cache_and_bus()
-        objects = await self._objects()
+        objects, presigner = await self._objects()
         journal = await self._stack.enter_async_context(_journal(self._config))
         await self._start_probes(db)
         return Deps(
@@ -133,6 +134,7 @@ class _Wiring:
             ready=self._ready,
             observe=self._observe,
             revocations=await self._revocations(),
+            presigner=presigner,
         )
 
     # one for each dependency
@@ -183,7 +185,8 @@ class _Wiring:
         bridge = await self._bridged()
         return await self._stack.enter_async_context(open_feed(bridge, config.redis, kept_s=kept_s))
 
-    async def _objects(self) -> Objects:
+    async def _objects(self) -> tuple[Objects, Presigner | None]:
+        reserve_mb = self._config.sqlite.disk_reserve_mb
         config = self._config.minio
         if not config.endpoint:
             folder = Path(self._config.data_dir)
@@ -194,7 +197,8 @@ class _Wiring:
                 )
             self._embedded("minio", "files")
             with _naming(folder):
-                return await trio.to_thread.run_sync(FolderObjects, folder / OBJECTS)
+                open_folder = partial(FolderObjects, folder / OBJECTS, reserve_mb=reserve_mb)
+                return await trio.to_thread.run_sync(open_folder), None
         from .minio import MinioObjects
 
         real = await self._stack.enter_async_context(MinioObjects.open(config, await self._bridged()))
@@ -212,9 +216,10 @@ class _Wiring:
                 Path(self._config.data_dir) / SPOOL,
                 lambda: not guard.is_up,
                 config,
+                reserve_mb=reserve_mb,
             )
         self._passes += [spool.pass_forever, partial(_sweep_forever, real)]
-        return spool
+        return spool, real
 
     # what they have in common
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import structlog
 import trio
@@ -21,7 +21,7 @@ import trio
 from ..config import MinioConfig
 from ..errors import DiskFull, NotFound, Problem, Unavailable
 from ..metrics import counter, gauge
-from .contracts import Objects, StoredObject
+from .contracts import Objects, Place, StoredObject
 from .files import SUFFIX, FolderObjects, check_key, sync_folder
 
 T = TypeVar("T")
@@ -74,14 +74,23 @@ class SpooledObjects:
 
     @classmethod
     async def open(
-        cls, store: Objects, folder: Path, is_away: Callable[[], bool], config: MinioConfig
+        cls,
+        store: Objects,
+        folder: Path,
+        is_away: Callable[[], bool],
+        config: MinioConfig,
+        *,
+        reserve_mb: int = 0,
     ) -> SpooledObjects:
-        """Finds what an earlier run left in `folder`, which is made if need be."""
+        """Finds what an earlier run left in `folder`, which is made if need be.
+
+        reserve_mb: kept free on its disk.
+        """
 
         def make() -> tuple[FolderObjects, FolderObjects]:
             folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder.parent)
-            return FolderObjects(folder / KEPT), FolderObjects(folder / DELETED)
+            return FolderObjects(folder / KEPT, reserve_mb=reserve_mb), FolderObjects(folder / DELETED)
 
         spool = cls(store, *await trio.to_thread.run_sync(make), is_away, config)
         await spool._load()
@@ -97,8 +106,7 @@ class SpooledObjects:
         """Objects and deletions that the store has yet to learn of."""
         return len(self._held) + len(self._gone)
 
-    def where(self, key: str) -> Literal["store", "spool"]:
-        """Where `key` is read and written now. "store": nobody has been asked whether it is there."""
+    def where(self, key: str) -> Place:
         return "spool" if key in self._held or key in self._gone else "store"
 
     # contracts.Objects

@@ -319,7 +319,8 @@ class Gate:
                 if allow:
                     return _options(request, allow, extra)
                 if endpoint.stream:
-                    call.read = self._reader(request, endpoint.stream)
+                    call.length = _length_of(request)
+                    call.read = self._reader(request, endpoint.stream, call.length)
                     call.deadline = scope.deadline = math.inf
                 elif endpoint.decode is not None:
                     call.body = await self._body(request, endpoint.decode)
@@ -426,10 +427,9 @@ class Gate:
             return body_of(bytes(parts), decode)
         raise RequestTimeout
 
-    def _reader(self, request: Request, limit: int) -> Callable[[], Awaitable[bytes]]:
+    def _reader(self, request: Request, limit: int, length: int | None) -> Callable[[], Awaitable[bytes]]:
         """`Call.read` of a body of `limit` bytes at most. Raises TooLarge if it says that it is larger."""
-        length = request.headers.get("content-length")
-        if length is not None and int(length) > limit:
+        if length is not None and length > limit:
             raise TooLarge
         config = self._config
         taken, waited_s = 0, 0.0
@@ -473,6 +473,11 @@ def named_in_log(request: Request, request_id: str) -> dict[str, str]:
 def bearer_of(request: Request) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _length_of(request: Request) -> int | None:
+    length = request.headers.get("content-length")
+    return None if length is None else int(length)
 
 
 class _Limit:

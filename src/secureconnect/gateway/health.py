@@ -35,6 +35,7 @@ class Limits(msgspec.Struct, frozen=True):
     group_members: int
     request_body_bytes: int
     websocket_message_bytes: int
+    file_bytes: int
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ class Health:
             group_members=config.chat.max_members,
             request_body_bytes=config.gateway.body_limit_bytes,
             websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
+            file_bytes=config.storage.max_file_mb * 1024 * 1024,
         )
 
     def server(self) -> Server:

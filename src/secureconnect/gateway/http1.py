@@ -309,6 +309,10 @@ class Http1:
                 async for piece in body:
                     if piece:
                         await transport.send_all(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            except Problem as problem:  # without an end, a client knows that it is not whole
+                log.warning("body_broken", code=problem.code)
+                transport.cut()
+                return
             except BaseException:
                 if not (sized or chunked):
                     transport.cut()  # an end would look like the body's

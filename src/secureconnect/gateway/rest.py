@@ -19,7 +19,7 @@ from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..edge import Call, Route
-from ..errors import Malformed, TooLarge
+from ..errors import Malformed, Problem, TooLarge
 from . import replies
 from .admission import Gate, Request
 from .replies import Answer
@@ -210,6 +210,8 @@ async def _send_all(pieces: AsyncGenerator[bytes, None], receive: Receive, send:
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             sent = True
+        except Problem as problem:
+            log.warning("body_broken", code=problem.code)
         except Exception:
             log.exception("body_failed")
         nursery.cancel_scope.cancel()

@@ -1,0 +1,72 @@
+"""Addresses of our own at which one file is written or read, without a token of the caller.
+
+Each is signed for one method, one file, its size and a time, with a key that every node derives from the
+master key: an address given out by one node is good on the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import AddressExpired, NotFound
+from ..identity import FileId, NodeId
+
+Method = Literal["GET", "PUT"]
+
+_SIGNED = struct.Struct(">3s16sqq")
+_MAC_BYTES = hashlib.sha256().digest_size
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{90}")  # 35 + 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """expires_us: in the database's time."""
+
+    method: Method
+    file_id: FileId
+    size_bytes: int
+    expires_us: int
+
+
+class Addresses:
+    """key: for HMAC-SHA256.  public_url: as the setting; empty: addresses are paths."""
+
+    def __init__(self, key: bytes, public_url: str) -> None:
+        self._key = key
+        self._base = f"{public_url.rstrip('/')}/v1/storage"
+
+    def of(self, grant: Grant, node_id: NodeId | None) -> str:
+        """node_id: in whose spool the file lies, or is to lie, by which a balancer finds that node."""
+        place = "objects" if node_id is None else f"spool/{node_id}"
+        return f"{self._base}/{place}/{self.sign(grant)}"
+
+    def sign(self, grant: Grant) -> str:
+        signed = _SIGNED.pack(
+            grant.method.encode(), uuid.UUID(grant.file_id).bytes, grant.size_bytes, grant.expires_us
+        )
+        return base64.urlsafe_b64encode(signed + self._mac(signed)).decode().rstrip("=")
+
+    def read(self, token: str, method: Method, now_us: int) -> Grant:
+        """Raises NotFound for what was not signed here for this method, AddressExpired for what was."""
+        if not _TOKEN.fullmatch(token):
+            raise NotFound
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        signed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(signed)):
+            raise NotFound
+        verb, file_id, size_bytes, expires_us = _SIGNED.unpack(signed)
+        if verb.decode() != method:
+            raise NotFound
+        if expires_us <= now_us:
+            raise AddressExpired
+        return Grant(method, FileId(str(uuid.UUID(bytes=file_id))), size_bytes, expires_us)
+
+    def _mac(self, signed: bytes) -> bytes:
+        return hmac.digest(self._key, signed, "sha256")

@@ -1,0 +1,69 @@
+"""The room itself: its parts put together, and its periodic work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from ..config import StorageConfig
+from ..deps.contracts import Database, Objects, Presigner
+from ..identity import FileId, NodeId, UserId
+from . import store
+from .addresses import Addresses
+from .files import Files
+from .shapes import file_shape
+from .store import File
+from .sweeper import Sweeper
+from .uploads import Uploads
+
+EXPORT_PAGE = 200
+
+
+def _never() -> bool:
+    return False
+
+
+class Storage:
+    """key: that addresses are signed with, equal on every node.  public_url: as the setting.
+    presigner: None where files lie in a folder.  is_store_away: as this node knows it."""
+
+    def __init__(
+        self,
+        config: StorageConfig,
+        db: Database,
+        objects: Objects,
+        node_id: NodeId,
+        *,
+        key: bytes,
+        public_url: str = "",
+        presigner: Presigner | None = None,
+        is_store_away: Callable[[], bool] = _never,
+    ) -> None:
+        self.config = config
+        self._db = db
+        addresses = Addresses(key, public_url)
+        self.files = Files(config, db, objects, presigner, is_store_away, addresses, node_id)
+        self.uploads = Uploads(config, db, objects, presigner, is_store_away, addresses, self.files, node_id)
+        self.sweeper = Sweeper(config, db, objects, self.files, node_id)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.sweeper.pass_forever)
+            nursery.start_soon(self.sweeper.settle_forever)
+            task_status.started()
+
+    async def delete(self, caller: UserId, file_id: FileId, client: str) -> File:
+        file = await self.files.delete(caller, file_id, client)
+        self.sweeper.hurry()
+        return file
+
+    async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
+        """What is known of each file of a person, the newest first."""
+        before = store.LAST_ID
+        while page := await self._db.read(store.list_of, user, before, EXPORT_PAGE):
+            for file in page:
+                yield {"kind": "file", **msgspec.to_builtins(file_shape(file))}
+            before = page[-1].file_id

@@ -1,0 +1,314 @@
+"""What HTTP sees of this room: bodies, answers, and the table of routes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..edge import Audience, Call, Rate, Reply, Route
+from ..errors import (
+    AddressExpired,
+    Conflict,
+    DiskFull,
+    FileOnAwayNode,
+    FileTooLarge,
+    Invalid,
+    NotFound,
+    QuotaExceeded,
+    TooManyUploads,
+    UploadArrived,
+    UploadMismatch,
+    UploadMissing,
+    UploadOver,
+)
+from ..identity import FileId, is_id
+from .files import Content
+from .room import Storage
+from .shapes import FileShape, file_shape
+from .uploads import MB, Announcement
+
+MOST_BYTES = 1_024 * MB  # of a body, whatever storage.max_file_mb says
+
+# documented here and judged by the rule, which lets nothing through that would break a header
+NAME = "^[^\\u0000-\\u001f\\u007f]+$"
+CONTENT_TYPE = "^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9_.+-]+)*$"
+_NAME, _CONTENT_TYPE = re.compile(NAME), re.compile(CONTENT_TYPE)
+
+Id = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        min_length=36,
+        max_length=36,
+    ),
+]
+FileName = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema={"pattern": NAME})]
+ContentType = Annotated[str, Meta(min_length=3, max_length=200, extra_json_schema={"pattern": CONTENT_TYPE})]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+MetadataKey = Annotated[str, Meta(min_length=1, max_length=64)]
+MetadataText = Annotated[str, Meta(max_length=1_024)]
+MetadataNumber = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+EncryptionMetadata = Annotated[dict[MetadataKey, MetadataText | MetadataNumber | bool], Meta(max_length=32)]
+
+
+class NewUpload(Struct, frozen=True):
+    """encryption_metadata: what whoever decrypts the file needs beside the key; kept as it is."""
+
+    file_name: FileName
+    file_size: Size
+    content_type: ContentType
+    is_encrypted: bool = False
+    encryption_metadata: EncryptionMetadata | None = None
+    checksum_sha256: Sha256 | None = None
+
+
+class Upload(Struct, frozen=True):
+    """The content is to be sent to `upload_url`, without a token.  expires_in: whole seconds in which that
+    must begin."""
+
+    file_id: str
+    upload_url: str
+    method: Literal["PUT"]
+    expires_in: int
+    file: FileShape
+
+
+class Uploaded(Struct, frozen=True):
+    file_id: Id
+
+
+class Download(Struct, frozen=True):
+    """expires_in: whole seconds for which `download_url` is good, without a token."""
+
+    file_id: str
+    download_url: str
+    expires_in: int
+
+
+class Page(Struct, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class FileList(Struct, frozen=True):
+    files: list[FileShape]
+    next_cursor: str | None
+
+
+class QuotaShape(Struct, frozen=True):
+    """What is being uploaded counts: it is `reserved_bytes`."""
+
+    quota_bytes: int
+    used_bytes: int
+    reserved_bytes: int
+    available_bytes: int
+
+
+async def begin_upload(room: Storage, call: Call) -> Reply:
+    file, url = await room.uploads.begin(call.caller.user_id, _announced(call.body))
+    return Reply(Upload(file.file_id, url, "PUT", room.config.upload_url_s, file_shape(file)))
+
+
+async def complete_upload(room: Storage, call: Call) -> Reply:
+    asked: Uploaded = call.body
+    file = await room.uploads.complete(call.caller.user_id, FileId(asked.file_id), call.address)
+    return Reply(file_shape(file), status=200 if file.status == "completed" else 202)
+
+
+async def get_download_url(room: Storage, call: Call) -> Reply:
+    file_id = FileId(call.path["file_id"])
+    url = await room.files.address(call.caller.user_id, file_id, call.address)
+    return Reply(Download(file_id, url, room.config.download_url_s))
+
+
+async def list_files(room: Storage, call: Call) -> Reply:
+    page: Page = call.query
+    if page.cursor is not None and not is_id(page.cursor):
+        raise Invalid("This cursor was not given by this list.", details={"field": "cursor"})
+    found = await room.files.list_of(call.caller.user_id, page.cursor, page.limit)
+    shown = found[: page.limit]
+    following = shown[-1].file_id if len(found) > len(shown) else None
+    return Reply(FileList([file_shape(each) for each in shown], following))
+
+
+async def get_file(room: Storage, call: Call) -> Reply:
+    file_id = FileId(call.path["file_id"])
+    return Reply(file_shape(await room.files.visible(call.caller.user_id, file_id)))
+
+
+async def delete_file(room: Storage, call: Call) -> Reply:
+    file = await room.delete(call.caller.user_id, FileId(call.path["file_id"]), call.address)
+    return Reply(file_shape(file))
+
+
+async def get_quota(room: Storage, call: Call) -> Reply:
+    quota, whole = await room.files.quota(call.caller.user_id), room.config.quota_mb * MB
+    available = max(0, whole - quota.used_bytes - quota.reserved_bytes)
+    return Reply(QuotaShape(whole, quota.used_bytes, quota.reserved_bytes, available))
+
+
+async def put_content(room: Storage, call: Call) -> Reply:
+    assert call.read is not None
+    await room.uploads.receive(call.path["token"], call.read, call.length)
+    return Reply(status=204)
+
+
+async def get_content(room: Storage, call: Call) -> Reply:
+    content = await room.files.content(call.path["token"])
+    if content.elsewhere is not None:
+        return Reply(status=307, headers={"location": content.elsewhere}, body=b"")
+    return Reply(headers=_headers(content), body=content.chunks)
+
+
+def _headers(content: Content) -> dict[str, str]:
+    """Whatever it is, a browser saves it, and shows or runs nothing of it on our origin."""
+    file = content.file
+    return {
+        "content-type": file.content_type,
+        "content-length": str(file.file_size),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.file_name, safe='')}",
+        "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+    }
+
+
+def _announced(asked: NewUpload) -> Announcement:
+    if not _NAME.fullmatch(asked.file_name):
+        raise Invalid("A file's name has no control characters.", details={"field": "file_name"})
+    if not _CONTENT_TYPE.fullmatch(asked.content_type):
+        raise Invalid("A content type is like image/png.", details={"field": "content_type"})
+    metadata = asked.encryption_metadata
+    return Announcement(
+        asked.file_name,
+        asked.file_size,
+        asked.content_type,
+        asked.is_encrypted,
+        None if metadata is None else msgspec.json.encode(metadata).decode(),
+        asked.checksum_sha256,
+    )
+
+
+_STORAGE = "/v1/storage"
+_FILE = f"{_STORAGE}/files/{{file_id}}"
+_OBJECT = f"{_STORAGE}/objects/{{token}}"
+_SPOOLED = f"{_STORAGE}/spool/{{node_id}}/{{token}}"
+_PUT_ERRORS = (
+    AddressExpired,
+    Conflict,
+    DiskFull,
+    FileOnAwayNode,
+    UploadArrived,
+    UploadMismatch,
+    UploadMissing,
+    UploadOver,
+)
+_GET_ERRORS = (AddressExpired, FileOnAwayNode)
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        f"{_STORAGE}/upload-url",
+        begin_upload,
+        Audience.USER,
+        Rate.WRITE,
+        "Announce a file, and learn where its content is to be sent",
+        body=NewUpload,
+        answer=Upload,
+        errors=(DiskFull, FileTooLarge, QuotaExceeded, TooManyUploads),
+        no_store=True,
+    ),
+    Route(
+        "POST",
+        f"{_STORAGE}/upload-complete",
+        complete_upload,
+        Audience.OWNER,
+        Rate.WRITE,
+        "Say that the content was sent; it is verified",
+        body=Uploaded,
+        answer=FileShape,
+        also=(202,),
+        errors=(Conflict, DiskFull, NotFound, UploadMismatch, UploadMissing, UploadOver),
+    ),
+    Route(
+        "GET",
+        f"{_STORAGE}/download-url/{{file_id}}",
+        get_download_url,
+        Audience.OWNER,
+        Rate.READ,
+        "Where the content of a file is to be had",
+        answer=Download,
+        errors=(FileOnAwayNode, UploadMissing),
+        no_store=True,
+    ),
+    Route(
+        "GET",
+        f"{_STORAGE}/files",
+        list_files,
+        Audience.USER,
+        Rate.READ,
+        "My files, the newest first",
+        query=Page,
+        answer=FileList,
+    ),
+    Route("GET", _FILE, get_file, Audience.OWNER, Rate.READ, "One file", answer=FileShape),
+    Route("DELETE", _FILE, delete_file, Audience.OWNER, Rate.WRITE, "Delete a file", answer=FileShape),
+    Route(
+        "GET",
+        f"{_STORAGE}/quota",
+        get_quota,
+        Audience.USER,
+        Rate.READ,
+        "How much room my files take, and how much there is",
+        answer=QuotaShape,
+    ),
+    Route(
+        "PUT",
+        _OBJECT,
+        put_content,
+        Audience.ANYONE,
+        Rate.PUBLIC,
+        "Send the content of a file, at the address that was given for it",
+        status=204,
+        errors=_PUT_ERRORS,
+        stream=MOST_BYTES,
+    ),
+    Route(
+        "GET",
+        _OBJECT,
+        get_content,
+        Audience.ANYONE,
+        Rate.PUBLIC,
+        "The content of a file, at the address that was given for it",
+        also=(307,),
+        errors=_GET_ERRORS,
+        no_store=True,
+        stream=0,
+    ),
+    Route(
+        "PUT",
+        _SPOOLED,
+        put_content,
+        Audience.ANYONE,
+        Rate.PUBLIC,
+        "Send the content of a file while the file store is away",
+        status=204,
+        errors=_PUT_ERRORS,
+        stream=MOST_BYTES,
+    ),
+    Route(
+        "GET",
+        _SPOOLED,
+        get_content,
+        Audience.ANYONE,
+        Rate.PUBLIC,
+        "The content of a file that was sent while the file store was away",
+        also=(307,),
+        errors=_GET_ERRORS,
+        no_store=True,
+        stream=0,
+    ),
+)

@@ -1,0 +1,278 @@
+"""The SQL of this room: tables files and quotas.
+
+A file is `uploading` until its owner says that it is complete; while somebody verifies what arrived, it is
+claimed and `verifying`. `failed` and `deleted` ones wait for their content to be removed; then the row goes.
+Whoever changes both tables changes the file first.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from ..deps.contracts import Row, Tx
+from ..identity import FileId, NodeId, UserId
+
+Status = Literal["uploading", "verifying", "completed", "deleted", "failed"]
+
+FIRST_ID = "00000000-0000-0000-0000-000000000000"  # before every other
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+
+class File(NamedTuple):
+    """The columns of the migration, in its order.  encryption_metadata: a JSON object, or None."""
+
+    file_id: FileId
+    owner_id: UserId
+    file_name: str
+    file_size: int
+    content_type: str
+    is_encrypted: bool
+    encryption_metadata: str | None
+    checksum_sha256: str | None
+    status: Status
+    created_us: int
+    incoming: str
+    upload_ends_us: int
+    received_us: int | None
+    claimed_until_us: int | None
+    node_id: NodeId | None
+
+    @property
+    def incoming_key(self) -> str:
+        return f"incoming/{self.incoming}"
+
+    @property
+    def key(self) -> str:
+        return f"files/{self.file_id}"
+
+
+class Quota(NamedTuple):
+    """reserved_bytes, uploads: of what is not completed yet."""
+
+    used_bytes: int
+    reserved_bytes: int
+    uploads: int
+
+
+_FILE = (
+    "file_id, owner_id, file_name, file_size, content_type, is_encrypted, encryption_metadata,"
+    " checksum_sha256, status, created_at, incoming, upload_ends_at, received_at, claimed_until, node_id"
+)
+
+
+def _file(row: Row) -> File:
+    return File._make((*row[:5], bool(row[5]), *row[6:]))
+
+
+# quotas
+
+_OPEN = (
+    "INSERT INTO quotas (user_id, used_bytes, reserved_bytes, uploads) VALUES ($1, 0, 0, 0)"
+    " ON CONFLICT (user_id) DO NOTHING"
+)
+_RESERVE = (
+    "UPDATE quotas SET reserved_bytes = reserved_bytes + $2, uploads = uploads + 1"
+    " WHERE user_id = $1 AND used_bytes + reserved_bytes + $2 <= $3 AND uploads < $4 RETURNING uploads"
+)
+_RELEASE = "UPDATE quotas SET reserved_bytes = reserved_bytes - $2, uploads = uploads - 1 WHERE user_id = $1"
+_USE = (
+    "UPDATE quotas SET reserved_bytes = reserved_bytes - $2, uploads = uploads - 1,"
+    " used_bytes = used_bytes + $2 WHERE user_id = $1"
+)
+_GIVE_BACK = "UPDATE quotas SET used_bytes = used_bytes - $2 WHERE user_id = $1"
+_QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
+
+
+async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_uploads: int) -> bool:
+    """Room for one more file. False: there is none; `quota` tells of what."""
+    await tx.run(_OPEN, user)
+    return await tx.one(_RESERVE, user, size, limit_bytes, most_uploads) is not None
+
+
+async def quota(tx: Tx, user: UserId) -> Quota:
+    row = await tx.one(_QUOTA, user)
+    return Quota(0, 0, 0) if row is None else Quota._make(row)
+
+
+# uploads
+
+_ADD = (
+    f"INSERT INTO files ({_FILE}, sweep_at)"  # noqa: S608
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $12)"
+)
+_CLAIM = (
+    "UPDATE files SET status = 'verifying', claimed_until = $3"  # noqa: S608
+    " WHERE file_id = $1 AND received_at IS NULL"
+    " AND (status = 'uploading' OR (status = 'verifying' AND claimed_until <= $2))"
+    f" RETURNING {_FILE}"
+)
+_UNCLAIM = (
+    "UPDATE files SET status = 'uploading', claimed_until = NULL"
+    " WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
+)
+_KEEP = (
+    "UPDATE files SET status = 'uploading', claimed_until = NULL, received_at = $3,"  # noqa: S608
+    " checksum_sha256 = $4, node_id = $5 WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
+    f" RETURNING {_FILE}"
+)
+_COMPLETE = (
+    "UPDATE files SET status = 'completed' WHERE file_id = $1 AND status = 'uploading'"  # noqa: S608
+    f" AND received_at IS NOT NULL RETURNING {_FILE}"
+)
+_FAIL = (
+    "UPDATE files SET status = 'failed', claimed_until = NULL, sweep_at = $3"
+    " WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2 RETURNING owner_id, file_size"
+)
+
+
+async def add(tx: Tx, file: File) -> None:
+    await tx.run(_ADD, *file)
+
+
+async def claim(tx: Tx, file_id: FileId, now_us: int, until_us: int) -> File | None:
+    """Begin to verify what arrived. None: somebody is at it or has done it, or the upload is over.
+
+    until_us: names the claim; past it another may take its place.
+    """
+    row = await tx.one(_CLAIM, file_id, now_us, until_us)
+    return None if row is None else _file(row)
+
+
+async def unclaim(tx: Tx, file_id: FileId, until_us: int) -> None:
+    await tx.run(_UNCLAIM, file_id, until_us)
+
+
+async def keep(
+    tx: Tx, file_id: FileId, until_us: int, now_us: int, checksum: str | None, node_id: NodeId | None
+) -> File | None:
+    """What arrived is verified, and lies at its key. None: the claim was lost."""
+    row = await tx.one(_KEEP, file_id, until_us, now_us, checksum, node_id)
+    return None if row is None else _file(row)
+
+
+async def complete(tx: Tx, file_id: FileId) -> File | None:
+    """None: it was no upload that has arrived."""
+    row = await tx.one(_COMPLETE, file_id)
+    if row is None:
+        return None
+    file = _file(row)
+    await tx.run(_USE, file.owner_id, file.file_size)
+    return file
+
+
+async def fail(tx: Tx, file_id: FileId, until_us: int, now_us: int) -> None:
+    """What arrived was not what was announced."""
+    row = await tx.one(_FAIL, file_id, until_us, now_us)
+    if row is not None:
+        await tx.run(_RELEASE, *row)
+
+
+# files
+
+_GET = f"SELECT {_FILE} FROM files WHERE file_id = $1"  # noqa: S608
+_LIST = (
+    f"SELECT {_FILE} FROM files WHERE owner_id = $1 AND file_id < $2 AND status <> 'deleted'"  # noqa: S608
+    " ORDER BY file_id DESC LIMIT $3"
+)
+_LOCK = f"UPDATE files SET status = status WHERE file_id = $1 RETURNING {_FILE}"  # noqa: S608
+_DELETE = "UPDATE files SET status = 'deleted', sweep_at = $2 WHERE file_id = $1"
+_LIVES = "SELECT node_id FROM nodes WHERE node_id = $1 AND lease_ends_at > $2"
+
+
+async def get(tx: Tx, file_id: FileId) -> File | None:
+    row = await tx.one(_GET, file_id)
+    return None if row is None else _file(row)
+
+
+async def lock(tx: Tx, file_id: FileId) -> File | None:
+    """`get`, and what it says stays true until the transaction ends."""
+    row = await tx.one(_LOCK, file_id)
+    return None if row is None else _file(row)
+
+
+async def list_of(tx: Tx, owner: UserId, before: str, limit: int) -> list[File]:
+    """The newest first, those being uploaded included."""
+    return [_file(row) for row in await tx.all(_LIST, owner, before, limit)]
+
+
+async def delete(tx: Tx, file: File, now_us: int) -> None:
+    """Its room is free at once, its content goes with the next sweep.  file: as `lock` gave it."""
+    await tx.run(_DELETE, file.file_id, now_us)
+    if file.status == "completed":
+        await tx.run(_GIVE_BACK, file.owner_id, file.file_size)
+    elif file.status in ("uploading", "verifying"):
+        await tx.run(_RELEASE, file.owner_id, file.file_size)
+
+
+async def lives(tx: Tx, node_id: NodeId, now_us: int) -> bool:
+    return await tx.one(_LIVES, node_id, now_us) is not None
+
+
+# sweeping
+
+_OVERDUE = (
+    "SELECT file_id FROM files WHERE sweep_at <= $1 AND (status = 'uploading'"
+    " OR (status = 'verifying' AND claimed_until <= $1)) ORDER BY sweep_at LIMIT $2"
+)
+_EXPIRE = (
+    "UPDATE files SET status = 'failed', claimed_until = NULL WHERE file_id = $1 AND sweep_at <= $2"
+    " AND (status = 'uploading' OR (status = 'verifying' AND claimed_until <= $2))"
+    " RETURNING owner_id, file_size"
+)
+_DUE = (
+    f"SELECT {_FILE} FROM files WHERE sweep_at <= $1 AND (node_id IS NULL OR node_id = $2)"  # noqa: S608
+    " AND status IN ('completed', 'deleted', 'failed') ORDER BY sweep_at, file_id LIMIT $3"
+)
+_SWEPT = "UPDATE files SET sweep_at = NULL WHERE file_id = $1 AND status = 'completed' AND sweep_at <= $2"
+_FORGET = (
+    "DELETE FROM files WHERE file_id = $1 AND status IN ('deleted', 'failed') AND upload_ends_at <= $2"
+    " AND (claimed_until IS NULL OR claimed_until <= $2)"
+)
+_POSTPONE = "UPDATE files SET sweep_at = $2 WHERE file_id = $1"
+_SPOOLED = (
+    f"SELECT {_FILE} FROM files WHERE node_id = $1 AND file_id > $2"  # noqa: S608
+    " AND received_at IS NOT NULL ORDER BY file_id LIMIT $3"
+)
+_MOVED = "UPDATE files SET node_id = NULL WHERE file_id = $1 AND node_id = $2"
+
+
+async def overdue(tx: Tx, now_us: int, limit: int) -> list[FileId]:
+    """Uploads whose time is over."""
+    return [FileId(row[0]) for row in await tx.all(_OVERDUE, now_us, limit)]
+
+
+async def expire(tx: Tx, file_id: FileId, now_us: int) -> bool:
+    """Give up an upload. False: there was nothing to give up."""
+    row = await tx.one(_EXPIRE, file_id, now_us)
+    if row is not None:
+        await tx.run(_RELEASE, *row)
+    return row is not None
+
+
+async def due(tx: Tx, node_id: NodeId, now_us: int, limit: int) -> list[File]:
+    """Those with something to remove that this node can reach, the longest overdue first."""
+    return [_file(row) for row in await tx.all(_DUE, now_us, node_id, limit)]
+
+
+async def swept(tx: Tx, file: File, now_us: int) -> None:
+    """What there was of it is removed: forget it, unless something may still arrive."""
+    if file.status == "completed":
+        await tx.run(_SWEPT, file.file_id, now_us)
+    elif not await tx.run(_FORGET, file.file_id, now_us):
+        await tx.run(_POSTPONE, file.file_id, max(file.upload_ends_us, file.claimed_until_us or 0))
+
+
+async def postpone(tx: Tx, file_id: FileId, until_us: int) -> None:
+    """The others first."""
+    await tx.run(_POSTPONE, file_id, until_us)
+
+
+async def spooled(tx: Tx, node_id: NodeId, after: str, limit: int) -> list[File]:
+    """Files that lie in the spool of a node as far as is known."""
+    return [_file(row) for row in await tx.all(_SPOOLED, node_id, after, limit)]
+
+
+async def moved(tx: Tx, file_ids: list[FileId], node_id: NodeId) -> None:
+    """They lie in the store now, where every node reaches them."""
+    for file_id in file_ids:
+        await tx.run(_MOVED, file_id, node_id)

@@ -1,0 +1,323 @@
+"""Taking files in: room is reserved, content arrives where nobody reads, and is verified and put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+import trio
+
+from .. import audit
+from ..clock import SECOND_US
+from ..config import StorageConfig
+from ..deps.contracts import Database, Objects, Presigner, Tx
+from ..errors import (
+    Conflict,
+    DiskFull,
+    FileOnAwayNode,
+    FileTooLarge,
+    NotFound,
+    Problem,
+    QuotaExceeded,
+    TooManyUploads,
+    Unavailable,
+    UploadArrived,
+    UploadMismatch,
+    UploadMissing,
+    UploadOver,
+)
+from ..identity import FileId, NodeId, UserId, new_id
+from ..metrics import counter
+from . import store
+from .addresses import Addresses, Grant
+from .files import Files
+from .store import File
+
+log = structlog.get_logger(module="storage")
+
+# place: store, spool, folder
+BEGUN = counter("secureconnect_storage_uploads_total", "Uploads begun, by where content goes.", ["place"])
+_DIRECT, _SPOOL, _FOLDER = (BEGUN.labels(place) for place in ("store", "spool", "folder"))
+# result: completed; mismatched: not what was announced; expired: never completed
+ENDED = counter("secureconnect_storage_uploads_ended_total", "How uploads ended.", ["result"])
+_COMPLETED, _MISMATCHED = ENDED.labels("completed"), ENDED.labels("mismatched")
+RECEIVED = counter("secureconnect_storage_received_bytes_total", "Bytes of files taken in by this process.")
+
+MB = 1024 * 1024
+CLEAN_UP_S = 2.0
+
+# (tx, until_us, checksum, node_id): what is known of what was verified under the claim that `until_us` names
+Keep = Callable[[Tx, int, str | None, NodeId | None], Awaitable[File | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a client says of a file it is going to upload.  encryption_metadata: a JSON object."""
+
+    file_name: str
+    file_size: int
+    content_type: str
+    is_encrypted: bool = False
+    encryption_metadata: str | None = None
+    checksum_sha256: str | None = None
+
+
+class Uploads:
+    """presigner: None where files lie in a folder.  is_store_away: as this node knows it."""
+
+    def __init__(
+        self,
+        config: StorageConfig,
+        db: Database,
+        objects: Objects,
+        presigner: Presigner | None,
+        is_store_away: Callable[[], bool],
+        addresses: Addresses,
+        files: Files,
+        node_id: NodeId,
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._objects = objects
+        self._presigner = presigner
+        self._is_store_away = is_store_away
+        self._addresses = addresses
+        self._files = files
+        self._node_id = node_id
+        self._arriving: set[FileId] = set()
+
+    # beginning
+
+    async def begin(self, owner: UserId, announced: Announcement) -> tuple[File, str]:
+        """The file, and the address at which its content is to be put within `upload_url_s`."""
+        limit_bytes = self._config.max_file_mb * MB
+        if announced.file_size > limit_bytes:
+            raise FileTooLarge(
+                f"A file has at most {self._config.max_file_mb} MiB.", details={"limit_bytes": limit_bytes}
+            )
+        to_spool = self._presigner is not None and self._is_store_away()
+        now_us = self._db.now_us()
+        file = File(
+            file_id=FileId(new_id()),
+            owner_id=owner,
+            file_name=announced.file_name,
+            file_size=announced.file_size,
+            content_type=announced.content_type,
+            is_encrypted=announced.is_encrypted,
+            encryption_metadata=announced.encryption_metadata,
+            checksum_sha256=announced.checksum_sha256,
+            status="uploading",
+            created_us=now_us,
+            incoming=secrets.token_hex(16),
+            upload_ends_us=now_us + self._config.upload_s * SECOND_US,
+            received_us=None,
+            claimed_until_us=None,
+            node_id=self._node_id if to_spool else None,
+        )
+        await self._db.write(self._reserve, file)
+        if self._presigner is not None and not to_spool:
+            _DIRECT.inc()
+            return file, await self._presigner.upload_url(file.incoming_key, self._config.upload_url_s)
+        (_SPOOL if to_spool else _FOLDER).inc()
+        expires_us = now_us + self._config.upload_url_s * SECOND_US
+        grant = Grant("PUT", file.file_id, file.file_size, expires_us)
+        return file, self._addresses.of(grant, file.node_id)
+
+    async def _reserve(self, tx: Tx, file: File) -> None:
+        limit_bytes, most = self._config.quota_mb * MB, self._config.max_unfinished
+        if not await store.reserve(tx, file.owner_id, file.file_size, limit_bytes, most):
+            quota = await store.quota(tx, file.owner_id)
+            if quota.uploads >= most:
+                raise TooManyUploads
+            raise QuotaExceeded(
+                details={
+                    "quota_bytes": limit_bytes,
+                    "used_bytes": quota.used_bytes,
+                    "reserved_bytes": quota.reserved_bytes,
+                }
+            )
+        await store.add(tx, file)
+
+    # content that comes through here
+
+    async def receive(self, token: str, read: Callable[[], Awaitable[bytes]], length: int | None) -> None:
+        """Take in the content of one file.  token: of its address.  length: what the client says it sends."""
+        grant = self._addresses.read(token, "PUT", self._db.now_us())
+
+        async def keep(tx: Tx, until_us: int, checksum: str | None, node_id: NodeId | None) -> File | None:
+            now_us = self._db.now_us()
+            return await store.keep(tx, grant.file_id, until_us, now_us, checksum, node_id)
+
+        file = await self._db.read(store.get, grant.file_id)
+        if file is None:
+            raise NotFound
+        self._require_waiting(file)
+        if length not in (None, grant.size_bytes):
+            raise self._mismatch(grant.size_bytes)
+        if file.file_id in self._arriving:
+            raise Conflict("The content of this file is just arriving.")
+        self._arriving.add(file.file_id)
+        try:
+            async with aclosing(self._exactly(read, grant.size_bytes)) as chunks:
+                await self._objects.put(file.incoming_key, chunks, limit_bytes=grant.size_bytes)
+            try:
+                kept = await self._verify(file, keep)
+            except DiskFull:
+                await self._remove_incoming(file)  # or what has no place would take one
+                raise
+            if kept is None:
+                await self._require_alive(file.file_id)
+        finally:
+            self._arriving.discard(file.file_id)
+
+    async def _require_alive(self, file_id: FileId) -> None:
+        """Somebody else is verifying what has arrived, or has; unless the upload has come to its end."""
+        file = await self._db.read(store.get, file_id)
+        if file is None or file.status in ("deleted", "failed"):
+            raise UploadOver
+
+    def _require_waiting(self, file: File) -> None:
+        if file.status not in ("uploading", "verifying"):
+            raise UploadOver
+        if file.received_us is not None:
+            raise UploadArrived
+        if file.node_id not in (None, self._node_id):
+            raise FileOnAwayNode
+
+    async def _exactly(self, read: Callable[[], Awaitable[bytes]], size: int) -> AsyncGenerator[bytes, None]:
+        """What is read. Raises UploadMismatch at an end that comes too early or too late."""
+        left = size
+        while data := await read():
+            left -= len(data)
+            if left < 0:
+                raise self._mismatch(size)
+            RECEIVED.inc(len(data))
+            yield data
+        if left:
+            raise self._mismatch(size)
+
+    # completing
+
+    async def complete(self, caller: UserId, file_id: FileId, address: str) -> File:
+        """Its status is `completed`, or `verifying` while another call is at it. Safe to repeat.
+
+        Raises UploadMissing while there is nothing to complete.
+        """
+        for _ in range(2):  # whoever was at it may have been the upload itself
+            file = await self._files.own(caller, file_id)
+            if file.status == "failed":
+                raise UploadOver
+            if file.status == "completed":
+                return file
+            done = await self._try_complete(file, address)
+            if done is not None:
+                _COMPLETED.inc()
+                return done
+            file = await self._files.own(caller, file_id)
+            if file.status != "uploading":
+                return file
+        raise UploadMissing
+
+    async def _try_complete(self, file: File, address: str) -> File | None:
+        """None: another call is at it, or was."""
+
+        async def keep(tx: Tx, until_us: int, checksum: str | None, node_id: NodeId | None) -> File | None:
+            now_us = self._db.now_us()
+            kept = await store.keep(tx, file.file_id, until_us, now_us, checksum, node_id)
+            return None if kept is None else await self._complete(tx, file.file_id, address)
+
+        if file.received_us is not None:
+            return await self._db.write(self._complete, file.file_id, address)
+        if file.node_id not in (None, self._node_id):
+            raise UploadMissing  # what arrives there is verified there
+        return await self._verify(file, keep)
+
+    async def _complete(self, tx: Tx, file_id: FileId, address: str) -> File | None:
+        file = await store.complete(tx, file_id)
+        if file is not None:
+            await audit.record(
+                tx,
+                action="storage:file:uploaded",
+                actor=file.owner_id,
+                subject=file.file_id,
+                address=address,
+                facts={"size_bytes": file.file_size},
+                now_us=self._db.now_us(),
+            )
+        return file
+
+    async def _verify(self, file: File, keep: Keep) -> File | None:
+        """Look at what arrived and put it in its place. None: somebody else is at it, or it is over.
+
+        keep: the unit of work that notes it.
+        """
+        now_us = self._db.now_us()
+        until_us = now_us + int((self._config.verify_s + 2 * CLEAN_UP_S) * SECOND_US)
+        claimed = await self._db.write(store.claim, file.file_id, now_us, until_us)
+        if claimed is None:
+            return None
+        try:
+            checksum = await self._put_in_place(claimed)
+            kept = await self._db.write(keep, until_us, checksum, self._node_of(claimed))
+        except UploadMismatch:
+            _MISMATCHED.inc()
+            await self._db.relieve(store.fail, file.file_id, until_us, self._db.now_us())
+            raise
+        except BaseException:
+            await self._give_back(file.file_id, until_us)
+            raise
+        self._files.noticed_in(kept)
+        await self._remove_incoming(claimed)
+        return kept
+
+    async def _put_in_place(self, file: File) -> str | None:
+        """Copied first and looked at then: what lies at its key cannot be exchanged any more. Returns its
+        SHA-256, if it is known."""
+        with trio.move_on_after(self._config.verify_s):
+            try:
+                arrived = await self._objects.stat(file.incoming_key)
+            except NotFound:
+                raise UploadMissing from None
+            if arrived.size_bytes != file.file_size:
+                raise self._mismatch(file.file_size)
+            kept = await self._objects.copy(file.incoming_key, file.key, version=arrived.version)
+            checksum = kept.sha256
+            if file.checksum_sha256 is not None:
+                checksum = checksum or await self._hash(file)
+                if checksum != file.checksum_sha256:
+                    raise UploadMismatch(details={"field": "checksum_sha256"})
+            return checksum or None
+        raise Unavailable("The file could not be verified in time.")
+
+    async def _hash(self, file: File) -> str:
+        digest = hashlib.sha256()
+        chunks = cast("AsyncGenerator[bytes, None]", self._objects.get(file.key))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await trio.to_thread.run_sync(digest.update, chunk)
+        return digest.hexdigest()
+
+    def _node_of(self, file: File) -> NodeId | None:
+        return self._node_id if self._objects.where(file.key) == "spool" else None
+
+    async def _give_back(self, file_id: FileId, until_us: int) -> None:
+        """The next attempt need not wait for the claim to end."""
+        with trio.move_on_after(CLEAN_UP_S, shield=True):
+            try:
+                await self._db.relieve(store.unclaim, file_id, until_us)
+            except Problem as problem:
+                log.info("claim_left", code=problem.code)
+
+    async def _remove_incoming(self, file: File) -> None:
+        try:
+            await self._objects.delete(file.incoming_key)
+        except Problem as problem:
+            log.info("incoming_left", code=problem.code)  # for the sweeper
+
+    def _mismatch(self, size: int) -> UploadMismatch:
+        return UploadMismatch(f"This file has {size} bytes.", details={"field": "file_size"})
