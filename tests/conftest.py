@@ -32,12 +32,13 @@ def data_dir(tmp_path: Path) -> Path:
 async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     folder: Path = request.getfixturevalue("data_dir")
     async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
+        await migrate.apply(db)
         yield db
 
 
 @asynccontextmanager
 async def postgres(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    config = PostgresConfig(url=request.getfixturevalue("postgres_url"))
+    config = PostgresConfig(url=request.getfixturevalue("migrated_url"))
     async with open_bridge() as bridge, Postgres.open(config, bridge) as db:
         yield db
 
@@ -49,7 +50,6 @@ DATABASES = {"sqlite": sqlite, "postgres": postgres}
 async def db(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """An open database with the whole schema: the embedded one, or as `kit.databases` asks."""
     async with DATABASES[getattr(request, "param", "sqlite")](request) as db:
-        await migrate.apply(db)
         yield db
 
 

@@ -45,6 +45,14 @@ def test_a_skip_is_an_error(where: str, tmp_path: Path) -> None:
     assert "no server here" in required.stdout
 
 
+def test_so_it_is_in_a_parallel_run(tmp_path: Path) -> None:
+    for number, content in enumerate(SKIPS.values()):
+        (tmp_path / f"test_skips_{number}.py").write_text(content)
+    required = run_pytest(tmp_path, "-p", "xdist.plugin", "-n", "2", "--require-all")
+    assert required.returncode == pytest.ExitCode.TESTS_FAILED
+    assert required.stdout.splitlines()[-1].strip("= ").startswith("1 failed, 3 errors in ")
+
+
 def test_the_rest_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "test_rest.py").write_text(
         "import pytest\ndef test_ok(): pass\n@pytest.mark.xfail\ndef test_known(): assert False\n"

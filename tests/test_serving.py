@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -21,6 +20,7 @@ import trio
 from kit.command import fails, run, succeeds
 from kit.fixtures import StartServer
 from kit.people import people
+from kit.ports import free_port
 from kit.server import Server
 from kit.wait import until
 from secureconnect.client import ApiError
@@ -141,9 +141,7 @@ async def test_it_ends_with_0(start_server: StartServer, number: signal.Signals)
 
 
 async def test_it_serves_when_nobody_takes_its_output(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "secureconnect", "serve", "--port", str(port), "--data-dir", "data"]
     async with trio.open_nursery() as nursery, await trio.open_file("/dev/full", "w") as full:
         run_it = partial(trio.run_process, command, cwd=tmp_path, stdout=full.fileno(), check=False)

@@ -15,7 +15,8 @@ import trio.testing
 import trustme
 from structlog.testing import capture_logs
 
-from kit.redis import RedisServer, free_port
+from kit.ports import free_port
+from kit.redis import RedisServer
 from kit.toll import toll_before
 from kit.wait import until
 from secureconnect.config import MemoryConfig, RedisConfig

@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 import trio
 
+from kit.ports import free_port
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
-from kit.store import SECRET_KEY, ObjectStore, free_ports
+from kit.store import SECRET_KEY, ObjectStore
 from kit.tls import tls_before
 from kit.toll import toll_before
 from secureconnect.config import Config, MinioConfig, PostgresConfig, RedisConfig
@@ -71,7 +72,7 @@ async def test_an_unfinished_move_is_told(migrated: Config, postgres: PostgresSe
 async def test_postgres_cannot_be_used(
     config: Config, postgres: PostgresServer, name: str, where: dict[str, object], word: str
 ) -> None:
-    port = free_ports(1)[0] if "port" in where else postgres.port
+    port = free_port() if "port" in where else postgres.port
     bad = url(port, str(where.get("database", name)), str(where.get("password", QUOTED)))
     found = await look(replace(config, postgres=PostgresConfig(url=bad)), ["wrong-word"])
     assert word in found.failed["postgres"]
@@ -220,7 +221,7 @@ async def test_redis_refuses_us(config: Config, redis_server: RedisServer) -> No
 
 
 async def test_redis_is_not_there(config: Config) -> None:
-    found = await look(with_redis(config, f"redis://:{QUOTED}@127.0.0.1:{free_ports(1)[0]}/0"))
+    found = await look(with_redis(config, f"redis://:{QUOTED}@127.0.0.1:{free_port()}/0"))
     assert "cannot be reached" in found.failed["redis"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kit import command
-from kit.store import free_ports
+from kit.ports import free_port
 
 from .conftest import PASSWORD, QUOTED
 
@@ -45,7 +45,7 @@ def test_a_bad_setting_is_exit_code_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["POSTGRES__URL", "REDIS__URL"])
 def test_json_for_programs_without_a_secret(folder: Path, kind: str) -> None:
     scheme = kind.partition("_")[0].lower()
-    url = f"{scheme}://u:{QUOTED}@127.0.0.1:{free_ports(1)[0]}/0"
+    url = f"{scheme}://u:{QUOTED}@127.0.0.1:{free_port()}/0"
     done = command.run("doctor", "--json", cwd=folder.parent, **SETTINGS, **{kind: url})
     assert (done.returncode, done.stderr) == (1, "")
     told = json.loads(done.stdout)

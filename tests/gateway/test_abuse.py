@@ -24,10 +24,12 @@ async def test_heads_in_drops() -> None:
     """Slowloris: hundreds of clients that send a head a byte at a time."""
     async with open_house(header_timeout_s=1.0, close_timeout_s=0.2) as house:
         ended: list[int] = []
+        all_are_in = trio.Event()  # what is sent before would come in one piece
 
         async def drip() -> None:
             raw = await house.connect()
             async with raw.stream:
+                await all_are_in.wait()
                 await raw.send(b"GET /v1/open HTTP/1.1\r\nhost: x\r\n")
                 try:
                     while not raw.stream.socket.is_readable():
@@ -41,6 +43,7 @@ async def test_heads_in_drops() -> None:
             for _ in range(200):
                 nursery.start_soon(drip)
             await until(lambda: house.open_connections == 200)
+            all_are_in.set()
             with trio.fail_after(1):
                 assert (await house.ask("GET", "/v1/open")).status == 200
         assert ended == [408] * 200

@@ -104,7 +104,7 @@ async def test_many_bytes_come_through_while_they_are_looked_at(tmp_path: Path) 
     route = Route("PUT", "/v1/up", take, Audience.ANYONE, Rate.NONE, "Up", status=204, stream=size)
     issued = authority().issue(tmp_path)
     files: dict[str, Any] = {"tls_certificate": issued.tls_certificate, "tls_key": issued.tls_key}
-    async with open_house(routes=[route], header_timeout_s=0.1, **files) as house:  # looks every 25 ms
+    async with open_house(routes=[route], header_timeout_s=0.3, **files) as house:  # looks every 75 ms
         stream = (await house.connect()).stream
         client = Client(stream)
         await client.shake()

@@ -17,6 +17,7 @@ from kit.fixtures import StartServer
 from kit.people import PASSWORD, direct, next_event, people, unique
 from kit.server import Server
 from kit.wait import until
+from kit.worlds import embedded_alone
 
 WITHIN_S = 10.0  # five times what is promised
 AFFECTED = {"redis": ["presence", "typing", "delivery_between_nodes"]}
@@ -163,6 +164,7 @@ async def test_a_start_without_postgres_waits_for_it(start_server: StartServer, 
         await at_ann.send(await direct(ann, bob), "hello again")
 
 
+@embedded_alone  # as far as files go: with a store they have them in common
 async def test_two_nodes_with_files_of_their_own_are_refused(
     start_server: StartServer, postgres: Any, tmp_path: Path
 ) -> None:

@@ -61,7 +61,7 @@ async def test_a_token_is_renewed_on_the_open_socket(start_server: StartServer) 
         first = ann.me.access_token
         async with ann.stream() as at_ann:
             await next_event(at_ann, "online")
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while ann.me.access_token == first:
                     await at_ann.send(room, "tick")
             await at_ann.send(room, "renewed")

@@ -119,7 +119,7 @@ async def test_a_journal_found_at_the_start_is_delivered(start_server: StartServ
             await trio.to_thread.run_sync(server.start)
             for pledge in pledges:
                 key = pledge.draft.client_message_id
-                event = await next_event(bobs, "chat", client_message_id=key)
+                event = await next_event(bobs, "chat", within_s=20, client_message_id=key)
                 assert event["message_id"] == pledge.draft.message_id
         assert await contents(bob, room) == list(map(str, range(100)))
 

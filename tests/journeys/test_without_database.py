@@ -18,6 +18,7 @@ from auth.harness import Clocked
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, people
 from kit.wait import until
+from kit.worlds import embedded_alone
 from secureconnect.app import Service
 from secureconnect.auth.kept import JOURNAL, SNAPSHOT
 from secureconnect.client import ApiError
@@ -32,7 +33,7 @@ AUTH = AuthConfig(argon2_time_cost=1, argon2_memory_kib=64, access_ttl_s=5)
 
 @dataclass
 class Running:
-    """A whole server in this process.  db: with a switch."""
+    """A whole server in this process, on the twins, one of which has a switch: `db`."""
 
     url: str
     db: Clocked
@@ -147,6 +148,7 @@ async def test_signed_in_people_stay_so_and_can_sign_out(
             assert (await ann.profile())["username"] == name
 
 
+@embedded_alone  # it puts back the file
 async def test_a_killed_server_on_an_older_database_still_refuses(start_server: StartServer) -> None:
     """What was ended is in its folder, not in the database alone."""
     server = start_server(LOG__LEVEL="warning")

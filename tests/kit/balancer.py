@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from kit.ports import free_port
+
 CONFIG = Path(__file__).parents[2] / "config"
 START_S = 10.0
 STOP_S = 10.0
@@ -20,12 +22,6 @@ STOP_S = 10.0
 # what the files say of the two nodes
 ADDRESSES = ("10.0.0.11:8080", "10.0.0.12:8080")
 NODE_IDS = ("00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def fill_in(text: str, changes: dict[str, str]) -> str:

@@ -8,10 +8,12 @@ from typing import Protocol
 
 import pytest
 
+from kit.databases import MigratedDatabases
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
 from kit.server import PROGRAM, Server
 from kit.store import ACCESS_KEY, REGION, SECRET_KEY, ObjectStore
+from kit.worlds import WORLDS, World
 from secureconnect.config import MinioConfig
 from secureconnect.identity import new_id
 
@@ -39,12 +41,18 @@ def server(shared_server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def world(request: pytest.FixtureRequest) -> World:
+    """What `start_server` starts on: the embedded twins, or as `kit.worlds` asks."""
+    return WORLDS[getattr(request, "param", "embedded")](request)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, world: World) -> Iterator[StartServer]:
     """Starts servers of the test's own, each on a fresh folder: `start_server(GATEWAY__DRAIN_S="1")`."""
     started: list[Server] = []
 
     def start(program: Sequence[str] = PROGRAM, **settings: str) -> Server:
-        server = Server(tmp_path / f"data-{len(started)}", program, **settings)
+        server = Server(tmp_path / f"data-{len(started)}", program, **world() | settings)
         started.append(server)
         server.start()
         return server
@@ -75,6 +83,19 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create()
     yield postgres_server.url(name)
     postgres_server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_databases(postgres_server: PostgresServer) -> MigratedDatabases:
+    return MigratedDatabases(postgres_server)
+
+
+@pytest.fixture
+def migrated_url(migrated_databases: MigratedDatabases) -> Iterator[str]:
+    """A database of the test's own with the whole schema and no row."""
+    name = migrated_databases.take()
+    yield migrated_databases.url(name)
+    migrated_databases.give_back(name)
 
 
 @pytest.fixture(scope="session")

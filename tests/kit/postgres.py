@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from .freeze import freeze
+from .ports import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian puts them
 START_S = 30.0
@@ -44,7 +44,7 @@ class PostgresServer:
         if self._as:
             shutil.chown(self._folder, "postgres", "postgres")
         self._numbers = itertools.count()
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
                   "--no-sync", "--no-instructions")  # fmt: skip
@@ -153,12 +153,6 @@ def _binaries() -> Path:
     if not BINARIES:
         pytest.skip("no postgres")
     return BINARIES[0]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,16 +12,11 @@ import pytest
 import redis
 
 from .freeze import freeze
+from .ports import free_port
 
 PROGRAM = "redis-server"
 START_S = 10.0
 STOP_S = 10.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

@@ -6,16 +6,15 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 
 from .freeze import freeze
+from .ports import free_port
 
 ACCESS_KEY = "secureconnect"
 SECRET_KEY = "a-secret-for-tests"
@@ -34,7 +33,7 @@ class ObjectStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._ports = free_ports(8)
+        self._ports = [free_port() for _ in range(8)]
         self.endpoint = f"127.0.0.1:{self._ports[0]}"
         self.url = f"http://{self.endpoint}"
 
@@ -153,12 +152,3 @@ class ObjectStore:
             f"-s3.localSocket={self._folder / 's3.sock'}",
             "-s3.config=s3.json",
         ], dict(os.environ)
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports of the loopback that nobody listens on; held together, so that none comes twice."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

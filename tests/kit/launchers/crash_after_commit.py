@@ -11,21 +11,25 @@ from typing import Any
 
 from secureconnect.chat.append import append
 from secureconnect.cli.main import run
+from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
 
 _left = int(sys.argv.pop(1))
-_write = Sqlite.write
 
 
-async def write_and_die(self: Sqlite, unit: Any, *args: Any, **kwargs: Any) -> Any:
-    global _left
-    result = await _write(self, unit, *args, **kwargs)
-    if unit is append:
-        _left -= 1
-        if _left == 0:
-            os._exit(70)
-    return result
+def dying(write: Any) -> Any:
+    async def write_and_die(self: Any, unit: Any, *args: Any, **kwargs: Any) -> Any:
+        global _left
+        result = await write(self, unit, *args, **kwargs)
+        if unit is append:
+            _left -= 1
+            if _left == 0:
+                os._exit(70)
+        return result
+
+    return write_and_die
 
 
-Sqlite.write = write_and_die  # type: ignore[method-assign]
+for database in (Sqlite, Postgres):
+    database.write = dying(database.write)  # type: ignore[method-assign]
 run()

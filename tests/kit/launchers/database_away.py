@@ -1,4 +1,4 @@
-"""The server, except that its database is away from SIGUSR1 to SIGUSR2, as if a breaker were open."""
+"""The server, except that its database is away from SIGUSR1 to SIGUSR2, for calls and for probes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 from typing import Any
 
 from secureconnect.cli.main import run
+from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Unavailable
 
 _is_away = False
-_calls = {name: getattr(Sqlite, name) for name in ("write", "relieve", "read")}
 
 
 def move(number: int, _: object) -> None:
@@ -18,17 +18,19 @@ def move(number: int, _: object) -> None:
     _is_away = number == signal.SIGUSR1
 
 
-def guarded(name: str) -> Any:
-    async def call(self: Sqlite, unit: Any, *args: Any, **kwargs: Any) -> Any:
+def interruptible(call: Any) -> Any:
+    async def call_or_refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _is_away:
             raise Unavailable
-        return await _calls[name](self, unit, *args, **kwargs)
+        return await call(self, *args, **kwargs)
 
-    return call
+    return call_or_refuse
 
 
-for name in _calls:
-    setattr(Sqlite, name, guarded(name))
+for database in (Sqlite, Postgres):
+    for name in ("write", "relieve", "read"):
+        setattr(database, name, interruptible(getattr(database, name)))
+Postgres.probe = interruptible(Postgres.probe)  # type: ignore[method-assign]
 for number in (signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, move)
 run()

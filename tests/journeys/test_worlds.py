@@ -1,0 +1,24 @@
+"""The two worlds are what they say."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from kit.fixtures import StartServer
+
+KINDS = {
+    "embedded": {"postgres": "sqlite", "redis": "memory", "minio": "files"},
+    "real": {"postgres": "postgres", "redis": "redis", "minio": "minio"},
+}
+
+
+async def test_a_server_stands_on_what_its_world_has(
+    start_server: StartServer, request: pytest.FixtureRequest
+) -> None:
+    server = start_server()
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        said = (await http.get("/health")).json()
+    assert said["status"] == "healthy"
+    kinds = {name: each["kind"] for name, each in said["dependencies"].items()}
+    assert kinds == KINDS[request.node.callspec.params["world"]]
