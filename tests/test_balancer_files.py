@@ -8,8 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 
-from kit.balancer import ADDRESSES, CONFIG, NODE_IDS, certificate, fill_in
+from journeys.test_nodes import online
+from kit.balancer import ADDRESSES, CONFIG, NODE_IDS, Caddy, certificate, fill_in
+from kit.people import direct, next_event, people
+from kit.server import Server
 from secureconnect.config import GatewayConfig, load
 
 
@@ -55,16 +59,28 @@ def test_nginx_takes_its_file(tmp_path: Path) -> None:
     check("nginx", "-t", "-q", "-c", file, "-p", tmp_path)
 
 
-def test_caddy_takes_its_file() -> None:
-    program = shutil.which("caddy")
-    if program is None:
-        # of the three the one that need not be there: nothing of it is run here
-        lines = (CONFIG / "Caddyfile").read_text().splitlines()
-        code = "".join(line.partition("#")[0] for line in lines)
-        assert code.count("{") == code.count("}")
-        assert "health_uri /readyz" in code
-        return
-    check(program, "validate", "--adapter", "caddyfile", "--config", CONFIG / "Caddyfile")
+def test_caddy_takes_its_file(tmp_path: Path) -> None:
+    if shutil.which("caddy") is None:
+        pytest.skip("no caddy")
+    file = tmp_path / "Caddyfile"
+    nowhere = dict(zip(ADDRESSES, ("127.0.0.1:1", "127.0.0.1:2"), strict=True))  # it asks them at once
+    file.write_text(fill_in((CONFIG / "Caddyfile").read_text(), nowhere))
+    check("caddy", "validate", "--adapter", "caddyfile", "--config", file)
+
+
+async def test_requests_and_sockets_pass_through_caddy(server: Server, tmp_path: Path) -> None:
+    """The other two are before the nodes of journeys."""
+    host, port = "127.0.0.1", server.port
+    balancer = Caddy(tmp_path / "caddy", [f"{host}:{port}", f"localhost:{port}"])
+    try:
+        await trio.to_thread.run_sync(balancer.start)
+        async with people(balancer.url, "ann", "bob") as [ann, bob]:
+            room = await direct(ann, bob)
+            async with online(ann, bob) as [at_ann, at_bob]:
+                ack = await at_ann.send(room, "through Caddy")
+                await next_event(at_bob, "chat", message_id=ack["message_id"])
+    finally:
+        balancer.close()
 
 
 @pytest.mark.parametrize("file", ["haproxy.cfg", "nginx.conf", "Caddyfile"])

@@ -33,7 +33,7 @@ from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.guard import Guard
 from secureconnect.deps.guarded import GuardedDatabase
 from secureconnect.deps.journal import FileJournal
-from secureconnect.deps.memory import MemoryBus, MemoryCache
+from secureconnect.deps.memory import MemoryBus, MemoryCache, MemorySignals
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Unavailable
 from secureconnect.identity import new_id
@@ -143,6 +143,7 @@ async def starting(folder: Path, *, away: bool = True) -> AsyncIterator[Start]:
             db=GuardedDatabase(flaky, guard),
             cache=MemoryCache(MemoryConfig()),
             bus=MemoryBus(MemoryConfig()),
+            signals=MemorySignals(MemoryConfig(), config.signals.payload_bytes),
             objects=FolderObjects(folder / "objects"),
             journal=journal,
             status=lambda: [guard.status()],

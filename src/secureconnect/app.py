@@ -128,6 +128,7 @@ class Service:
                 config.chat,
                 deps.db,
                 deps.bus,
+                deps.signals,
                 self._node.history_id,
                 self._node.id,
                 deps.journal,

@@ -421,6 +421,18 @@ class JournalConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalsConfig:
+    payload_bytes: int = setting(65_536, "bytes of a signal", low=1024, high=1_048_576)
+    poll_ms: int = setting(
+        500, "milliseconds between two looks for signals while the bus is away", low=50, high=10_000
+    )
+    kept_s: float = setting(
+        10.0, "seconds this node's own signals are kept, to be told again without the bus", low=2, high=30
+    )
+    kept_mb: int = setting(16, "megabytes of them", low=2, high=1_024)
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     seal_ms: int = setting(1_000, "milliseconds between two seals", low=10, high=2_000)
     denials_waiting: int = setting(10_000, "refusals waiting to be written", low=10, high=1_000_000)
@@ -449,6 +461,7 @@ class Config:
     minio: MinioConfig = MinioConfig()
     breaker: BreakerConfig = BreakerConfig()
     journal: JournalConfig = JournalConfig()
+    signals: SignalsConfig = SignalsConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 

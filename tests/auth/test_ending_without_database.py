@@ -266,7 +266,7 @@ async def test_the_bus_tells_at_once(site: Site) -> None:
     ann = await here.register()
     await there.who(ann)
     cut.take_away()
-    await until(lambda: "auth.revoked" in bus._subscribers and len(bus._subscribers["auth.revoked"]) == 2)
+    await until(lambda: len(bus._subscribers.of("auth.revoked")) == 2)
     assert await here.ask(LOGOUT, as_=ann) == ENDED
     await is_refused_within_a_second(there, ann)
     assert there.closed == [ann.session_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
@@ -14,8 +15,9 @@ from secureconnect.chat.append import Draft, Stored
 from secureconnect.chat.sockets import ChatQuery, serve_chat
 from secureconnect.chat.store import Message
 from secureconnect.clock import HOUR_US, now_us
-from secureconnect.config import ChatConfig, JournalConfig
+from secureconnect.config import ChatConfig, JournalConfig, MemoryConfig, SignalsConfig
 from secureconnect.deps.contracts import Bus, Database, Journal, Tx
+from secureconnect.deps.memory import MemorySignals
 from secureconnect.edge import Call, Close, Frame, SocketClosed
 from secureconnect.identity import (
     ConversationId,
@@ -67,6 +69,14 @@ def principal_of(user: UserId) -> Principal:
     return Principal(user, SessionId(new_id()), DeviceId(new_id()), "user", now_us() + HOUR_US)
 
 
+_signals: WeakKeyDictionary[Bus, MemorySignals] = WeakKeyDictionary()
+
+
+def signals_beside(bus: Bus) -> MemorySignals:
+    """Rooms that share a bus share these, too."""
+    return _signals.setdefault(bus, MemorySignals(MemoryConfig(), SignalsConfig().payload_bytes))
+
+
 @asynccontextmanager
 async def running(
     db: Database,
@@ -76,7 +86,8 @@ async def running(
     journal_config: JournalConfig | None = None,
 ) -> AsyncIterator[Chat]:
     """A room that runs for as long as the block lasts."""
-    room = Chat(config or ChatConfig(), db, bus, HISTORY, NodeId(new_id()), journal, journal_config)
+    signals = signals_beside(bus)
+    room = Chat(config or ChatConfig(), db, bus, signals, HISTORY, NodeId(new_id()), journal, journal_config)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: room.run(task_status=task_status))
         yield room

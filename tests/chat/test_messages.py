@@ -35,7 +35,7 @@ from secureconnect.errors import (
 from secureconnect.identity import ConversationId, UserId
 from secureconnect.supervise import Handle
 
-from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs, store
+from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs, signals_beside, store
 
 
 def as_sent(metadata: object) -> msgspec.Raw:
@@ -204,7 +204,7 @@ async def test_a_crash_between_commit_and_answer(db: Database, bus: MemoryBus) -
     rooms: list[Chat] = []
 
     def build() -> Chat:
-        rooms.append(Chat(ChatConfig(), db, bus, HISTORY, "node"))  # type: ignore[arg-type]
+        rooms.append(Chat(ChatConfig(), db, bus, signals_beside(bus), HISTORY, "node"))  # type: ignore[arg-type]
         return rooms[-1]
 
     handle = Handle("chat", build)
@@ -283,7 +283,7 @@ async def test_whoever_waits_when_the_room_ends_is_told(db: Database, bus: Memor
     ],
 )
 def test_what_is_no_message(content: str, options: dict[str, Any], field: str) -> None:
-    room = Chat(ChatConfig(), None, None, HISTORY, "node")  # type: ignore[arg-type]
+    room = Chat(ChatConfig(), None, None, None, HISTORY, "node")  # type: ignore[arg-type]
     with pytest.raises(Invalid) as refused:
         room.messages.draft(UserId("ann"), "there", content, **options)
     assert refused.value.details == {"field": field}

@@ -37,6 +37,7 @@ from .rig import (
     make_people,
     principal_of,
     resume_from,
+    signals_beside,
 )
 from .test_nodes import LossyBus
 
@@ -112,7 +113,8 @@ class Place:
 
     async def run(self) -> None:
         while True:
-            room = Chat(CONFIG, self.db, self._bus, HISTORY, NodeId(new_id()), self.journal, JOURNAL)
+            signals = signals_beside(self._bus)
+            room = Chat(CONFIG, self.db, self._bus, signals, HISTORY, NodeId(new_id()), self.journal, JOURNAL)
             with trio.CancelScope() as self._crash:
                 async with trio.open_nursery() as nursery:
                     with suppress(Unavailable):  # the database was away at the start

@@ -17,7 +17,7 @@ from secureconnect.identity import ConversationId
 from secureconnect.node import Node
 from secureconnect.supervise import Handle
 
-from .rig import dial, history, make_group, make_people, resume_from, running, say
+from .rig import dial, history, make_group, make_people, resume_from, running, say, signals_beside
 
 
 async def _go_back(db: Database, conversation: ConversationId) -> None:
@@ -52,7 +52,7 @@ async def test_after_a_rollback_everybody_reads_again_under_a_new_history(
     before = node.history_id
 
     def build() -> Chat:
-        room = Chat(ChatConfig(catch_up_ms=100), db, bus, node.history_id, node.id)
+        room = Chat(ChatConfig(catch_up_ms=100), db, bus, signals_beside(bus), node.history_id, node.id)
         room.connect(authenticate=room.authenticate, begin_history=node.begin_history)
         return room
 

@@ -86,5 +86,5 @@ async def test_a_busy_subscriber_lets_others_run() -> None:
 async def test_nothing_is_left_of_ended_subscriptions() -> None:
     bus = MemoryBus(MemoryConfig())
     async with bus.subscribe(["a", "a", "b"]), bus.subscribe(["b"]):
-        assert set(bus._subscribers) == {"a", "b"}
-    assert bus._subscribers == {}
+        assert set(bus._subscribers._by_channel) == {"a", "b"}
+    assert bus._subscribers._by_channel == {}

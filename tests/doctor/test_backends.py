@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from kit.redis import RedisServer
 from kit.store import SECRET_KEY, ObjectStore
 from kit.tls import tls_before
 from kit.toll import toll_before
+from secureconnect.clock import SECOND_US, now_us
 from secureconnect.config import Config, MinioConfig, PostgresConfig, RedisConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
@@ -59,6 +62,41 @@ async def test_postgres_lacks_migrations_and_gets_none(
 async def test_an_unfinished_move_is_told(migrated: Config, postgres: PostgresServer, name: str) -> None:
     postgres.sql("INSERT INTO meta VALUES ('move', '{\"source\": \"x\"}')", name)
     assert "being moved into" in (await look(migrated)).failed["postgres.move"]
+
+
+BEHIND_S = 2
+
+
+async def test_the_clock_of_postgres_is_wrong(config: Config, skewed: PostgresServer) -> None:
+    at = PostgresConfig(url=skewed.url())
+    clock = (await look(replace(config, postgres=at))).of("clock")
+    assert clock.status == "warning"
+    found = re.match(r"Postgres's is (\d+) ms behind this machine's", clock.found)
+    assert found is not None
+    assert abs(int(found[1]) - BEHIND_S * 1_000) < 300
+    async with open_bridge() as bridge, Postgres.open(at, bridge) as db:
+        await db.probe()
+        behind_us = now_us() - db.now_us()
+    assert abs(behind_us - BEHIND_S * SECOND_US) < 300_000, "a server goes by it"
+
+
+@pytest.fixture
+def skewed() -> Iterator[PostgresServer]:
+    """Its clock is BEHIND_S behind ours."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("no faketime")
+    server = PostgresServer()
+    server.environment = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": f"-{BEHIND_S}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize(

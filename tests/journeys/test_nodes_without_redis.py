@@ -38,6 +38,8 @@ async def test_without_redis_the_tables_tell_it(
                         sent += 1
                         with trio.fail_after(SEEN_S):
                             await log.reaches(start + sent)
+                    await bob.mark_read(room, sent)  # of which no table tells other nodes what is new
+                    await next_event(at_ann, "read", within_s=SEEN_S, seq=sent, user_id=bob.me.user_id)
                 nursery.cancel_scope.cancel()
             assert log.changes == list(range(start + 1, start + 1 + sent)), "no gap, no double"
             assert log.offline == []
@@ -63,6 +65,8 @@ async def test_postgres_without_redis_is_enough(
                 for number in range(3):
                     ack = await at_ann.send(room, str(number))
                     await next_event(at_bob, "chat", within_s=SEEN_S, message_id=ack["message_id"])
+                    await bob.mark_read(room, ack["seq"])
+                    await next_event(at_ann, "read", within_s=SEEN_S, seq=ack["seq"])
             token = ann.me.access_token
             await ann.logout()
 

@@ -1,4 +1,4 @@
-"""A real HAProxy or nginx, run from the very file that operators read, with addresses filled in."""
+"""A real HAProxy, nginx or Caddy, run from the very file that operators read, with addresses filled in."""
 
 from __future__ import annotations
 
@@ -147,3 +147,18 @@ class Nginx(Balancer):
 
     def command(self) -> list[str]:
         return ["nginx", "-c", str(self.file), "-p", str(self._folder), "-g", "daemon off;"]
+
+
+class Caddy(Balancer):
+    program = "caddy"
+
+    def filled_in(self, changes: dict[str, str]) -> str:
+        text = fill_in(
+            (CONFIG / "Caddyfile").read_text(),
+            changes | {"chat.example.org {": f"http://127.0.0.1:{self.port} {{"},
+        )
+        return "{\n\tadmin off\n}\n" + text
+
+    def command(self) -> list[str]:
+        keeps = [f"XDG_{kind}_HOME={self._folder}" for kind in ("DATA", "CONFIG")]
+        return ["env", *keeps, "caddy", "run", "--adapter", "caddyfile", "--config", str(self.file)]

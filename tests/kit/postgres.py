@@ -30,9 +30,11 @@ class PostgresServer:
     """One data folder and the server on it; the port stays the same over restarts.
 
     As root it runs as the user postgres: a server refuses to be root. settings: those of postgresql.conf.
+    environment: of the server, beside that of the tests.
     """
 
     def __init__(self, **settings: str) -> None:
+        self.environment: dict[str, str] = {}
         self._binaries = _binaries()
         self._as: dict[str, Any] = (
             {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -78,7 +80,7 @@ class PostgresServer:
             with (self._folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(
                     [str(self._binaries / "postgres"), "-D", str(self._data), *options],
-                    cwd=self._folder, stdout=log, stderr=log, **self._as,
+                    cwd=self._folder, stdout=log, stderr=log, env=os.environ | self.environment, **self._as,
                 )  # fmt: skip
             while self._process.poll() is None:
                 if self._accepts():

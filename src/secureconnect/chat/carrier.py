@@ -3,7 +3,8 @@
 Conversations are spread over a fixed number of channels. Parcels wait in bounded queues of their own, so
 that a slow bus holds up nobody; one too many is left to catch-up. Several queues are emptied side by side,
 for a bus behind a network carries together what it is given meanwhile; a channel keeps to one, and so its
-order. A beat each second, heard by its own sender too, says whether the bus works and which nodes are there.
+order. What no table heals, like a mark that says how far somebody has read, goes as a signal, which needs no
+bus. A beat each second, heard by its own sender too, says whether the bus works and which nodes are there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import trio
 from msgspec import Struct
 
 from .. import metrics
-from ..deps.contracts import Bus, Delivery
+from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
 from ..identity import ConversationId, NodeId, UserId
@@ -26,11 +27,15 @@ from .shapes import Status
 
 log = structlog.get_logger(module="chat")
 
-UNSENT = metrics.counter("secureconnect_chat_unpublished_total", "Parcels of events left to catch-up.")
+UNSENT = metrics.counter(
+    "secureconnect_chat_unpublished_total",
+    "Parcels of events left to catch-up, and signals not sent.",
+)
 
 CHANNELS = 64
 WAYS = 16  # parcels under way to the bus at once
 NODES = "chat.nodes"
+SIGNALS = "chat"
 BEAT_S = 1.0
 SILENT_S = 1.0  # a beat that has not come back for so long: the bus does not work
 GONE_S = 10.0  # a node silent for so long is gone
@@ -72,6 +77,10 @@ _parcels = msgspec.msgpack.Decoder(_Parcel)
 _beats = msgspec.msgpack.Decoder(_Beat)
 
 
+def _carried(live: Live) -> _Carried:
+    return _Carried(*live[:6], live.frame.data, live.is_e2ee)
+
+
 def channel_of(conversation: ConversationId) -> str:
     return f"chat.{zlib.crc32(conversation.encode()) % CHANNELS}"
 
@@ -86,6 +95,7 @@ class Carrier:
     def __init__(
         self,
         bus: Bus,
+        signals: Signals,
         node_id: NodeId,
         waiting: int,
         *,
@@ -96,6 +106,7 @@ class Carrier:
         lost: Callable[[], None],
     ) -> None:
         self._bus = bus
+        self._signals = signals
         self._node_id = node_id
         self._deliver = deliver
         self._seen = seen
@@ -119,9 +130,16 @@ class Carrier:
             parcel = parcels.get(channel)
             if parcel is None:
                 parcel = parcels[channel] = _Parcel(self._node_id, [])
-            parcel.events.append(_Carried(*live[:6], live.frame.data, live.is_e2ee))
+            parcel.events.append(_carried(live))
         for channel, parcel in parcels.items():
             self._post(channel, self._encoder.encode(parcel))
+
+    def signal(self, live: Live) -> None:
+        """Tell the other nodes what catch-up would not find. Never waits."""
+        try:
+            self._signals.send(SIGNALS, self._encoder.encode(_Parcel(self._node_id, [_carried(live)])))
+        except Problem:
+            UNSENT.inc()
 
     def send_seen(self, seen: list[Seen]) -> None:
         self._post(NODES, self._encoder.encode(_Beat(self._node_id, seen)))
@@ -179,6 +197,11 @@ class Carrier:
                 task_status.started()
                 first = False
             await trio.sleep(PAUSE_S)
+
+    async def overhear_forever(self) -> None:
+        with self._signals.subscribe([SIGNALS]) as backlog:
+            async for delivery in backlog:
+                self._take(delivery)
 
     def _take(self, delivery: Delivery) -> None:
         try:

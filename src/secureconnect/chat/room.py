@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from ..config import ChatConfig, JournalConfig
-from ..deps.contracts import Bus, Database, Journal
+from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Socket
 from ..errors import InvalidToken, Problem
 from ..identity import ConversationId, NodeId, Principal, UserId
@@ -64,6 +64,7 @@ class Chat:
         config: ChatConfig,
         db: Database,
         bus: Bus,
+        signals: Signals,
         history_id: str,
         node_id: NodeId,
         journal: Journal | None = None,
@@ -91,6 +92,7 @@ class Chat:
         self._db = db
         self._carrier = Carrier(
             bus,
+            signals,
             node_id,
             config.publish_queue,
             deliver=self.hub.deliver,
@@ -128,6 +130,7 @@ class Chat:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.writer.run)
             nursery.start_soon(self._carrier.publish_forever)
+            nursery.start_soon(self._carrier.overhear_forever)
             await nursery.start(self._carrier.listen_forever)
             nursery.start_soon(self._carrier.beat_forever)
             nursery.start_soon(self.catch_up.repair_forever)
@@ -194,10 +197,11 @@ class Chat:
     def _committed(self, events: Sequence[Event], marks: Sequence[ReadMark]) -> None:
         """The writer's word, after each commit."""
         lives = [frames.live(event) for event in events]
-        lives += [frames.read_mark(*mark) for mark in marks]
         for live in lives:
             self.hub.deliver(live)
         self._carrier.send(lives)
+        for mark in marks:
+            self._signal(frames.read_mark(*mark))
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""
@@ -210,13 +214,17 @@ class Chat:
         self.hub.tell_user(pledge.draft.sender_id, frames.settled(pledge, outcome))
         if not isinstance(outcome, Stored):
             log.info("message_rejected", message_id=pledge.draft.message_id, code=outcome.code)
-            self._tell(frames.withdrawn(pledge))
+            self._signal(frames.withdrawn(pledge))
         elif outcome.message.message_id != pledge.draft.message_id:  # stored and told before it was shown
-            self._tell(frames.withdrawn(pledge))
+            self._signal(frames.withdrawn(pledge))
 
     def _tell(self, live: Live) -> None:
         self.hub.deliver(live)
         self._carrier.send([live])
+
+    def _signal(self, live: Live) -> None:
+        self.hub.deliver(live)
+        self._carrier.signal(live)
 
     async def _catch_up_forever(self) -> None:
         try:

@@ -8,7 +8,7 @@ driver's own exception.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
@@ -144,6 +144,30 @@ class Bus(Protocol):
         hears once the bus is back, as after every loss of it. `Backlog.lost` says when it may have missed
         something.
         """
+        ...
+
+
+class Signals(Protocol):
+    """Words from node to node that are worth nothing a moment later, and that no table heals: what two people
+    say to set up a call, a read mark for the same person's other screens. Each subscriber gets a signal at
+    most once, in order per sending node and channel.
+
+    On this node it is heard at once. On others at once while the bus works, within about a second while only
+    the database does; whichever way, the changes between the two lose and double nothing. It may be lost if
+    neither way is there for `signals.kept_s` after it was sent, if its node ends, or if a subscriber's
+    backlog is full (`Backlog.lost`).
+    """
+
+    def send(self, channel: str, payload: bytes) -> None:
+        """Never waits.
+
+        Raises TooLarge past `signals.payload_bytes`: nobody has heard it. Raises Unavailable while neither
+        way to the other nodes is there, Overloaded when too much waits for one: this node alone heard it.
+        """
+        ...
+
+    def subscribe(self, channels: Sequence[str]) -> AbstractContextManager[Backlog]:
+        """What is sent from now on, by this node too, until the end of the block."""
         ...
 
 
@@ -350,6 +374,7 @@ class Deps:
     db: Database
     cache: Cache
     bus: Bus
+    signals: Signals
     objects: Objects
     journal: Journal
     status: Callable[[], list[DependencyStatus]]

@@ -14,7 +14,7 @@ import trio
 from ..errors import Unavailable
 from .contracts import Allowance, Backlog, Bus, Cache, Database, Delivery, Objects, Place, StoredObject, Unit
 from .guard import Guard
-from .memory import MemoryBacklog, MemoryCache
+from .memory import MemoryBacklog, MemoryCache, Subscribers
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -115,8 +115,7 @@ class FallbackBus:
     def __init__(self, real: Bus, guard: Guard, backlog: int) -> None:
         self._real = real
         self._guard = guard
-        self._limit = backlog
-        self._subscribers: dict[str, set[MemoryBacklog]] = {}
+        self._subscribers = Subscribers(backlog)
         self._back = trio.Event()
         guard.observe(self._changed)
 
@@ -124,17 +123,12 @@ class FallbackBus:
         try:
             await self._guard.call(self._real.publish, channel, payload)
         except Unavailable:
-            delivery = Delivery(channel, payload, only_here=True)
-            for backlog in self._subscribers.get(channel, ()):
-                backlog.offer(delivery)
+            self._subscribers.offer(Delivery(channel, payload, only_here=True))
 
     @asynccontextmanager
     async def subscribe(self, channels: Sequence[str]) -> AsyncIterator[MemoryBacklog]:
-        backlog = MemoryBacklog(self._limit)
-        for channel in channels:
-            self._subscribers.setdefault(channel, set()).add(backlog)
         failure: BaseException | None = None
-        try:
+        with self._subscribers.joined(channels) as backlog:
             async with trio.open_nursery() as nursery:
                 settled = trio.Event()
                 nursery.start_soon(self._listen, channels, backlog, settled)
@@ -144,12 +138,6 @@ class FallbackBus:
                 except BaseException as exc:
                     failure = exc  # raised below as it is: the nursery would wrap it in a group
                 nursery.cancel_scope.cancel()
-        finally:
-            for channel in set(channels):
-                self._subscribers[channel].discard(backlog)
-                if not self._subscribers[channel]:
-                    del self._subscribers[channel]
-            backlog.close()
         if failure is not None:
             raise failure
 
@@ -176,7 +164,7 @@ class FallbackBus:
             return
         self._back.set()
         self._back = trio.Event()
-        for backlog in {each for several in self._subscribers.values() for each in several}:
+        for backlog in self._subscribers.all():
             backlog.lost += 1
 
 

@@ -1,16 +1,17 @@
-"""Redis's twin: the cache and the bus of a single process, in its memory."""
+"""Redis's twin: the cache, the bus and the signals of a single process, in its memory."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from heapq import heapify, heappop, heappush
 
 import trio
 
 from ..clock import SECOND_US
 from ..config import MemoryConfig
+from ..errors import TooLarge
 from .contracts import Allowance, Delivery, Revoked
 
 ROUNDING_S = 1e-6  # sums of fractions of a window miss it by this much at most
@@ -142,6 +143,39 @@ class MemoryBacklog:
         self._arrived.unpark_all()
 
 
+class Subscribers:
+    """Who in this process listens to which channel.  limit: deliveries that may wait for one of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._by_channel: dict[str, set[MemoryBacklog]] = {}
+
+    def of(self, channel: str) -> Collection[MemoryBacklog]:
+        return self._by_channel.get(channel, ())
+
+    def offer(self, delivery: Delivery) -> None:
+        for backlog in self.of(delivery.channel):
+            backlog.offer(delivery)
+
+    def all(self) -> set[MemoryBacklog]:
+        return {backlog for some in self._by_channel.values() for backlog in some}
+
+    @contextmanager
+    def joined(self, channels: Sequence[str]) -> Iterator[MemoryBacklog]:
+        """One more, until the end of the block."""
+        backlog = MemoryBacklog(self._limit)
+        for channel in channels:
+            self._by_channel.setdefault(channel, set()).add(backlog)
+        try:
+            yield backlog
+        finally:
+            for channel in set(channels):
+                self._by_channel[channel].discard(backlog)
+                if not self._by_channel[channel]:
+                    del self._by_channel[channel]
+            backlog.close()
+
+
 class MemoryBus:
     """contracts.Bus within this process.
 
@@ -150,29 +184,33 @@ class MemoryBus:
     """
 
     def __init__(self, config: MemoryConfig, *, only_here: bool = False) -> None:
-        self._limit = config.bus_backlog
         self._only_here = only_here
-        self._subscribers: dict[str, set[MemoryBacklog]] = {}
+        self._subscribers = Subscribers(config.bus_backlog)
 
     async def publish(self, channel: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        delivery = Delivery(channel, payload, self._only_here)
-        for backlog in self._subscribers.get(channel, ()):
-            backlog.offer(delivery)
+        self._subscribers.offer(Delivery(channel, payload, self._only_here))
 
     @asynccontextmanager
     async def subscribe(self, channels: Sequence[str]) -> AsyncIterator[MemoryBacklog]:
-        backlog = MemoryBacklog(self._limit)
-        for channel in channels:
-            self._subscribers.setdefault(channel, set()).add(backlog)
-        try:
+        with self._subscribers.joined(channels) as backlog:
             yield backlog
-        finally:
-            for channel in set(channels):
-                self._subscribers[channel].discard(backlog)
-                if not self._subscribers[channel]:
-                    del self._subscribers[channel]
-            backlog.close()
+
+
+class MemorySignals:
+    """contracts.Signals where there is one process alone.  payload_bytes: of the largest one."""
+
+    def __init__(self, config: MemoryConfig, payload_bytes: int) -> None:
+        self._payload_bytes = payload_bytes
+        self._subscribers = Subscribers(config.bus_backlog)
+
+    def send(self, channel: str, payload: bytes) -> None:
+        if len(payload) > self._payload_bytes:
+            raise TooLarge(f"A signal has {self._payload_bytes} bytes at most.")
+        self._subscribers.offer(Delivery(channel, payload))
+
+    def subscribe(self, channels: Sequence[str]) -> AbstractContextManager[MemoryBacklog]:
+        return self._subscribers.joined(channels)
 
 
 class MemoryFeed:

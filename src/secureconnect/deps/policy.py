@@ -34,13 +34,15 @@ from .contracts import (
     Objects,
     Presigner,
     RevocationFeed,
+    Signals,
     Tx,
 )
 from .files import FolderObjects, sync_folder
 from .guard import Guard, Probe
 from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedObjects
 from .journal import FileJournal
-from .memory import MemoryBus, MemoryCache
+from .memory import MemoryBus, MemoryCache, MemorySignals
+from .signals import NodeSignals
 from .spool import SpooledObjects
 from .sqlite import Sqlite
 
@@ -121,6 +123,7 @@ class _Wiring:
     async def deps(self) -> Deps:
         db = await self._database()
         cache, bus = await self._cache_and_bus()
+        signals = self._signals(bus, db)
         objects, presigner = await self._objects()
         journal = await self._stack.enter_async_context(_journal(self._config))
         await self._start_probes(db)
@@ -128,6 +131,7 @@ class _Wiring:
             db=db,
             cache=cache,
             bus=bus,
+            signals=signals,
             objects=objects,
             journal=journal,
             status=lambda: [status() for status in self._status],
@@ -173,6 +177,20 @@ class _Wiring:
         guard = self._guard("redis", real.probe)  # its lanes are the bulkhead, and limit the time
         cache = FallbackCache(real.cache, lambda: MemoryCache(memory), guard, lambda: self._nodes)
         return cache, FallbackBus(real.bus, guard, memory.bus_backlog)
+
+    def _signals(self, bus: Bus, db: Database) -> Signals:
+        config, waiting = self._config.signals, self._config.memory.bus_backlog
+        guards = {guard.name: guard for guard, _ in self._guards}
+        if "postgres" not in guards:
+            return MemorySignals(self._config.memory, config.payload_bytes)
+        signals = NodeSignals(config, bus, guards.get("redis"), db, guards["postgres"], waiting)
+
+        async def carry() -> None:
+            await self._has_schema.wait()
+            await signals.run()
+
+        self._passes.append(carry)
+        return signals
 
     async def _revocations(self) -> RevocationFeed | None:
         config = self._config

@@ -396,6 +396,7 @@ class Postgres:
                 exc,
                 asyncpg.InvalidAuthorizationSpecificationError
                 | asyncpg.InvalidCatalogNameError
+                | asyncpg.ProtocolViolationError  # of a pooler, which takes none of these settings
                 | asyncpg.InterfaceError,
             )
             if misconfigured and self._refusal.now():

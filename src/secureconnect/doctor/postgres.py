@@ -37,6 +37,7 @@ SELECT current_setting('server_version') AS version,
        current_setting('max_connections')::int AS max_connections,
        current_setting('superuser_reserved_connections')::int AS reserved,
        pg_is_in_recovery() AS standby,
+       pg_backend_pid() AS backend,
        current_database() AS database,
        current_user AS role,
        current_schema() AS schema,
@@ -68,6 +69,7 @@ class _Seen:
     uncertain_s: float
     nodes: int
     foreign: list[str]  # tables that belong to another role
+    is_pooled: bool  # another process answers than the one that took the connection
 
 
 @asynccontextmanager
@@ -122,7 +124,8 @@ async def _ask(url: str) -> _Seen:
         took = time.perf_counter() - began
         nodes = await connection.fetchval(_NODES) if await connection.fetchval(_HAS_NODES) else 0
         foreign = [name for (name,) in await connection.fetch(_FOREIGN)]
-        return _Seen(dict(facts), times, there - asked - took / 2, took / 2, nodes, foreign)
+        is_pooled = facts["backend"] != connection.get_server_pid()
+        return _Seen(dict(facts), times, there - asked - took / 2, took / 2, nodes, foreign, is_pooled)
     finally:
         connection.terminate()  # at once: a server that is frozen never says goodbye
 
@@ -193,10 +196,23 @@ def _judge(seen: _Seen, config: Config, report: Report) -> None:
         report.warn("postgres.latency", told, "bring it nearer: a message waits for several round trips")
     else:
         report.ok("postgres.latency", told)
+    _judge_way(seen, report)
     _judge_clock(seen, report)
     _judge_promises(facts, report)
     _judge_connections(seen, config, report)
     _judge_rights(seen, report)
+
+
+def _judge_way(seen: _Seen, report: Report) -> None:
+    """A pooler drops or refuses what we ask of our connections: limits of time, prepared statements."""
+    if seen.is_pooled:
+        report.fail(
+            "postgres.pooler",
+            "a pooler (PgBouncer or the like) stands between: connections lose the settings they rely on",
+            "name Postgres itself in postgres.url: this server pools its connections (postgres.connections)",
+        )
+    else:
+        report.ok("postgres.pooler", "none stands between")
 
 
 def _judge_clock(seen: _Seen, report: Report) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..deps.contracts import Row, Tx, Value
 
-# Not data of the installation: the schema's own list, and who serves it at this moment.
-LEFT = frozenset({"schema_migrations", "nodes"})
+# Not data of the installation: the schema's own list, who serves it at this moment, and what they say.
+LEFT = frozenset({"schema_migrations", "nodes", "signals"})
 
 _COLUMNS = {
     "sqlite": (
