@@ -15,8 +15,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from kit.ports import free_port
 from kit.postgres import USER, PostgresServer
-from kit.store import free_ports
 from kit.wait import until
 from secureconnect.config import Config, PostgresConfig
 from secureconnect.deps.asyncio_bridge import open_bridge
@@ -37,7 +37,7 @@ def pgbouncer(postgres: PostgresServer, database: str, ignored: str) -> Iterator
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("no pgbouncer")
-    [port] = free_ports(1)
+    port = free_port()
     with TemporaryDirectory(prefix="secureconnect-pgbouncer-") as folder:
         Path(folder).chmod(0o755)  # root it refuses to be, and pytest's folders are closed to others
         file = Path(folder) / "pgbouncer.ini"
