@@ -281,6 +281,7 @@ class Service:
         while True:
             try:
                 await self._deps.ready(self._compare)
+                await self._node.pass_once()
                 break
             except Unavailable as problem:
                 logger.warning("database_not_ready", code=problem.code)

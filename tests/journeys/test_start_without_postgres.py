@@ -18,7 +18,7 @@ from kit.postgres import PostgresServer
 from kit.store import ObjectStore
 from kit.wait import until
 from secureconnect.auth.kept import SNAPSHOT
-from secureconnect.client import ApiError
+from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Wire, connect
 
 WITHIN_S = 20.0
@@ -86,8 +86,9 @@ async def test_it_serves_what_it_can_and_is_whole_by_itself(
     await trio.to_thread.run_sync(postgres.start)
     async with (
         cluster(tmp_path, postgres, shared_store, nodes=1, balancer=None) as nodes,
-        people(nodes.nodes[0].url, "ann", "bob", "cleo", "dan") as (ann, bob, cleo, dan),
+        people(nodes.nodes[0].url, "ann", "bob", "cleo", "dan", "eve") as folk,
     ):
+        ann, bob, cleo, dan, eve = folk
         node, room = nodes.nodes[0], await direct(ann, bob)
         anns, cleos, dans = (client.me for client in (ann, cleo, dan))
         await dan.logout()
@@ -106,7 +107,7 @@ async def test_it_serves_what_it_can_and_is_whole_by_itself(
         assert (await ask(node, "GET", "/readyz", "")).status_code == 200
         health = await node.health()
         assert (health["status"], health["modules"]["chat"]) == ("degraded", "healthy")
-        assert said(node, "started", since)[0]["whole"] is False
+        await until(lambda: [line["whole"] for line in said(node, "started", since)] == [False])
         assert await profile(node, dans.access_token) == (401, "TOKEN_REVOKED")
         assert await profile(node, f"{anns.access_token[:-9]}forged-it") == (401, "INVALID_TOKEN")
         assert await profile(node, anns.access_token) == (503, "UNAVAILABLE")
@@ -141,6 +142,41 @@ async def test_it_serves_what_it_can_and_is_whole_by_itself(
             nodes.thaw("postgres")
             await hear(at_ann, "recovered")
             await is_whole(nodes, since)
+            await nothing_is_refused_before_it_is_noticed(nodes, since, at_ann, room, bob, eve)
+
+
+async def nothing_is_refused_before_it_is_noticed(
+    nodes: Cluster, since: int, at_ann: Wire, room: str, bob: Client, eve: Client
+) -> None:
+    """The breaker takes a second; what asks the database meanwhile ends as what asks it later does."""
+    node = nodes.nodes[0]
+    await until(lambda: bool(said(node, "caught_up", since)), WITHIN_S)  # what it knows can be relied on
+    await write(at_ann, room, "whole-again")
+    while (await hear(at_ann, "chat"))["content"] != "whole-again":
+        pass  # from here on the node knows the conversation
+    tokens = [client.me.access_token for client in (bob, eve)]  # neither was seen since the start
+    nodes.freeze("postgres")
+
+    async def bob_connects() -> None:
+        async with socket(node, tokens[0]):
+            pass
+
+    async def eve_leaves() -> None:
+        ended = await ask(node, "POST", "/v1/auth/logout", tokens[1])
+        assert (ended.status_code, ended.json()["data"]) == (200, {"status": "ended"})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bob_connects)
+        nursery.start_soon(eve_leaves)
+        await write(at_ann, room, "into-the-freeze")
+        assert (await hear(at_ann, "ack"))["status"] == "accepted"
+    assert await profile(node, tokens[1]) == (401, "TOKEN_REVOKED")
+    nodes.thaw("postgres")
+    await hear(at_ann, "stored")
+    await nodes.is_whole()
+    with pytest.raises(ApiError) as gone:
+        await eve.refresh()
+    assert gone.value.code == "TOKEN_REVOKED"
 
 
 async def is_whole(nodes: Cluster, since: int) -> None:

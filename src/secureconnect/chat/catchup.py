@@ -196,16 +196,24 @@ class CatchUp:
         self._wanted.set()
 
     async def pass_forever(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
+        failing = not self._has_set_out
         while True:
-            await self._pause(period_s, is_bus_healthy)
+            if not failing:
+                await self._pause(period_s, is_bus_healthy)
             self._wanted = trio.Event()
             try:
                 await self.pass_once()
             except Problem as problem:
-                log.warning("catch_up_failed", code=problem.code)
+                if not failing:
+                    log.warning("catch_up_failed", code=problem.code)
+                failing = True
                 if is_away(problem):
                     self._hub.lose_sight()
                 await trio.sleep(PAUSE_S)
+            else:
+                if failing:
+                    log.info("caught_up")
+                failing = False
 
     async def _pause(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
         """Until the next pass is due: soon if the bus does not work, at once if one is wanted."""
