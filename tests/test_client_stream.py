@@ -14,6 +14,7 @@ import trio_websocket
 
 from kit.people import next_event
 from secureconnect.client import ApiError, Client, ConnectionLost, Credentials, Stream, StreamEnded
+from secureconnect.client.wire import connect
 
 Socket = trio_websocket.WebSocketConnection
 Script = Callable[["Peer"], Awaitable[None]]
@@ -330,3 +331,17 @@ async def test_what_the_block_raises_comes_out_bare() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         await follow_and_fail()
+
+
+async def test_a_group_of_errors_of_the_block_comes_out_of_the_connection() -> None:
+    """It is none of the reader's, which are passed over at the end."""
+
+    async def serve(request: trio_websocket.WebSocketRequest) -> None:
+        await Peer(await request.accept()).rest()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trio_websocket.serve_websocket, serve, "127.0.0.1", 0, None)
+        with pytest.RaisesGroup(KeyError):
+            async with connect(f"ws://127.0.0.1:{server.port}/", []):
+                raise ExceptionGroup("of a nursery", [KeyError("x")])
+        nursery.cancel_scope.cancel()

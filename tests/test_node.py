@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
+from auth.harness import Clocked
 from kit.databases import on_both, on_sqlite
 from kit.wait import until
 from secureconnect.clock import SECOND_US
@@ -19,7 +22,7 @@ from secureconnect.config import SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Row, Tx, Value
 from secureconnect.deps.sqlite import Sqlite
-from secureconnect.node import KEY_BYTES, LEASE_S, Node, Secret, SecretDamaged, Secrets
+from secureconnect.node import KEY_BYTES, LEASE_S, SNAPSHOT, Node, Secret, SecretDamaged, Secrets
 from secureconnect.settings import BadSetting
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -216,6 +219,76 @@ async def test_a_node_is_recognised_at_its_next_start(db: Database, data_dir: Pa
     other = await Node.open(db, data_dir, "", "other.example.org")
     assert other.id != first.id
     assert other.history_id == first.history_id
+
+
+async def test_what_it_keeps_is_enough_to_be_the_same_without_a_database(
+    db: Database, data_dir: Path
+) -> None:
+    assert await Node.reopen(db, data_dir, "") is None
+    node = await Node.open(db, data_dir, "", "here.test")
+    await node.keep(data_dir)
+    assert stat.S_IMODE((data_dir / SNAPSHOT).stat().st_mode) == 0o600
+    again = await Node.reopen(db, data_dir, "")
+    assert again is not None
+    assert (again.id, again.history_id, again.server_name) == (node.id, node.history_id, "here.test")
+    assert again.secrets.derive("audit") == node.secrets.derive("audit")
+    await node.begin_history(node.history_id)
+    await node.keep(data_dir)
+    assert not again.take_over(again)
+    assert again.take_over(node)
+    assert again.history_id == node.history_id
+    newest = await Node.reopen(db, data_dir, "")
+    assert newest is not None
+    assert newest.history_id == node.history_id
+
+
+async def test_nothing_secret_is_in_what_it_keeps(db: Database, data_dir: Path) -> None:
+    node = await Node.open(db, data_dir, "", "here.test")
+    await node.secrets.get_or_make(db, "cursor", lambda: b"c" * 32)
+    await node.keep(data_dir)
+    body = json.loads((data_dir / SNAPSHOT).read_bytes().partition(b"\n")[2])
+    assert body == {
+        "key_id": node.secrets.key_id,
+        "history_id": node.history_id,
+        "server_name": "here.test",
+    }
+
+
+async def test_what_it_kept_is_taken_whole_and_private_or_not_at_all(db: Database, data_dir: Path) -> None:
+    await (await Node.open(db, data_dir, "", "here.test")).keep(data_dir)
+    path = data_dir / SNAPSHOT
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole.replace(b"here.test", b"their.test"), b"\xff" + whole):
+        path.write_bytes(damaged)
+        assert await Node.reopen(db, data_dir, "") is None
+    path.write_bytes(whole)
+    path.chmod(0o640)
+    assert await Node.reopen(db, data_dir, "") is None
+    path.chmod(0o600)
+    assert "is not the one that sealed" in await refused(lambda: Node.reopen(db, data_dir, KEY))
+    (data_dir / "master.key").unlink()
+    assert "master.key is missing" in await refused(lambda: Node.reopen(db, data_dir, ""))
+
+
+async def test_a_folder_that_takes_nothing_stops_nothing(db: Database, data_dir: Path) -> None:
+    node = await Node.open(db, data_dir, "", "here.test")
+    with capture_logs() as lines:
+        await node.keep(data_dir / "gone")
+    assert [line["event"] for line in lines] == ["node_not_kept"]
+
+
+async def test_a_node_runs_though_its_lease_cannot_be_renewed(db: Database, data_dir: Path) -> None:
+    away = Clocked(db)
+    node = await Node.open(db, data_dir, "", "x", later=away)
+    away.take_away()
+    with capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            away.bring_back()
+            await until(lambda: any(line["event"] == "lease_renewed" for line in lines))
+            nursery.cancel_scope.cancel()
+    assert [line["event"] for line in lines] == ["lease_not_renewed", "lease_renewed"]
+    assert len(await rows(db, "SELECT node_id FROM nodes")) == 1
 
 
 async def test_a_damaged_node_id_is_refused(db: Database, data_dir: Path) -> None:

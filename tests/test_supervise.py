@@ -232,3 +232,24 @@ async def test_a_crash_inside_a_nursery_of_the_room(autojump_clock: MockClock) -
 
     with pytest.raises(GaveUp):
         await Handle("chat", Nested).run()
+
+
+async def told_to_go(handle: Handle[Room]) -> None:
+    with pytest.raises(Unavailable), handle.use():
+        await trio.sleep_forever()
+
+
+async def test_a_room_can_be_begun_afresh_as_often_as_one_likes(autojump_clock: MockClock) -> None:
+    house = House()
+    handle = Handle("chat", house.build)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(handle.run)
+        for times in range(1, 2 * CRASH_BUDGET):
+            nursery.start_soon(told_to_go, handle)
+            await wait_all_tasks_blocked()
+            handle.restart()
+            assert state(handle) == "restarting"
+            await trio.sleep(1.5 * FIRST_PAUSE_S)
+            assert state(handle) == "running"
+            assert len(house.rooms) == times + 1
+        nursery.cancel_scope.cancel()

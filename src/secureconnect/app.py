@@ -23,13 +23,13 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Auth
+from .auth import Auth, Lack, lacking
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
-from .deps.contracts import Deps
+from .deps.contracts import Database, Deps
 from .deps.policy import open_deps
 from .edge import Call
 from .errors import Problem, Unavailable
@@ -94,8 +94,8 @@ async def _watch_signals(
 class Service:
     """Everything that runs inside one process, built and not yet started.
 
-    The node and the audit log are read from the database, so they are there once `run` has found that; the
-    door opens before if it must be waited for.
+    The node and the audit log hang on what the database tells, or told an earlier start (`_move_in`); the
+    door opens before they are there if the database must be waited for.
     """
 
     _node: Node
@@ -104,14 +104,17 @@ class Service:
     def __init__(self, config: Config, deps: Deps) -> None:
         self._config = config
         self._deps = deps
+        self._folder = Path(config.data_dir)
         self._is_listening = False
+        self._knows_database = False  # as it is now, not as it was at an earlier start
+        self._lack: Lack | None = None
 
         def build_auth() -> Auth:
             room = Auth(
                 config.auth,
                 deps.db,
                 self._node.secrets,
-                Path(config.data_dir),
+                self._folder,
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
@@ -163,6 +166,7 @@ class Service:
         async def begin_history(lost: str) -> None:
             await self.auth.require().write_back()
             await self._node.begin_history(lost)
+            await self._keep_node()
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)
@@ -204,21 +208,25 @@ class Service:
     async def run(self, stop: trio.Event) -> None:
         """Start from the inside out; once `stop` is set, end from the outside in.
 
-        Without its database the process listens all the same, says what it waits for, and goes on by itself.
-        Raises BadSetting.
+        Without its database it starts with what an earlier start has kept. If that is too little the process
+        listens all the same and says what it waits for. Either way it is whole by itself once the database
+        answers. Raises BadSetting, MigrationError.
         """
         async with trio.open_nursery() as edge:
             edge.start_soon(metrics.watch_loop)
             await edge.start(self._reload_on_hangup)
             if await self._move_in(edge, stop):
                 async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
-                    await self._require_files_of_all()
+                    if self._knows_database:
+                        await self._require_files_of_all()
+                    else:
+                        edge.start_soon(self._become_whole)
                     if self._is_listening:
                         self.gateway.admit_all()
                     else:
                         await self._listen(edge)
                     settle_garbage()
-                    logger.info("started", version=__version__)
+                    logger.info("started", version=__version__, whole=self._knows_database)
                     await stop.wait()
                     await self.gateway.drain()
             elif self._is_listening:
@@ -226,18 +234,19 @@ class Service:
             edge.cancel_scope.cancel()
 
     async def _move_in(self, edge: trio.Nursery, stop: trio.Event) -> bool:
-        """Take up what the database tells of this node. False: told to stop before it did."""
-        host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"
+        """Take up what the database tells of this node, or told an earlier start. False: told to stop before
+        it did."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_once, stop, nursery.cancel_scope)
             while True:
                 try:
                     if self._is_database_away:
+                        if await self._move_in_alone():
+                            break
                         await self._listen_and_wait(edge)
-                    await self._deps.ready()
-                    node = await Node.open(
-                        self._deps.db, Path(self._config.data_dir), self._config.auth.master_key, host
-                    )
+                    self._node = await self._deps.ready(self._open_node)
+                    self._knows_database = True
+                    await self._keep_node()
                     break
                 except Unavailable as problem:
                     if not self._config.postgres.url:
@@ -247,15 +256,62 @@ class Service:
             nursery.cancel_scope.cancel()
         if stop.is_set():
             return False
-        self._node = node
         self._audit = Audit(
             self._config.audit,
             self._deps.db,
-            node.secrets.derive("audit"),
-            node.secrets.key_id,
-            Path(self._config.data_dir) / "audit.head",
+            self._node.secrets.derive("audit"),
+            self._node.secrets.key_id,
+            self._folder / "audit.head",
         )
         return True
+
+    async def _open_node(self, db: Database) -> Node:
+        host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"
+        key = self._config.auth.master_key
+        return await Node.open(db, self._folder, key, host, later=self._deps.db)
+
+    async def _keep_node(self) -> None:
+        """For a start without the database; an embedded one is always there."""
+        if self._config.postgres.url:
+            await self._node.keep(self._folder)
+
+    async def _move_in_alone(self) -> bool:
+        """Take up what an earlier start has kept, if people can be recognised by it. Nothing touches the
+        database before `_become_whole` has held it against that."""
+        if self._is_listening:
+            return False  # what was too little does not grow
+        self._lack = await lacking(self._config.auth, self._folder, self._deps.db.now_us())
+        if self._lack is not None:
+            return False
+        node = await Node.reopen(self._deps.db, self._folder, self._config.auth.master_key)
+        if node is None:
+            self._lack = "nothing_kept"
+            return False
+        if not self._is_database_away:
+            return False
+        self._deps.hold_back()
+        self._node = node
+        return True
+
+    async def _become_whole(self) -> None:
+        """What is left of the start, once the database answers."""
+        while True:
+            try:
+                await self._deps.ready(self._compare)
+                await self._node.pass_once()
+                break
+            except Unavailable as problem:
+                logger.warning("database_not_ready", code=problem.code)
+                await trio.sleep(self._config.breaker.probe_ms / 1000)
+        self._knows_database = True
+        await self._keep_node()
+        await self._require_files_of_all()
+        logger.info("whole")
+
+    async def _compare(self, db: Database) -> None:
+        """Another history: whoever is connected comes again, and is told its name."""
+        if self._node.take_over(await self._open_node(db)):
+            self.chat.restart()
 
     @property
     def _is_database_away(self) -> bool:
@@ -264,9 +320,9 @@ class Service:
     async def _listen_and_wait(self, edge: trio.Nursery) -> None:
         """From now on everything is answered with what is waited for."""
         if not self._is_listening:
-            self.gateway.wait_for("postgres")
+            self.gateway.wait_for("postgres", self._lack)
             await self._listen(edge)
-            logger.warning("waiting", dependency="postgres")
+            logger.warning("waiting", dependency="postgres", reason=self._lack)
 
     async def _require_files_of_all(self) -> None:
         """Nodes that share a database share files: raises BadSetting where each would have its own."""

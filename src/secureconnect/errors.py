@@ -254,3 +254,8 @@ class FileOnAwayNode(Unavailable):
 
 class Overloaded(Unavailable):
     code, text = "OVERLOADED", "The server has as many connections as it may hold."
+
+
+def is_away(problem: Problem) -> bool:
+    """Whether the database could not be asked or did not answer. One that is busy or full is there."""
+    return isinstance(problem, Unavailable) and not isinstance(problem, (PoolExhausted, DiskFull))

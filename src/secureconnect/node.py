@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 from cryptography.exceptions import InvalidTag
@@ -35,6 +37,8 @@ log = structlog.get_logger(module="node")
 KEY_BYTES = 32
 NONCE_BYTES = 12
 MOVE = "move"  # in `meta`: how far the move into this database is
+SNAPSHOT = "node.snapshot"
+FORMAT = b"secureconnect-node-1"
 RENEW_S = 1.0
 LEASE_S = 30
 
@@ -92,22 +96,34 @@ class Secrets:
         open to others, missing, or not the one that sealed what is stored.
         """
         stored = await db.read(_all_secrets)
-        if master_key:
-            master = _from_setting(master_key)
-        else:
-            master = await trio.to_thread.run_sync(_from_file, data_dir / "master.key", not stored)
-        secrets = cls(master)
+        secrets = await cls._with_master(data_dir, master_key, may_make=not stored)
         for name, version, sealed, key_id in stored:
-            if key_id != secrets.key_id:
-                raise BadSetting(
-                    f"the master key {secrets.key_id} is not the one that sealed the stored secrets"
-                    f" ({key_id}): set auth.master_key or restore {data_dir / 'master.key'}"
-                )
+            secrets._require_sealed_by(key_id, data_dir)
             try:
                 secrets._unseal(name, version, sealed)
             except SecretDamaged as exc:
                 raise BadSetting(str(exc)) from None
         return secrets
+
+    @classmethod
+    async def reopen(cls, data_dir: Path, master_key: str, key_id: str) -> Secrets:
+        """`open` without the database.  key_id: as it was at an earlier start.  Raises BadSetting."""
+        secrets = await cls._with_master(data_dir, master_key, may_make=False)
+        secrets._require_sealed_by(key_id, data_dir)
+        return secrets
+
+    @classmethod
+    async def _with_master(cls, data_dir: Path, master_key: str, *, may_make: bool) -> Secrets:
+        if master_key:
+            return cls(_from_setting(master_key))
+        return cls(await trio.to_thread.run_sync(_from_file, data_dir / "master.key", may_make))
+
+    def _require_sealed_by(self, key_id: str, data_dir: Path) -> None:
+        if key_id != self.key_id:
+            raise BadSetting(
+                f"the master key {self.key_id} is not the one that sealed the stored secrets"
+                f" ({key_id}): set auth.master_key or restore {data_dir / 'master.key'}"
+            )
 
     def derive(self, label: str) -> bytes:
         """32 bytes that depend on the master key and `label` alone (HKDF-SHA256, RFC 5869)."""
@@ -151,6 +167,15 @@ class Secrets:
             raise SecretDamaged(f"the stored secret {name} version {version} does not open") from exc
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What a start without the database needs of it, kept in the data folder by an earlier one. Nothing of it
+    is secret.  key_id: of the master key that sealed the secrets."""
+
+    key_id: str
+    history_id: str
+    server_name: str
+
+
 class Node:
     """What this process is to the others.
 
@@ -169,9 +194,17 @@ class Node:
         self._started_us = db.now_us()
 
     @classmethod
-    async def open(cls, db: Database, data_dir: Path, master_key: str, server_name: str) -> Node:
-        """server_name: taken at the very first start alone.  Raises BadSetting (see Secrets.open; or the
-        database is half of another one, see `move`)."""
+    async def open(
+        cls,
+        db: Database,
+        data_dir: Path,
+        master_key: str,
+        server_name: str,
+        *,
+        later: Database | None = None,
+    ) -> Node:
+        """server_name: taken at the very first start alone.  later: what it lives on from then on, if not
+        `db`.  Raises BadSetting (see Secrets.open; or the database is half of another one, see `move`)."""
         if is_unfinished(await db.read(read_move)):
             raise BadSetting(
                 "postgres.url names a database that an installation is being moved into:"
@@ -182,7 +215,34 @@ class Node:
         # relieve: a server whose disk is nearly full can be started again
         history_id = await db.relieve(_keep_meta, "history_id", new_id())
         kept_name = await db.relieve(_keep_meta, "server_name", server_name)
-        return cls(db, node_id, history_id, kept_name, secrets)
+        return cls(later or db, node_id, history_id, kept_name, secrets)
+
+    @classmethod
+    async def reopen(cls, db: Database, data_dir: Path, master_key: str) -> Node | None:
+        """The node as the last start with a database left it, none being asked now. None if there was none,
+        or what it kept is not whole and private.  Raises BadSetting (see Secrets.open)."""
+        known = await trio.to_thread.run_sync(_read_known, data_dir / SNAPSHOT)
+        if known is None:
+            return None
+        secrets = await Secrets.reopen(data_dir, master_key, known.key_id)
+        node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
+        return cls(db, node_id, known.history_id, known.server_name, secrets)
+
+    async def keep(self, data_dir: Path) -> None:
+        """Keep what `reopen` needs. A disk that refuses stops nothing: it says so."""
+        known = Known(self.secrets.key_id, self.history_id, self.server_name)
+        try:
+            await trio.to_thread.run_sync(_write_known, data_dir / SNAPSHOT, known)
+        except OSError as exc:
+            log.warning("node_not_kept", reason=exc.strerror)
+
+    def take_over(self, read: Node) -> bool:
+        """What was kept gives way to what was read since. Whether clients must read everything again."""
+        is_other = read.history_id != self.history_id
+        if is_other:
+            log.warning("history_is_another", history_id=read.history_id, kept=self.history_id)
+        self.history_id, self.server_name = read.history_id, read.server_name
+        return is_other
 
     async def begin_history(self, lost: str) -> None:
         """The database has gone back to an earlier state: whoever follows history `lost` must read all again.
@@ -190,13 +250,11 @@ class Node:
         self.history_id = await self._db.write(_move_meta, "history_id", lost, new_id())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Renew this node's lease each second until cancelled, then give it back."""
-        await self.pass_once()
-        task_status.started()
+        """Renew this node's lease each second until cancelled, then give it back.  started: after the first
+        attempt."""
         missed = 0
         try:
             while True:
-                await trio.sleep(RENEW_S)
                 try:
                     await self.pass_once()
                 except Problem as problem:
@@ -207,6 +265,9 @@ class Node:
                     if missed:
                         log.info("lease_renewed", node_id=self.id, missed=missed)
                     missed = 0
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                await trio.sleep(RENEW_S)
         finally:
             with trio.move_on_after(2, shield=True):
                 try:
@@ -215,7 +276,9 @@ class Node:
                     log.warning("lease_not_ended", node_id=self.id, code=problem.code)
 
     async def find_other(self) -> tuple[NodeId, float] | None:
-        """Another live node on the same database, and the seconds its lease still runs."""
+        """Another live node on the same database, and the seconds its lease still runs. Of two that ask at
+        the same time one at least finds the other."""
+        await self.pass_once()
         now_us = self._db.now_us()
         row = await self._db.read(_other, self.id, now_us)
         return None if row is None else (NodeId(row[0]), (row[1] - now_us) / SECOND_US)
@@ -342,21 +405,63 @@ def _node_id(path: Path) -> NodeId:
     return NodeId(text)
 
 
+def _read_known(path: Path) -> Known | None:
+    """None if there is no such file, or it is damaged or open to others."""
+    try:
+        content, mode = path.read_bytes(), path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        log.warning("node_snapshot_unreadable", reason=exc.strerror)
+        return None
+    head, _, body = content.partition(b"\n")
+    try:
+        if head != b"%s %s" % (FORMAT, hashlib.sha256(body).hexdigest().encode()):
+            raise ValueError("another format or checksum")
+        known = msgspec.json.decode(body, type=Known)
+    except ValueError as exc:  # msgspec's errors are some, too
+        log.warning("node_snapshot_damaged", reason=str(exc), size_bytes=len(content))
+        return None
+    if mode & 0o077:
+        log.warning("node_snapshot_open_to_others", mode=f"{mode:04o}")
+        return None
+    return known
+
+
+def _write_known(path: Path, known: Known) -> None:
+    """Replace the file, durably; a crash leaves the old one or the new one."""
+    body = msgspec.json.encode(known)
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    _write(draft, b"%s %s\n%s" % (FORMAT, hashlib.sha256(body).hexdigest().encode(), body))
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
 def _create(path: Path, content: bytes) -> None:
     """Make a private file whole or not at all, durably. One that another process made meanwhile stays."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(draft, content)
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A private file that was not there, synced."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -53,6 +53,7 @@ class Handle(Generic[R]):
         self._room: R | None = None
         self._waits = False
         self._users: set[trio.CancelScope] = set()
+        self._life = trio.CancelScope()
 
     def require(self) -> R:
         """The running instance. Raises Unavailable while there is none."""
@@ -64,6 +65,14 @@ class Handle(Generic[R]):
         """The running instance, for as long as the block lasts: if the room crashes meanwhile, the block is
         cancelled and Unavailable raised."""
         return _Use(self)
+
+    def restart(self) -> None:
+        """End the running instance, as if it had crashed, and begin with a fresh one. Never waits."""
+        if self.state == "running":
+            self.state = "restarting"
+        log.info("room_restarts", room=self.name)
+        self._lost()
+        self._life.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the room running until cancelled. Raises GaveUp after too many crashes.
@@ -96,12 +105,14 @@ class Handle(Generic[R]):
             self.state = "stopped"
 
     async def _crashed(self, started: _Started) -> bool:
-        """Run one instance to its end. False if that was for want of something else."""
+        """Run one instance to its end. False if that was for want of something else, or asked for."""
         crashed = False
         room = started.room = self._build()
         try:
-            await room.run(task_status=started)
-            raise RuntimeError(f"room {self.name} ended by itself")
+            with trio.CancelScope() as self._life:
+                await room.run(task_status=started)
+            if not self._life.cancelled_caught:
+                raise RuntimeError(f"room {self.name} ended by itself")
         except* Unavailable as absence:
             self._lost()
             if not self._waits:

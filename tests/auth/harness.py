@@ -37,6 +37,7 @@ class Clocked:
         self.inner = db
         self.ahead_us = 0
         self.refusing = False
+        self.refusal: type[Unavailable] = Unavailable
         self.refused = 0
         self.hold: trio.Event | None = None
         self.held = 0
@@ -67,7 +68,7 @@ class Clocked:
     def _check(self, is_cut: bool) -> None:
         if is_cut:
             self.refused += 1
-            raise Unavailable
+            raise self.refusal
 
     def now_us(self) -> int:
         return self.inner.now_us() + self.ahead_us

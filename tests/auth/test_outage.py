@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 from structlog.testing import capture_logs
 
 from kit.wait import until
@@ -15,6 +16,8 @@ from secureconnect.auth.kept import SNAPSHOT
 from secureconnect.auth.outage import Outage
 from secureconnect.config import AuthConfig
 from secureconnect.deps.contracts import Tx
+from secureconnect.errors import PoolExhausted
+from secureconnect.identity import SessionId
 
 from .harness import CHEAP, Node, Site, refused
 
@@ -99,6 +102,53 @@ async def test_a_role_that_was_read_is_kept_and_others_are_users(node: Node, sit
     assert (await other.who(ann, outage=True)).role == "user"
     site.db.bring_back()
     assert (await other.who(ann)).role == "admin"
+
+
+async def test_until_it_is_found_to_be_away_a_failed_reading_counts_as_that(node: Node, site: Site) -> None:
+    """And for that one call alone."""
+    other = await site.node(QUICK)
+    ann, bob = await node.register("ann"), await node.register("bob")
+    await node.ask("POST /v1/auth/logout", as_=bob)
+    await until(lambda: bob.session_id in other.room._revocations._sessions)
+    site.db.refusing = True
+    for _ in range(2):
+        refused_before = site.db.refused
+        assert (await other.who(ann, outage=True)).user_id == ann.user_id
+        assert site.db.refused > refused_before
+    with refused("UNAVAILABLE"):
+        await other.who(ann)
+    with refused("TOKEN_REVOKED"):
+        await other.who(bob, outage=True)
+    site.db.forward(LIFE_S + 1)
+    with refused("TOKEN_EXPIRED"):
+        await other.who(ann, outage=True)
+
+
+async def test_a_session_that_ends_while_it_cannot_be_read_is_over(node: Node, site: Site) -> None:
+    ann = await node.register()
+    other = await site.node()
+    site.db.hold = trio.Event()
+
+    async def fails() -> None:
+        with refused("TOKEN_REVOKED"):
+            await other.who(ann, outage=True)
+
+    async with trio.open_nursery() as nursery:
+        held_before = site.db.held
+        nursery.start_soon(fails)
+        await until(lambda: site.db.held > held_before)
+        site.db.take_away()
+        await other.room._revocations.end_session(SessionId(ann.session_id))
+        site.db.hold.set()
+
+
+async def test_a_busy_database_is_no_absent_one(node: Node, site: Site) -> None:
+    ann = await node.register()
+    other = await site.node()
+    site.db.refusal = PoolExhausted
+    site.db.refusing = True
+    with refused("DB_POOL_EXHAUSTED"):
+        await other.who(ann, outage=True)
 
 
 async def test_forged_tokens_get_nothing_from_it(node: Node, site: Site) -> None:

@@ -9,9 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import trio
 
+from auth.harness import Clocked
 from kit.wait import until
 from secureconnect.chat import Chat
-from secureconnect.config import ChatConfig
+from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Backlog, Database
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.identity import UserId
@@ -190,3 +191,29 @@ async def test_a_parcel_nobody_can_read_does_no_harm(
             await bus.publish(channel, b"\xc1 nonsense")
         await say(room, ann, where, "x")
         assert await socket.wait_changes(where, 2)
+
+
+async def test_a_node_that_starts_without_database_tells_what_came_since_and_nothing_older(
+    db: Database, bus: MemoryBus
+) -> None:
+    ann, bob = await make_people(db, "ann", "bob")
+    later, away = Clocked(db), Clocked(db)
+    async with running(later, bus, SLOW) as here:
+        old, moving = await make_group(here, ann, bob), await make_group(here, ann, bob)
+        await say(here, ann, old, "long ago")
+        await say(here, ann, moving, "long ago, too")
+        for each in (later, away):
+            each.forward(300)
+        away.take_away()
+        async with running(away, MemoryBus(MemoryConfig()), SLOW) as there, trio.open_nursery() as nursery:
+            at_bob = await dialled(nursery, there, bob)
+            await say(here, ann, moving, "meanwhile")
+            away.bring_back()
+            for each in (later, away):
+                each.forward(61)  # a pass that reaches back over what was before
+            await there.catch_up.pass_once()
+            await say(here, ann, moving, "afterwards")
+            await there.catch_up.pass_once()
+            await at_bob.wait_for("chat", 2)
+            assert [frame["content"] for frame in at_bob.of("chat")] == ["meanwhile", "afterwards"]
+            nursery.cancel_scope.cancel()

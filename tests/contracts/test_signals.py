@@ -24,7 +24,7 @@ from secureconnect.config import (
     RedisConfig,
     SignalsConfig,
 )
-from secureconnect.deps.contracts import Backlog, Deps, Row, Signals, Tx
+from secureconnect.deps.contracts import Backlog, Database, Deps, Row, Signals, Tx
 from secureconnect.deps.memory import MemorySignals
 from secureconnect.deps.policy import open_deps
 from secureconnect.deps.signals import NodeSignals
@@ -79,8 +79,12 @@ async def node(
             breaker=BREAKER,
         )
         async with open_deps(config) as deps:
-            await deps.ready()
+            await deps.ready(_itself)
             yield Node(deps, postgres, redis)
+
+
+async def _itself(db: Database) -> Database:
+    return db
 
 
 @asynccontextmanager

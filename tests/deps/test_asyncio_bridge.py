@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from secureconnect.deps.asyncio_bridge import open_bridge
@@ -54,6 +55,30 @@ async def test_a_cancelled_call_has_ended_when_it_returns() -> None:
         with trio.move_on_after(0.01) as scope:
             await bridge.run(wait)
         assert (scope.cancelled_caught, ended) == (True, [True])
+
+
+async def test_a_cancellation_that_is_lost_comes_again() -> None:
+    """`asyncio.wait_for` loses one that comes in the moment its work is done."""
+    passed = []
+
+    async def work(done: asyncio.Future[None]) -> None:
+        await asyncio.wait_for(done, 60)
+        passed.append("lost")
+        await asyncio.sleep(4)
+        passed.append("for good")
+
+    async def make() -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    async with open_bridge() as bridge:
+        done = await bridge.run(make)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bridge.run, work, done)
+                await trio.testing.wait_all_tasks_blocked()
+                done.set_result(None)
+                scope.cancel()
+    assert (scope.cancelled_caught, passed) == (True, ["lost"])
 
 
 async def test_a_cancellation_during_work_in_a_thread_is_not_forgotten() -> None:

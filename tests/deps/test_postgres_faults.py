@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from kit.postgres import PostgresServer
 from kit.toll import Toll, toll_before
@@ -257,14 +258,19 @@ async def test_a_frozen_server_looks_dead_within_the_limits(server: PostgresServ
 
 
 async def test_a_read_of_a_frozen_server_is_cancelled_in_time(server: PostgresServer) -> None:
+    """And the log says, once, what became of the connections."""
     async with opened(server.url()) as db:
         assert await works(db)
-        with server.frozen():
+        with server.frozen(), capture_logs() as lines:
             began = trio.current_time()
             with trio.move_on_after(0.1) as scope:
-                await names(db)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(names, db)
+                    nursery.start_soon(names, db)
             assert scope.cancelled_caught
             assert trio.current_time() - began < RELEASE_S + SLACK_S
+        told = [(line["event"], line["reason"]) for line in lines if line["event"] == "connection_given_up"]
+        assert told == [("connection_given_up", "no answer")]
         await until(lambda: works(db))
 
 

@@ -9,7 +9,8 @@ whoever `connect` names.
 sessions, refresh_tokens, revocations and tickets.
 """
 
+from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Auth"]
+__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking"]

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import structlog
@@ -48,6 +49,9 @@ CHANNEL = "auth.revoked"
 AT_ONCE = 200  # written in one transaction, or told in one call
 RETRY_S = 1.0
 RETELL_S = 10.0  # the feed may have lost its memory
+
+
+Lack = Literal["nothing_kept", "kept_too_long_ago"]  # of what an earlier run knew
 
 
 class _News(msgspec.Struct, frozen=True):
@@ -167,8 +171,7 @@ class Revocations:
         if not found.trusted:
             return
         self.verifying = snapshot.keys
-        age_us = self._db.now_us() - snapshot.written_us
-        self.trusted = -OVERLAP_US <= age_us < self._life_us  # one from the future tells nothing
+        self.trusted = _is_young(snapshot, self._db.now_us(), self._life_us)
         if snapshot.away_since_us is not None:
             self._outage.resume(snapshot.away_since_us, snapshot.written_us)
 
@@ -380,6 +383,19 @@ class Revocations:
                 )
         await self.write(tx, frozenset(sessions), now_us)
         return [Revoked("session", each, now_us, now_us + self._kept_us) for each in sorted(sessions)]
+
+
+async def lacking(config: AuthConfig, folder: Path, now_us: int) -> Lack | None:
+    """What keeps a start without the database from accepting tokens. None if nothing does."""
+    found = await Kept(folder).load()
+    if found.snapshot is None or not found.trusted:
+        return "nothing_kept"
+    return None if _is_young(found.snapshot, now_us, config.access_ttl_s * SECOND_US) else "kept_too_long_ago"
+
+
+def _is_young(snapshot: Snapshot, now_us: int, life_us: int) -> bool:
+    """Whether it knows all that can be over of tokens that live. One from the future tells nothing."""
+    return -OVERLAP_US <= now_us - snapshot.written_us < life_us
 
 
 def _nobody(_: object) -> None:

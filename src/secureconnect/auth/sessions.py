@@ -19,7 +19,7 @@ from .. import audit
 from ..clock import SECOND_US
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
-from ..errors import InvalidToken, NotFound, TokenExpired, TokenRevoked, Unavailable
+from ..errors import InvalidToken, NotFound, TokenExpired, TokenRevoked, Unavailable, is_away
 from ..identity import DeviceId, Principal, SessionId, UserId, new_id_at
 from ..node import Secrets
 from . import devices, store
@@ -27,7 +27,7 @@ from .attempts import TokenStolen, counted
 from .devices import DeviceClaim
 from .outage import Outage
 from .revocations import Revocations
-from .tokens import AccessTokens, digest, random_token
+from .tokens import AccessTokens, Claims, digest, random_token
 
 log = structlog.get_logger(module="auth")
 
@@ -222,21 +222,39 @@ class Sessions:
             return known
         if not self._revocations.trusted:
             raise Unavailable
-        since_us, now_us = self._outage.since_us(), self._db.now_us()
-        claims = await self._tokens.verify(token, now_us if since_us is None else since_us)
+        since_us = self._outage.since_us()
+        claims = await self._tokens.verify(token, self._db.now_us() if since_us is None else since_us)
+        self._require_not_over(claims)
+        if since_us is not None:
+            return self._take_unread(token, claims, since_us, outage=outage)
+        try:
+            return await self._read(token, claims)
+        except Unavailable as problem:
+            if not outage or not is_away(problem):
+                raise
+        self._require_not_over(claims)
+        since_us = self._outage.since_us()
+        if since_us is None:  # nobody has found out yet that it is away
+            return self._tokens.unread(claims)
+        return self._take_unread(token, claims, since_us, outage=True)
+
+    def _require_not_over(self, claims: Claims) -> None:
         if self._revocations.covers(claims.sid, claims.sub):
             raise TokenRevoked
-        if since_us is not None:
-            if self._outage.accepts(claims.exp * SECOND_US):
-                if outage:
-                    return self._tokens.remember_unread(token, claims, since_us)
-            elif claims.exp * SECOND_US <= now_us:
-                raise TokenExpired
-            raise Unavailable
+
+    def _take_unread(self, token: str, claims: Claims, since_us: int, *, outage: bool) -> Principal:
+        """Without its session, which the outage that began then keeps from us."""
+        if self._outage.accepts(claims.exp * SECOND_US):
+            if outage:
+                return self._tokens.remember_unread(token, claims, since_us)
+        elif claims.exp * SECOND_US <= self._db.now_us():
+            raise TokenExpired
+        raise Unavailable
+
+    async def _read(self, token: str, claims: Claims) -> Principal:
         session = await self._db.read(store.get_session, claims.sid)
-        # looked at again: it may have been revoked while the row was read
-        over = self._revocations.covers(claims.sid, claims.sub)
-        if session is None or session.ended_us is not None or over:
+        self._require_not_over(claims)  # it may have been revoked while the row was read
+        if session is None or session.ended_us is not None:
             raise TokenRevoked
         if (session.user_id, session.device_id) != (claims.sub, claims.did):
             raise InvalidToken

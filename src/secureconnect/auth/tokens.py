@@ -95,14 +95,18 @@ class AccessTokens:
         return self._unread.get(token) if since_us == self._unread_since_us else None
 
     def remember_unread(self, token: str, claims: Claims, since_us: int) -> Principal:
-        """Keep it for that outage. Its role is the one last read for the session, or `user`."""
+        """`unread`, kept for that outage."""
         if since_us != self._unread_since_us:
             self._unread_since_us = since_us
             self._unread.clear()
-        role = self._roles.get(claims.sid, "user")
-        principal = Principal(claims.sub, claims.sid, claims.did, role, claims.exp * SECOND_US)
+        principal = self.unread(claims)
         _keep(self._unread, token, principal, self._room)
         return principal
+
+    def unread(self, claims: Claims) -> Principal:
+        """The principal of a token whose session cannot be read. Its role is the one last read, or `user`."""
+        role = self._roles.get(claims.sid, "user")
+        return Principal(claims.sub, claims.sid, claims.did, role, claims.exp * SECOND_US)
 
 
 def _keep(held: OrderedDict[K, V], key: K, value: V, room: int) -> None:

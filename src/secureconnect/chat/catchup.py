@@ -15,11 +15,10 @@ import trio
 from .. import metrics
 from ..clock import MINUTE_US, SECOND_US
 from ..deps.contracts import Database, Tx
-from ..errors import Problem
+from ..errors import Problem, Unavailable, is_away
 from ..identity import ConversationId, UserId
 from . import frames, store
 from .hub import About, Behind, Hub
-from .pledges import is_away
 from .store import Event, Head
 
 log = structlog.get_logger(module="chat")
@@ -70,19 +69,40 @@ class CatchUp:
         self._last_us = 0
         self._reached_us = 0
         self._wanted = trio.Event()
+        self._has_set_out = False
 
     async def set_out(self) -> None:
-        """Take the position of every conversation that moved lately, before there is a socket."""
-        now, now_us = trio.current_time(), self._db.now_us()
+        """Take the position of every conversation that moved lately, before there is a socket. While the
+        database is away that is left to the first pass."""
+        now = trio.current_time()
+        self._last_us = self._db.now_us()
+        try:
+            await self._take_positions(self._last_us)
+        except Unavailable as problem:
+            if not is_away(problem):
+                raise
+            log.warning("chat_without_database", code=problem.code)
+            self._hub.lose_sight()
+        else:
+            self._hub.confirm(now)
+
+    async def _take_positions(self, until_us: int) -> None:
+        """Of conversations that moved lately, and not after `until_us`: that is news."""
+        now_us = self._db.now_us()
         page = _Page(now_us - REACH_US)
         while page.is_next:
-            self._hub.set_out(await self._heads_on(page))
-        self._last_us = self._reached_us = now_us
-        self._hub.confirm(now)
+            heads = await self._heads_on(page)
+            self._hub.set_out(
+                head for head in heads if head[2] <= until_us and self._hub.change_of(head[0]) is None
+            )
+        self._reached_us = now_us
+        self._has_set_out = True
 
     async def pass_once(self) -> int:
         """Tell whatever was missed. Returns how many events that were. Raises RolledBack."""
         now, now_us = trio.current_time(), self._db.now_us()
+        if not self._has_set_out:
+            await self._take_positions(self._last_us - OVERLAP_US)
         since_us = self._last_us - OVERLAP_US
         reaches = now_us - self._reached_us >= REACH_EVERY_US
         if reaches:
@@ -179,16 +199,24 @@ class CatchUp:
         self._wanted.set()
 
     async def pass_forever(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
+        failing = not self._has_set_out
         while True:
-            await self._pause(period_s, is_bus_healthy)
+            if not failing:
+                await self._pause(period_s, is_bus_healthy)
             self._wanted = trio.Event()
             try:
                 await self.pass_once()
             except Problem as problem:
-                log.warning("catch_up_failed", code=problem.code)
+                if not failing:
+                    log.warning("catch_up_failed", code=problem.code)
+                failing = True
                 if is_away(problem):
                     self._hub.lose_sight()
                 await trio.sleep(PAUSE_S)
+            else:
+                if failing:
+                    log.info("caught_up")
+                failing = False
 
     async def _pause(self, period_s: float, is_bus_healthy: Callable[[], bool]) -> None:
         """Until the next pass is due: soon if the bus does not work, at once if one is wanted."""

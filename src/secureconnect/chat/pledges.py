@@ -18,14 +18,7 @@ from msgspec import Struct
 from ..clock import now_us
 from ..config import JournalConfig
 from ..deps.contracts import Journal
-from ..errors import (
-    ClientMessageIdReused,
-    DiskFull,
-    E2eeRequired,
-    PoolExhausted,
-    Problem,
-    Unavailable,
-)
+from ..errors import ClientMessageIdReused, E2eeRequired, Problem
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored
 from .hub import Hub
@@ -69,11 +62,6 @@ Numbered = tuple[int, Pledge]
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Pledge)
-
-
-def is_away(problem: Problem) -> bool:
-    """Whether the database could not be asked or did not answer. One that is busy or full is there."""
-    return isinstance(problem, Unavailable) and not isinstance(problem, (PoolExhausted, DiskFull))
 
 
 class Pledges:

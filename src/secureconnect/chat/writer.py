@@ -19,10 +19,10 @@ import trio
 
 from .. import metrics
 from ..deps.contracts import ConstraintViolation, Database, Tx, UniqueViolation
-from ..errors import Internal, OutcomeUnknown, Problem, Unavailable
+from ..errors import Internal, OutcomeUnknown, Problem, Unavailable, is_away
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
-from .pledges import Accepted, Answer, Pledges, is_away
+from .pledges import Accepted, Answer, Pledges
 from .store import Event
 
 log = structlog.get_logger(module="chat")

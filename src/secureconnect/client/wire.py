@@ -111,17 +111,23 @@ async def connect(url: str, headers: list[tuple[bytes, bytes]]) -> AsyncIterator
     except trio.TooSlowError:
         raise Lost(1006, "no answer") from None
     closing = False
+    of_block: Exception | None = None
     try:
         async with alongside() as reader:
             socket = await _shake_hands(reader, stream, url, headers)
             try:
                 yield Wire(socket, stream)
+            except Exception as exc:
+                of_block = exc
+                raise
             finally:
                 closing = True
                 with trio.move_on_after(GOODBYE_S, shield=True):
                     await socket.aclose()
-    except ExceptionGroup as group:  # from trio-websocket's reader
-        match group.exceptions:
+    except ExceptionGroup as group:
+        if group is of_block:
+            raise
+        match group.exceptions:  # from trio-websocket's reader
             case (ConnectionRejected() as refusal,):
                 raise _refused(refusal) from None
             case (HandshakeError() as failure,):

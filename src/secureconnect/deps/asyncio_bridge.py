@@ -21,6 +21,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 THREADS = 16  # that drivers use at once
+AGAIN_S = 1.0  # between two cancellations of what goes on: more than its clean-up takes
 
 
 class Bridge:
@@ -32,11 +33,32 @@ class Bridge:
     async def run(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `function(...)` on the asyncio side.
 
-        Cancelled here, it is cancelled there, and has ended when this returns.
+        Cancelled here, it is cancelled there, and has ended when this returns. What goes on all the same is
+        cancelled again every AGAIN_S: `asyncio.wait_for` loses a cancellation that comes in the moment its
+        work is done, and trio-asyncio hands on each just once.
         """
-        crossing: Any = trio_asyncio.aio_as_trio(function, loop=self._loop)
-        result: T = await crossing(*args, **kwargs)
+        if self._loop.is_closed():
+            raise RuntimeError("the loop has ended")
+        task = asyncio.ensure_future(_call(function, args, kwargs), loop=self._loop)
+        result: T = await trio_asyncio.run_aio_future(_Persistent(task))
         return result
+
+
+async def _call(function: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+    """So that all of it runs on the asyncio side."""
+    return await function(*args, **kwargs)
+
+
+class _Persistent:
+    """A task, as `run_aio_future` uses it, that cannot outlive its cancellation by losing it."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.add_done_callback, self.result = task.add_done_callback, task.result
+
+    def cancel(self) -> None:
+        if self._task.cancel():
+            self._task.get_loop().call_later(AGAIN_S, self.cancel)
 
 
 async def breathe() -> None:

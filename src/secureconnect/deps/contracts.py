@@ -360,12 +360,23 @@ class DependencyStatus:
     affects: tuple[str, ...] = ()
 
 
+class Ready(Protocol):
+    """`Deps.ready`."""
+
+    async def __call__(self, first: Callable[[Database], Awaitable[T]]) -> T: ...
+
+
+def all_are_let_in() -> None:
+    """An embedded database is up to date when it is opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """Everything outside, opened; the database may yet be away.
 
-    ready: waits until the database answers, and brings its schema up to date. Raises MigrationError, and
-    Unavailable if it goes away in the middle of that.
+    ready: waits until the database answers, brings its schema up to date, and hands it to the given function,
+    whose result it returns. Raises MigrationError, and Unavailable if it goes away in the middle of that.
+    hold_back: until `ready` is through, `db` refuses all others, though the database may answer.
     observe: `told` is called whenever a status has gone down or up; it never waits, and never raises.
     revocations: None where nothing but the database joins the nodes.
     presigner: None where objects lie in a folder.
@@ -378,7 +389,8 @@ class Deps:
     objects: Objects
     journal: Journal
     status: Callable[[], list[DependencyStatus]]
-    ready: Callable[[], Awaitable[None]]
+    ready: Ready
     observe: Callable[[Callable[[], None]], None]
     revocations: RevocationFeed | None = None
     presigner: Presigner | None = None
+    hold_back: Callable[[], None] = all_are_let_in

@@ -94,6 +94,8 @@ class Guard:
         self._queue: set[trio.CancelScope] = set()  # of those who wait for a place
         self._affects = affects
         self._since_us, self._since = clock.now_us(), trio.current_time()
+        self._is_held_back = False
+        self._was_up = True
         self._last_error: Reason | None = None
         self._observers: list[Callable[[bool], None]] = []
         self._hopeful = trio.lowlevel.ParkingLot()
@@ -137,7 +139,7 @@ class Guard:
     async def slot(self) -> AsyncIterator[None]:
         """A place among the calls under way, for as long as the block lasts. Raises Unavailable while the
         breaker is open, and when there are too many calls."""
-        if self.breaker.state == "open":  # or whoever waits would wait for nothing
+        if self._is_held_back or self.breaker.state == "open":  # or whoever waits would wait for nothing
             raise self.away()
         if self._slots is None:
             yield
@@ -214,10 +216,19 @@ class Guard:
 
     @property
     def is_up(self) -> bool:
-        return self.breaker.state == "closed"
+        return self.breaker.state == "closed" and not self._is_held_back
+
+    def hold_back(self) -> None:
+        """Let no call pass until `admit`, though it may answer before: something must be done there first."""
+        self._is_held_back = True
+        self._tell("answers", trio.current_time())
+
+    def admit(self) -> None:
+        self._is_held_back = False
+        self._tell("answers", trio.current_time())
 
     async def wait_admitting(self) -> None:
-        """Until calls pass, if only for a trial."""
+        """Until the breaker lets calls pass, if only for a trial."""
         while self.breaker.state == "open":
             await self._hopeful.park()
 
@@ -245,16 +256,21 @@ class Guard:
             self._abandon()
         else:
             self._hopeful.unpark_all()
-        if "closed" not in (change.old, change.new):
-            return  # it is away all the while; whether a trial failed is told by the gauge
-        lasted_s = round(change.at - self._since, 3)
-        self._since_us, self._since = clock.now_us(), change.at
+        self._tell(change.reason, change.at)
+
+    def _tell(self, reason: Reason, at: float) -> None:
+        """Say so if it has gone or is back. Whether a trial failed meanwhile is told by the gauge."""
+        if self.is_up == self._was_up:
+            return
+        self._was_up = self.is_up
+        lasted_s = round(at - self._since, 3)
+        self._since_us, self._since = clock.now_us(), at
         self._up.set(self.is_up)
         if self.is_up:
             self._last_error = None
-            log.info("dependency_back", dependency=self.name, reason=change.reason, away_s=lasted_s)
+            log.info("dependency_back", dependency=self.name, reason=reason, away_s=lasted_s)
         else:
-            log.warning("dependency_away", dependency=self.name, reason=change.reason, up_s=lasted_s)
+            log.warning("dependency_away", dependency=self.name, reason=reason, up_s=lasted_s)
         for told in self._observers:
             told(self.is_up)
 
@@ -272,7 +288,7 @@ class Counted(AbstractContextManager["Counted"]):
         self.innocent: BaseException | None = None
 
     def __enter__(self) -> Counted:
-        generation = self._guard.breaker.admit()
+        generation = None if self._guard._is_held_back else self._guard.breaker.admit()
         if generation is None:
             raise self._guard.away()
         self._generation: Generation = generation

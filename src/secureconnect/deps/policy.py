@@ -33,9 +33,12 @@ from .contracts import (
     Kind,
     Objects,
     Presigner,
+    Ready,
     RevocationFeed,
     Signals,
+    T,
     Tx,
+    all_are_let_in,
 )
 from .files import FolderObjects, sync_folder
 from .guard import Guard, Probe
@@ -115,7 +118,8 @@ class _Wiring:
         self._bridge: Bridge | None = None
         self._guards: list[tuple[Guard, Probe]] = []
         self._status: list[Callable[[], DependencyStatus]] = []
-        self._ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self._ready: Ready | None = None
+        self._hold_back: Callable[[], None] = all_are_let_in
         self._nodes = 1
         self._has_schema = trio.Event()
         self._passes: list[Callable[[], Awaitable[None]]] = []
@@ -135,10 +139,11 @@ class _Wiring:
             objects=objects,
             journal=journal,
             status=lambda: [status() for status in self._status],
-            ready=self._ready,
+            ready=self._ready or _at_once(db),
             observe=self._observe,
             revocations=await self._revocations(),
             presigner=presigner,
+            hold_back=self._hold_back,
         )
 
     # one for each dependency
@@ -158,12 +163,19 @@ class _Wiring:
         guard = self._guard("postgres", real.probe, abandon=real.abandon)
 
         async def bring_up_to_date() -> None:
-            await guard.wait_admitting()
             async with Postgres.open(_patient(config.postgres), bridge) as db:
                 await migrate.apply(db)
-            self._has_schema.set()
 
-        self._ready = bring_up_to_date
+        async def ready(first: Callable[[Database], Awaitable[T]]) -> T:
+            await guard.wait_admitting()
+            if await migrate.missing(real):  # which gives up as soon as the server is found away again
+                await bring_up_to_date()
+            self._has_schema.set()
+            result = await first(real)
+            guard.admit()
+            return result
+
+        self._ready, self._hold_back = ready, guard.hold_back
         return GuardedDatabase(real, guard)
 
     async def _cache_and_bus(self) -> tuple[Cache, Bus]:
@@ -286,6 +298,15 @@ class _Wiring:
     def _observe(self, told: Callable[[], None]) -> None:
         for guard, _ in self._guards:
             guard.observe(lambda _: told())
+
+
+def _at_once(db: Database) -> Ready:
+    """Of a database that was brought up to date when it was opened."""
+
+    async def ready(first: Callable[[Database], Awaitable[T]]) -> T:
+        return await first(db)
+
+    return ready
 
 
 async def _sweep_forever(store: MinioObjects) -> None:

@@ -137,6 +137,7 @@ class Postgres:
         self._nearly_full = False
         self._warning = _Seldom()
         self._refusal = _Seldom()
+        self._rollback_failed = _Seldom()
 
     @classmethod
     @asynccontextmanager
@@ -295,8 +296,10 @@ class Postgres:
         """After a cancellation: end the transaction, or the connection if that does not answer."""
         try:
             if not work.committing and not work.abandoned:
-                with trio.move_on_after(RELEASE_S, shield=True):
+                with trio.move_on_after(RELEASE_S, shield=True) as limit:
                     await self._bridge.run(self._roll_back, work)
+                if limit.cancelled_caught:
+                    self._note_given_up("no answer")
         finally:
             self._give_up(work)
 
@@ -410,7 +413,9 @@ class Postgres:
             return
         try:
             await work.connection.execute("ROLLBACK")
-        except Exception:
+        except Exception as exc:
+            if not work.connection.is_closed():  # or it had gone with the server, which others say
+                self._note_given_up(type(exc).__name__)
             self._give_up(work)
         else:
             self._put_back(work)
@@ -422,6 +427,11 @@ class Postgres:
         else:
             work.connection = None
             self._idle.append((connection, trio.current_time()))
+
+    def _note_given_up(self, reason: str) -> None:
+        """Once in a while: in an outage every transaction under way ends so."""
+        if self._rollback_failed.now():
+            log.warning("connection_given_up", during="rollback", reason=reason)
 
     def _give_up(self, work: _Work) -> None:
         connection, work.connection = work.connection, None

@@ -66,7 +66,7 @@ class Gateway:
         self._phase: Phase = "starting"
         self._drained, self._ended = trio.Event(), trio.Event()
         self._gate = gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
-        own = Health(config, lambda: self._phase, status, rooms, server_name)
+        self._own = own = Health(config, lambda: self._phase, status, rooms, server_name)
         self._sockets = Sockets(gate, config.gateway)
         endpoints = own.endpoints()
         endpoints += [_endpoint(route, "gateway", lambda: nullcontext(own)) for route in health.ROUTES]
@@ -110,12 +110,15 @@ class Gateway:
             nursery.cancel_scope.cancel()
         self._ended.set()
 
-    def wait_for(self, dependency: str) -> None:
-        """Until `admit_all`, refuse with 503 what is not about the server's own state. Before `run`."""
+    def wait_for(self, dependency: str, reason: str | None) -> None:
+        """Until `admit_all`, refuse with 503 what is not about the server's own state. Before `run`.
+
+        reason: why it does not start without it, for /health."""
         self._gate.waits_for = dependency
+        self._own.waits_for = {"dependency": dependency, "reason": reason}
 
     def admit_all(self) -> None:
-        self._gate.waits_for = None
+        self._gate.waits_for = self._own.waits_for = None
         self._phase = "ready"
 
     async def drain(self) -> None:

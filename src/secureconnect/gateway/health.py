@@ -49,7 +49,10 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """phase: of the gateway.  status: of the dependencies.  rooms: whose states are the modules'."""
+    """phase: of the gateway.  status: of the dependencies.  rooms: whose states are the modules'.
+
+    waits_for: what nothing starts without, and why; None once it has started.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Health:
         rooms: Sequence[Handle[Any]],
         server_name: Callable[[], str],
     ) -> None:
+        self.waits_for: dict[str, str | None] | None = None
         self._phase = phase
         self._status = status
         self._rooms = {room.name: room for room in rooms}
@@ -123,6 +127,7 @@ class Health:
                 "modules": modules,
                 "dependencies": dependencies,
                 "between_nodes": self._between_nodes(),
+                "waits_for": self.waits_for,
             },
             503 if status == "unhealthy" else 200,
         )
