@@ -55,7 +55,7 @@ class Interrupted:
         return self.inner.now_us() + self.ahead_us
 
     async def _answer(self, call: Callable[..., Any]) -> None:
-        if self.problem is not None:
+        if (problem := self.problem) is not None:
             await trio.lowlevel.checkpoint()
             self.refused += call == self.inner.write
-            raise self.problem
+            raise problem
