@@ -233,7 +233,12 @@ class Sessions:
             elif claims.exp * SECOND_US <= now_us:
                 raise TokenExpired
             raise Unavailable
-        session = await self._db.read(store.get_session, claims.sid)
+        try:
+            session = await self._db.read(store.get_session, claims.sid)
+        except Unavailable:
+            if not outage or self._outage.since_us() is None:
+                raise
+            return await self.authenticate(token, outage=True)  # it went away meanwhile
         # looked at again: it may have been revoked while the row was read
         over = self._revocations.covers(claims.sid, claims.sub)
         if session is None or session.ended_us is not None or over:
