@@ -20,7 +20,7 @@ from .. import metrics
 from ..deps.contracts import Bus, Delivery
 from ..edge import Frame, Weight
 from ..errors import Problem
-from ..identity import ConversationId, NodeId, UserId
+from ..identity import ConversationId, MessageId, NodeId, UserId
 from .hub import Live
 from .shapes import Status
 
@@ -46,6 +46,7 @@ class _Carried(Struct, array_like=True):
     visible_from_seq: int | None
     data: bytes
     is_e2ee: bool | None = None
+    message_id: str | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -119,7 +120,7 @@ class Carrier:
             parcel = parcels.get(channel)
             if parcel is None:
                 parcel = parcels[channel] = _Parcel(self._node_id, [])
-            parcel.events.append(_Carried(*live[:6], live.frame.data, live.is_e2ee))
+            parcel.events.append(_Carried(*live[:6], live.frame.data, live.is_e2ee, live.message_id))
         for channel, parcel in parcels.items():
             self._post(channel, self._encoder.encode(parcel))
 
@@ -202,6 +203,7 @@ class Carrier:
                     event.visible_from_seq,
                     Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
                     event.is_e2ee,
+                    MessageId(event.message_id) if event.message_id else None,
                 )
             )
 
