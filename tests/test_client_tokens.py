@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, unique
+from kit.people import PASSWORD, group, people, unique
 from kit.wait import until
 from secureconnect.client import ApiError, Client, Credentials
+
+AWAY = str(Path(__file__).parent / "kit" / "launchers" / "database_away.py")
 
 
 async def test_many_calls_with_an_expired_token_share_one_refresh(start_server: StartServer) -> None:
@@ -36,6 +40,33 @@ async def test_many_calls_with_an_expired_token_share_one_refresh(start_server: 
         assert len(kept) == 2, "registered, refreshed once"
         assert kept[1] == client.me
         assert client.me.access_token != stale
+
+
+async def test_where_there_is_no_other_the_token_that_should_be_renewed_is_used(
+    start_server: StartServer,
+) -> None:
+    server = start_server([AWAY])
+    async with people(server.url, "ann", "bob") as (ann, bob):
+        room = await group(ann, bob)
+        await ann.send_message(room, "hello", "first")
+        server.signal(signal.SIGUSR1)
+        await until(lambda: _is_served(bob, False))
+        ann.credentials = replace(ann.me, renew_at=0)
+        kept = ann.me
+        assert [each["content"] for each in await ann.history(room, 10)] == ["hello"]
+        assert ann.me == kept
+        server.signal(signal.SIGUSR2)
+        await until(lambda: _is_served(bob, True))
+        assert await ann.profile()
+        assert ann.me != kept
+
+
+async def _is_served(client: Client, expected: bool) -> bool:
+    try:
+        await client.profile()
+    except ApiError:
+        return not expected
+    return expected
 
 
 async def test_what_is_kept_signs_in_again_and_logout_forgets_it(start_server: StartServer) -> None:

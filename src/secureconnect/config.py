@@ -211,6 +211,18 @@ class ChatConfig:
     hub_conversations: int = setting(
         10_000, "conversations whose members are kept in memory", low=16, high=10_000_000
     )
+    recent_mb: int = setting(
+        32,
+        "megabytes of what happened lately, told while the database is away; 0: none",
+        low=0,
+        high=65_536,
+    )
+    recent_changes: int = setting(
+        500,
+        "changes of one conversation kept there; read messages below them count, too",
+        low=1,
+        high=100_000,
+    )
     publish_queue: int = setting(
         10_000,
         "parcels of events waiting for the bus before more are left to catch-up",

@@ -88,6 +88,9 @@ Body = bytes | File | AsyncGenerator[bytes, None]
 class Reply:
     """data: an instance of the route's `answer`; it stands in the envelope's `data`.
 
+    as_of_us: told from memory, while the database is away: what was stored before then is in it. None: it is
+    how things are.
+
     body: sent as it is, in the place of an envelope; `headers` then tell its content-type. Of bytes and files
     with an `etag`, a client gets what it asks for: nothing (304), or a part of the file. A generator is asked
     for more at the client's pace, and closed whatever happens.
@@ -97,6 +100,7 @@ class Reply:
     status: int | None = None  # None: the route's own
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
+    as_of_us: int | None = None
 
 
 Handler = Callable[[Any, Call], Awaitable[Reply]]

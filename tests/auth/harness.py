@@ -30,6 +30,7 @@ class Clocked:
     """The database with a clock that a test moves, and switches that hold answers back or take it away.
 
     refusing: reads alone are cut.  away_since_us: since when all is, as a node's breaker would say it.
+    hold, holds: answers wait for it, all of them or of this unit alone, and are lost if it is away by then.
     refused, held: how many calls it did that to.
     """
 
@@ -40,6 +41,7 @@ class Clocked:
         self.refusal: type[Unavailable] = Unavailable
         self.refused = 0
         self.hold: trio.Event | None = None
+        self.holds: object = None
         self.held = 0
         self.away_since_us: int | None = None
 
@@ -60,9 +62,10 @@ class Clocked:
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._check(self.refusing or self.away_since_us is not None)
         answer = await self.inner.read(unit, *args, **kwargs)
-        if self.hold is not None:
+        if self.hold is not None and self.holds in (None, unit):
             self.held += 1
             await self.hold.wait()
+            self._check(self.away_since_us is not None)
         return answer
 
     def _check(self, is_cut: bool) -> None:

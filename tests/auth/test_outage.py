@@ -11,13 +11,13 @@ import trio
 from structlog.testing import capture_logs
 
 from kit.wait import until
-from secureconnect.auth import keys
+from secureconnect.auth import keys, store
 from secureconnect.auth.kept import SNAPSHOT
 from secureconnect.auth.outage import Outage
 from secureconnect.config import AuthConfig
 from secureconnect.deps.contracts import Tx
-from secureconnect.errors import PoolExhausted
-from secureconnect.identity import SessionId
+from secureconnect.errors import PoolExhausted, Unavailable
+from secureconnect.identity import Principal, SessionId
 
 from .harness import CHEAP, Node, Site, refused
 
@@ -70,6 +70,29 @@ async def test_a_token_that_has_not_ended_needs_no_session_either(node: Node, si
     site.db.forward(GRACE_S + 1)
     with refused("UNAVAILABLE"):
         await node.who(ann, outage=True)
+
+
+async def test_it_goes_away_while_a_session_is_read(node: Node, site: Site) -> None:
+    ann, other = await node.register(), await site.node()
+    site.db.hold, site.db.holds = trio.Event(), store.get_session
+    taken: list[Principal] = []
+    turned_away = 0
+
+    async def ask(outage: bool) -> None:
+        nonlocal turned_away
+        try:
+            taken.append(await other.who(ann, outage=outage))
+        except Unavailable:
+            turned_away += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, True)
+        nursery.start_soon(ask, False)
+        await until(lambda: site.db.held == 2)
+        site.db.take_away()
+        site.db.hold.set()
+    assert [each.session_id for each in taken] == [ann.session_id]
+    assert turned_away == 1
 
 
 async def test_after_it_the_usual_rule_holds(node: Node, site: Site) -> None:

@@ -45,6 +45,41 @@ def repair(hub: Hub, lives: list[Live], *viewers: UserId) -> None:
     hub.fill(WHERE, hub.change_of(WHERE) or 1, dict.fromkeys(viewers, 1), lives, taken[1])
 
 
+async def test_nothing_is_known_for_certain_while_it_is_read() -> None:
+    hub = hub_of(ANN)
+    hub.confirm(trio.current_time())
+    assert hub.known(WHERE, ANN, 1) is not None
+    hub.deliver(live("title", 3))
+    assert hub.known(WHERE, ANN, 1) is None
+    taken = hub.take_behind()
+    assert taken is not None
+    assert hub.known(WHERE, ANN, 1) is None, "it is not noted any more, and not told yet"
+    hub.fill(WHERE, 1, {ANN: 1}, [live("title", 2)], taken[1])
+    assert hub.known(WHERE, ANN, 1) is None
+    hub.fill(WHERE, 1, {ANN: 1}, [live("title", 3)], taken[1])
+    assert hub.known(WHERE, ANN, 1) is not None
+    assert hub.known(WHERE, BOB, 1) is None
+
+
+async def test_what_became_of_an_accepted_message_is_never_held() -> None:
+    hub = hub_of(ANN)
+    socket, connection = connect(hub, ANN)
+    connection.hold()
+    hub.tell_user(ANN, live("settled", 0))
+    hub.deliver(live("message_withdrawn", 0))
+    hub.deliver(live("title", 2))
+    assert [frame["type"] for frame in socket.seen] == ["settled", "message_withdrawn"]
+
+
+async def test_what_is_heard_with_no_place_to_note_it_counts_too() -> None:
+    hub = Hub(1)
+    hub.fill(WHERE, 1, {ANN: 1}, [], Behind(None, None))
+    hub.confirm(trio.current_time())
+    hub.fall_behind(ConversationId(new_id()), None)
+    hub.deliver(live("title", 3))
+    assert hub.known(WHERE, ANN, 1) is None
+
+
 def test_leaving_ends_a_socket_for_that_conversation() -> None:
     hub = hub_of(ANN, BOB)
     whole, _ = connect(hub, BOB)

@@ -5,6 +5,8 @@ commits it and tells the `hub`, which offers it to the sockets of this node, and
 to the other nodes. What gets lost on that way is found in the table again: by `catchup` for a node, by
 `resume` for a client that was away. `presence` is what nobody needs to find again.
 
+While the database is away, `pledges` keeps what is sent, and `recall` tells what `recent` remembers.
+
 Not here: who people are (auth), how bytes travel (gateway), files and calls.
 """
 

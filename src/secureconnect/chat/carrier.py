@@ -21,7 +21,7 @@ from .. import metrics
 from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
-from ..identity import ConversationId, NodeId, UserId
+from ..identity import ConversationId, MessageId, NodeId, UserId
 from .hub import Live
 from .shapes import Status
 
@@ -51,6 +51,7 @@ class _Carried(Struct, array_like=True):
     visible_from_seq: int | None
     data: bytes
     is_e2ee: bool | None = None
+    message_id: str | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -78,7 +79,7 @@ _beats = msgspec.msgpack.Decoder(_Beat)
 
 
 def _carried(live: Live) -> _Carried:
-    return _Carried(*live[:6], live.frame.data, live.is_e2ee)
+    return _Carried(*live[:6], live.frame.data, live.is_e2ee, live.message_id)
 
 
 def channel_of(conversation: ConversationId) -> str:
@@ -225,6 +226,7 @@ class Carrier:
                     event.visible_from_seq,
                     Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
                     event.is_e2ee,
+                    MessageId(event.message_id) if event.message_id else None,
                 )
             )
 

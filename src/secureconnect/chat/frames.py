@@ -14,7 +14,7 @@ from ..edge import Frame, Weight
 from ..errors import Malformed, Problem
 from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
-from .hub import PROVISIONAL, Live
+from .hub import PROVISIONAL, SETTLED, WITHDRAWN, Live
 from .pledges import Accepted, Pledge
 from .shapes import (
     ClientMessageId,
@@ -28,6 +28,7 @@ from .shapes import (
     Seq,
     Status,
     conversation_shape,
+    iso_or_none,
     message_fields,
     no_metadata,
     person_shape,
@@ -229,6 +230,7 @@ class DeletedOut(Out, tag="message_deleted"):
     message_id: str
     seq: int
     change: int
+    deleted_at: str | None
 
 
 class JoinedOut(Out, tag="user_joined"):
@@ -284,6 +286,13 @@ class Standing(Struct):
 class Resumed(Out, tag="resumed"):
     conversations: Mapping[str, Standing]
     more: bool | UnsetType = UNSET
+
+
+class Resuming(Out, tag="resuming"):
+    """The database is away: these conversations are live, each from its change on; the others, and `resumed`,
+    follow when it is back."""
+
+    conversations: Mapping[ConversationId, int]
 
 
 class Gap(Out, tag="gap"):
@@ -365,6 +374,7 @@ def live(event: Event) -> Live:
         event.visible_from_seq,
         frame(_told(event)),
         event.conversation.is_e2ee_enabled if event.conversation else None,
+        event.message_id,
     )
 
 
@@ -392,7 +402,7 @@ def withdrawn(pledge: Pledge) -> Live:
     """The message that was shown is not going to be stored."""
     draft = pledge.draft
     told = WithdrawnOut(conversation_id=draft.conversation_id, message_id=draft.message_id)
-    return Live("message_withdrawn", draft.conversation_id, 0, None, None, None, frame(told))
+    return Live(WITHDRAWN, draft.conversation_id, 0, None, None, None, frame(told))
 
 
 def settled(pledge: Pledge, outcome: Outcome) -> Live:
@@ -415,7 +425,7 @@ def settled(pledge: Pledge, outcome: Outcome) -> Live:
             code=outcome.code,
             message=outcome.message,
         )
-    return Live("settled", draft.conversation_id, 0, None, None, None, frame(told))
+    return Live(SETTLED, draft.conversation_id, 0, None, None, None, frame(told))
 
 
 def read_mark(conversation: ConversationId, user: UserId, seq: int) -> Live:
@@ -441,6 +451,7 @@ def _told(event: Event) -> Struct:
             message_id=event.message_id or "",
             seq=event.seq or 0,
             change=event.change,
+            deleted_at=iso_or_none(event.deleted_us),
         )
     if event.kind == "conversation_updated":
         assert event.conversation is not None

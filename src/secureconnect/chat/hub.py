@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import trio
 
 from .. import metrics
 from ..edge import Close, Frame, Socket
-from ..identity import ConversationId, UserId
+from ..identity import ConversationId, MessageId, UserId
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
@@ -33,6 +33,7 @@ class Live(NamedTuple):
 
     change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
     user_id, visible_from_seq: of the one who joined or left.  is_e2ee: of a conversation that was changed.
+    message_id: of the message it is about.
     """
 
     kind: str
@@ -43,9 +44,12 @@ class Live(NamedTuple):
     visible_from_seq: int | None
     frame: Frame
     is_e2ee: bool | None = None
+    message_id: MessageId | None = None
 
 
 PROVISIONAL = "provisional"  # kind of a message that is accepted and not stored
+SETTLED, WITHDRAWN = "settled", "message_withdrawn"  # what became of it
+AT_ONCE = (SETTLED, WITHDRAWN)  # never held: told once, they would be lost with what is too much to hold
 
 
 class About(NamedTuple):
@@ -62,6 +66,8 @@ class Connection:
     only: the one conversation it carries, or None for all.
     held: what happens while the past is being replayed to it, up to `hold_limit` events of `HELD_BYTES` in
     all; None when live.
+    served: while the database is away: the conversations it is live for, and the last change told of each;
+    None when it is live for all.
     overflowed: more happened than that, so that the table must be read again.
     floors: changes it got by replay and that the hub has yet to pass.
     since: the hub's count of news when it was attached; what was heard before is not for this socket.
@@ -75,6 +81,7 @@ class Connection:
         "is_live",
         "only",
         "overflowed",
+        "served",
         "since",
         "socket",
         "user_id",
@@ -88,6 +95,7 @@ class Connection:
         self.held: list[Live] | None = None
         self.held_bytes = 0
         self.overflowed = False
+        self.served: dict[ConversationId, int] | None = None
         self.since = 0
         self.floors: dict[ConversationId, int] = {}
         self.is_live = only is None  # live, and for everything: events go straight to the socket
@@ -97,7 +105,13 @@ class Connection:
         self.held = []
         self.held_bytes = 0
         self.overflowed = False
+        self.served = None
         self.is_live = False
+
+    def serve(self, told: dict[ConversationId, int]) -> None:
+        """Be live for these conversations, from these changes on. What was held has been told."""
+        self.held = None
+        self.served = told
 
     def release(self, floors: dict[ConversationId, int]) -> None:
         """Send what was held, except changes up to `floors`, and be live. Not after more than could be held
@@ -124,11 +138,15 @@ class Connection:
         if self.held is not None:
             if live.kind == PROVISIONAL:
                 return True  # it may be stored before the replay ends, and would then come after that
+            if live.kind in AT_ONCE:
+                return self.socket.offer(live.frame)
             self.held_bytes += len(live.frame.data)
             if len(self.held) < self.hold_limit and self.held_bytes <= HELD_BYTES:
                 self.held.append(live)
             else:
                 self.overflowed = True
+            return True
+        if self.served is not None and live.change and not self._goes_on(live):
             return True
         if live.change:
             if live.change <= self.floors.get(live.conversation_id, 0):
@@ -140,26 +158,35 @@ class Connection:
             self.lose()
         return took
 
+    def _goes_on(self, live: Live) -> bool:
+        """Whether a change follows what was told. Any other is left to the replay that comes later."""
+        assert self.served is not None
+        if live.change - 1 != self.served.get(live.conversation_id):
+            return False
+        self.served[live.conversation_id] = live.change
+        return True
+
     def lose(self) -> None:
         """It carries one conversation alone, and that is lost."""
         self.socket.close(Close.NOT_FOUND, "no longer a member")
 
     def _look_live(self) -> None:
-        self.is_live = self.only is None and self.held is None and not self.floors
+        self.is_live = self.only is None and self.held is None and self.served is None and not self.floors
 
 
 class View:
-    """One conversation here.  change: the last one told.
+    """One conversation here.  change: the last one told.  heard: how far it is known to be stored.
 
     viewers: visible_from_seq of each member; None: not read yet.
     is_direct, is_e2ee: as far as known.  clear_at: when it was last known that neither person of a direct
     conversation has blocked the other, on trio's clock.
     """
 
-    __slots__ = ("change", "clear_at", "is_direct", "is_e2ee", "viewers")
+    __slots__ = ("change", "clear_at", "heard", "is_direct", "is_e2ee", "viewers")
 
     def __init__(self, change: int, viewers: dict[UserId, int] | None) -> None:
         self.change = change
+        self.heard = change
         self.viewers = viewers
         self.is_direct: bool | None = None
         self.is_e2ee: bool | None = None
@@ -197,11 +224,17 @@ class Behind:
         return self.heads[found][1] if found < len(self.heads) else None
 
 
-class Hub:
-    """limit: conversations kept in memory; those not heard of for longest go first."""
+def _keep_nothing(_: Live) -> None:
+    """What was told is told."""
 
-    def __init__(self, limit: int) -> None:
+
+class Hub:
+    """limit: conversations kept in memory; those not heard of for longest go first.
+    keep: is given every durable event that is told, those of a conversation in order."""
+
+    def __init__(self, limit: int, keep: Callable[[Live], None] = _keep_nothing) -> None:
         self._limit = limit
+        self._keep = keep
         self._views: OrderedDict[ConversationId, View] = OrderedDict()
         self._by_user: dict[UserId, dict[Connection, None]] = {}
         self._behind: dict[ConversationId, Behind] = {}
@@ -210,6 +243,7 @@ class Hub:
         self._news = 0
         self._true_at = -inf
         self._lost_at: float | None = None
+        self._compared = trio.Event()
 
     # connections
 
@@ -251,26 +285,42 @@ class Hub:
         """The table has been compared: what is here, and not behind, is how things stood then."""
         self._true_at = at
         self._lost_at = None
+        self._compared.set()
+        self._compared = trio.Event()
+
+    @property
+    def true_at(self) -> float:
+        """Everything stored before this moment of trio's clock is known here, or known to be behind."""
+        return self._true_at
+
+    @property
+    def compared(self) -> trio.Event:
+        """Set when the table is compared the next time."""
+        return self._compared
 
     def lose_sight(self) -> None:
         """The database is away; from when this is first said on, nothing more is learnt of it."""
         if self._lost_at is None:
             self._lost_at = trio.current_time()
 
-    def trusted(self, conversation: ConversationId, user: UserId, trust_s: float) -> View | None:
-        """A conversation of `user` that may be written to as far as it is known here; None unless that is
-        all there is to know, and was so at most `trust_s` before the database went away."""
+    def known(self, conversation: ConversationId, user: UserId, trust_s: float) -> View | None:
+        """A conversation of `user`, with what has been told of it; None unless that is all there is to know,
+        and was so at most `trust_s` before the database went away."""
         view = self._views.get(conversation)
-        if (
-            view is None
-            or view.viewers is None
-            or view.is_e2ee is None
-            or self._is_behind(conversation, view)
-        ):
+        if view is None or view.viewers is None or self._is_behind(conversation, view):
             return None
-        since = (trio.current_time() if self._lost_at is None else self._lost_at) - trust_s
-        known_at = min(self._true_at, view.clear_at) if view.is_direct else self._true_at
-        return view if user in view.viewers and known_at >= since else None
+        return view if user in view.viewers and self._true_at >= self._since(trust_s) else None
+
+    def trusted(self, conversation: ConversationId, user: UserId, trust_s: float) -> View | None:
+        """The same, if it may be written to as far as that is known: of a direct conversation, that neither
+        has blocked the other."""
+        view = self.known(conversation, user, trust_s)
+        if view is None or view.is_e2ee is None:
+            return None
+        return view if not view.is_direct or view.clear_at >= self._since(trust_s) else None
+
+    def _since(self, trust_s: float) -> float:
+        return (trio.current_time() if self._lost_at is None else self._lost_at) - trust_s
 
     def unclear(self, before: float, limit: int) -> list[tuple[ConversationId, UserId, UserId]]:
         """Direct conversations of people who are here, whose blocks were last looked at before then."""
@@ -342,6 +392,9 @@ class Hub:
         head: int | None = None,
     ) -> None:
         """Note that a conversation must be read: see `Behind`.  head: how far it is heard to be."""
+        head = change if head is None else head
+        if head is not None and (view := self._views.get(conversation)):
+            view.heard = max(view.heard, head)  # also where it is being read, or not noted below
         behind = self._behind.get(conversation)
         if behind is None:
             if len(self._behind) >= self._limit:
@@ -349,7 +402,6 @@ class Hub:
             behind = self._behind[conversation] = Behind(change, since_us)
         if change is not None and (behind.change is None or change < behind.change):
             behind.change = change
-        head = change if head is None else head
         if head is not None:
             self._news += 1
             behind.hear(head, self._news)
@@ -395,6 +447,8 @@ class Hub:
 
     def _is_behind(self, conversation: ConversationId, view: View) -> bool:
         """Whether more has happened than is known here. What was heard of may have come meanwhile."""
+        if view.heard > view.change:
+            return True
         waiting = self._behind.get(conversation)
         return (waiting is not None and waiting.is_beyond(view.change)) or any(
             name == conversation and behind.is_beyond(view.change) for name, behind in self._being_read
@@ -422,6 +476,8 @@ class Hub:
         elif view.viewers is None or after > view.change:
             view.viewers = dict(viewers)
         view.change = max(view.change, after)
+        if behind.heads:
+            view.heard = max(view.heard, behind.heads[-1][0])
         if about is not None:
             view.is_direct, view.is_e2ee = about.is_direct, about.is_e2ee
             view.clear_at = trio.current_time() if about.is_clear else -inf
@@ -466,6 +522,8 @@ class Hub:
                 else:
                     lost.append(connection)
         DELIVERIES.inc(told)
+        if live.change:
+            self._keep(live)
         if live.kind == "user_left" and live.user_id is not None:
             del viewers[live.user_id]
         self._drop(lost)

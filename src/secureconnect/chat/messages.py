@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from . import archive, store
 from .append import Draft, Stored
 from .conversations import require_seat
 from .pledges import Accepted
-from .store import MODERATORS, Event, Message, Seat
+from .store import MODERATORS, Conversation, Event, Message, Seat
 from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
@@ -25,10 +25,19 @@ _document = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 class Messages:
-    def __init__(self, config: ChatConfig, db: Database, writer: Writer) -> None:
+    """read: hears which messages somebody read, in a row, and how their conversation was just then."""
+
+    def __init__(
+        self,
+        config: ChatConfig,
+        db: Database,
+        writer: Writer,
+        read: Callable[[Conversation, Sequence[Message]], None],
+    ) -> None:
         self._config = config
         self._db = db
         self._writer = writer
+        self._read = read
 
     # sending
 
@@ -95,7 +104,9 @@ class Messages:
         after_seq: int | None = None,
     ) -> list[Message]:
         """Ascending by `seq`; without a bound the newest `limit`."""
-        return await self._db.read(self._page, caller, conversation, limit, before_seq, after_seq)
+        seat, found = await self._db.read(self._page, caller, conversation, limit, before_seq, after_seq)
+        self._read(seat.conversation, found)
+        return found
 
     async def _page(
         self,
@@ -105,13 +116,14 @@ class Messages:
         limit: int,
         before_seq: int | None,
         after_seq: int | None,
-    ) -> list[Message]:
+    ) -> tuple[Seat, list[Message]]:
         seat = await require_seat(tx, conversation, caller)
         visible_from = seat.member.visible_from_seq
         if after_seq is not None:
-            return await archive.oldest_after(tx, conversation, max(visible_from - 1, after_seq), limit)
+            after = max(visible_from - 1, after_seq)
+            return seat, await archive.oldest_after(tx, conversation, after, limit)
         before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
-        return await archive.newest_before(tx, conversation, visible_from, before, limit)
+        return seat, await archive.newest_before(tx, conversation, visible_from, before, limit)
 
     # changing
 
@@ -171,7 +183,15 @@ class Messages:
         now_us = self._db.now_us()
         change = await store.number(tx, message.conversation_id, now_us)
         await archive.delete(tx, message_id, now_us)
-        event = Event("message_deleted", message.conversation_id, change, now_us, message.seq, message_id)
+        event = Event(
+            "message_deleted",
+            message.conversation_id,
+            change,
+            now_us,
+            message.seq,
+            message_id,
+            deleted_us=now_us,
+        )
         await self._record(tx, event, caller, "chat:message:deleted")
         gone = message._replace(content="", metadata=None, file_ids="[]", deleted_us=now_us)
         return Done(gone, [event])

@@ -4,26 +4,35 @@ In rounds: from the beginning of a round the hub holds back what happens; the ro
 sends what it found at the client's pace. If that was not everything, or more happened meanwhile than could be
 held, another round reads on. After the last one `resumed` is sent, once, and what was held follows at once,
 except what the table gave already: so that nothing lies between how things stand and what happens next.
+
+While the database is away, what memory holds whole is replayed from there (`recall`), and the socket is live
+for those conversations; for the others, and what only the table knows, it resumes when the database is back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import NamedTuple
+
+import trio
 
 from .. import metrics
 from ..clock import DAY_US
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
+from ..edge import Frame
+from ..errors import Unavailable, is_away
 from ..identity import ConversationId
 from . import frames, store
 from .catchup import REACH_US
 from .hub import Connection, Hub
+from .recall import Recall
 from .store import Conversation, Event, Seat
 
-# result: whole, gap (something had to be read again)
+# result: whole, gap (something had to be read again), recalled (from memory; one of the others follows)
 RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
-_WHOLE, _GAP = RESUMES.labels("whole"), RESUMES.labels("gap")
+_WHOLE, _GAP, _RECALLED = (RESUMES.labels(result) for result in ("whole", "gap", "recalled"))
 
 ROUND_EVENTS = 1_000  # read in one round
 ROUND_BYTES = 262_144  # of their texts; a slow client keeps a round in memory until it has taken it
@@ -68,6 +77,7 @@ class Resume:
         config: ChatConfig,
         db: Database,
         hub: Hub,
+        recall: Recall,
         connection: Connection,
         positions: dict[ConversationId, int],
         is_ours: bool,
@@ -75,18 +85,42 @@ class Resume:
         self._config = config
         self._db = db
         self._hub = hub
+        self._recall = recall
         self._connection = connection
         self._positions = positions
         self._stale = set() if is_ours else set(positions)
         self._left = config.resume_total
         self._gaps = 0
+        self._compared = hub.compared
 
-    async def run(self) -> None:
-        """Returns when the socket is live. Raises SocketClosed."""
+    async def begin(self) -> bool:
+        """Returns whether the socket is live for all. If not, because the database is away, there is `finish`
+        to do. Raises SocketClosed."""
+        return await self._replay(nullcontext())
+
+    async def finish(self, turns: trio.CapacityLimiter) -> None:
+        """When the database is back, resume for the rest; returns when the socket is live for all. Raises
+        SocketClosed.
+
+        turns: of those that waited, as many as may read at the same time.
+        """
+        while True:
+            await self._compared.wait()
+            if await self._replay(turns):
+                return
+
+    async def _replay(self, turn: AbstractAsyncContextManager[object]) -> bool:
+        """turn: what each reading of the table waits for."""
         socket = self._connection.socket
         while True:
-            self._connection.hold()
-            found = await self._db.read(self._read, dict(self._positions), self._left)
+            try:
+                async with turn:
+                    found = await self._look()
+            except Unavailable as problem:
+                if not is_away(problem):
+                    raise
+                await self._recall_all()
+                return False
             if self._connection.only is not None and not found.standings:
                 self._connection.lose()
             for gap in found.gaps:
@@ -99,7 +133,45 @@ class Resume:
             self._gaps += len(found.gaps)
             if found.is_whole and await self._join(found.standings):
                 (_GAP if self._gaps else _WHOLE).inc()
-                return
+                return True
+
+    async def _look(self) -> _Round:
+        """Begin a round: hold back what happens, and read what did."""
+        self._positions |= self._connection.served or {}
+        self._connection.hold()
+        self._compared = self._hub.compared
+        return await self._db.read(self._read, dict(self._positions), self._left)
+
+    async def _recall_all(self) -> None:
+        """Replay what memory holds, and be live for the conversations of which it holds everything."""
+        while True:
+            missed, told = self._recalled()
+            if not told:
+                break
+            for frame in told:
+                await self._connection.socket.send(frame)
+            self._positions |= missed
+            self._left -= len(told)
+        self._connection.serve(missed)
+        self._connection.socket.offer(frames.frame(frames.Resuming(conversations=missed)))
+        _RECALLED.inc()
+
+    def _recalled(self) -> tuple[dict[ConversationId, int], list[Frame]]:
+        """The next round from memory: where the client stands after it, and what it is told."""
+        only, user = self._connection.only, self._connection.user_id
+        after: dict[ConversationId, int] = {}
+        told: list[Frame] = []
+        for name, change in self._positions.items():
+            if name in self._stale or only not in (None, name):
+                continue
+            limit = min(self._config.resume_changes, self._left - len(told))
+            missed = self._recall.missed(user, name, change, limit)
+            if missed is not None:
+                after[name] = missed.change
+                told += missed.frames
+            if len(told) >= ROUND_EVENTS:
+                break
+        return after, told
 
     async def _read(self, tx: Tx, positions: dict[ConversationId, int], left: int) -> _Round:
         only, user = self._connection.only, self._connection.user_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ from .hub import Connection, Hub, Live
 from .messages import Messages
 from .pledges import Pledge, Pledges
 from .presence import Presence, Typing
+from .recall import Recall
+from .recent import Recent
 from .resume import Resume
 from .retention import Retention
 from .shapes import Status
@@ -33,6 +36,8 @@ from .writer import ReadMark, Writer
 log = structlog.get_logger(module="chat")
 
 BEAT_S = 1.0
+MIB = 1_048_576
+RETURNING = 8  # sockets that waited for the database and resume at the same time
 EXPORT_PAGE = 200
 
 Authenticate = Callable[[str], Awaitable[Principal]]
@@ -78,13 +83,15 @@ class Chat:
         self.away: Callable[[], Away] = _nothing_away
         self._begin_history: BeginHistory = _go_on
         self._present: set[Connection] = set()
-        self.hub = Hub(config.hub_conversations)
-        pledges = Pledges(
-            journal, journal_config or JournalConfig(), self.hub, told=self._accepted, settled=self._settled
-        )
+        journal_config = journal_config or JournalConfig()
+        self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
+        self.hub = Hub(config.hub_conversations, self._recent.take)
+        self.recall = Recall(self.hub, self._recent, journal_config.trust_s)
+        self._turns = trio.CapacityLimiter(RETURNING)
+        pledges = Pledges(journal, journal_config, self.hub, told=self._accepted, settled=self._settled)
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
         self.conversations = Conversations(config, db, self.writer)
-        self.messages = Messages(config, db, self.writer)
+        self.messages = Messages(config, db, self.writer, self._recent.keep)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer)
         self.presence = Presence(config, db, self.hub)
@@ -159,18 +166,26 @@ class Chat:
     def tell_health(self) -> None:
         """Tell every socket what the server does without now: also one that has yet to resume, for it was
         told how things stood when it opened. Never waits. What was missed meanwhile is looked up at once."""
-        self.catch_up.hurry()
-        told = frames.health(self.away())
+        away = self.away()
+        if "postgres" not in away:
+            self.catch_up.hurry()  # much may have happened while it was away, and sockets wait for it
+        told = frames.health(away)
         for connection in self._present:
             connection.socket.offer(told)  # one that cannot take it is closed, and its task says so
 
-    async def resume(self, connection: Connection, history_id: str, positions: dict[str, int]) -> None:
-        """Replay what was missed; the socket is live when this returns. Raises SocketClosed."""
+    async def resume(
+        self, connection: Connection, history_id: str, positions: dict[str, int]
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Replay what was missed; then the socket is live. Raises SocketClosed.
+
+        While the database is away, what memory allows; what is returned does the rest once it is back.
+        """
         known = {ConversationId(name): change for name, change in positions.items()}
-        resume = Resume(self.config, self._db, self.hub, connection, known, history_id == self.history_id)
+        is_ours = history_id == self.history_id
+        resume = Resume(self.config, self._db, self.hub, self.recall, connection, known, is_ours)
         connection.hold()
         self.hub.attach(connection)
-        await resume.run()
+        return None if await resume.begin() else partial(resume.finish, self._turns)
 
     async def require_member(self, user: UserId, conversation: ConversationId) -> None:
         """Raises NotFound for strangers."""
@@ -243,5 +258,6 @@ class Chat:
     async def _beat_forever(self) -> None:
         while True:
             self.typing.beat_once()
+            self._recent.tell_size()
             await self.presence.beat_once()
             await trio.sleep(BEAT_S)

@@ -17,6 +17,7 @@ from ..errors import (
     LastAdmin,
     MessageDeleted,
     NotFound,
+    Unavailable,
 )
 from ..identity import ConversationId, MessageId, UserId, is_id
 from .pledges import Accepted
@@ -319,17 +320,25 @@ async def list_messages(room: Chat, call: Call) -> Reply:
         before, after = (int(seq), None) if way == "before" else (None, int(seq))
     if before is not None and after is not None:
         raise Invalid("Give one bound, not both.", details={"field": "after_seq"})
-    found = await room.messages.page(
-        call.caller.user_id, ConversationId(asked.conversation_id), asked.limit, before, after
-    )
+    wanted = (call.caller.user_id, ConversationId(asked.conversation_id), asked.limit, before, after)
+    as_of_us = None
+    try:
+        found = await room.messages.page(*wanted)
+    except Unavailable as away:
+        found, as_of_us = room.recall.page(away, *wanted), room.recall.as_of_us()
     cursor = None
     if len(found) == asked.limit:
         cursor = f"before:{found[0].seq}" if after is None else f"after:{found[-1].seq}"
-    return Reply(MessageList([message_shape(each) for each in found], cursor))
+    return Reply(MessageList([message_shape(each) for each in found], cursor), as_of_us=as_of_us)
 
 
 async def get_message(room: Chat, call: Call) -> Reply:
-    return Reply(message_shape(await room.messages.get(call.caller.user_id, _message(call))))
+    caller, message, as_of_us = call.caller.user_id, _message(call), None
+    try:
+        found = await room.messages.get(caller, message)
+    except Unavailable as away:
+        found, as_of_us = room.recall.message(away, caller, message), room.recall.as_of_us()
+    return Reply(message_shape(found), as_of_us=as_of_us)
 
 
 async def edit_message(room: Chat, call: Call) -> Reply:

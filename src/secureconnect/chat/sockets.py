@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -45,7 +47,7 @@ async def serve_chat(room: Chat, call: Call, socket: Socket) -> None:
             await conversation.resume()
         else:
             room.hub.attach(connection)
-        await conversation.talk()
+            await conversation.talk()
 
 
 SOCKETS = (
@@ -84,7 +86,7 @@ class _Conversation:
         self._me = connection.user_id
 
     async def resume(self) -> None:
-        """Take the resume frames, then replay. Raises SocketClosed."""
+        """Take the resume frames, replay, and talk. Raises SocketClosed."""
         positions: dict[str, int] = {}
         last: frames.ResumeIn | None = None
         with trio.move_on_after(self._room.config.resume_wait_s):
@@ -98,8 +100,33 @@ class _Conversation:
                 last = frame
         if last is None or last.more:
             self._hang_up(Close.SILENT, "no resume frame")
-        await self._room.resume(self._connection, last.history_id, positions)
-        self._ack(last)
+        rest = await self._room.resume(self._connection, last.history_id, positions)
+        if rest is None:
+            self._ack(last)
+            await self.talk()
+        else:
+            await self._talk_meanwhile(rest, last)
+
+    async def _talk_meanwhile(self, rest: Callable[[], Awaitable[None]], asked: frames.ResumeIn) -> NoReturn:
+        """Talk, and resume for what has to wait for the database. Raises SocketClosed, or the Problem that
+        ends it; never a group of them."""
+        ended: Exception = SocketClosed()
+        async with trio.open_nursery() as nursery:
+
+            async def finish() -> None:
+                nonlocal ended
+                try:
+                    await rest()
+                    self._ack(asked)
+                except (SocketClosed, Problem) as exc:
+                    ended = exc
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(finish)
+            with suppress(SocketClosed):
+                await self.talk()
+            nursery.cancel_scope.cancel()
+        raise ended
 
     async def talk(self) -> None:
         """Until the socket closes. Raises SocketClosed."""

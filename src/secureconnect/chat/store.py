@@ -99,6 +99,7 @@ class Event(NamedTuple):
     """One durable change, with what is needed to tell of it.
 
     seq, message_id: of the message it is about; `message` is None when that is deleted or gone.
+    deleted_us: when it was deleted; None for one that is gone.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
 
@@ -113,6 +114,7 @@ class Event(NamedTuple):
     user: Person | None = None
     role: MemberRole | None = None
     visible_from_seq: int | None = None
+    deleted_us: int | None = None
 
 
 class Head(NamedTuple):
@@ -476,7 +478,7 @@ def _event(row: Row, conversation: Conversation) -> Event:
     match kind:
         case "message_edited" | "message_deleted":
             if kind == "message_deleted" or message[0] is None or message[-1] is not None:
-                return event._replace(kind="message_deleted", message_id=ref)
+                return event._replace(kind="message_deleted", message_id=ref, deleted_us=message[-1])
             return event._replace(message_id=ref, message=message_of(message)._replace(change=change))
         case "conversation_updated":
             return event._replace(conversation=conversation)

@@ -259,6 +259,8 @@ class Terminal:
             case "offline" if not self._was_offline:
                 self._was_offline = True
                 self._note("Connection lost; trying again. What you write is kept and sent then.", "yellow")
+            case "resuming" if self._was_offline:
+                self._note("Connected again, as far as the server goes without its database.", "yellow")
             case "online" if not self._ready.is_set():
                 self._was_offline = False
                 await self._list()  # from here on everything is live: nothing falls in between
@@ -332,7 +334,10 @@ class Terminal:
         sent = datetime.fromtimestamp(clock.from_iso(message["sent_at"]) / clock.SECOND_US)
         line = Text.assemble(
             (f"{sent:%H:%M} #{seq} ", "dim"),
-            (await self._name_of(sender), "bold cyan" if sender == self._client.me.user_id else "bold green"),
+            (
+                await self._sender_of(message),
+                "bold cyan" if sender == self._client.me.user_id else "bold green",
+            ),
             " ",
         )
         if message["deleted_at"]:
@@ -344,11 +349,7 @@ class Terminal:
 
     async def _print_provisional(self, message: Event) -> None:
         """Marked: the server has it, its database has not. It is shown again when that does."""
-        me, text = self._client.me, _clean(message["content"])
-        try:
-            sender = await self._name_of(message["sender_id"])
-        except ApiError:  # who knows their name is away
-            sender = me.username if message["sender_id"] == me.user_id else "somebody"
+        sender, text = await self._sender_of(message), _clean(message["content"])
         self._provisional[message["message_id"]] = (sender, text)
         sent = datetime.fromtimestamp(clock.from_iso(message["sent_at"]) / clock.SECOND_US)
         self._note(f"{sent:%H:%M} #? {sender} {text} (not stored yet)")
@@ -367,6 +368,13 @@ class Terminal:
         if user_id not in self._names:
             self._names[user_id] = _name(await self._client.user(user_id))
         return self._names[user_id]
+
+    async def _sender_of(self, message: Event) -> str:
+        try:
+            return await self._name_of(message["sender_id"])
+        except ApiError:  # who knows their name is away
+            me = self._client.me
+            return me.username if message["sender_id"] == me.user_id else "somebody"
 
     async def _title_of(self, conversation_id: str) -> str:
         if conversation_id not in self._titles:

@@ -132,9 +132,14 @@ class Client:
                 raise httpx.ReadTimeout("the server does not answer")
 
     async def access_token(self) -> str:
-        """A token that is good for a while yet."""
+        """A token that is good for a while yet; or the one there is, if the server has no other now, which
+        may take that past its end while its database is away."""
         if time.time() >= self.me.renew_at:
-            await self.refresh(self.me.access_token)
+            try:
+                await self.refresh(self.me.access_token)
+            except ApiError as refusal:
+                if refusal.status != 503:
+                    raise
         return self.me.access_token
 
     async def logout(self, *, everywhere: bool = False) -> None:

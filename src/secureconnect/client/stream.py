@@ -51,7 +51,8 @@ class Stream:
     """Events in, messages out.
 
     Iterate it for the events: those of the protocol, each durable one once and in the order of its
-    conversation, and four of its own: `online {}` when everything missed has been replayed,
+    conversation, and four of its own: `online {}` when everything missed has been replayed (while the
+    server's database is away `resuming` comes first, and what has to wait for it may take long),
     `offline {reason, retry_in_s}`, `left {conversation_id}` when a conversation is ours no longer, and
     `reread {conversation_id, messages}` after a gap: forget what you hold of the conversation, this is what
     there is. While the server's database is away messages come as `chat` with `provisional: true`: each is
@@ -317,6 +318,9 @@ class Stream:
                 if not frame.get("more"):
                     self.is_online, self._failures = True, 0
                     await self._emit({"type": "online"})
+            case "resuming":
+                self._failures = 0
+                await self._emit(frame)
             case "token_expiring":
                 nursery.start_soon(self._renew_token, wire)
             case "going_away":

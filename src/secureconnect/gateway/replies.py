@@ -44,9 +44,12 @@ class Answer:
         return self.body.size if isinstance(self.body, File) else None
 
 
-class Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """as_of: while the database is away: the answer is from memory, and holds what was stored before then."""
+
     timestamp: str
     request_id: str
+    as_of: str | None = None
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -70,11 +73,14 @@ class Failure(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
-def success(data: Any, status: int, headers: Mapping[str, str], request_id: str) -> Answer:
+def success(
+    data: Any, status: int, headers: Mapping[str, str], request_id: str, as_of_us: int | None = None
+) -> Answer:
     """The envelope around `data`; 204 has no body."""
     if status == 204:
         return Answer(204, headers=dict(headers))
-    body = _encode(Success(True, data, Meta(to_iso(now_us()), request_id)))
+    as_of = None if as_of_us is None else to_iso(as_of_us)
+    body = _encode(Success(True, data, Meta(to_iso(now_us()), request_id, as_of)))
     return Answer(status, body, {"content-type": JSON, **headers})
 
 

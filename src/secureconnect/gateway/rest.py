@@ -123,7 +123,7 @@ def enveloped(route: Route, lend: Lend) -> Callable[[Call, Request], Awaitable[A
             assert isinstance(reply.body, bytes) or route.stream is not None, "it is no streaming route"
             answer = Answer(status, reply.body, dict(reply.headers))
             return conditional(answer, call, request) if status == 200 else answer
-        return replies.success(reply.data, status, reply.headers, call.request_id)
+        return replies.success(reply.data, status, reply.headers, call.request_id, reply.as_of_us)
 
     return serve
 

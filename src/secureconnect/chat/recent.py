@@ -1,0 +1,190 @@
+"""Recent: the latest of each conversation, in memory, for while the database is away.
+
+The hub hands over every durable event as it tells it: in order, and encoded already; all that costs is a
+place in a list. What people read of a history while the database was there is kept below. Nothing is decoded
+before it is asked for; `recall` decides who may have it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from .. import metrics
+from ..identity import ConversationId, MessageId
+from .hub import Live
+from .retold import UNCHANGED, Changes, first_seq_in
+from .store import Conversation, Message
+
+BYTES = metrics.gauge("secureconnect_chat_recent_bytes", "Memory for what conversations had lately.")
+
+AROUND_BYTES = 700  # of the objects around a text
+
+
+class Past:
+    """One conversation's latest: all that happened after change `start`, up to change `head`.
+
+    lives: those events.  rows: messages below those of `lives`, without a hole between; what has happened to
+    them after they were read is among `lives`.  first_seq: the first message there was when they were read.
+    """
+
+    __slots__ = ("first_seq", "head", "lives", "rows", "size")
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.lives: deque[Live] = deque()
+        self.rows: dict[int, Message] = {}
+        self.first_seq = 1
+        self.size = 0
+
+    @property
+    def start(self) -> int:
+        return self.head - len(self.lives)
+
+    def since(self, change: int) -> Iterator[Live]:
+        return islice(self.lives, change - self.start, None)
+
+    def first_kept_seq(self) -> int:
+        """The first message that retention has left, as far as is known."""
+        for live in reversed(self.lives):
+            if live.kind == "conversation_updated":
+                return max(self.first_seq, first_seq_in(live))
+        return self.first_seq
+
+    def changes(self) -> dict[int, Changes]:
+        """By seq, of each message that was changed."""
+        found: dict[int, Changes] = {}
+        for live in self.lives:
+            if live.seq is not None and live.kind in ("message_edited", "message_deleted"):
+                found[live.seq] = found.get(live.seq, UNCHANGED).then(live)
+        return found
+
+    def messages(self) -> dict[int, Live | Message]:
+        """By seq, ascending and dense: each as it was first told or read."""
+        held: dict[int, Live | Message] = {seq: self.rows[seq] for seq in sorted(self.rows)}
+        held |= {live.seq: live for live in self.lives if live.kind == "chat" and live.seq is not None}
+        return held
+
+    def lowest(self, last_seq: int) -> int:
+        """The lowest message held; the one after `last_seq` without any."""
+        if self.rows:
+            return min(self.rows)
+        return next(
+            (live.seq for live in self.lives if live.kind == "chat" and live.seq is not None), last_seq + 1
+        )
+
+
+class Recent:
+    """limit_bytes: in all; the oldest of conversations that nothing happened in for longest goes first.
+    changes: kept of one conversation, those below that were read among them."""
+
+    def __init__(self, limit_bytes: int, changes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._changes = changes
+        self._pasts: OrderedDict[ConversationId, Past] = OrderedDict()
+        self._where: dict[MessageId, ConversationId] = {}
+        self._bytes = 0
+
+    def past(self, conversation: ConversationId) -> Past | None:
+        return self._pasts.get(conversation)
+
+    def conversation_of(self, message: MessageId) -> ConversationId | None:
+        """Where a message is held."""
+        return self._where.get(message)
+
+    def take(self, live: Live) -> None:
+        """Keep a durable event, as the hub tells it."""
+        conversation = live.conversation_id
+        past = self._pasts.get(conversation)
+        if past is None or live.change != past.head + 1:
+            past = self._begin(conversation, live.change - 1)
+        else:
+            self._pasts.move_to_end(conversation)
+        past.head = live.change
+        past.lives.append(live)
+        if live.kind == "chat" and live.message_id is not None:
+            self._where[live.message_id] = conversation
+        self._grow(past, _size(live))
+        if len(past.lives) > self._changes:
+            self._leave_rows(past)
+            self._leave_first(past)
+        while self._bytes > self._limit_bytes:
+            self._shrink()
+
+    def keep(self, conversation: Conversation, rows: Sequence[Message]) -> None:
+        """Keep what was read: messages in a row, ascending, and their conversation as it was just then.
+
+        Of no use where our events do not go on from there, or would leave a hole above.
+        """
+        name, head = conversation.conversation_id, conversation.last_change
+        past = self._pasts.get(name) or self._begin(name, head)
+        if not past.start <= head <= past.head:
+            return
+        past.first_seq = max(past.first_seq, conversation.first_seq)
+        lowest = past.lowest(conversation.last_seq)
+        new = [row for row in rows if row.seq < lowest]
+        if not new or new[-1].seq != lowest - 1:
+            return
+        room = self._changes - len(past.lives) - len(past.rows)
+        for row in new[max(len(new) - room, 0) :]:
+            past.rows[row.seq] = row
+            self._where[row.message_id] = name
+            self._grow(past, _size(row))
+        while self._bytes > self._limit_bytes:
+            self._shrink()
+
+    def _begin(self, conversation: ConversationId, head: int) -> Past:
+        """From here on, in the place of what was held."""
+        if conversation in self._pasts:
+            self._drop(conversation)
+        past = self._pasts[conversation] = Past(head)
+        self._grow(past, AROUND_BYTES)
+        return past
+
+    def _shrink(self) -> None:
+        """Let go of the beginning of the conversation that was quiet for longest."""
+        conversation, past = next(iter(self._pasts.items()))
+        if past.rows:
+            self._leave_rows(past)
+        elif len(past.lives) > 1:
+            self._leave_first(past)
+        else:
+            self._drop(conversation)
+
+    def _drop(self, conversation: ConversationId) -> None:
+        past = self._pasts.pop(conversation)
+        self._forget(live.message_id for live in past.lives if live.kind == "chat")
+        self._forget(row.message_id for row in past.rows.values())
+        self._grow(past, -past.size)
+
+    def _leave_first(self, past: Past) -> None:
+        gone = past.lives.popleft()
+        if gone.kind == "chat":
+            self._forget([gone.message_id])
+        self._grow(past, -_size(gone))
+
+    def _leave_rows(self, past: Past) -> None:
+        """They do not reach up to what is kept any more, or lack a change to them."""
+        if past.rows:
+            self._forget(row.message_id for row in past.rows.values())
+            self._grow(past, -sum(map(_size, past.rows.values())))
+            past.rows = {}
+
+    def _forget(self, messages: Iterable[MessageId | None]) -> None:
+        for message in messages:
+            if message is not None:
+                self._where.pop(message, None)
+
+    def _grow(self, past: Past, by: int) -> None:
+        past.size += by
+        self._bytes += by
+
+    def tell_size(self) -> None:
+        BYTES.set(self._bytes)
+
+
+def _size(held: Live | Message) -> int:
+    if isinstance(held, Message):
+        return AROUND_BYTES + len(held.content) + len(held.metadata or "")
+    return AROUND_BYTES + 2 * len(held.frame.data)  # once more as it went over the network

@@ -1,0 +1,136 @@
+"""Events told before, read again from their frames: what they say, and how they are to be told now."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..clock import from_iso
+from ..edge import Frame
+from ..identity import ConversationId, MessageId, UserId
+from . import frames
+from .hub import Live
+from .store import Event, Kind, Message
+
+
+class Changes(NamedTuple):
+    """The last edit of a message that is known, and its deletion."""
+
+    edited: Live | None = None
+    deleted: Live | None = None
+
+    def then(self, live: Live) -> Changes:
+        return self._replace(edited=live) if live.kind == "message_edited" else self._replace(deleted=live)
+
+
+UNCHANGED = Changes()
+
+
+class _Message(Struct):
+    """A `chat` or `message_edited`."""
+
+    message_id: str
+    conversation_id: str
+    seq: int
+    change: int
+    sender_id: str
+    client_message_id: str
+    message_type: str
+    content: str
+    is_encrypted: bool
+    reply_to: str | None
+    file_ids: Raw
+    metadata: Raw
+    sent_at: str
+    edited_at: str | None
+    deleted_at: str | None
+
+
+class _Deleted(Struct):
+    message_id: str
+    deleted_at: str | None = None
+
+
+class _Conversation(Struct):
+    first_seq: int
+
+
+class _Updated(Struct):
+    conversation: _Conversation
+
+
+_message = msgspec.json.Decoder(_Message)
+_deleted = msgspec.json.Decoder(_Deleted)
+_updated = msgspec.json.Decoder(_Updated)
+
+
+def message_in(live: Live) -> Message:
+    """The message of a `chat` or `message_edited`. `change` is the event's."""
+    told = _message.decode(live.frame.data)
+    metadata = bytes(told.metadata).decode()
+    return Message(
+        MessageId(told.message_id),
+        ConversationId(told.conversation_id),
+        told.seq,
+        told.change,
+        UserId(told.sender_id),
+        told.client_message_id,
+        told.message_type,
+        told.content,
+        told.is_encrypted,
+        MessageId(told.reply_to) if told.reply_to else None,
+        bytes(told.file_ids).decode(),
+        None if metadata == "null" else metadata,
+        from_iso(told.sent_at),
+        _us_or_none(told.edited_at),
+        _us_or_none(told.deleted_at),
+    )
+
+
+def first_seq_in(live: Live) -> int:
+    """Of a `conversation_updated`."""
+    return _updated.decode(live.frame.data).conversation.first_seq
+
+
+def message_now(first: Live | Message, changes: Changes) -> Message:
+    """As the table has it.  first: as it was told or read.
+
+    Where an older program told of the deletion it did not say when: then `deleted_us` is that of the epoch.
+    """
+    message = first if isinstance(first, Message) else message_in(first)
+    if changes.edited is not None:
+        message = message_in(changes.edited)._replace(change=message.change)
+    if changes.deleted is not None:
+        deleted_us = _us_or_none(_deleted.decode(changes.deleted.frame.data).deleted_at) or 0
+        message = message._replace(content="", metadata=None, file_ids="[]", deleted_us=deleted_us)
+    return message
+
+
+def retell(live: Live, changes: Changes) -> Frame:
+    """As the table would tell it now.  changes: to the message it is about."""
+    if live.kind not in ("chat", "message_edited") or changes in (UNCHANGED, Changes(live)):
+        return live.frame
+    if live.kind == "message_edited" and changes.deleted is not None:
+        told = _deleted.decode(changes.deleted.frame.data)
+        event = Event(
+            "message_deleted",
+            live.conversation_id,
+            live.change,
+            0,
+            live.seq,
+            MessageId(told.message_id),
+            deleted_us=_us_or_none(told.deleted_at),
+        )
+        return frames.live(event).frame
+    message = message_now(live, changes)._replace(change=live.change)
+    kind: Kind = "chat" if live.kind == "chat" else "message_edited"
+    event = Event(
+        kind, live.conversation_id, live.change, message.sent_us, live.seq, message.message_id, message
+    )
+    return frames.live(event).frame
+
+
+def _us_or_none(text: str | None) -> int | None:
+    return None if text is None else from_iso(text)

@@ -1,0 +1,147 @@
+"""Whatever happens, on whichever node: memory says what the table says, or nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.outage import Interrupted
+from kit.wait import until
+from secureconnect.chat import Chat, archive, frames, store
+from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.contracts import Database
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.errors import Problem, Unavailable
+from secureconnect.identity import ConversationId, UserId
+
+from .rig import make_group, make_people, running, say
+
+SMALL = ChatConfig(catch_up_ms=100, recent_changes=12)
+
+Step = tuple[str, bool, int]
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["say", "say", "say", "edit", "delete", "join", "leave", "title", "read", "drop"]),
+        st.booleans(),  # on which of the two nodes
+        st.integers(0, 30),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps, steps, st.booleans())
+def test_memory_never_contradicts_the_table(
+    before: list[Step], after: list[Step], opens_the_past: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trio.run(_compare, Path(folder), before, after, opens_the_past)
+
+
+async def _compare(folder: Path, before: list[Step], after: list[Step], opens_the_past: bool) -> None:
+    """before, after: the start of the node whose memory is looked at."""
+    bus = MemoryBus(MemoryConfig())
+    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
+        await migrate.apply(db)
+        away = Interrupted(db)
+        async with running(db, bus, SMALL) as far:
+            people = await make_people(db, "ann", "bob", "cid")
+            group = await make_group(far, *people[:2])
+            await far.conversations.configure(people[0], group, {"history_visible": opens_the_past})
+            for kind, _, number in before:
+                await _take(kind, far, db, group, people, number)
+            async with running(away, bus, SMALL) as room:
+                for kind, here, number in after:
+                    await _take(kind, room if here else far, db, group, people, number)
+                await until(lambda: _is_settled(db, group, room))
+                away.go_away()
+                for user in people:
+                    await _same_pages(room, db, group, user)
+                    await _same_replay(room, db, group, user)
+
+
+async def _take(
+    kind: str, room: Chat, db: Database, group: ConversationId, people: Sequence[UserId], number: int
+) -> None:
+    """One step; what the rules refuse does not happen."""
+    ann, _, cid = people
+    held = await db.read(archive.oldest_after, group, 0, 1_000)
+    target = held[number % len(held)] if held else None
+    with suppress(Problem):
+        match kind:
+            case "say":
+                await say(room, people[number % 3], group, f"said {number}")
+            case "edit" if target:
+                await room.messages.edit(target.sender_id, target.message_id, f"edited {number}")
+            case "delete" if target:
+                await room.messages.delete(target.sender_id, target.message_id)
+            case "join":
+                await room.conversations.add(ann, group, cid, "member")
+            case "leave":
+                await room.conversations.remove(cid, group, cid)
+            case "title":
+                await room.conversations.describe(ann, group, {"title": str(number)})
+            case "read":
+                await room.messages.page(people[number % 3], group, 1 + number % 7, before_seq=number + 2)
+            case "drop" if target and number < 10:
+                await room.retention.drop(group, 0, target.sent_us)
+
+
+async def _is_settled(db: Database, group: ConversationId, room: Chat) -> bool:
+    stored = await db.read(store.get, group)
+    assert stored is not None
+    return room.hub.change_of(group) == stored.last_change
+
+
+async def _same_pages(room: Chat, db: Database, group: ConversationId, user: UserId) -> None:
+    for limit in (1, 3, 20):
+        for bounds in ({}, {"before_seq": 5}, {"before_seq": 12}, {"after_seq": 0}, {"after_seq": 8}):
+            try:
+                told = room.recall.page(Unavailable(), user, group, limit, **bounds)
+            except Unavailable:
+                continue
+            assert told == await _page(db, group, user, limit, **bounds)
+            for message in told:
+                assert room.recall.message(Unavailable(), user, message.message_id) == message
+
+
+async def _page(
+    db: Database,
+    group: ConversationId,
+    user: UserId,
+    limit: int,
+    before_seq: int | None = None,
+    after_seq: int | None = None,
+) -> list[store.Message]:
+    seat = await db.read(store.seat, group, user)
+    assert seat is not None, "told to one who is no member"
+    lowest = seat.member.visible_from_seq
+    if after_seq is not None:
+        return await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit)
+    return await db.read(archive.newest_before, group, lowest, before_seq or 1_000, limit)
+
+
+async def _same_replay(room: Chat, db: Database, group: ConversationId, user: UserId) -> None:
+    seat = await db.read(store.seat, group, user)
+    head = room.hub.change_of(group) or 0
+    for change in range(head + 1):
+        missed = room.recall.missed(user, group, change, 1_000)
+        if missed is None:
+            continue
+        assert seat is not None, "told to one who is no member"
+        assert change >= seat.conversation.min_change, "what retention took is a gap"
+        assert missed.change == head
+        stored = await db.read(store.events, seat.conversation, change, 1_000)
+        visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
+        assert [frame.data for frame in missed.frames] == [
+            told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data
+            for each, frame in zip(visible, missed.frames, strict=True)
+        ]

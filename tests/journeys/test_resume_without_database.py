@@ -1,0 +1,121 @@
+"""A node dies while Postgres is away: its clients go on at the other, with what that holds in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from kit.cluster import Cluster, Member, cluster
+from kit.people import group, next_event, people
+from kit.postgres import PostgresServer
+from kit.store import ObjectStore
+from kit.wait import until
+from secureconnect.client import ApiError, Client, Event, Stream
+
+WITHIN_S = 15.0
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """One that may be killed."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+async def take(stream: Stream, into: list[Event]) -> None:
+    async for event in stream:
+        into.append(event)
+
+
+def count(events: list[Event], kind: str) -> int:
+    return sum(each["type"] == kind for each in events)
+
+
+def shown(events: list[Event], text: str) -> bool:
+    """Whether it came, and not stored yet."""
+    return any(event.get("content") == text and event.get("provisional") for event in events)
+
+
+async def away(nodes: Cluster, way: str) -> None:
+    if way == "freeze":
+        nodes.freeze("postgres")
+    else:
+        await nodes.kill("postgres")
+    await nodes.all_see("postgres", "down")
+
+
+async def back(nodes: Cluster, way: str) -> None:
+    if way == "freeze":
+        nodes.thaw("postgres")
+    else:
+        await nodes.restart("postgres")
+
+
+async def remembers(node: Member) -> bool:
+    return await node.server.metric("secureconnect_chat_recent_bytes") > 0
+
+
+async def history(client: Client, room: str) -> tuple[list[str], str | None]:
+    """Contents, and since when they may be out of date."""
+    said = (await client.reply("GET", f"/v1/messages?conversation_id={room}&limit=100")).json()
+    return [each["content"] for each in said["data"]["messages"]], said["meta"].get("as_of")
+
+
+async def test_clients_of_a_dead_node_go_on_at_the_other(
+    tmp_path: Path, own_postgres: PostgresServer, shared_store: ObjectStore
+) -> None:
+    """Once with a Postgres that is frozen, once with one that is killed."""
+    await trio.to_thread.run_sync(own_postgres.start)
+    async with (
+        cluster(tmp_path, own_postgres, shared_store) as nodes,
+        people(nodes.url, "ann", "bob") as (ann, bob),
+    ):
+        room = await group(ann, bob)
+        start = (await bob.conversation(room))["change"]
+        async with ann.stream() as anns, bob.stream() as bobs, trio.open_nursery() as nursery:
+            at_ann: list[Event] = []
+            at_bob: list[Event] = []
+            for stream, events in ((anns, at_ann), (bobs, at_bob)):
+                await next_event(stream, "online")
+                nursery.start_soon(take, stream, events)
+            texts: list[str] = []
+            for way in ("freeze", "kill"):
+                texts.append(f"before {way}")
+                await anns.send(room, texts[-1])
+                for node in nodes.nodes:
+                    await until(lambda node=node: remembers(node), WITHIN_S)  # type: ignore[misc]
+                a, b = nodes.nodes
+                dead = a if await a.server.metric("websocket_connections_active") else b
+                before = count(at_ann + at_bob, "resuming")
+                await away(nodes, way)
+                await dead.kill()
+                await until(lambda before=before: count(at_ann + at_bob, "resuming") > before, WITHIN_S)  # type: ignore[misc]
+                texts.append(f"during {way}")
+                entry = anns.post(room, texts[-1])
+                await until(lambda: shown(at_bob, texts[-1]), WITHIN_S)
+                with pytest.raises(ApiError):
+                    await ann.conversations()
+                told, as_of = await history(bob, room)
+                assert told == texts[:-1]
+                assert as_of is not None
+                await back(nodes, way)
+                await dead.start()
+                await nodes.is_whole()
+                with trio.fail_after(WITHIN_S):
+                    await anns.stored(entry)
+                assert await history(bob, room) == (texts, None)
+            head = (await bob.conversation(room))["change"]
+            await until(lambda: bobs.positions.changes.get(room) == head, WITHIN_S)
+            await until(lambda: any(each.get("change") == head for each in at_bob), WITHIN_S)
+            changes = [
+                each["change"]
+                for each in at_bob
+                if each.get("conversation_id") == room and each.get("change")
+            ]
+            assert changes == list(range(start + 1, head + 1))
+            assert not [each for each in at_bob if each["type"] in ("reread", "left")]
+            nursery.cancel_scope.cancel()
