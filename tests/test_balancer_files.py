@@ -14,7 +14,8 @@ from journeys.test_nodes import online
 from kit.balancer import ADDRESSES, CONFIG, NODE_IDS, Caddy, certificate, fill_in
 from kit.people import direct, next_event, people
 from kit.server import Server
-from secureconnect.config import GatewayConfig, load
+from secureconnect.config import GatewayConfig
+from secureconnect.config_file import load
 
 
 def check(*command: str | Path) -> None:

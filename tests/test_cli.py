@@ -15,7 +15,8 @@ import pytest
 from kit.command import fails, run, succeeds
 from secureconnect import __version__
 from secureconnect.cli import commands, main, start
-from secureconnect.config import Config, render
+from secureconnect.config import Config
+from secureconnect.config_file import render
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 

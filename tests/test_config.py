@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secureconnect import config
-from secureconnect.config import SETTINGS, Config, load, render
+from secureconnect.config import Config
+from secureconnect.config_file import SETTINGS, load, render
 from secureconnect.settings import MASK, BadSetting, Setting
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +254,6 @@ def test_what_is_rendered_is_read_back(tmp_path_factory: pytest.TempPathFactory,
     path.write_bytes(render(changed).encode())
     if changed.gateway.ws_silence_s <= changed.gateway.ws_ping_s:
         with pytest.raises(BadSetting):
-            config.load(str(path), {})
+            load(str(path), {})
     else:
-        assert config.load(str(path), {}) == changed
+        assert load(str(path), {}) == changed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import secureconnect.app  # noqa: F401  (declares every metric)
-from secureconnect.config import SETTINGS
+from secureconnect.config_file import SETTINGS
 from secureconnect.edge import Close
 from secureconnect.metrics import exposition
 

@@ -17,7 +17,18 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "secureconnect"
 LONGEST = 600
 
-GROUND = {"errors", "identity", "edge", "clock", "config", "settings", "log", "metrics", "tracing"}
+GROUND = {
+    "errors",
+    "identity",
+    "edge",
+    "clock",
+    "config",
+    "config_file",
+    "settings",
+    "log",
+    "metrics",
+    "tracing",
+}
 GROUND |= {"supervise"}
 BETWEEN = {"audit", "outbox", "idempotency", "node"}
 ROOMS = {"auth", "chat", "signaling", "storage"}

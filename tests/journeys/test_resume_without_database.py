@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,13 @@ async def back(nodes: Cluster, way: str) -> None:
         await nodes.restart("postgres")
 
 
-async def remembers(node: Member) -> bool:
-    return await node.server.metric("secureconnect_chat_recent_bytes") > 0
+async def remembered(node: Member) -> float:
+    """Bytes."""
+    return await node.server.metric("secureconnect_chat_recent_bytes")
+
+
+async def remembers_more(node: Member, size: float) -> bool:
+    return await remembered(node) > size
 
 
 async def history(client: Client, room: str) -> tuple[list[str], str | None]:
@@ -85,9 +91,10 @@ async def test_clients_of_a_dead_node_go_on_at_the_other(
             texts: list[str] = []
             for way in ("freeze", "kill"):
                 texts.append(f"before {way}")
+                held = [(node, await remembered(node)) for node in nodes.nodes]
                 await anns.send(room, texts[-1])
-                for node in nodes.nodes:
-                    await until(lambda node=node: remembers(node), WITHIN_S)  # type: ignore[misc]
+                for node, size in held:
+                    await until(partial(remembers_more, node, size), WITHIN_S)
                 a, b = nodes.nodes
                 dead = a if await a.server.metric("websocket_connections_active") else b
                 before = count(at_ann + at_bob, "resuming")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..config import Config, render
+from ..config import Config
+from ..config_file import render
 from .options import ConfigFile, DataDir, prepare
 
 

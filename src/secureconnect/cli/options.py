@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .. import config
+from ..config import Config, LogConfig
+from ..config_file import load
 
 ConfigFile = Annotated[
     str | None,
@@ -24,10 +25,10 @@ class Failed(Exception):
     """One line for the person at the terminal; the command ends with exit code 1."""
 
 
-def prepare(config_file: str | None, data_dir: str | None, level: str = "warning") -> config.Config:
+def prepare(config_file: str | None, data_dir: str | None, level: str = "warning") -> Config:
     """The effective settings; what is logged goes to stderr, so that stdout is the command's answer alone.
     Raises BadSetting."""
     from .. import log
 
-    log.set_up(config.LogConfig(level=level, format="text"), sys.stderr)
-    return config.load(config_file, flags={"data_dir": data_dir})
+    log.set_up(LogConfig(level=level, format="text"), sys.stderr)
+    return load(config_file, flags={"data_dir": data_dir})

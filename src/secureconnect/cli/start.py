@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .. import config
+from .. import config_file
 
 OPTIONS = {
     "--config": "config",
@@ -39,7 +39,7 @@ def plain(args: Sequence[str]) -> dict[str, str] | None:
 def start(values: dict[str, str]) -> int:
     """Serve until told to stop. Returns the exit code; raises BadSetting."""
     flags = {key: value for key, value in values.items() if key != "config"}
-    settings = config.load(values.get("config"), flags=flags)
+    settings = config_file.load(values.get("config"), flags=flags)
     # structlog loads rich where it finds it, for tracebacks that log.py does not want: 3 MB and 60 ms
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     import trio

@@ -45,7 +45,6 @@ from .guard import Guard, Probe
 from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedObjects
 from .journal import FileJournal
 from .memory import MemoryBus, MemoryCache, MemorySignals
-from .signals import NodeSignals
 from .spool import SpooledObjects
 from .sqlite import Sqlite
 
@@ -195,6 +194,8 @@ class _Wiring:
         guards = {guard.name: guard for guard, _ in self._guards}
         if "postgres" not in guards:
             return MemorySignals(self._config.memory, config.payload_bytes)
+        from .signals import NodeSignals
+
         signals = NodeSignals(config, bus, guards.get("redis"), db, guards["postgres"], waiting)
 
         async def carry() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import SETTINGS, Config
+from ..config import Config
+from ..config_file import SETTINGS
 from ..settings import MASK, POSTGRES_URL, REDIS_URL
 from .findings import Report
 
