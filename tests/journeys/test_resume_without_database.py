@@ -61,6 +61,10 @@ async def remembered(node: Member) -> float:
     return await node.server.metric("secureconnect_chat_recent_bytes")
 
 
+async def sockets(node: Member) -> int:
+    return int(await node.server.metric("websocket_connections_active"))
+
+
 async def remembers_more(node: Member, size: float) -> bool:
     return await remembered(node) > size
 
@@ -96,11 +100,12 @@ async def test_clients_of_a_dead_node_go_on_at_the_other(
                 for node, size in held:
                     await until(partial(remembers_more, node, size), WITHIN_S)
                 a, b = nodes.nodes
-                dead = a if await a.server.metric("websocket_connections_active") else b
-                before = count(at_ann + at_bob, "resuming")
+                dead = a if await sockets(a) else b
+                resumed = count(at_ann + at_bob, "resuming") + await sockets(dead)
                 await away(nodes, way)
                 await dead.kill()
-                await until(lambda before=before: count(at_ann + at_bob, "resuming") > before, WITHIN_S)  # type: ignore[misc]
+                # what is said before bob is there he is shown once it is stored
+                await until(lambda wanted=resumed: count(at_ann + at_bob, "resuming") >= wanted, WITHIN_S)  # type: ignore[misc]
                 texts.append(f"during {way}")
                 entry = anns.post(room, texts[-1])
                 await until(lambda: shown(at_bob, texts[-1]), WITHIN_S)
