@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -215,10 +215,11 @@ class Service:
         async with trio.open_nursery() as edge:
             edge.start_soon(metrics.watch_loop)
             await edge.start(self._reload_on_hangup)
-            if await self._move_in(edge, stop):
+            await _unless(stop, self._move_in, edge)
+            if not stop.is_set():
                 async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
                     if self._knows_database:
-                        await self._require_files_of_all()
+                        await _unless(stop, self._require_files_of_all)
                     else:
                         edge.start_soon(self._become_whole)
                     if self._is_listening:
@@ -233,29 +234,23 @@ class Service:
                 await self.gateway.drain()
             edge.cancel_scope.cancel()
 
-    async def _move_in(self, edge: trio.Nursery, stop: trio.Event) -> bool:
-        """Take up what the database tells of this node, or told an earlier start. False: told to stop before
-        it did."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_once, stop, nursery.cancel_scope)
-            while True:
-                try:
-                    if self._is_database_away:
-                        if await self._move_in_alone():
-                            break
-                        await self._listen_and_wait(edge)
-                    self._node = await self._deps.ready(self._open_node)
-                    self._knows_database = True
-                    await self._keep_node()
-                    break
-                except Unavailable as problem:
-                    if not self._config.postgres.url:
-                        raise  # a file of this machine does not come by itself
-                    logger.warning("database_not_ready", code=problem.code)
-                    await trio.sleep(self._config.breaker.probe_ms / 1000)
-            nursery.cancel_scope.cancel()
-        if stop.is_set():
-            return False
+    async def _move_in(self, edge: trio.Nursery) -> None:
+        """Take up what the database tells of this node, or told an earlier start."""
+        while True:
+            try:
+                if self._is_database_away:
+                    if await self._move_in_alone():
+                        break
+                    await self._listen_and_wait(edge)
+                self._node = await self._deps.ready(self._open_node)
+                self._knows_database = True
+                await self._keep_node()
+                break
+            except Unavailable as problem:
+                if not self._config.postgres.url:
+                    raise  # a file of this machine does not come by itself
+                logger.warning("database_not_ready", code=problem.code)
+                await trio.sleep(self._config.breaker.probe_ms / 1000)
         self._audit = Audit(
             self._config.audit,
             self._deps.db,
@@ -263,7 +258,6 @@ class Service:
             self._node.secrets.key_id,
             self._folder / "audit.head",
         )
-        return True
 
     async def _open_node(self, db: Database) -> Node:
         host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"
@@ -373,9 +367,17 @@ def settle_garbage() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _cancel_once(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+async def _unless(event: trio.Event, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Do it, or leave off once the event has come."""
+
+    async def leave_off() -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave_off)
+        await work(*args)
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -316,7 +316,7 @@ async def test_a_start_without_database_accepts_what_a_young_snapshot_vouches_fo
     site.db.take_away()
     with capture_logs() as logged:
         again = await site.node(QUICK, folder=node.folder)
-    assert {"accepts_tokens": True}.items() <= _said(logged, "auth_without_database").items()
+    assert {"trusted": True}.items() <= _said(logged, "auth_without_database").items()
     assert (await again.who(ann, outage=True)).user_id == ann.user_id
     with refused("TOKEN_REVOKED"):
         await again.who(bob, outage=True)
@@ -348,7 +348,7 @@ async def test_a_start_without_database_and_snapshot_accepts_nothing(site: Site,
     site.db.take_away()
     with capture_logs() as logged:
         again = await site.node(QUICK, folder=node.folder)
-    assert {"accepts_tokens": False}.items() <= _said(logged, "auth_without_database").items()
+    assert {"trusted": False}.items() <= _said(logged, "auth_without_database").items()
     with refused("UNAVAILABLE"):
         await again.who(ann, outage=True)
     before = path.read_bytes() if path.exists() else None
@@ -359,7 +359,9 @@ async def test_a_start_without_database_and_snapshot_accepts_nothing(site: Site,
     assert await again.who(ann)
 
 
-async def test_a_restart_goes_on_with_the_outage_it_began_in(site: Site) -> None:
+@pytest.mark.parametrize("written_s", [0, 70])
+async def test_a_restart_goes_on_with_the_outage_it_began_in(site: Site, written_s: int) -> None:
+    """Also when the snapshot was due: it tells of an outage that lasted then."""
     node = await site.node(QUICK)
     ann = await node.register()
     await node.who(ann)
@@ -368,6 +370,7 @@ async def test_a_restart_goes_on_with_the_outage_it_began_in(site: Site) -> None
     site.db.forward(LIFE_S + 5)
     await until(lambda: site.db.now_us() - _written_us(node) < 5_000_000)
     await node.stop()
+    site.db.forward(written_s)
     site.db.take_away()
     again = await site.node(QUICK, folder=node.folder)
     principal = await again.who(ann, outage=True)

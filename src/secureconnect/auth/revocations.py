@@ -173,7 +173,9 @@ class Revocations:
         self.verifying = snapshot.keys
         self.trusted = _is_young(snapshot, self._db.now_us(), self._life_us)
         if snapshot.away_since_us is not None:
-            self._outage.resume(snapshot.away_since_us, snapshot.written_us)
+            # it may have lasted until the next snapshot was due
+            seen_us = min(snapshot.written_us + self._refresh_us, self._db.now_us())
+            self._outage.resume(snapshot.away_since_us, seen_us)
 
     async def poll_once(self) -> None:
         """Read what other nodes have revoked since; then store what is pending."""

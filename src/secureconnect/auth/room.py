@@ -95,7 +95,7 @@ class Auth:
         try:
             await self.poll_once()
         except Unavailable as problem:
-            log.warning("auth_without_database", code=problem.code, accepts_tokens=self._revocations.trusted)
+            log.warning("auth_without_database", code=problem.code, trusted=self._revocations.trusted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_every, self._poll_s, "auth_poll_failed", self.poll_once)
             nursery.start_soon(_every, self._poll_s, "auth_feed_failed", self.read_feed_once)
