@@ -50,6 +50,7 @@ ACTIONS = frozenset(
         "chat:member:removed",
         "chat:message:deleted",
         "chat:message:edited",
+        "denied:admin",
         "denied:conversation",
         "denied:file",
         "denied:forbidden",

@@ -27,7 +27,13 @@ class Audience(enum.Enum):
     MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
     MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
     AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
-    ADMIN = "admin"  # people whose role is admin; others get 403
+    ADMIN = "admin"  # the server's administrators; everybody else gets 403
+
+
+def require_admin(caller: Principal, subject: str) -> None:
+    """Raises Forbidden, to be audited.  subject: what was asked for."""
+    if caller.role != "admin":
+        raise Forbidden("Only administrators may do this.", denial="denied:admin", subject=subject)
 
 
 class Rate(enum.Enum):
@@ -266,12 +272,6 @@ class Authenticator(Protocol):
 
 SessionsEnded = Callable[[frozenset[SessionId]], None]
 PeopleSignedOut = Callable[[frozenset[UserId]], None]
-
-
-def require_admin(caller: Principal) -> None:
-    """What a rule for `Audience.ADMIN` begins with. Raises Forbidden."""
-    if caller.role != "admin":
-        raise Forbidden(denial="denied:forbidden")
 
 
 @lru_cache(maxsize=4096)

@@ -18,6 +18,7 @@ from ..errors import (
     EmailTaken,
     Invalid,
     InvalidCredentials,
+    InviteRequired,
     NotFound,
     RegistrationClosed,
     UsernameTaken,
@@ -26,6 +27,7 @@ from ..identity import UserId, new_id
 from . import devices, store
 from .attempts import counted
 from .devices import DeviceClaim
+from .invites.invites import spend
 from .lockout import Lockout
 from .passwords import Passwords
 from .proofs import Claim, Proofs
@@ -101,11 +103,22 @@ class Accounts:
         self._proofs = proofs
 
     async def register(
-        self, *, email: str, username: str, password: str, display_name: str | None, origin: Origin
+        self,
+        *,
+        email: str,
+        username: str,
+        password: str,
+        display_name: str | None,
+        origin: Origin,
+        invite_code: str | None = None,
     ) -> tuple[store.User, Grant]:
-        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed."""
+        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid.
+
+        invite_code: of use only where registration is by invite; spent with the account that is made."""
 
         async def unit(tx: Tx) -> Opened:
+            # first, so that who is not invited does not learn which names are taken
+            invite = None if needed_code is None else await spend(tx, needed_code, now_us)
             added = await store.add_user(
                 tx,
                 user,
@@ -122,13 +135,13 @@ class Accounts:
                 actor=user.user_id,
                 subject=user.user_id,
                 address=origin.address,
+                facts={} if invite is None else {"invite_id": invite},
                 now_us=now_us,
             )
             return await self._sessions.open(tx, user.user_id, DeviceClaim(), origin, now_us)
 
         with counted("register"):
-            if self._config.registration == "closed":
-                raise RegistrationClosed
+            needed_code = self._needed_code(invite_code)
             checked_password(password)
             now_us = self._db.now_us()
             user = store.User(
@@ -142,6 +155,17 @@ class Accounts:
             )
             password_hash = await self._passwords.hash(password)
             return user, self._sessions.grant(await self._db.write(unit))
+
+    def _needed_code(self, invite_code: str | None) -> str | None:
+        """The code that registering here must spend, None where it needs none.
+        Raises RegistrationClosed, InviteRequired."""
+        if self._config.registration == "closed":
+            raise RegistrationClosed
+        if self._config.registration == "open":
+            return None
+        if invite_code is None:
+            raise InviteRequired
+        return invite_code
 
     async def login(
         self,

@@ -11,6 +11,8 @@ from ..errors import (
     AccountLocked,
     EmailTaken,
     InvalidCredentials,
+    InviteInvalid,
+    InviteRequired,
     Problem,
     RegistrationClosed,
     TokenExpired,
@@ -47,6 +49,8 @@ _REASONS: tuple[tuple[type[Problem], str], ...] = (
     (EmailTaken, "taken"),
     (UsernameTaken, "taken"),
     (RegistrationClosed, "closed"),
+    (InviteRequired, "uninvited"),
+    (InviteInvalid, "uninvited"),
     (Unavailable, "unavailable"),
 )
 

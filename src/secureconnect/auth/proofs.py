@@ -44,49 +44,52 @@ class Proofs:
     ) -> T:
         """What `accept` returns, done in the unit that accepts.
 
-        reserve: the unit that finds the account and reserves the attempt.
+        reserve: the unit that finds the account and reserves the attempt.  accept: may refuse, too; that is
+        not counted.
         Raises InvalidCredentials (TotpInvalid, if it is the code), TotpRequired, AccountLocked, Unavailable.
         """
         claim = await self._db.write(reserve)
         try:
-            right = await self._passwords.verify(claim.held and claim.held.password_hash, password)
-        except Unavailable:
+            outcome = await self._judge(claim, password, totp_code, accept)
+        except Problem:  # it failed for another reason
             with suppress(Unavailable):  # then it stays counted, for a while
                 await self._db.write(self._lockout.refund, claim.attempt)
             raise
-        if claim.held is None or not right:
-            await self._db.write(self._lockout.fail, claim.attempt)
-            raise InvalidCredentials(denial="auth:session:refused", subject=claim.attempt.user)
-        renewed: str | None = None
-        if self._passwords.is_outdated(claim.held.password_hash):
-            with suppress(Unavailable):  # too busy: the next time renews it
-                renewed = await self._passwords.hash(password)
-        outcome = await self._db.write(self._accept, claim.held, claim.attempt, renewed, totp_code, accept)
         if isinstance(outcome, Problem):
             raise outcome
         return outcome
 
-    async def _accept(
+    async def _judge(
         self,
-        tx: Tx,
-        held: store.Password,
-        attempt: Attempt,
-        renewed: str | None,
+        claim: Claim,
+        password: str,
         totp_code: str | None,
         accept: Callable[[Tx, store.Password], Awaitable[T]],
     ) -> T | Problem:
-        """A refusal is returned where what was counted must stay: an exception would undo it."""
-        now_hash = await store.lock_password(tx, held.user_id)
-        if now_hash != held.password_hash:
-            await self._lockout.refund(tx, attempt)
-            return Unavailable("The password was changed at this moment; try again.", retry_after_s=1)
-        refusal = await self._codes.check(tx, held.user_id, totp_code, attempt.address, self._db.now_us())
-        if isinstance(refusal, TotpInvalid):
-            await self._lockout.fail(tx, attempt)
-            return refusal
-        await self._lockout.refund(tx, attempt)
-        if refusal is not None:
-            return refusal
-        if renewed is not None:
-            await store.replace_hash(tx, held.user_id, held.password_hash, renewed)
-        return await accept(tx, held)
+        """What is returned as a refusal has been counted; what is raised has not."""
+        held = claim.held
+        right = await self._passwords.verify(held and held.password_hash, password)
+        if held is None or not right:
+            await self._db.write(self._lockout.fail, claim.attempt)
+            return InvalidCredentials(denial="auth:session:refused", subject=claim.attempt.user)
+        renewed: str | None = None
+        if self._passwords.is_outdated(held.password_hash):
+            with suppress(Unavailable):  # too busy: the next time renews it
+                renewed = await self._passwords.hash(password)
+
+        async def unit(tx: Tx) -> T | Problem:
+            if await store.lock_password(tx, held.user_id) != held.password_hash:
+                raise Unavailable("The password was changed at this moment; try again.", retry_after_s=1)
+            address, now_us = claim.attempt.address, self._db.now_us()
+            refusal = await self._codes.check(tx, held.user_id, totp_code, address, now_us)
+            if isinstance(refusal, TotpInvalid):
+                await self._lockout.fail(tx, claim.attempt)
+                return refusal
+            if refusal is not None:
+                raise refusal
+            await self._lockout.refund(tx, claim.attempt)
+            if renewed is not None:
+                await store.replace_hash(tx, held.user_id, held.password_hash, renewed)
+            return await accept(tx, held)
+
+        return await self._db.write(unit)

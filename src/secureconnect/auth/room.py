@@ -18,6 +18,8 @@ from ..identity import Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
+from .invites import store as invite_store
+from .invites.invites import Invites
 from .keys import Keyring
 from .lockout import Lockout
 from .lockout import store as lockout_store
@@ -29,6 +31,7 @@ from .revocations import Revocations
 from .sessions import Sessions
 from .tokens import AccessTokens
 from .totp.codes import Codes
+from .totp.totp import Totp
 
 log = structlog.get_logger(module="auth")
 
@@ -42,6 +45,7 @@ class Auth:
 
     folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
     it cannot reach the other nodes, and never fall back to this process's memory.
+    issuer: this server's name in authenticator apps.  public_url: of this server, may be empty.
     outage_since_us: when, in the database's time, this node lost the database; None while it is there.
     """
 
@@ -55,6 +59,8 @@ class Auth:
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
+        issuer: str = "SecureConnect",
+        public_url: str = "",
     ) -> None:
         self._db = db
         self._poll_s = config.revocation_poll_ms / 1000
@@ -69,6 +75,8 @@ class Auth:
         codes = Codes(secrets)
         proofs = Proofs(db, self._passwords, self.lockout, codes)
         self.reauthentication = Reauthentication(db, proofs, self.lockout)
+        self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, issuer)
+        self.invites = Invites(config, db, public_url)
         self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
@@ -139,8 +147,9 @@ class Auth:
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
-        while await self._db.relieve(lockout_store.prune, self._db.now_us()) == lockout_store.PRUNE_ROWS:
-            pass
+        for table in (lockout_store, invite_store):
+            while await self._db.relieve(table.prune, self._db.now_us()) == table.PRUNE_ROWS:
+                pass
 
     async def write_back(self) -> None:
         """After the database went back to an earlier state: end again what had been ended since."""

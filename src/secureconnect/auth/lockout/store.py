@@ -6,7 +6,7 @@ import msgspec
 
 from ...deps.contracts import Tx
 
-PRUNE_ROWS = 1_000  # as in auth/store.py
+PRUNE_ROWS = 1_000  # as many as auth/store.py deletes in one transaction
 
 _LOCK = (
     "INSERT INTO lockouts (counter, failures, expires_at) VALUES ($1, '[]', $2)"
