@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +16,18 @@ import pytest
 import trio
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
+from kit.people import (
+    PASSWORD,
+    begin_upload,
+    direct,
+    download_url,
+    group,
+    make_admin,
+    people,
+    put,
+    unique,
+    upload,
+)
 from kit.server import Server
 from kit.wait import until
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
@@ -255,8 +265,7 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
     server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
     async with people(server.url, "owner", "member", "third", "stranger", "admin") as clients:
-        with closing(sqlite3.connect(server.data_dir / "secureconnect.db")) as db, db:
-            db.execute("UPDATE users SET role = 'admin' WHERE user_id = ?", [clients[4].me.user_id])
+        await make_admin(server, clients[4])
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
         await trio.to_thread.run_sync(server.restart)
