@@ -32,6 +32,7 @@ from .lockout import Lockout
 from .passwords import Passwords
 from .proofs import Claim, Proofs
 from .sessions import Grant, Opened, Origin, Sessions
+from .totp import store as totp_store
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
 NAME_CHARS = 100
@@ -234,6 +235,8 @@ async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
     account = await store.get_user(tx, user)
     if account is None:
         raise NotFound
+    second_factor = await totp_store.get(tx, user)
+    confirmed_us = second_factor.confirmed_us if second_factor else None
     return {
         "user": {
             "user_id": account.user_id,
@@ -243,6 +246,7 @@ async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
             "avatar_url": account.avatar_url,
             "role": account.role,
             "created_at": to_iso(account.created_us),
+            "second_factor_since": None if confirmed_us is None else to_iso(confirmed_us),
         },
         "devices": [
             {"device_id": each.device_id, "name": each.name, "created_at": to_iso(each.created_us)}

@@ -24,14 +24,14 @@ from ..errors import (
     UsernameTaken,
 )
 
-Kind = Literal["login", "register", "refresh", "ticket"]
+Kind = Literal["login", "register", "refresh", "ticket", "reauthentication"]
 
 
 class TokenStolen(TokenRevoked):
     """A spent refresh token came back too late: someone else has it. To the caller it is a revoked one."""
 
 
-# label kind: login, register, refresh, ticket
+# label kind: login, register, refresh, ticket, reauthentication
 ATTEMPTS = metrics.counter("auth_attempts_total", "Attempts to sign in or stay signed in.", ["kind"])
 SUCCESS = metrics.counter("auth_success_total", "Attempts that succeeded.", ["kind"])
 # label reason: those of _REASONS, and invalid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..deps.contracts import Database, Tx
 from ..identity import UserId
 from . import store
+from .attempts import counted
 from .lockout import Lockout
 from .proofs import Claim, Proofs
 from .sessions import Origin
@@ -31,7 +32,8 @@ class Reauthentication:
             attempt = await self._lockout.reserve_by_session(tx, user_id, origin.address, now_us)
             return Claim(held, attempt)
 
-        await self._proofs.require(reserve, password, totp_code, _do_nothing)
+        with counted("reauthentication"):
+            await self._proofs.require(reserve, password, totp_code, _do_nothing)
 
 
 async def _do_nothing(_: Tx, __: store.Password) -> None:
