@@ -79,6 +79,16 @@ async def test_failures_of_long_ago_do_not_count(node: Node, site: Site) -> None
         await node.login()
 
 
+async def test_what_a_lock_has_punished_does_not_count_again(site: Site) -> None:
+    node = await site.node(replace(CHEAP, lockout_s=60))
+    await node.register()
+    await lock(node)
+    site.db.forward(60)
+    await lock(node)
+    with refused("ACCOUNT_LOCKED"):
+        await node.login()
+
+
 async def test_a_right_password_is_not_counted_and_forgives_nothing(node: Node) -> None:
     await node.register()
     await fail(node, LIMIT - 1)
