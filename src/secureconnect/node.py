@@ -169,10 +169,13 @@ class Secrets:
         try:
             return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode())
         except (InvalidTag, ValueError) as exc:
-            raise SecretDamaged(f"the stored secret {place} does not open") from exc
+            raise SecretDamaged(f"what is sealed for {place} does not open") from exc
 
     def _unseal(self, name: str, version: int, sealed: bytes) -> bytes:
-        return self.unseal(_place(name, version), sealed)
+        try:
+            return self.unseal(_place(name, version), sealed)
+        except SecretDamaged as exc:
+            raise SecretDamaged(f"the stored secret {name} version {version} does not open") from exc
 
 
 class Known(msgspec.Struct, frozen=True):
