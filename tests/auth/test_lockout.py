@@ -166,7 +166,7 @@ async def test_an_address_that_fails_everywhere_is_locked(site: Site) -> None:
 
 async def test_what_is_not_the_password_is_not_counted(site: Site) -> None:
     """Too many at once are turned away before anybody looks at their passwords."""
-    node = await site.node(replace(CHEAP, argon2_waiting=1, argon2_memory_kib=8_192))
+    node = await site.node(replace(CHEAP, argon2_waiting=1, argon2_memory_kib=32_768))
     names = [f"ann{number}" for number in range(6)]
     for name in names:
         await node.register(name)
