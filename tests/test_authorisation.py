@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,23 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import pyotp
 import pytest
 import trio
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
+from kit.people import (
+    PASSWORD,
+    begin_upload,
+    direct,
+    download_url,
+    group,
+    make_admin,
+    people,
+    put,
+    unique,
+    upload,
+)
 from kit.server import Server
 from kit.wait import until
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
@@ -27,6 +40,7 @@ from secureconnect.identity import new_id
 from secureconnect.storage.routes import ROUTES as STORAGE_ROUTES
 
 ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES, *STORAGE_ROUTES)
+TOTP = "/v1/auth/totp"
 CONTENT = b"what is in it"
 FILE = {"file_name": "a.txt", "file_size": len(CONTENT), "content_type": "text/plain"}
 NOT_IN_ROOMS = {("GET", "/v1/server")}  # the gateway's own, for anyone
@@ -81,6 +95,10 @@ def own_session(world: World, body: Any = None) -> Ask:
     return Ask({"session_id": world.facts["session_id"]}, body=body)
 
 
+def confirmation(world: World) -> Ask:
+    return Ask(body={"code": world.facts.get("totp_code", "123456")})
+
+
 HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/register"): registration,
     ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
@@ -92,6 +110,12 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("PATCH", "/v1/auth/sessions/{session_id}"): lambda w: own_session(w, {"device_name": "phone"}),
     ("DELETE", "/v1/auth/sessions/{session_id}"): own_session,
     ("POST", "/v1/auth/ws-ticket"): lambda _: Ask(),
+    ("POST", "/v1/auth/totp/enroll"): lambda _: Ask(body={"password": PASSWORD}),
+    ("POST", "/v1/auth/totp/confirm"): confirmation,
+    ("DELETE", "/v1/auth/totp"): lambda _: Ask(body={"password": PASSWORD}),
+    ("GET", "/v1/admin/invites"): lambda _: Ask(),
+    ("POST", "/v1/admin/invites"): lambda _: Ask(body={}),
+    ("DELETE", "/v1/admin/invites/{invite_id}"): lambda w: Ask({"invite_id": w.facts["invite_id"]}),
     ("GET", "/v1/users/me"): lambda _: Ask(),
     ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
     ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
@@ -154,6 +178,7 @@ SIGNED_IN: dict[Audience, dict[str, int]] = {
     Audience.MEMBER: {"stranger": 404, "member": 200, "entitled": 200},
     Audience.MODERATOR: {"stranger": 404, "member": 403, "entitled": 200},
     Audience.AUTHOR: {"stranger": 404, "member": 403, "entitled": 200},
+    Audience.ADMIN: {"stranger": 403, "member": 403, "entitled": 200},
 }
 
 
@@ -175,20 +200,24 @@ class Cast:
 
     def __init__(self, server: Server, everybody: list[Client], expired: str, revoked: str) -> None:
         self.server = server
-        self.owner, self.member, self.third, self.stranger = everybody
+        self.owner, self.member, self.third, self.stranger, self.admin = everybody
         self.tokens = {"expired": expired, "revoked": revoked}
 
     async def sign_in(self) -> None:
-        for client in (self.owner, self.member, self.third, self.stranger):
+        for client in (self.owner, self.member, self.third, self.stranger, self.admin):
             await client.login(client.me.username, PASSWORD)
 
     @asynccontextmanager
-    async def world(self, caller: str, *, files: bool = False) -> AsyncIterator[tuple[World, str | None]]:
+    async def world(
+        self, caller: str, *, files: bool = False, admin: bool = False, totp: bool = False
+    ) -> AsyncIterator[tuple[World, str | None]]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
-        files: the owner has some.
+        files: the owner has some.  admin: an administrator is the one entitled, and has made an invite.
+        totp: the caller has begun to set up a second factor, which is turned off afterwards.
         """
-        who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
+        entitled = self.admin if admin else self.owner
+        who = {"stranger": self.stranger, "member": self.member, "entitled": entitled}.get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
             room = await group(self.owner, self.member, self.third)
             sent = await self.owner.send_message(room, "hello", new_id())
@@ -202,11 +231,20 @@ class Cast:
             }
             if files:
                 world.facts |= await self._files()
+            if admin:
+                world.facts |= await self.admin.call("POST", "/v1/admin/invites", {})
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
+            if not totp or who is None:
+                yield world, token
+                return
+            app = pyotp.TOTP((await own.call("POST", f"{TOTP}/enroll", {"password": PASSWORD}))["secret"])
+            at_s = int(time.time())
+            world.facts["totp_code"] = app.at(at_s)
             yield world, token
+            await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
 
     async def _files(self) -> dict[str, str]:
         """One that is there, one that has arrived and is not completed, and one that is to be sent."""
@@ -226,7 +264,8 @@ class Cast:
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
     server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
-    async with people(server.url, "owner", "member", "third", "stranger") as clients:
+    async with people(server.url, "owner", "member", "third", "stranger", "admin") as clients:
+        await make_admin(server, clients[4])
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
         await trio.to_thread.run_sync(server.restart)
@@ -268,7 +307,12 @@ async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str) -> None:
-        async with cast.world(caller, files=about_a_file(route)) as (world, token):
+        needs = {
+            "files": about_a_file(route),
+            "admin": route.audience is Audience.ADMIN,
+            "totp": route.path == f"{TOTP}/confirm",
+        }
+        async with cast.world(caller, **needs) as (world, token):
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)

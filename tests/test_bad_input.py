@@ -76,6 +76,7 @@ GOOD: dict[str, Any] = {
     "avatar_url": "https://example.org/a.png",
     "checksum_sha256": "0" * 64,
     "client_message_id": "key-1",
+    "code": "123456",
     "content": "hello",
     "content_type": "image/png",
     "conversation_id": "@conversation_id",
@@ -84,12 +85,15 @@ GOOD: dict[str, Any] = {
     "display_name": "Mallory",
     "email": "new@example.org",
     "encryption_metadata": {"iv": "abc"},
+    "expires_in": 3600,
     "file_id": "@file_id",
     "file_ids": [],
     "file_name": "a.png",
     "file_size": 7,
     "history_id": NOWHERE,
+    "invite_code": "x" * 43,
     "is_typing": True,
+    "max_uses": 2,
     "message_id": "@message_id",
     "message_retention_days": 7,
     "message_type": "text",
@@ -102,6 +106,7 @@ GOOD: dict[str, Any] = {
     "status": "away",
     "title": "t",
     "token": "a.b.c",
+    "totp_code": "123456",
     "type": "group",
     "user_id": "@user_id",
     "username": "@username",
@@ -147,10 +152,14 @@ frames = st.sampled_from(list(FRAMES)).flatmap(
 
 
 def rows(server: Server) -> dict[str, int]:
-    """How many rows each table has that a person's request could write."""
+    """How many rows each table has that a person's request could write, refusals apart."""
     with sqlite3.connect(f"file:{server.data_dir / 'secureconnect.db'}?mode=ro", uri=True) as db:
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        kept = [name for name in names if not name.startswith(("sqlite_", "audit", "nodes", "secrets"))]
+        kept = [
+            name
+            for name in names
+            if not name.startswith(("sqlite_", "audit", "nodes", "secrets", "lockouts"))
+        ]
         counts = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
     db.close()
     return counts
@@ -184,6 +193,7 @@ class Bad:
             "@user_id": me,
             "@conversation_id": room,
             "@message_id": sent["message_id"],
+            "@invite_id": NOWHERE,
             "@session_id": signed_in["session_id"],
             "@username": name,
         }

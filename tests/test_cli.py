@@ -71,6 +71,7 @@ def test_help_names_every_command(here: Here) -> None:
         ("config", ["--config", "--data-dir", "--defaults"]),
         ("migrate", ["--config", "--data-dir"]),
         ("doctor", ["--config", "--data-dir", "--json"]),
+        ("chat", ["--server", "--no-remember", "--invite"]),
         ("move", ["--config", "--data-dir", "--to"]),
         ("keys rotate", ["--config", "--data-dir"]),
         ("audit verify", ["--config", "--data-dir", "--head"]),

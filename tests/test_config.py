@@ -125,7 +125,7 @@ def test_the_environment(key: str, text: str, value: object) -> None:
         ("gateway.trusted_proxies", "['10.0.0.1', 'proxy']", "list of addresses or networks"),
         ("rate_limits.enabled", "1", "true | false"),
         ("rate_limits.enabled", "'yes'", "true | false"),
-        ("auth.registration", "'Open'", "open | closed"),
+        ("auth.registration", "'Open'", "open | invite | closed"),
         ("minio.bucket", "''", "3 to 63 of a-z"),
         ("minio.bucket", "'a b'", "3 to 63 of a-z"),
         ("minio.bucket", "'Files'", "3 to 63 of a-z"),

@@ -118,6 +118,8 @@ class Service:
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
+                issuer=self._node.server_name,
+                public_url=config.gateway.public_url,
             )
             room.connect(
                 ended=self.gateway.close_sessions,

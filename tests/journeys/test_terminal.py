@@ -13,11 +13,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import pyotp
 import trio
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, direct, next_event, people, unique
+from kit.people import PASSWORD, direct, make_admin, next_event, people, unique
 from kit.server import Server
+from kit.worlds import embedded_alone
+from secureconnect.client import Client
 
 AWAY = Path(__file__).parent.parent / "kit" / "launchers" / "database_away.py"
 
@@ -173,3 +176,36 @@ async def test_a_wrong_password_is_asked_again_and_nobody_there_is_said_plainly(
     assert server.terminate() == 0
     async with terminal(server, tmp_path) as shown:
         assert await shown.ends() == 1
+
+
+# the room's own tests try both databases
+@embedded_alone
+async def test_an_invite_and_a_second_factor_are_asked_for(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server()
+    name = unique("ann")
+    async with people(server.url, "root") as (root,):
+        await make_admin(server, root)
+        server.settings["AUTH__REGISTRATION"] = "invite"
+        await trio.to_thread.run_sync(server.restart)
+        assert (await root.call("GET", "/v1/server", signed=False))["registration"] == "invite"
+        invite = await root.call("POST", "/v1/admin/invites", {})
+    async with terminal(server, tmp_path, "--no-remember") as shown:
+        await shown.type("r", name, f"{name}@example.org", PASSWORD)
+        await shown.shows("Invite: ")
+        await shown.type(invite["link"])
+        await shown.shows(f"Signed in as {name}")
+        await shown.type("/quit")
+    async with Client(server.url) as ann:
+        await ann.login(name, PASSWORD)
+        begun = await ann.call("POST", "/v1/auth/totp/enroll", {"password": PASSWORD})
+        code = pyotp.TOTP(begun["secret"]).now()
+        told = await ann.call("POST", "/v1/auth/totp/confirm", {"code": code})
+    async with terminal(server, tmp_path, "--no-remember") as shown:
+        await shown.type("l", name, PASSWORD)
+        await shown.shows("Code of your authenticator app")
+        await shown.type(code)  # it was used to confirm
+        await shown.shows("The code is wrong, or was used before")
+        await shown.type("l", name, PASSWORD, told["recovery_codes"][0])
+        await shown.shows(f"Signed in as {name}")
+        await shown.type("/quit")
+        assert await shown.ends() == 0

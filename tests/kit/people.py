@@ -8,7 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 import trio
 
+from kit.server import Server
 from secureconnect.client import Client, Event, Stream
+from secureconnect.config_file import load
+from secureconnect.deps.contracts import Tx
+from secureconnect.deps.policy import open_database
 from secureconnect.identity import new_id
 
 PASSWORD = "correct horse battery"
@@ -33,6 +37,17 @@ async def people(url: str, *names: str) -> AsyncIterator[list[Client]]:
 async def register(client: Client, name: str) -> None:
     username = unique(name)
     await client.register(username, PASSWORD, f"{username}@example.org", name)
+
+
+async def make_admin(server: Server, client: Client) -> None:
+    """Beside the running server; sessions it has not read yet are an administrator's."""
+
+    async def promote(tx: Tx) -> None:
+        await tx.run("UPDATE users SET role = 'admin' WHERE user_id = $1", client.me.user_id)
+
+    settings = {f"SECURECONNECT_{name}": value for name, value in server.settings.items()}
+    async with open_database(load(None, settings, {"data_dir": str(server.data_dir)})) as db:
+        await db.write(promote)
 
 
 async def group(owner: Client, *others: Client, title: str = "room") -> str:

@@ -5,8 +5,10 @@ holds open. It decides nothing about conversations; presence, which it shows wit
 whoever `connect` names.
 
 `accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
-`passwords`, `devices` and `revocations` are what they stand on. It writes the tables users, blocks, devices,
-sessions, refresh_tokens, revocations and tickets.
+`passwords`, `devices` and `revocations` are what they stand on. `proofs` tell whether somebody is who they
+say, by password, `totp/` and `lockout/`; `reauthentication` asks that again of who is signed in; `invites/`
+let people register where not everybody may. It writes the tables users, blocks, devices, sessions,
+refresh_tokens, revocations, tickets, lockouts, totps, recovery_codes and invites.
 """
 
 from .revocations import Lack, lacking

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
 from typing import Any
 
 from .. import audit
@@ -19,17 +18,21 @@ from ..errors import (
     EmailTaken,
     Invalid,
     InvalidCredentials,
+    InviteRequired,
     NotFound,
     RegistrationClosed,
-    Unavailable,
     UsernameTaken,
 )
 from ..identity import UserId, new_id
-from . import store
+from . import devices, store
 from .attempts import counted
 from .devices import DeviceClaim
+from .invites.invites import spend
+from .lockout import Lockout
 from .passwords import Passwords
+from .proofs import Claim, Proofs
 from .sessions import Grant, Opened, Origin, Sessions
+from .totp import store as totp_store
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
 NAME_CHARS = 100
@@ -84,18 +87,39 @@ def checked_password(text: str) -> str:
 
 
 class Accounts:
-    def __init__(self, config: AuthConfig, db: Database, passwords: Passwords, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        passwords: Passwords,
+        sessions: Sessions,
+        lockout: Lockout,
+        proofs: Proofs,
+    ) -> None:
         self._config = config
         self._db = db
         self._passwords = passwords
         self._sessions = sessions
+        self._lockout = lockout
+        self._proofs = proofs
 
     async def register(
-        self, *, email: str, username: str, password: str, display_name: str | None, origin: Origin
+        self,
+        *,
+        email: str,
+        username: str,
+        password: str,
+        display_name: str | None,
+        origin: Origin,
+        invite_code: str | None = None,
     ) -> tuple[store.User, Grant]:
-        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed."""
+        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid.
+
+        invite_code: of use only where registration is by invite; spent with the account that is made."""
 
         async def unit(tx: Tx) -> Opened:
+            # first, so that who is not invited does not learn which names are taken
+            invite = None if needed_code is None else await spend(tx, needed_code, now_us)
             added = await store.add_user(
                 tx,
                 user,
@@ -112,13 +136,13 @@ class Accounts:
                 actor=user.user_id,
                 subject=user.user_id,
                 address=origin.address,
+                facts={} if invite is None else {"invite_id": invite},
                 now_us=now_us,
             )
             return await self._sessions.open(tx, user.user_id, DeviceClaim(), origin, now_us)
 
         with counted("register"):
-            if self._config.registration == "closed":
-                raise RegistrationClosed
+            needed_code = self._needed_code(invite_code)
             checked_password(password)
             now_us = self._db.now_us()
             user = store.User(
@@ -133,35 +157,56 @@ class Accounts:
             password_hash = await self._passwords.hash(password)
             return user, self._sessions.grant(await self._db.write(unit))
 
+    def _needed_code(self, invite_code: str | None) -> str | None:
+        """The code that registering here must spend, None where it needs none.
+        Raises RegistrationClosed, InviteRequired."""
+        if self._config.registration == "closed":
+            raise RegistrationClosed
+        if self._config.registration == "open":
+            return None
+        if invite_code is None:
+            raise InviteRequired
+        return invite_code
+
     async def login(
-        self, *, email: str | None, username: str | None, password: str, claim: DeviceClaim, origin: Origin
+        self,
+        *,
+        email: str | None,
+        username: str | None,
+        password: str,
+        totp_code: str | None,
+        claim: DeviceClaim,
+        origin: Origin,
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
-        a wrong password, after the same work."""
+        a wrong password, AccountLocked for either that has failed too often, after the same work; and
+        TotpRequired, TotpInvalid."""
 
-        async def unit(tx: Tx) -> tuple[store.User, Opened]:
+        async def reserve(tx: Tx) -> Claim:
             now_us = self._db.now_us()
+            held = await store.get_password(tx, email_key, username_key)
+            device = await devices.proved(tx, held and held.user_id, claim)
+            if held is None:
+                name = f"username:{username_key}" if email_key is None else f"email:{email_key}"
+                return Claim(None, await self._lockout.reserve_by_name(tx, name, origin.address, now_us))
+            if device is None:
+                attempt = await self._lockout.reserve_by_account(tx, held.user_id, origin.address, now_us)
+            else:
+                attempt = await self._lockout.reserve_by_device(
+                    tx, held.user_id, device, origin.address, now_us
+                )
+            return Claim(held, attempt)
+
+        async def accept(tx: Tx, held: store.Password) -> tuple[store.User, Opened]:
             user = await store.get_user(tx, held.user_id)
             if user is None:
                 raise InvalidCredentials
-            if renewed is not None:
-                await store.replace_hash(tx, user.user_id, held.password_hash, renewed)
-            return user, await self._sessions.open(tx, user.user_id, claim, origin, now_us)
+            return user, await self._sessions.open(tx, user.user_id, claim, origin, self._db.now_us())
 
         with counted("login"):
             email_key = None if email is None else fold(email)
             username_key = None if username is None else fold(username)
-            found = await self._db.read(store.get_password, email_key, username_key)
-            right = await self._passwords.verify(found.password_hash if found else None, password)
-            if found is None or not right:
-                subject = found.user_id if found else None
-                raise InvalidCredentials(denial="auth:session:refused", subject=subject)
-            held = found
-            renewed: str | None = None
-            if self._passwords.is_outdated(held.password_hash):
-                with suppress(Unavailable):  # too busy: the next login renews it
-                    renewed = await self._passwords.hash(password)
-            user, opened = await self._db.write(unit)
+            user, opened = await self._proofs.require(reserve, password, totp_code, accept)
             return user, self._sessions.grant(opened)
 
     async def get(self, user: UserId) -> store.User:
@@ -190,6 +235,8 @@ async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
     account = await store.get_user(tx, user)
     if account is None:
         raise NotFound
+    second_factor = await totp_store.get(tx, user)
+    confirmed_us = second_factor.confirmed_us if second_factor else None
     return {
         "user": {
             "user_id": account.user_id,
@@ -199,6 +246,7 @@ async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
             "avatar_url": account.avatar_url,
             "role": account.role,
             "created_at": to_iso(account.created_us),
+            "second_factor_since": None if confirmed_us is None else to_iso(confirmed_us),
         },
         "devices": [
             {"device_id": each.device_id, "name": each.name, "created_at": to_iso(each.created_us)}

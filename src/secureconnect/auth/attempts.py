@@ -8,31 +8,39 @@ from typing import Literal
 
 from .. import metrics
 from ..errors import (
+    AccountLocked,
     EmailTaken,
     InvalidCredentials,
+    InviteInvalid,
+    InviteRequired,
     Problem,
     RegistrationClosed,
     TokenExpired,
     TokenRevoked,
+    TotpInvalid,
+    TotpRequired,
     Unauthenticated,
     Unavailable,
     UsernameTaken,
 )
 
-Kind = Literal["login", "register", "refresh", "ticket"]
+Kind = Literal["login", "register", "refresh", "ticket", "reauthentication"]
 
 
 class TokenStolen(TokenRevoked):
     """A spent refresh token came back too late: someone else has it. To the caller it is a revoked one."""
 
 
-# label kind: login, register, refresh, ticket
+# label kind: login, register, refresh, ticket, reauthentication
 ATTEMPTS = metrics.counter("auth_attempts_total", "Attempts to sign in or stay signed in.", ["kind"])
 SUCCESS = metrics.counter("auth_success_total", "Attempts that succeeded.", ["kind"])
 # label reason: those of _REASONS, and invalid
 FAILURES = metrics.counter("auth_failures_total", "Attempts that failed.", ["kind", "reason"])
 
 _REASONS: tuple[tuple[type[Problem], str], ...] = (
+    (AccountLocked, "locked"),
+    (TotpRequired, "code_wanted"),
+    (TotpInvalid, "code"),
     (InvalidCredentials, "credentials"),
     (TokenStolen, "stolen"),
     (TokenRevoked, "revoked"),
@@ -41,6 +49,8 @@ _REASONS: tuple[tuple[type[Problem], str], ...] = (
     (EmailTaken, "taken"),
     (UsernameTaken, "taken"),
     (RegistrationClosed, "closed"),
+    (InviteRequired, "uninvited"),
+    (InviteInvalid, "uninvited"),
     (Unavailable, "unavailable"),
 )
 

@@ -18,12 +18,20 @@ from ..identity import Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
+from .invites import store as invite_store
+from .invites.invites import Invites
 from .keys import Keyring
+from .lockout import Lockout
+from .lockout import store as lockout_store
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
+from .proofs import Proofs
+from .reauthentication import Reauthentication
 from .revocations import Revocations
 from .sessions import Sessions
 from .tokens import AccessTokens
+from .totp.codes import Codes
+from .totp.totp import Totp
 
 log = structlog.get_logger(module="auth")
 
@@ -37,6 +45,7 @@ class Auth:
 
     folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
     it cannot reach the other nodes, and never fall back to this process's memory.
+    issuer: this server's name in authenticator apps.  public_url: of this server, may be empty.
     outage_since_us: when, in the database's time, this node lost the database; None while it is there.
     """
 
@@ -50,6 +59,8 @@ class Auth:
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
+        issuer: str = "SecureConnect",
+        public_url: str = "",
     ) -> None:
         self._db = db
         self._poll_s = config.revocation_poll_ms / 1000
@@ -60,7 +71,13 @@ class Auth:
         self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
         self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
-        self.accounts = Accounts(config, db, self._passwords, self.sessions)
+        self.lockout = Lockout(config, secrets.derive("lockout"))
+        codes = Codes(secrets)
+        proofs = Proofs(db, self._passwords, self.lockout, codes)
+        self.reauthentication = Reauthentication(db, proofs, self.lockout)
+        self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, issuer)
+        self.invites = Invites(config, db, public_url)
+        self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
@@ -129,6 +146,9 @@ class Auth:
         self._revocations.forget_expired()
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
+                pass
+        for table in (lockout_store, invite_store):
+            while await self._db.relieve(table.prune, self._db.now_us()) == table.PRUNE_ROWS:
                 pass
 
     async def write_back(self) -> None:

@@ -9,32 +9,36 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..clock import to_iso
 from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
 from ..errors import (
+    AccountLocked,
     EmailTaken,
     Invalid,
     InvalidCredentials,
     InvalidToken,
+    InviteInvalid,
+    InviteRequired,
     NotFound,
     RegistrationClosed,
     TokenExpired,
     TokenRevoked,
+    TotpInvalid,
+    TotpRequired,
     UsernameTaken,
 )
 from ..identity import Role, SessionId, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
 from .devices import DeviceClaim
+from .invites import routes as invite_routes
 from .room import Auth
-from .sessions import Grant, Origin
-
-USER_AGENT_CHARS = 256
+from .sessions import Grant
+from .shapes import Code, Page, Token, origin_of, wrong_cursor
+from .totp import routes as totp_routes
 
 Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
 # the pattern is documented here and judged by the rule, which says what is wrong in words
 Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
 NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-Token = Annotated[str, Meta(max_length=128)]
-Limit = Annotated[int, Meta(ge=1, le=100)]
 
 
 class Register(Struct, frozen=True):
@@ -42,6 +46,7 @@ class Register(Struct, frozen=True):
     username: Username
     password: NewPassword
     display_name: Name | None = None
+    invite_code: Token | None = None
 
 
 class Login(Struct, frozen=True):
@@ -54,6 +59,7 @@ class Login(Struct, frozen=True):
     device_id: Annotated[str, Meta(max_length=36)] | None = None
     device_secret: Token | None = None
     device_name: Name | None = None
+    totp_code: Code | None = None
 
 
 class Refresh(Struct, frozen=True):
@@ -62,11 +68,6 @@ class Refresh(Struct, frozen=True):
 
 class RenameSession(Struct, frozen=True):
     device_name: Name
-
-
-class Page(Struct, frozen=True):
-    limit: Limit = 20
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class Search(Page, frozen=True, kw_only=True):
@@ -146,7 +147,8 @@ async def register(auth: Auth, call: Call) -> Reply:
         username=body.username,
         password=body.password,
         display_name=body.display_name,
-        origin=_origin(call),
+        invite_code=body.invite_code,
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
@@ -162,15 +164,16 @@ async def login(auth: Auth, call: Call) -> Reply:
         email=body.email,
         username=body.username,
         password=body.password,
+        totp_code=body.totp_code,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
-        origin=_origin(call),
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
 
 async def refresh(auth: Auth, call: Call) -> Reply:
     body: Refresh = call.body
-    grant = await auth.sessions.refresh(body.refresh_token, _origin(call))
+    grant = await auth.sessions.refresh(body.refresh_token, origin_of(call))
     return Reply(
         Tokens(
             grant.access_token,
@@ -213,7 +216,7 @@ async def search_users(auth: Auth, call: Call) -> Reply:
 async def list_sessions(auth: Auth, call: Call) -> Reply:
     query: Page = call.query
     if query.cursor is not None and not is_id(query.cursor):
-        raise _wrong_cursor()
+        raise wrong_cursor()
     cursor = None if query.cursor is None else SessionId(query.cursor)
     found = await auth.sessions.list(call.caller, cursor, query.limit)
     page = found[: query.limit]
@@ -238,10 +241,6 @@ async def add_ticket(auth: Auth, call: Call) -> Reply:
 
 def _ended(everywhere: bool) -> Reply:
     return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
-
-
-def _origin(call: Call) -> Origin:
-    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
 
 
 def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
@@ -292,12 +291,8 @@ def _place(cursor: str | None) -> tuple[int, str]:
         return -1, ""
     tier, dot, username_key = cursor.partition(".")
     if tier not in ("0", "1", "2") or not dot:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     return int(tier), username_key
-
-
-def _wrong_cursor() -> Invalid:
-    return Invalid("This cursor was not given by this list.", details={"field": "cursor"})
 
 
 _AUTH = "/v1/auth"
@@ -314,7 +309,7 @@ ROUTES: tuple[Route, ...] = (
         body=Register,
         answer=SignedIn,
         status=201,
-        errors=(EmailTaken, UsernameTaken, RegistrationClosed),
+        errors=(EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid),
         no_store=True,
     ),
     Route(
@@ -326,7 +321,7 @@ ROUTES: tuple[Route, ...] = (
         "Sign in with e-mail address or username",
         body=Login,
         answer=SignedIn,
-        errors=(InvalidCredentials,),
+        errors=(InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked),
         no_store=True,
     ),
     Route(
@@ -428,5 +423,7 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
+    *totp_routes.ROUTES,
+    *invite_routes.ROUTES,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

@@ -51,15 +51,18 @@ def chat(
     remember: Annotated[
         bool, typer.Option(help="Keep the sign-in on this machine, in a file only you can read.")
     ] = True,
+    invite: Annotated[
+        str, typer.Option(metavar="CODE", help="An invite, to register with: its code or its link.")
+    ] = "",
 ) -> None:
     """Chat from the terminal."""
     try:
-        trio.run(_main, server, remember)
+        trio.run(_main, server, remember, invite)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
-async def _main(server: str, remember: bool) -> None:
+async def _main(server: str, remember: bool, invite: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     remembered = Remembered()
 
@@ -70,7 +73,7 @@ async def _main(server: str, remember: bool) -> None:
     credentials = remembered.get(server) if remember else None
     async with Client(server, credentials, on_credentials=keep) as client:
         try:
-            await _sign_in(client, console)
+            await _sign_in(client, console, invite)
             async with client.stream() as stream:
                 await Terminal(client, stream, console).run()
         except httpx.TransportError as exc:
@@ -79,7 +82,7 @@ async def _main(server: str, remember: bool) -> None:
             raise Failed(refusal.message) from None
 
 
-async def _sign_in(client: Client, console: Console) -> None:
+async def _sign_in(client: Client, console: Console, invite: str) -> None:
     """With what is remembered, or by asking. Nothing else runs yet, so the questions may block."""
     if client.credentials is not None:
         try:
@@ -97,13 +100,39 @@ async def _sign_in(client: Client, console: Console) -> None:
         password = _ask_hidden("Password: ")
         try:
             if wants_new:
-                await client.register(username, password, email)
+                await _register(client, username, password, email, invite)
             else:
-                await client.login(username, password, device_name="terminal")
+                await _log_in(client, username, password)
         except ApiError as refusal:
             console.print(f"{refusal.message} {refusal.details.get('field', '')}".rstrip(), style="red")
         else:
             return
+
+
+async def _register(client: Client, username: str, password: str, email: str, invite: str) -> None:
+    """Asks for an invite if the server does and there is none."""
+    try:
+        await client.register(username, password, email, invite_code=_code_of(invite))
+    except ApiError as refusal:
+        if refusal.code != "INVITE_REQUIRED":
+            raise
+        await client.register(username, password, email, invite_code=_code_of(_ask("Invite: ")))
+
+
+def _code_of(invite: str) -> str:
+    """invite: a code, or the link it stands in."""
+    return invite.rpartition("#invite=")[2]
+
+
+async def _log_in(client: Client, username: str, password: str) -> None:
+    """Asks for a code if the server does."""
+    try:
+        await client.login(username, password, device_name="terminal")
+    except ApiError as refusal:
+        if refusal.code != "TOTP_REQUIRED":
+            raise
+        code = _ask("Code of your authenticator app, or a recovery code: ")
+        await client.login(username, password, device_name="terminal", totp_code=code)
 
 
 def _ask(question: str) -> str:

@@ -91,20 +91,37 @@ class Client:
     # signing in and out
 
     async def register(
-        self, username: str, password: str, email: str, display_name: str | None = None
+        self,
+        username: str,
+        password: str,
+        email: str,
+        display_name: str | None = None,
+        *,
+        invite_code: str = "",
     ) -> Json:
         """Returns the user; the client is signed in afterwards."""
         body = {"username": username, "password": password, "email": email}
+        if invite_code:
+            body["invite_code"] = invite_code
         if display_name is not None:
             body["display_name"] = display_name
         return self._sign_in(await self.call("POST", "/v1/auth/register", body, signed=False))
 
     async def login(
-        self, name: str, password: str, *, device_id: str = "", device_secret: str = "", device_name: str = ""
+        self,
+        name: str,
+        password: str,
+        *,
+        device_id: str = "",
+        device_secret: str = "",
+        device_name: str = "",
+        totp_code: str = "",
     ) -> Json:
-        """name: username, or e-mail address.  device_id, device_secret: of this device's earlier login."""
+        """name: username, or e-mail address.  device_id, device_secret: of this device's earlier login.
+        totp_code: where that was refused with TOTP_REQUIRED."""
         body = {"email" if "@" in name else "username": name, "password": password}
         given = {"device_id": device_id, "device_secret": device_secret, "device_name": device_name}
+        given["totp_code"] = totp_code
         body.update({key: value for key, value in given.items() if value})
         return self._sign_in(await self.call("POST", "/v1/auth/login", body, signed=False), device_secret)
 

@@ -69,7 +69,7 @@ class Health:
         self._anyone_reads_metrics = config.gateway.metrics_from == "any"
         self._one_scrape = trio.CapacityLimiter(1)
         self._server_name = server_name
-        self._registration: Registration = "open" if config.auth.registration == "open" else "closed"
+        self._registration = msgspec.convert(config.auth.registration, Registration)
         self._limits = Limits(
             message_chars=config.chat.max_message_chars,
             encrypted_message_bytes=config.chat.max_encrypted_bytes,

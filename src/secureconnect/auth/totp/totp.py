@@ -1,0 +1,114 @@
+"""Turning the second factor on and off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyotp
+
+from ... import audit
+from ...clock import SECOND_US
+from ...config import AuthConfig
+from ...deps.contracts import Database, Tx
+from ...errors import NotFound, TotpEnabled, TotpInvalid
+from ...identity import Principal, UserId
+from .. import store as accounts
+from ..lockout import Lockout
+from ..reauthentication import Reauthentication
+from ..sessions import Origin
+from . import store
+from .codes import DIGITS, STEP_S, Codes
+
+SECRET_CHARS = 32  # of base32: 160 bits, as RFC 4226 recommends
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """secret: base32, to be typed.  uri: `otpauth://…`, to be scanned."""
+
+    secret: str
+    uri: str
+
+
+class Totp:
+    """issuer: what an authenticator app shows beside the name."""
+
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        codes: Codes,
+        reauthentication: Reauthentication,
+        lockout: Lockout,
+        issuer: str,
+    ) -> None:
+        self._setup_us = config.totp_setup_s * SECOND_US
+        self._recovery_codes = config.recovery_codes
+        self._db = db
+        self._codes = codes
+        self._reauthentication = reauthentication
+        self._lockout = lockout
+        self._issuer = issuer
+
+    async def enroll(self, caller: Principal, password: str, totp_code: str | None, origin: Origin) -> Begun:
+        """Begin; it counts once it is confirmed. What was begun before is forgotten.
+        Raises TotpEnabled, and what Reauthentication does."""
+
+        async def unit(tx: Tx) -> str:
+            if not await store.begin(tx, caller.user_id, sealed, self._db.now_us()):
+                raise TotpEnabled
+            user = await accounts.get_user(tx, caller.user_id)
+            if user is None:
+                raise NotFound
+            return user.username
+
+        await self._reauthentication.require(caller.user_id, password, totp_code, origin)
+        secret = pyotp.random_base32(SECRET_CHARS)
+        sealed = self._codes.seal(caller.user_id, secret)
+        username = await self._db.write(unit)
+        app = pyotp.TOTP(secret, digits=DIGITS, interval=STEP_S)
+        return Begun(secret, app.provisioning_uri(name=username, issuer_name=self._issuer))
+
+    async def confirm(self, caller: Principal, code: str, origin: Origin) -> list[str]:
+        """Turn it on, with a first code of the app. Returns the recovery codes, which are told this once.
+        Raises NotFound when nothing was begun or too long ago; TotpInvalid, counted like a wrong password;
+        AccountLocked."""
+        shown, hashes = self._codes.recovery(caller.user_id, self._recovery_codes)
+        if not await self._db.write(self._confirm, caller.user_id, code, hashes, origin):
+            raise TotpInvalid(denial="auth:session:refused", subject=caller.user_id)
+        return shown
+
+    async def _confirm(self, tx: Tx, user: UserId, code: str, hashes: list[bytes], origin: Origin) -> bool:
+        now_us = self._db.now_us()
+        begun = await store.lock_begun(tx, user)
+        if begun is None or begun.created_us + self._setup_us <= now_us:
+            raise NotFound("Begin to set up the second factor first.")
+        attempt = await self._lockout.reserve_by_session(tx, user, origin.address, now_us)
+        step = self._codes.step_of(user, begun.sealed, code, now_us)
+        if step is None:
+            await self._lockout.fail(tx, attempt)
+            return False
+        await self._lockout.refund(tx, attempt)
+        await store.confirm(tx, user, now_us, step)
+        await store.replace_codes(tx, user, hashes)
+        await audit.record(
+            tx, action="auth:totp:enabled", actor=user, subject=user, address=origin.address, now_us=now_us
+        )
+        return True
+
+    async def disable(self, caller: Principal, password: str, totp_code: str | None, origin: Origin) -> None:
+        """Nothing happens when it is off. Raises what Reauthentication does."""
+
+        async def unit(tx: Tx) -> None:
+            if await store.delete(tx, caller.user_id):
+                await audit.record(
+                    tx,
+                    action="auth:totp:disabled",
+                    actor=caller.user_id,
+                    subject=caller.user_id,
+                    address=origin.address,
+                    now_us=self._db.now_us(),
+                )
+
+        await self._reauthentication.require(caller.user_id, password, totp_code, origin)
+        await self._db.write(unit)
