@@ -34,6 +34,7 @@ from .deps.policy import open_deps
 from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
+from .idempotency import Idempotency
 from .identity import Principal, UserId
 from .node import Node
 from .settings import BadSetting
@@ -187,6 +188,7 @@ class Service:
         deps.observe(tell_health)
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
+        self.idempotency = Handle("idempotency", lambda: Idempotency(config.idempotency, deps.db))
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
@@ -216,7 +218,10 @@ class Service:
             edge.start_soon(metrics.watch_loop)
             await edge.start(self._reload_on_hangup)
             if await self._move_in(edge, stop):
-                async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
+                async with (
+                    _running(self.node, self.audit, self.idempotency),
+                    _running(self.auth, self.chat, self.storage),
+                ):
                     if self._knows_database:
                         await self._require_files_of_all()
                     else:

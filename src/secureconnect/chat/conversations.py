@@ -8,6 +8,7 @@ from .. import audit
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..errors import Conflict, Forbidden, Invalid, LastAdmin, NotFound
+from ..idempotency import Attempt
 from ..identity import ConversationId, UserId, new_id
 from . import store
 from .store import (
@@ -68,6 +69,7 @@ class Conversations:
         title: str | None,
         participants: Sequence[UserId],
         is_e2ee_enabled: bool,
+        attempt: Attempt | None = None,
     ) -> tuple[ConversationId, bool]:
         """The conversation, and whether it is new: two people have one direct conversation."""
         others = [user for user in dict.fromkeys(participants) if user != caller]
@@ -79,8 +81,16 @@ class Conversations:
                 details={"field": "participant_ids"},
             )
         conversation = ConversationId(new_id())
-        return await self._writer.change(
-            self._create, caller, conversation, kind, title, others, is_e2ee_enabled
+        return await self._writer.change_once(
+            attempt,
+            tuple[ConversationId, bool],
+            self._create,
+            caller,
+            conversation,
+            kind,
+            title,
+            others,
+            is_e2ee_enabled,
         )
 
     async def _create(
@@ -227,10 +237,17 @@ class Conversations:
     # members
 
     async def add(
-        self, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+        self,
+        caller: UserId,
+        conversation: ConversationId,
+        user: UserId,
+        role: MemberRole,
+        attempt: Attempt | None = None,
     ) -> tuple[Participant, bool]:
         """The participant, and whether they are new."""
-        return await self._writer.change(self._add, caller, conversation, user, role)
+        return await self._writer.change_once(
+            attempt, tuple[Participant, bool], self._add, caller, conversation, user, role
+        )
 
     async def _add(
         self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
