@@ -270,7 +270,7 @@ class Conversations:
         member = Member(user, role, now_us, visible_from, group.last_seq)
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
-        await self._note(tx, "chat:member:added", caller, conversation, user, now_us)
+        await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
         return Done((Participant(person, member), True), [event])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
@@ -295,7 +295,7 @@ class Conversations:
         await store.leave(tx, conversation, user)
         event = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
         action = "chat:member:left" if user == caller else "chat:member:removed"
-        await self._note(tx, action, caller, conversation, user, now_us)
+        await self._note(tx, action, caller, conversation, now_us, user_id=user)
         return Done(None, [event])
 
     async def set_role(
@@ -321,6 +321,8 @@ class Conversations:
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
         changed = target._replace(role=role)
+        action = "chat:member:role_changed"
+        await self._note(tx, action, caller, conversation, now_us, user_id=user, role=role)
         event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
         return Done(Participant(person, changed), [event])
 
@@ -382,8 +384,6 @@ class Conversations:
 
     @staticmethod
     async def _note(
-        tx: Tx, action: str, caller: UserId, conversation: ConversationId, user: UserId, now_us: int
+        tx: Tx, action: str, caller: UserId, conversation: ConversationId, now_us: int, **facts: str
     ) -> None:
-        await audit.record(
-            tx, action=action, actor=caller, subject=conversation, facts={"user_id": user}, now_us=now_us
-        )
+        await audit.record(tx, action=action, actor=caller, subject=conversation, facts=facts, now_us=now_us)

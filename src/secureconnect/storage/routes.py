@@ -111,7 +111,9 @@ class QuotaShape(Struct, frozen=True):
 
 
 async def begin_upload(room: Storage, call: Call) -> Reply:
-    file, url = await room.uploads.begin(call.caller.user_id, _announced(call.body), attempt_of(call))
+    file, url = await room.uploads.begin(
+        call.caller.user_id, _announced(call.body), call.address, attempt_of(call)
+    )
     return Reply(Upload(file.file_id, url, "PUT", room.config.upload_url_s, file_shape(file)))
 
 

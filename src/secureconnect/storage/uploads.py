@@ -95,9 +95,14 @@ class Uploads:
     # beginning
 
     async def begin(
-        self, owner: UserId, announced: Announcement, attempt: Attempt | None = None
+        self,
+        owner: UserId,
+        announced: Announcement,
+        address: str | None = None,
+        attempt: Attempt | None = None,
     ) -> tuple[File, str]:
-        """The file, and the address at which its content is to be put within `upload_url_s`.
+        """The file, and the address at which its content is to be put within `upload_url_s`.  address: of the
+        client.
 
         Of an earlier attempt at the same: its file, if content may still arrive, and a fresh address.
         """
@@ -125,7 +130,7 @@ class Uploads:
             claimed_until_us=None,
             node_id=self._node_id if to_spool else None,
         )
-        file_id = await once(self._db, attempt, FileId, self._reserve, file)
+        file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
         if file_id != file.file_id:
             file = self._unfinished(await self._db.read(store.get, file_id))
         elif self._presigner is not None and not to_spool:
@@ -141,7 +146,7 @@ class Uploads:
         grant = Grant("PUT", file.file_id, file.file_size, expires_us)
         return self._addresses.of(grant, file.node_id)
 
-    async def _reserve(self, tx: Tx, file: File) -> FileId:
+    async def _reserve(self, tx: Tx, file: File, address: str | None) -> FileId:
         limit_bytes, most = self._config.quota_mb * MB, self._config.max_unfinished
         if not await store.reserve(tx, file.owner_id, file.file_size, limit_bytes, most):
             quota = await store.quota(tx, file.owner_id)
@@ -155,6 +160,15 @@ class Uploads:
                 }
             )
         await store.add(tx, file)
+        await audit.record(
+            tx,
+            action="storage:file:announced",
+            actor=file.owner_id,
+            subject=file.file_id,
+            address=address,
+            facts={"size_bytes": file.file_size},
+            now_us=file.created_us,
+        )
         return file.file_id
 
     # content that comes through here
