@@ -14,10 +14,9 @@ from kit.cluster import cluster
 from kit.databases import on_both
 from kit.people import people
 from kit.postgres import PostgresServer
+from kit.routes import ROUTES
 from kit.server import Server
 from kit.store import ObjectStore
-from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
-from secureconnect.chat.routes import ROUTES as CHAT_ROUTES
 from secureconnect.client import Client
 from secureconnect.clock import HOUR_US
 from secureconnect.config import IdempotencyConfig, PostgresConfig
@@ -28,11 +27,9 @@ from secureconnect.edge import Audience
 from secureconnect.errors import Forbidden, IdempotencyKeyInUse, IdempotencyKeyReused
 from secureconnect.idempotency import RESULT_CHARS, Attempt, Idempotency, once
 from secureconnect.identity import UserId, new_id
-from secureconnect.storage.routes import ROUTES as STORAGE_ROUTES
 
 pytest_generate_tests = on_both
 
-ROUTES = (*AUTH_ROUTES, *CHAT_ROUTES, *STORAGE_ROUTES)
 ANN, BOB = UserId(new_id()), UserId(new_id())
 GROUP = {"type": "group", "title": "picnic", "participant_ids": []}
 FILE = {"file_name": "a.txt", "file_size": 7, "content_type": "text/plain"}
