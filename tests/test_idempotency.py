@@ -117,6 +117,25 @@ async def test_what_was_kept_long_enough_is_forgotten(db: Database) -> None:
     assert await db.read(maker.made) == 4
 
 
+async def test_forgetting_is_done_by_itself(db: Database) -> None:
+    maker = Maker()
+    await once(db, attempt(), str, maker.make)
+
+    async def age(tx: Tx) -> None:
+        await tx.run("UPDATE idempotency SET made_at = $1", db.now_us() - 25 * HOUR_US)
+
+    async def is_kept(tx: Tx) -> bool:
+        return await tx.one("SELECT 1 FROM idempotency") is not None
+
+    await db.write(age)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Idempotency(IdempotencyConfig(prune_s=0.1), db).run)
+        with trio.fail_after(10):
+            while await db.read(is_kept):  # noqa: ASYNC110  (a row sends no word)
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
 async def test_one_that_is_still_under_way_is_not_waited_for_too_long(migrated_url: str) -> None:
     """Another node has claimed the key and stands still."""
     config = PostgresConfig(url=migrated_url, lock_s=0.1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from secureconnect.audit import Audit, Verdict, export, forget, record, verify
-from secureconnect.audit.chain import PAGE_ROWS, read_head, write_head
+from secureconnect.audit.chain import PAGE_ROWS, page, read_head, write_head
 from secureconnect.clock import DAY_US
 from secureconnect.config import AuditConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -165,3 +167,37 @@ async def test_export_tells_every_sealed_row_in_order(db: Database, data_dir: Pa
         PAGE_ROWS + 2,
         PAGE_ROWS + 3,
     ]
+
+
+async def test_it_is_done_by_itself(db: Database, data_dir: Path) -> None:
+    config = AuditConfig(keep_days=30, seal_ms=10, cut_pass_s=0.1)
+    await note(db, 50, 40, 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Audit(config, db, KEY, KEY_ID, data_dir / "audit.head").run)
+        with trio.fail_after(10):
+            while (await check(db, data_dir)).removed != 2:  # noqa: ASYNC110  (a row sends no word)
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert (await check(db, data_dir)).whole
+
+
+class Cutting:
+    """A database in which old rows are removed as soon as somebody has begun to read them."""
+
+    def __init__(self, db: Database, audit: Audit) -> None:
+        self._db, self._audit, self._waits = db, audit, True
+
+    async def read(self, unit: Any, *args: Any) -> Any:
+        if unit is page and self._waits:
+            self._waits = False
+            assert await self._audit.cut_once() == 2
+        return await self._db.read(unit, *args)
+
+
+async def test_rows_that_go_while_they_are_checked_are_no_fault(db: Database, data_dir: Path) -> None:
+    audit = keeper(db, data_dir)
+    await note(db, 50, 40, 1)
+    await audit.seal_once()
+    cutting: Any = Cutting(db, audit)
+    verdict = await verify(cutting, {KEY_ID: KEY}, data_dir / "audit.head")
+    assert (verdict.whole, verdict.removed, verdict.findings) == (True, 2, [])

@@ -18,7 +18,7 @@ from secureconnect.identity import UserId, new_id
 KEY, KEY_ID = bytes(range(32)), "k1"
 PEOPLE = [UserId(new_id()) for _ in range(3)]
 KEEP_DAYS = 30
-ROUNDS = 12
+ROUNDS = 8
 
 
 class Log:
