@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sqlite3
@@ -12,11 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-import trio
 
 from kit.command import fails, run, succeeds
-from kit.fixtures import StartServer
-from kit.people import people
 from secureconnect import __version__
 from secureconnect.cli import commands, main, start
 from secureconnect.config import Config
@@ -220,21 +216,3 @@ def test_audit_verify_states_what_it_could_not_check(installed: Path) -> None:
 
 def test_another_head_file_must_be_there(installed: Path) -> None:
     assert run("audit", "verify", "--head", "nowhere", cwd=installed).returncode == 2
-
-
-async def test_audit_export_writes_what_is_sealed(tmp_path: Path, start_server: StartServer) -> None:
-    server = start_server()
-    async with people(server.url, "ann") as [ann]:
-        pass
-    await trio.to_thread.run_sync(server.terminate)  # which seals what waits
-    at = ("--data-dir", str(server.data_dir))
-    told = [json.loads(line) for line in succeeds("audit", "export", *at, cwd=tmp_path).splitlines()]
-    assert [(each["position"], each["action"]) for each in told] == [
-        (1, "auth:user:registered"),
-        (2, "auth:session:opened"),
-    ]
-    assert {each["actor_id"] for each in told} == {ann.me.user_id}
-    rest = succeeds("audit", "export", *at, "--after", "1", cwd=tmp_path)
-    assert json.loads(rest) == told[1]
-    assert succeeds("audit", "export", *at, "--after", "2", cwd=tmp_path) == ""
-    assert succeeds("audit", "verify", *at, cwd=tmp_path).startswith("sealed rows: 2\n")
