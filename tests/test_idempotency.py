@@ -174,8 +174,7 @@ def test_which_routes_take_a_key() -> None:
         "/v1/conversations/{conversation_id}/participants",
         "/v1/storage/upload-url",
     }
-    for (method, path), route in taking.items():
-        assert method == "POST", path
+    for (_, path), route in taking.items():
         assert route.audience is not Audience.ANYONE, path
         assert route.answer is not None, path
         assert not {"access_token", "refresh_token", "ticket"} & set(route.answer.__annotations__), path

@@ -118,6 +118,19 @@ async def test_evidence_of_tampering_is_not_removed(db: Database, data_dir: Path
     assert (verdict.sealed, verdict.faults) == (4, 1)
 
 
+async def test_of_a_broken_chain_nothing_is_removed(db: Database, data_dir: Path) -> None:
+    audit = keeper(db, data_dir)
+    await note(db, 50, 40, 1, 0)
+    await audit.seal_once()
+
+    async def cut_end(tx: Tx) -> None:
+        assert await tx.run("DELETE FROM audit WHERE position = 4")
+
+    await db.write(cut_end)
+    await audit.seal_once()
+    assert await audit.cut_once() == 0
+
+
 @pytest.mark.parametrize(("at", "whole", "older"), [(2, True, True), (3, True, False), (4, True, False)])
 async def test_a_head_kept_elsewhere(db: Database, data_dir: Path, at: int, whole: bool, older: bool) -> None:
     """One that names a removed row proves nothing, and is no fault; a node that was off for long has one."""

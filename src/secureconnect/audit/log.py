@@ -261,8 +261,9 @@ class Audit:
         return len(due)
 
     async def cut_once(self) -> int:
-        """Remove what is older than `keep_days`, which 0 never is. Returns how many rows."""
-        if self._config.keep_days == 0:
+        """Remove what is older than `keep_days`, which 0 never is; nothing once the chain is broken. Returns
+        how many rows."""
+        if self._config.keep_days == 0 or not self._whole:
             return 0
         before_us, removed = self._db.now_us() - self._config.keep_days * DAY_US, 0
         while True:
