@@ -75,6 +75,7 @@ def test_help_names_every_command(here: Here) -> None:
         ("move", ["--config", "--data-dir", "--to"]),
         ("keys rotate", ["--config", "--data-dir"]),
         ("audit verify", ["--config", "--data-dir", "--head"]),
+        ("audit export", ["--config", "--data-dir", "--after"]),
     ],
 )
 def test_help_of_a_command(here: Here, command: str, options: list[str]) -> None:
@@ -161,7 +162,7 @@ def test_migrate_makes_the_database_and_can_be_repeated(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "secureconnect.db").exists()
 
 
-@pytest.mark.parametrize("command", ["keys rotate", "audit verify"])
+@pytest.mark.parametrize("command", ["keys rotate", "audit verify", "audit export"])
 def test_without_a_database_nothing_is_made(tmp_path: Path, command: str) -> None:
     line = fails(1, *command.split(), "--data-dir", "there", cwd=tmp_path)
     assert line == "there is no database in there: start the server once, or give --data-dir"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import secureconnect.app  # noqa: F401  (declares every metric)
+from secureconnect.audit import ACTIONS
 from secureconnect.config_file import SETTINGS
 from secureconnect.edge import Close
 from secureconnect.metrics import exposition
@@ -53,3 +54,8 @@ def test_every_close_code_is_explained() -> None:
 def test_every_decision_has_its_number() -> None:
     names = [page.name for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+
+
+def test_every_audit_tag_is_explained() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `([a-z_:]+)` \|", page, re.MULTILINE)) == sorted(ACTIONS)

@@ -62,7 +62,8 @@ ONLY = {
 # one writer for each table
 OWNERS = {
     "node": {"meta", "nodes", "secrets"},
-    "audit": {"audit", "audit_head"},
+    "audit": {"audit", "audit_anchor", "audit_head"},
+    "idempotency": {"idempotency"},
     "deps": {"schema_migrations", "signals"},
     "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
     | {"lockouts", "totps", "recovery_codes", "invites"},

@@ -206,6 +206,10 @@ async def test_the_audit_log_of_a_running_server(start_server: StartServer) -> N
     assert await trio.to_thread.run_sync(server.terminate) == 0
     text = await in_thread(server, "audit", "verify")
     assert "prove nothing: 0\n" in text, "what was left is sealed at the end"
+    text = await in_thread(server, "audit", "export", "--after", "1")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["position"] for row in rows] == list(range(2, rows[-1]["position"] + 1))
+    assert {row["action"] for row in rows} == {"auth:user:registered", "auth:session:opened"}
     kept = server.data_dir.parent / "kept.head"
     kept.write_bytes(head.read_bytes())
 

@@ -34,6 +34,7 @@ from .deps.policy import open_deps
 from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
+from .idempotency import Idempotency
 from .identity import Principal, UserId
 from .node import Node
 from .settings import BadSetting
@@ -189,6 +190,7 @@ class Service:
         deps.observe(tell_health)
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
+        self.idempotency = Handle("idempotency", lambda: Idempotency(config.idempotency, deps.db))
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
@@ -219,7 +221,10 @@ class Service:
             await edge.start(self._reload_on_hangup)
             await _unless(stop, self._move_in, edge)
             if not stop.is_set():
-                async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
+                async with (
+                    _running(self.node, self.audit, self.idempotency),
+                    _running(self.auth, self.chat, self.storage),
+                ):
                     if self._knows_database:
                         await _unless(stop, self._require_files_of_all)
                     else:

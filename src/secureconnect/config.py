@@ -447,6 +447,18 @@ class SignalsConfig:
 class AuditConfig:
     seal_ms: int = setting(1_000, "milliseconds between two seals", low=10, high=2_000)
     denials_waiting: int = setting(10_000, "refusals waiting to be written", low=10, high=1_000_000)
+    keep_days: int = setting(0, "days an audit row is kept; 0 keeps for ever", low=0, high=36_500)
+    cut_pass_s: float = setting(
+        3_600.0, "seconds between two looks for audit rows past their term", low=0.1, high=86_400
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyConfig:
+    kept_h: int = setting(24, "hours at least an Idempotency-Key is kept", low=1, high=720)
+    prune_s: float = setting(
+        600.0, "seconds between two looks for keys kept long enough", low=0.1, high=86_400
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,4 +486,5 @@ class Config:
     journal: JournalConfig = JournalConfig()
     signals: SignalsConfig = SignalsConfig()
     audit: AuditConfig = AuditConfig()
+    idempotency: IdempotencyConfig = IdempotencyConfig()
     log: LogConfig = LogConfig()

@@ -60,6 +60,8 @@ class Call:
     read: of a streaming route, the next bytes of the body and b"" at its end; raises RequestTimeout when they
     do not come in `body_timeout_s`, or come in drops, and TooLarge past the route's limit.
     length: of the body of a streaming route, if the client tells.
+    route: method and template, of a route that `repeats`.  idempotency_key: of such a route's caller, who may
+    ask again with the same one.
     """
 
     request_id: str
@@ -72,6 +74,8 @@ class Call:
     user_agent: str = ""
     read: Callable[[], Awaitable[bytes]] | None = None
     length: int | None = None
+    route: str = ""
+    idempotency_key: str | None = None
 
     @property
     def caller(self) -> Principal:
@@ -126,6 +130,7 @@ class Route:
     neither it nor the answer is bound by the request's deadline, only by the pace of the client. With 0 there
     is no body to read, and the deadline stands, but the answer may have a body that is not bytes.
     outage: served while the database is away, too: its callers' tokens are then accepted past their end.
+    repeats: takes an Idempotency-Key, which its rule keeps with what it has made (`idempotency.once`).
     """
 
     method: str
@@ -144,6 +149,7 @@ class Route:
     no_store: bool = False  # answers that carry tokens or keys
     stream: int | None = None
     outage: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

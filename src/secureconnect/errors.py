@@ -150,6 +150,14 @@ class ClientMessageIdReused(Conflict):
     code, text = "CLIENT_MESSAGE_ID_REUSED", "This client_message_id was used in another conversation."
 
 
+class IdempotencyKeyInUse(Conflict):
+    code, text = (
+        "IDEMPOTENCY_KEY_IN_USE",
+        "A request with this Idempotency-Key is still under way; ask again.",
+    )
+    retry_after_s = 1
+
+
 class LastAdmin(Conflict):
     code, text = "LAST_ADMIN", "The last admin cannot leave; make another member admin first."
 
@@ -209,6 +217,10 @@ class Invalid(Problem):
     """`details` names the field: `{"field": "password"}`."""
 
     code, status, text = "VALIDATION", 422, "A field is not valid."
+
+
+class IdempotencyKeyReused(Invalid):
+    code, text = "IDEMPOTENCY_KEY_REUSED", "This Idempotency-Key came with another request before."
 
 
 class UploadMismatch(Invalid):

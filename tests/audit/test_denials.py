@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from secureconnect import audit as audit_module
-from secureconnect.audit import DENIALS, Audit, verify
+from secureconnect.audit import Audit, verify
+from secureconnect.audit import log as audit_log
+from secureconnect.audit.log import DENIALS
 from secureconnect.clock import MINUTE_US
 from secureconnect.config import AuditConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -26,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.us = 1_000 * MINUTE_US
-        monkeypatch.setattr(audit_module, "now_us", lambda: self.us)
+        monkeypatch.setattr(audit_log, "now_us", lambda: self.us)
 
     def pass_minute(self) -> None:
         self.us += MINUTE_US

@@ -302,6 +302,7 @@ async def test_every_deed_is_audited(db: Database, room: Chat, people: list[User
     ann, bob, cid, _ = people
     where = await make_group(room, ann, bob)
     await room.conversations.add(ann, where, cid, "member")
+    await room.conversations.set_role(ann, where, cid, "admin")
     await room.conversations.remove(ann, where, cid)
     await room.conversations.remove(bob, where, bob)
     what = (await say(room, ann, where, "x")).message.message_id
@@ -314,6 +315,7 @@ async def test_every_deed_is_audited(db: Database, room: Chat, people: list[User
     assert rows == [
         ("chat:conversation:created", ann, where),
         ("chat:member:added", ann, where),
+        ("chat:member:role_changed", ann, where),
         ("chat:member:removed", ann, where),
         ("chat:member:left", bob, where),
         ("chat:message:edited", ann, what),

@@ -8,6 +8,7 @@ from .. import audit
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..errors import Conflict, Forbidden, Invalid, LastAdmin, NotFound
+from ..idempotency import Attempt
 from ..identity import ConversationId, UserId, new_id
 from . import store
 from .store import (
@@ -68,6 +69,7 @@ class Conversations:
         title: str | None,
         participants: Sequence[UserId],
         is_e2ee_enabled: bool,
+        attempt: Attempt | None = None,
     ) -> tuple[ConversationId, bool]:
         """The conversation, and whether it is new: two people have one direct conversation."""
         others = [user for user in dict.fromkeys(participants) if user != caller]
@@ -79,8 +81,16 @@ class Conversations:
                 details={"field": "participant_ids"},
             )
         conversation = ConversationId(new_id())
-        return await self._writer.change(
-            self._create, caller, conversation, kind, title, others, is_e2ee_enabled
+        return await self._writer.change_once(
+            attempt,
+            tuple[ConversationId, bool],
+            self._create,
+            caller,
+            conversation,
+            kind,
+            title,
+            others,
+            is_e2ee_enabled,
         )
 
     async def _create(
@@ -227,10 +237,17 @@ class Conversations:
     # members
 
     async def add(
-        self, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
+        self,
+        caller: UserId,
+        conversation: ConversationId,
+        user: UserId,
+        role: MemberRole,
+        attempt: Attempt | None = None,
     ) -> tuple[Participant, bool]:
         """The participant, and whether they are new."""
-        return await self._writer.change(self._add, caller, conversation, user, role)
+        return await self._writer.change_once(
+            attempt, tuple[Participant, bool], self._add, caller, conversation, user, role
+        )
 
     async def _add(
         self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
@@ -253,7 +270,7 @@ class Conversations:
         member = Member(user, role, now_us, visible_from, group.last_seq)
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
-        await self._note(tx, "chat:member:added", caller, conversation, user, now_us)
+        await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
         return Done((Participant(person, member), True), [event])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
@@ -278,7 +295,7 @@ class Conversations:
         await store.leave(tx, conversation, user)
         event = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
         action = "chat:member:left" if user == caller else "chat:member:removed"
-        await self._note(tx, action, caller, conversation, user, now_us)
+        await self._note(tx, action, caller, conversation, now_us, user_id=user)
         return Done(None, [event])
 
     async def set_role(
@@ -304,6 +321,8 @@ class Conversations:
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
         changed = target._replace(role=role)
+        action = "chat:member:role_changed"
+        await self._note(tx, action, caller, conversation, now_us, user_id=user, role=role)
         event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
         return Done(Participant(person, changed), [event])
 
@@ -365,8 +384,6 @@ class Conversations:
 
     @staticmethod
     async def _note(
-        tx: Tx, action: str, caller: UserId, conversation: ConversationId, user: UserId, now_us: int
+        tx: Tx, action: str, caller: UserId, conversation: ConversationId, now_us: int, **facts: str
     ) -> None:
-        await audit.record(
-            tx, action=action, actor=caller, subject=conversation, facts={"user_id": user}, now_us=now_us
-        )
+        await audit.record(tx, action=action, actor=caller, subject=conversation, facts=facts, now_us=now_us)

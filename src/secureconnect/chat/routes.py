@@ -19,6 +19,7 @@ from ..errors import (
     NotFound,
     Unavailable,
 )
+from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
 from .pledges import Accepted
 from .room import Chat
@@ -131,6 +132,7 @@ async def create_conversation(room: Chat, call: Call) -> Reply:
         asked.title or asked.name,
         [UserId(each) for each in asked.participant_ids],
         asked.is_e2ee_enabled,
+        attempt_of(call),
     )
     return Reply(await _whole(room, call, conversation), status=201 if is_new else 200)
 
@@ -186,7 +188,7 @@ async def list_participants(room: Chat, call: Call) -> Reply:
 async def add_participant(room: Chat, call: Call) -> Reply:
     asked: NewParticipant = call.body
     participant, is_new = await room.conversations.add(
-        call.caller.user_id, _conversation(call), UserId(asked.user_id), asked.role
+        call.caller.user_id, _conversation(call), UserId(asked.user_id), asked.role, attempt_of(call)
     )
     return Reply(_participants(room, [participant])[0], status=201 if is_new else 200)
 
@@ -417,6 +419,7 @@ ROUTES = (
         "POST", "/v1/conversations", create_conversation, Audience.USER, Rate.WRITE,
         "Open a conversation; a second direct one with the same person is the first",
         body=NewConversation, answer=ConversationShape, status=201, also=(200,), errors=(Forbidden, NotFound),
+        repeats=True,
     ),
     Route(
         "GET", "/v1/conversations", list_conversations, Audience.USER, Rate.READ,
@@ -446,7 +449,7 @@ ROUTES = (
     Route(
         "POST", f"{_CONVERSATION}/participants", add_participant, Audience.MODERATOR, Rate.WRITE,
         "Add somebody to a group",
-        body=NewParticipant, answer=ParticipantShape, status=201, also=(200,),
+        body=NewParticipant, answer=ParticipantShape, status=201, also=(200,), repeats=True,
         errors=(Conflict, Forbidden, NotFound),
     ),
     Route(

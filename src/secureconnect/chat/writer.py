@@ -20,6 +20,7 @@ import trio
 from .. import metrics
 from ..deps.contracts import ConstraintViolation, Database, Tx, UniqueViolation
 from ..errors import Internal, OutcomeUnknown, Problem, Unavailable, is_away
+from ..idempotency import Attempt, keep, recall
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
 from .pledges import Accepted, Answer, Pledges
@@ -144,6 +145,29 @@ class Writer:
         """Run a unit of change and wait. Cancelled or not, it is run, and what happened is told."""
         value: T = await self._change(_Changing(self._db.write, unit, args, kwargs))
         return value
+
+    async def change_once(
+        self,
+        attempt: Attempt | None,
+        kind: type[T],
+        unit: Change[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`change`, or what it returned to an earlier attempt at the same request: then nothing happens.
+        kind: of the value, as msgspec reads it."""
+
+        async def claimed(tx: Tx, attempt: Attempt) -> Done[T]:
+            kept = await recall(tx, attempt, kind, self._db.now_us())
+            if kept is not None:
+                return Done(kept.value)
+            done = await unit(tx, *args, **kwargs)
+            await keep(tx, attempt, done.value)
+            return done
+
+        if attempt is None:
+            return await self.change(unit, *args, **kwargs)
+        return await self.change(claimed, attempt)
 
     async def relieve(self, unit: Change[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for what frees space, and goes on when the disk is nearly full."""

@@ -1,7 +1,10 @@
-"""`secureconnect audit`: whether the audit log is as it was written."""
+"""`secureconnect audit`: whether the audit log is as it was written, and what stands in it."""
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +29,11 @@ HeadFile = Annotated[
 ]
 
 
+After = Annotated[
+    int, typer.Option(metavar="POSITION", min=0, max=2**63 - 1, help="Only rows that come after this one.")
+]
+
+
 @audit.callback()
 def _() -> None:
     """The audit log."""
@@ -41,7 +49,7 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadF
     import trio
 
     from ..audit import verify as check
-    from ..clock import now_us
+    from ..clock import now_us, to_iso
     from ..deps.policy import open_database
     from ..node import Secrets
 
@@ -55,12 +63,18 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadF
     verdict = trio.run(main)
     erased = f", of {verdict.erased} the personal fields are erased" if verdict.erased else ""
     print(f"sealed rows: {verdict.sealed}{erased}")
+    if verdict.cut_us is not None:
+        print(
+            f"begins after row {verdict.removed}: older ones were removed, the last {to_iso(verdict.cut_us)}"
+        )
     waiting = f"rows not sealed yet, which prove nothing: {verdict.unsealed}"
     if verdict.oldest_unsealed_us is not None:
         waiting += f", the oldest is {(now_us() - verdict.oldest_unsealed_us) / 1e6:.1f} s old"
     print(waiting)
     if verdict.file is None:
         print(f"no head file at {head_file}: a cut end would not show")
+    elif verdict.is_file_older:
+        print(f"head file: names row {verdict.file.count}, which was removed: a cut end would not show")
     else:
         print(f"head file: names row {verdict.file.count}")
     for finding in verdict.findings:
@@ -70,3 +84,28 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadF
     if not verdict.whole:
         raise typer.Exit(1)
     print("the audit log is whole")
+
+
+@audit.command()
+def export(config_file: ConfigFile = None, data_dir: DataDir = None, after: After = 0) -> None:
+    """Write the sealed rows to the standard output, a line of JSON each, in their order.
+
+    Works beside a running server.
+    """
+    settings = prepare(config_file, data_dir)
+    import trio
+
+    from ..audit import export as lines
+    from ..deps.policy import open_database
+
+    async def main() -> None:
+        async with open_database(settings) as db, aclosing(lines(db, after)) as told:
+            async for line in told:
+                sys.stdout.buffer.write(line)
+
+    try:
+        trio.run(main)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None

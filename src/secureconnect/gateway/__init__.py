@@ -165,6 +165,7 @@ def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
         no_store=route.no_store,
         stream=route.stream,
         outage=route.outage,
+        repeats=route.repeats,
     )
 
 

@@ -27,6 +27,7 @@ from ..edge import Audience, Authenticator, Call, Rate, subscriber_of
 from ..errors import (
     DeadlineExceeded,
     HeadersTooLarge,
+    Invalid,
     MethodNotAllowed,
     NotFound,
     OriginForbidden,
@@ -67,11 +68,15 @@ SERVICES = {
 MINUTE_S, HOUR_S = 60, 3600
 PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.REFRESH, Rate.PUBLIC})
 
+# documented as it stands
+IDEMPOTENCY_KEY = "^[!-~]{1,128}$"
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # W3C Trace Context, section 3.2; later versions may append
 _TRACEPARENT = re.compile(
     r"(?:00(?!.{54})|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
+_IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY)
 _EXPOSED = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
 _ASKED = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
 
@@ -109,6 +114,7 @@ class Endpoint:
     no body.
     route: what metrics and log lines call it; its path if left out.
     outage: served while the database is away, too.
+    repeats: takes an Idempotency-Key.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class Endpoint:
         page: bool = False,
         route: str | None = None,
         outage: bool = False,
+        repeats: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -138,6 +145,7 @@ class Endpoint:
         self.no_store = no_store
         self.stream = stream
         self.outage = outage
+        self.repeats = repeats
         assert not (page and body), "a page reads no body"
         self.page = page
         self.decode: Callable[[bytes], Any] | None = None
@@ -262,6 +270,9 @@ class Gate:
         if endpoint.query is not None:
             call.query = query_of(request.query, endpoint.query)
         call.user_agent = request.headers.get("user-agent", "")[:256]
+        if endpoint.repeats:
+            call.route = f"{endpoint.method} {endpoint.route}"
+            call.idempotency_key = _idempotency_key_of(request)
 
     def headers(self, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
         """What stands on every answer, an upgraded or refused WebSocket included."""
@@ -502,6 +513,15 @@ def _limits_of(config: RateLimitsConfig) -> dict[Rate, _Limit]:
     if not config.enabled:
         return {}
     return {rate: _Limit(rate, getattr(config, rate.value)) for rate in Rate if rate is not Rate.NONE}
+
+
+def _idempotency_key_of(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise Invalid(
+            "An Idempotency-Key is 1 to 128 visible ASCII characters.", details={"field": "Idempotency-Key"}
+        )
+    return key
 
 
 def _check_path(path: Mapping[str, str], ids: Sequence[str]) -> None:

@@ -16,6 +16,8 @@ from ..errors import (
     DeadlineExceeded,
     Forbidden,
     HeadersTooLarge,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
     Internal,
     Invalid,
     InvalidToken,
@@ -33,7 +35,7 @@ from ..errors import (
     UnsupportedMediaType,
     UriTooLong,
 )
-from .admission import Endpoint
+from .admission import IDEMPOTENCY_KEY, Endpoint
 from .replies import JSON, Meta
 from .static import TYPES, Asset, files
 
@@ -41,6 +43,14 @@ TEMPLATE = "#/components/schemas/{name}"
 _ALWAYS = (Malformed, OriginForbidden, UriTooLong, HeadersTooLarge, Internal, Unavailable, DeadlineExceeded)
 _SIGNED_IN = (Unauthenticated, InvalidToken, TokenExpired, TokenRevoked)
 _WITH_BODY = (RequestTimeout, TooLarge, UnsupportedMediaType, Invalid)
+_WITH_KEY = (Invalid, IdempotencyKeyInUse, IdempotencyKeyReused)
+_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Of the client's choice. The same request with the same key is done once in 24 hours.",
+    "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
+}
 _WITH_STREAM = (RequestTimeout, TooLarge)
 # OpenAPI 3.1: a body of bytes has no schema
 _BYTES: dict[str, Any] = {"application/octet-stream": {}}
@@ -110,6 +120,8 @@ def problems_of(route: Route) -> list[type[Problem]]:
         found.append(RateLimited)
     if route.body is not None:
         found += _WITH_BODY
+    if route.repeats:
+        found += _WITH_KEY
     if route.stream:
         found += _WITH_STREAM
     if route.query is not None:
@@ -147,6 +159,8 @@ def _parameters(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) 
         for name, schema in fields["properties"].items():
             needed = name in fields["required"]
             found.append({"name": name, "in": "query", "required": needed, "schema": schema})
+    if route.repeats:
+        found.append(_KEY)
     return found
 
 

@@ -25,6 +25,7 @@ from ..errors import (
     UploadMissing,
     UploadOver,
 )
+from ..idempotency import attempt_of
 from ..identity import FileId, is_id
 from .files import Content
 from .room import Storage
@@ -110,7 +111,9 @@ class QuotaShape(Struct, frozen=True):
 
 
 async def begin_upload(room: Storage, call: Call) -> Reply:
-    file, url = await room.uploads.begin(call.caller.user_id, _announced(call.body))
+    file, url = await room.uploads.begin(
+        call.caller.user_id, _announced(call.body), call.address, attempt_of(call)
+    )
     return Reply(Upload(file.file_id, url, "PUT", room.config.upload_url_s, file_shape(file)))
 
 
@@ -218,8 +221,9 @@ ROUTES: tuple[Route, ...] = (
         "Announce a file, and learn where its content is to be sent",
         body=NewUpload,
         answer=Upload,
-        errors=(DiskFull, FileTooLarge, QuotaExceeded, TooManyUploads),
+        errors=(DiskFull, FileTooLarge, QuotaExceeded, TooManyUploads, UploadArrived, UploadOver),
         no_store=True,
+        repeats=True,
     ),
     Route(
         "POST",

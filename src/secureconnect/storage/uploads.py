@@ -31,6 +31,7 @@ from ..errors import (
     UploadMissing,
     UploadOver,
 )
+from ..idempotency import Attempt, once
 from ..identity import FileId, NodeId, UserId, new_id
 from ..metrics import counter
 from . import store
@@ -93,8 +94,18 @@ class Uploads:
 
     # beginning
 
-    async def begin(self, owner: UserId, announced: Announcement) -> tuple[File, str]:
-        """The file, and the address at which its content is to be put within `upload_url_s`."""
+    async def begin(
+        self,
+        owner: UserId,
+        announced: Announcement,
+        address: str | None = None,
+        attempt: Attempt | None = None,
+    ) -> tuple[File, str]:
+        """The file, and the address at which its content is to be put within `upload_url_s`.  address: of the
+        client.
+
+        Of an earlier attempt at the same: its file, if content may still arrive, and a fresh address.
+        """
         limit_bytes = self._config.max_file_mb * MB
         if announced.file_size > limit_bytes:
             raise FileTooLarge(
@@ -119,16 +130,23 @@ class Uploads:
             claimed_until_us=None,
             node_id=self._node_id if to_spool else None,
         )
-        await self._db.write(self._reserve, file)
-        if self._presigner is not None and not to_spool:
+        file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
+        if file_id != file.file_id:
+            file = self._unfinished(await self._db.read(store.get, file_id))
+        elif self._presigner is not None and not to_spool:
             _DIRECT.inc()
-            return file, await self._presigner.upload_url(file.incoming_key, self._config.upload_url_s)
-        (_SPOOL if to_spool else _FOLDER).inc()
-        expires_us = now_us + self._config.upload_url_s * SECOND_US
-        grant = Grant("PUT", file.file_id, file.file_size, expires_us)
-        return file, self._addresses.of(grant, file.node_id)
+        else:
+            (_SPOOL if to_spool else _FOLDER).inc()
+        return file, await self._address(file)
 
-    async def _reserve(self, tx: Tx, file: File) -> None:
+    async def _address(self, file: File) -> str:
+        if self._presigner is not None and file.node_id is None:
+            return await self._presigner.upload_url(file.incoming_key, self._config.upload_url_s)
+        expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
+        grant = Grant("PUT", file.file_id, file.file_size, expires_us)
+        return self._addresses.of(grant, file.node_id)
+
+    async def _reserve(self, tx: Tx, file: File, address: str | None) -> FileId:
         limit_bytes, most = self._config.quota_mb * MB, self._config.max_unfinished
         if not await store.reserve(tx, file.owner_id, file.file_size, limit_bytes, most):
             quota = await store.quota(tx, file.owner_id)
@@ -142,6 +160,16 @@ class Uploads:
                 }
             )
         await store.add(tx, file)
+        await audit.record(
+            tx,
+            action="storage:file:announced",
+            actor=file.owner_id,
+            subject=file.file_id,
+            address=address,
+            facts={"size_bytes": file.file_size},
+            now_us=file.created_us,
+        )
+        return file.file_id
 
     # content that comes through here
 
@@ -181,11 +209,16 @@ class Uploads:
         if file is None or file.status in ("deleted", "failed"):
             raise UploadOver
 
-    def _require_waiting(self, file: File) -> None:
-        if file.status not in ("uploading", "verifying"):
+    @staticmethod
+    def _unfinished(file: File | None) -> File:
+        if file is None or file.status not in ("uploading", "verifying"):
             raise UploadOver
         if file.received_us is not None:
             raise UploadArrived
+        return file
+
+    def _require_waiting(self, file: File) -> None:
+        self._unfinished(file)
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
 

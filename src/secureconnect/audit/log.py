@@ -1,4 +1,4 @@
-"""The audit log: who did what, in rows that cannot be changed unseen (DATA.md, section 8).
+"""Writing the audit log: deeds, refusals, and the seals that chain them.
 
 `record` inserts a row in the transaction of the change itself. Once a second the sealer chains the committed
 rows: each seal is an HMAC over the row and the seal before it, with a key derived from the master key. The
@@ -8,30 +8,43 @@ Refusals are merged in memory and written beside the seals, so that a flood of t
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 import trio
 
-from . import metrics
-from .clock import MINUTE_US, now_us
-from .config import AuditConfig
-from .deps.contracts import Database, Row, Tx
-from .edge import Call
-from .errors import Problem
-from .identity import UserId, new_id
+from .. import metrics
+from ..clock import DAY_US, MINUTE_US, now_us
+from ..config import AuditConfig
+from ..deps.contracts import Database, Tx
+from ..edge import Call
+from ..errors import Problem
+from ..identity import UserId, new_id
+from .chain import (
+    HEAD,
+    ROW,
+    START,
+    Head,
+    anchor_of,
+    commitment_of,
+    head_of,
+    last_of,
+    read_head,
+    seal_of,
+    write_head,
+)
+from .retention import Cut, cut
 
 log = structlog.get_logger(module="audit")
 
 ACTIONS = frozenset(
     {
+        "audit:log:cut",
         "auth:account:locked",
         "auth:invite:created",
         "auth:invite:deleted",
@@ -48,12 +61,14 @@ ACTIONS = frozenset(
         "chat:member:added",
         "chat:member:left",
         "chat:member:removed",
+        "chat:member:role_changed",
         "chat:message:deleted",
         "chat:message:edited",
         "denied:admin",
         "denied:conversation",
         "denied:file",
         "denied:forbidden",
+        "storage:file:announced",
         "storage:file:deleted",
         "storage:file:downloaded",
         "storage:file:uploaded",
@@ -72,9 +87,6 @@ WHOLE = metrics.gauge(
 SALT_BYTES = 16
 SEAL_ROWS = 500  # rows sealed in one transaction: the writer is not held longer than a few milliseconds
 LAST_PASS_S = 2.0
-HEAD = "head"
-FINDINGS = 20  # said one by one by `verify`; the others are counted
-PAGE_ROWS = 1_000
 
 Facts = Mapping[str, str | int | bool | None]
 
@@ -87,19 +99,10 @@ _LOCK_HEAD = (
     " ON CONFLICT (name) DO UPDATE SET count = audit_head.count"
 )
 _MOVE_HEAD = "UPDATE audit_head SET count = $2, seal = $3 WHERE name = $1"
-_GET_HEAD = "SELECT count, seal FROM audit_head WHERE name = $1"
-_LAST = "SELECT position, seal FROM audit WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1"
 _WAITING = "SELECT audit_id FROM audit WHERE position IS NULL LIMIT 1"
 _SEAL_AT = "SELECT seal FROM audit WHERE position = $1"
-_ROW = "audit_id, recorded_at, action, actor_id, subject, facts, commitment"
-_UNSEALED = f"SELECT {_ROW} FROM audit WHERE position IS NULL ORDER BY audit_id LIMIT {SEAL_ROWS}"  # noqa: S608
+_UNSEALED = f"SELECT {ROW} FROM audit WHERE position IS NULL ORDER BY audit_id LIMIT {SEAL_ROWS}"  # noqa: S608
 _SEAL = "UPDATE audit SET position = $2, key_id = $3, seal = $4 WHERE audit_id = $1"
-_PAGE = (
-    f"SELECT {_ROW}, position, key_id, seal, salt, personal FROM audit"  # noqa: S608
-    f" WHERE position > $1 ORDER BY position LIMIT {PAGE_ROWS}"
-)
-_COUNT_SEALED = "SELECT COUNT(*) FROM audit WHERE position IS NOT NULL"
-_COUNT_UNSEALED = "SELECT COUNT(*), MIN(recorded_at) FROM audit WHERE position IS NULL"
 _FORGET = "UPDATE audit SET personal = NULL, salt = NULL WHERE actor_id = $1 OR subject = $2"
 
 
@@ -128,36 +131,13 @@ async def record(
     personal = salt = commitment = None
     if private:
         personal, salt = _json(private), os.urandom(SALT_BYTES)
-        commitment = _commit(salt, personal)
+        commitment = commitment_of(salt, personal)
     await tx.run(_RECORD, new_id(), now_us, action, actor, subject, _json(plain), personal, salt, commitment)
 
 
 async def forget(tx: Tx, user: UserId) -> int:
     """Erase the personal fields of every row about a user; the chain stays whole. Returns how many rows."""
     return await tx.run(_FORGET, user, user)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of the chain: how many rows are sealed, and the seal of the last one."""
-
-    count: int
-    seal: bytes
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.seal.hex()}"
-
-    @classmethod
-    def parse(cls, text: str) -> Head:
-        """The inverse of str(). Raises ValueError."""
-        count, seal = text.split()
-        head = cls(int(count), bytes.fromhex(seal))
-        if not 0 <= head.count < 2**63:
-            raise ValueError("not a number of rows")
-        return head
-
-
-START = Head(0, bytes(32))
 
 
 @dataclass(slots=True)
@@ -190,12 +170,14 @@ class Audit:
         self._db = db
         self._key = key
         self._key_id = key_id
+        self._keys = {key_id: key}
         self._head_file = head_file
         self._known: Head | None = None  # the chain was seen to reach this far
         self._whole = True
         self._denials: dict[tuple[str, str, str | None, int], _Denial] = {}
         self._lost = 0
         self._waits = False
+        self._cut_at = -math.inf  # when to look next for rows past their term
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write refusals and seal, every `seal_ms`, until cancelled; then once more."""
@@ -246,7 +228,7 @@ class Audit:
         it says: it is the evidence.
         """
         known, sealed = self._known, 0
-        seen = await self._db.read(_look, known)
+        seen = await self._db.read(_look, known, self._keys)
         self._judge(seen.fault)
         while seen.waiting:
             seen = await self._db.write(self._seal, known)
@@ -285,10 +267,38 @@ class Audit:
             del self._denials[key]
         return len(due)
 
+    async def cut_once(self) -> int:
+        """Remove what is older than `keep_days`, which 0 never is; nothing once the chain is broken. Returns
+        how many rows."""
+        if self._config.keep_days == 0 or not self._whole:
+            return 0
+        before_us, removed = self._db.now_us() - self._config.keep_days * DAY_US, 0
+        while True:
+            done = await self._db.relieve(self._cut, before_us)
+            self._judge(done.fault)
+            removed += done.removed
+            if not done.is_full:
+                break
+        if removed:
+            log.info("audit_cut", rows=removed, up_to=done.head.count)
+        return removed
+
+    async def _cut(self, tx: Tx, before_us: int) -> Cut:
+        await tx.run(_LOCK_HEAD, HEAD, START.seal)
+        now_us = self._db.now_us()
+        done = await cut(tx, self._key, self._key_id, before_us, now_us)
+        if done.removed:
+            facts = {"rows": done.removed, "up_to": done.head.count}
+            await record(tx, action="audit:log:cut", actor=None, facts=facts, now_us=now_us)
+        return done
+
     async def _try_pass(self, *, last: bool = False) -> None:
         try:
             await self.flush_denials(last=last)
             await self.seal_once()
+            if trio.current_time() >= self._cut_at and not last:
+                await self.cut_once()
+                self._cut_at = trio.current_time() + self._config.cut_pass_s
         except Problem as problem:  # the rows wait in the table, the refusals here
             if not self._waits:
                 log.warning("audit_waits", code=problem.code)
@@ -300,7 +310,7 @@ class Audit:
         """Seal what waits, SEAL_ROWS at most. The chain is looked at again under the lock: whoever held that
         before could have taken seals back and changed the rows, which would be sealed here."""
         await tx.run(_LOCK_HEAD, HEAD, START.seal)
-        seen, last = await _look(tx, known), await _last(tx)
+        seen, last = await _look(tx, known, self._keys), await last_of(tx)
         # if the two differ someone has cut rows: their numbers are not given again
         position, seal = max(seen.head.count, last.count), last.seal
         sealed = []
@@ -321,38 +331,6 @@ class Audit:
         WHOLE.set(0)
 
 
-def seal_of(key: bytes, key_id: str, position: int, before: bytes, fields: Sequence[Any]) -> bytes:
-    """The seal of one row: HMAC-SHA256 over the seal before it and the row.
-
-    fields: audit_id, recorded_us, action, actor_id, subject, facts, commitment.
-    """
-    text = msgspec.json.encode([key_id, position, *fields])
-    return hmac.digest(key, before + text, "sha256")
-
-
-def read_head(path: Path) -> Head | None:
-    """None without a file. Raises ValueError when it does not say a head."""
-    try:
-        return Head.parse(path.read_text("ascii"))
-    except FileNotFoundError:
-        return None
-
-
-def write_head(path: Path, head: Head) -> None:
-    """Replace the file, durably; a crash leaves the old one or the new one."""
-    draft = path.with_name(f"{path.name}.new")
-    with draft.open("w", encoding="ascii") as file:
-        file.write(f"{head}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """head: the end of the chain.  fault: why that cannot be.  waiting: whether there are rows to seal."""
@@ -363,30 +341,27 @@ class _Seen:
     sealed: int = 0
 
 
-async def _look(tx: Tx, known: Head | None) -> _Seen:
-    """Whether the chain reaches its head and the known one, and whether rows wait to be sealed."""
-    head, last = await _head(tx), await _last(tx)
+async def _look(tx: Tx, known: Head | None, keys: Mapping[str, bytes]) -> _Seen:
+    """Whether the chain reaches its head and the known one, and whether rows wait to be sealed.
+
+    keys: those at hand, by their ids.
+    """
+    head, last = await head_of(tx), await last_of(tx)
+    anchor = await anchor_of(tx)
     fault = None
     if head != last:
         fault = f"the chain ends at row {last.count}, its head says {head.count}"
-    elif known is not None and not await _holds(tx, known):
+    elif anchor is not None and anchor.key_id in keys and not anchor.is_proved(keys[anchor.key_id]):
+        fault = f"that the chain begins after row {anchor.head.count} was not said by this server"
+    elif known is not None and not await _holds(tx, known, START if anchor is None else anchor.head):
         fault = f"the known head, row {known.count}, is not in the chain"
     return _Seen(head, fault, await tx.one(_WAITING) is not None)
 
 
-async def _head(tx: Tx) -> Head:
-    row = await tx.one(_GET_HEAD, HEAD)
-    return Head(*row) if row else START
-
-
-async def _last(tx: Tx) -> Head:
-    row = await tx.one(_LAST)
-    return Head(row[0], row[1] or b"") if row else START  # a seal can be taken away
-
-
-async def _holds(tx: Tx, head: Head) -> bool:
-    if head.count == 0:
-        return True
+async def _holds(tx: Tx, head: Head, begin: Head) -> bool:
+    """begin: the last row that retention has removed; what was before it cannot be looked at any more."""
+    if head.count <= begin.count:
+        return head.count < begin.count or head.seal == begin.seal or head.count == 0
     row = await tx.one(_SEAL_AT, head.count)
     return row is not None and row[0] == head.seal
 
@@ -406,92 +381,3 @@ async def _record_denials(tx: Tx, due: Sequence[tuple[_Denial, int]]) -> None:
 
 def _json(facts: Facts) -> str:
     return msgspec.json.encode(facts, order="sorted").decode()
-
-
-def _commit(salt: bytes, personal: str) -> bytes:
-    return hashlib.sha256(salt + personal.encode()).digest()
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What `verify` found.
-
-    erased: rows whose personal fields were erased.  unsealed: rows not chained yet, the oldest of them
-    `oldest_unsealed_us`: those prove nothing.  file: the head the head file names, None without one.
-    findings: one line each, at most FINDINGS of them; `faults` counts all.
-    """
-
-    sealed: int = 0
-    erased: int = 0
-    unsealed: int = 0
-    oldest_unsealed_us: int | None = None
-    file: Head | None = None
-    faults: int = 0
-    findings: list[str] = field(default_factory=list)
-
-    @property
-    def whole(self) -> bool:
-        return self.faults == 0
-
-    def find(self, finding: str) -> None:
-        self.faults += 1
-        if self.faults <= FINDINGS:
-            self.findings.append(finding)
-
-
-async def verify(db: Database, keys: Mapping[str, bytes], head_file: Path) -> Verdict:
-    """Check every sealed row, their order and number, the head, and the head file if there is one.
-
-    keys: audit keys by key id.  Works beside a running server.
-    """
-    verdict = Verdict()
-    # the file first: it is written after the rows it speaks of
-    try:
-        verdict.file = await trio.to_thread.run_sync(read_head, head_file)
-    except (ValueError, OSError) as exc:
-        verdict.find(f"the head file {head_file} is unreadable: {exc}")
-    head, last, sealed, unsealed, oldest_us = await db.read(_survey)
-    verdict.unsealed, verdict.oldest_unsealed_us = unsealed, oldest_us
-    if head != last:
-        verdict.find(f"the chain ends at row {last.count}, its head says row {head.count}")
-    before, at = START.seal, 0
-    file_holds = verdict.file is None or verdict.file == START
-    while at < last.count:
-        page = await db.read(_page, at)
-        for row in page:
-            fields, (position, key_id, seal, salt, personal) = row[:7], row[7:]
-            seal = seal or b""
-            if position > last.count:
-                break
-            if position != at + 1:
-                verdict.find(f"rows {at + 1} to {position - 1} are missing")
-            if key_id not in keys:
-                verdict.find(f"row {position} is sealed with key {key_id}, which is not at hand")
-            elif not hmac.compare_digest(seal, seal_of(keys[key_id], key_id, position, before, fields)):
-                verdict.find(f"row {position} ({fields[0]}) was changed, inserted or moved")
-            elif personal is None:
-                verdict.erased += fields[6] is not None
-            elif salt is None or _commit(salt, personal) != fields[6]:
-                verdict.find(f"the personal fields of row {position} ({fields[0]}) were changed")
-            verdict.sealed += 1
-            file_holds = file_holds or Head(position, seal) == verdict.file
-            before, at = seal, position
-        if len(page) < PAGE_ROWS:
-            break
-    if verdict.sealed != sealed:
-        verdict.find(f"{sealed} rows are marked as sealed, {verdict.sealed} are in the chain")
-    if verdict.file is not None and not file_holds:
-        verdict.find(f"the head file names row {verdict.file.count}, which is not in the chain as it was")
-    return verdict
-
-
-async def _survey(tx: Tx) -> tuple[Head, Head, int, int, int | None]:
-    sealed = await tx.one(_COUNT_SEALED)
-    unsealed = await tx.one(_COUNT_UNSEALED)
-    if sealed is None or unsealed is None:
-        raise RuntimeError("COUNT gave no row")
-    return await _head(tx), await _last(tx), sealed[0], unsealed[0], unsealed[1]
-
-
-async def _page(tx: Tx, after: int) -> list[Row]:
-    return await tx.all(_PAGE, after)
