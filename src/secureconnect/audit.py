@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -32,11 +32,21 @@ log = structlog.get_logger(module="audit")
 
 ACTIONS = frozenset(
     {
+        "admin:announcement:made",
+        "admin:audit:exported",
+        "admin:audit:read",
+        "admin:report:updated",
+        "admin:role:changed",
+        "admin:user:banned",
+        "admin:user:created",
+        "admin:user:deleted",
+        "admin:user:unbanned",
         "auth:key:rotated",
         "auth:session:ended",
         "auth:session:opened",
         "auth:session:refused",
         "auth:session:stolen",
+        "auth:report:made",
         "auth:user:registered",
         "chat:conversation:created",
         "chat:member:added",
@@ -44,6 +54,7 @@ ACTIONS = frozenset(
         "chat:member:removed",
         "chat:message:deleted",
         "chat:message:edited",
+        "denied:admin",
         "denied:conversation",
         "denied:file",
         "denied:forbidden",
@@ -53,7 +64,7 @@ ACTIONS = frozenset(
     }
 )
 # facts that say something about a person: kept so that they can be erased, like the address
-PERSONAL = frozenset({"username", "email", "display_name", "device_name", "user_agent"})
+PERSONAL = frozenset({"username", "email", "display_name", "device_name", "user_agent", "reason"})
 
 SEALED = metrics.counter("secureconnect_audit_sealed_total", "Audit rows chained.")
 DENIALS = metrics.counter("secureconnect_audit_denials_total", "Refusals noted.", ["result"])
@@ -93,6 +104,13 @@ _PAGE = (
 )
 _COUNT_SEALED = "SELECT COUNT(*) FROM audit WHERE position IS NOT NULL"
 _COUNT_UNSEALED = "SELECT COUNT(*), MIN(recorded_at) FROM audit WHERE position IS NULL"
+_SHOWN = "audit_id, recorded_at, action, actor_id, subject, facts, personal, position"
+_ASKED = (  # an empty filter takes everything
+    "(action = $2 OR $2 IS NULL) AND (actor_id = $3 OR $3 IS NULL) AND (subject = $4 OR $4 IS NULL)"
+    " AND (recorded_at >= $5 OR $5 IS NULL) AND (recorded_at < $6 OR $6 IS NULL)"
+)
+_NEWEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id < $1 AND {_ASKED} ORDER BY audit_id DESC LIMIT $7"  # noqa: S608
+_OLDEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id > $1 AND {_ASKED} ORDER BY audit_id LIMIT $7"  # noqa: S608
 _FORGET = "UPDATE audit SET personal = NULL, salt = NULL WHERE actor_id = $1 OR subject = $2"
 
 
@@ -128,6 +146,40 @@ async def record(
 async def forget(tx: Tx, user: UserId) -> int:
     """Erase the personal fields of every row about a user; the chain stays whole. Returns how many rows."""
     return await tx.run(_FORGET, user, user)
+
+
+class Asked(NamedTuple):
+    """Which rows; None is every one.  until_us: those before it."""
+
+    action: str | None = None
+    actor: UserId | None = None
+    subject: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+class Entry(NamedTuple):
+    """A row to read.  facts, personal: JSON objects; personal: None without any, or once erased.
+    position: None until it is sealed."""
+
+    audit_id: str
+    recorded_us: int
+    action: str
+    actor: UserId | None
+    subject: str | None
+    facts: str
+    personal: str | None
+    position: int | None
+
+
+async def list_before(tx: Tx, asked: Asked, before: str, limit: int) -> list[Entry]:
+    """The newest first, of those whose id comes before that one."""
+    return [Entry(*row) for row in await tx.all(_NEWEST_FIRST, before, *asked, limit)]
+
+
+async def list_after(tx: Tx, asked: Asked, after: str, limit: int) -> list[Entry]:
+    """The oldest first, of those whose id comes after that one."""
+    return [Entry(*row) for row in await tx.all(_OLDEST_FIRST, after, *asked, limit)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .errors import Problem
+from .errors import Forbidden, Problem
 from .identity import Principal, SessionId, UserId
 
 
@@ -25,6 +25,13 @@ class Audience(enum.Enum):
     MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
     MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
     AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
+    ADMIN = "admin"  # the server's administrators; everybody else gets 403
+
+
+def require_admin(caller: Principal, subject: str) -> None:
+    """Raises Forbidden, to be audited.  subject: what was asked for."""
+    if caller.role != "admin":
+        raise Forbidden("Only administrators may do this.", denial="denied:admin", subject=subject)
 
 
 class Rate(enum.Enum):

@@ -103,6 +103,12 @@ class RegistrationClosed(Forbidden):
     code, text = "REGISTRATION_CLOSED", "This server does not take new accounts."
 
 
+class AccountBanned(Forbidden):
+    """`details` tells why and how long: `{"reason", "until"}`; null is for good."""
+
+    code, text = "ACCOUNT_BANNED", "This account may not sign in."
+
+
 class NotFound(Problem):
     code, status, text = "NOT_FOUND", 404, "There is no such thing, or it is not visible to you."
 
@@ -136,6 +142,10 @@ class ClientMessageIdReused(Conflict):
 
 class LastAdmin(Conflict):
     code, text = "LAST_ADMIN", "The last admin cannot leave; make another member admin first."
+
+
+class LastAdministrator(Conflict):
+    code, text = "LAST_ADMINISTRATOR", "This is the server's last administrator; make another one first."
 
 
 class MessageDeleted(Conflict):
@@ -207,6 +217,11 @@ class RateLimited(Problem):
 class TooManyUploads(RateLimited):
     code, text = "TOO_MANY_UPLOADS", "Too many uploads are unfinished; complete or delete some."
     retry_after_s = 60
+
+
+class TooManyReports(RateLimited):
+    code, text = "TOO_MANY_REPORTS", "You have many open reports already; they will be looked at."
+    retry_after_s = 3_600
 
 
 class HeadersTooLarge(Problem):

@@ -5,12 +5,26 @@ holds open. It decides nothing about conversations; presence, which it shows wit
 whoever `connect` names.
 
 `accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
-`passwords`, `devices` and `revocations` are what they stand on. It writes the tables users, blocks, devices,
-sessions, refresh_tokens, revocations and tickets.
+`passwords`, `devices` and `revocations` are what they stand on. `admin`, `reports` and `announcements`, a
+folder each, keep order. It writes the tables users, blocks, devices, sessions, refresh_tokens, revocations,
+tickets, bans, reports and announcements.
 """
 
+from .admin.overview import Condition, Figures
+from .announcements.store import Announcement
+from .reports.reports import Shown
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking"]
+__all__ = [
+    "ROUTES",
+    "SOCKETS",
+    "Announcement",
+    "Auth",
+    "Condition",
+    "Figures",
+    "Lack",
+    "Shown",
+    "lacking",
+]

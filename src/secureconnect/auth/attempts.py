@@ -8,6 +8,7 @@ from typing import Literal
 
 from .. import metrics
 from ..errors import (
+    AccountBanned,
     EmailTaken,
     InvalidCredentials,
     Problem,
@@ -34,6 +35,7 @@ FAILURES = metrics.counter("auth_failures_total", "Attempts that failed.", ["kin
 
 _REASONS: tuple[tuple[type[Problem], str], ...] = (
     (InvalidCredentials, "credentials"),
+    (AccountBanned, "banned"),
     (TokenStolen, "stolen"),
     (TokenRevoked, "revoked"),
     (TokenExpired, "expired"),

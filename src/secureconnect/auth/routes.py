@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from ..clock import to_iso
 from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
 from ..errors import (
+    AccountBanned,
     EmailTaken,
     Invalid,
     InvalidCredentials,
@@ -19,12 +20,16 @@ from ..errors import (
     TokenRevoked,
     UsernameTaken,
 )
-from ..identity import Role, SessionId, UserId, is_id
+from ..identity import SessionId, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .admin import routes as admin
+from .announcements import routes as announcements
 from .devices import DeviceClaim
+from .reports import routes as reports
 from .room import Auth
 from .sessions import Grant, Origin
+from .shapes import Page, User, user_shape, wrong_cursor
 
 USER_AGENT_CHARS = 256
 
@@ -34,7 +39,6 @@ Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"
 NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Token = Annotated[str, Meta(max_length=128)]
-Limit = Annotated[int, Meta(ge=1, le=100)]
 
 
 class Register(Struct, frozen=True):
@@ -64,27 +68,8 @@ class RenameSession(Struct, frozen=True):
     device_name: Name
 
 
-class Page(Struct, frozen=True):
-    limit: Limit = 20
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
-
-
 class Search(Page, frozen=True, kw_only=True):
     q: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-
-
-class User(Struct, frozen=True):
-    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
-
-    user_id: str
-    username: str
-    display_name: str
-    avatar_url: str | None
-    status: str | None
-    email: str | UnsetType = UNSET
-    role: Role | UnsetType = UNSET
-    email_verified: bool | UnsetType = UNSET
-    created_at: str | UnsetType = UNSET
 
 
 class Tokens(Struct, frozen=True):
@@ -192,13 +177,13 @@ async def logout_all(auth: Auth, call: Call) -> Reply:
 
 
 async def get_me(auth: Auth, call: Call) -> Reply:
-    return Reply(_user(auth, await auth.accounts.get(call.caller.user_id), whole=True))
+    return Reply(user_shape(auth, await auth.accounts.get(call.caller.user_id), whole=True))
 
 
 async def get_user(auth: Auth, call: Call) -> Reply:
     user = await auth.accounts.get(UserId(call.path["user_id"]))
     whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
-    return Reply(_user(auth, user, whole=whole))
+    return Reply(user_shape(auth, user, whole=whole))
 
 
 async def search_users(auth: Auth, call: Call) -> Reply:
@@ -207,13 +192,13 @@ async def search_users(auth: Auth, call: Call) -> Reply:
     found = await auth.accounts.search(query.q, call.caller.user_id, after, query.limit)
     page = found[: query.limit]
     following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
-    return Reply(UserList([_user(auth, each.user, whole=False) for each in page], following))
+    return Reply(UserList([user_shape(auth, each.user, whole=False) for each in page], following))
 
 
 async def list_sessions(auth: Auth, call: Call) -> Reply:
     query: Page = call.query
     if query.cursor is not None and not is_id(query.cursor):
-        raise _wrong_cursor()
+        raise wrong_cursor()
     cursor = None if query.cursor is None else SessionId(query.cursor)
     found = await auth.sessions.list(call.caller, cursor, query.limit)
     page = found[: query.limit]
@@ -244,21 +229,6 @@ def _origin(call: Call) -> Origin:
     return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
 
 
-def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
-    """whole: with what only the user and admins may see."""
-    return User(
-        user.user_id,
-        user.username,
-        user.display_name,
-        user.avatar_url,
-        auth.status_of(user.user_id),
-        email=user.email if whole else UNSET,
-        role=user.role if whole else UNSET,
-        email_verified=False if whole else UNSET,
-        created_at=to_iso(user.created_us) if whole else UNSET,
-    )
-
-
 def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
     return SignedIn(
         grant.access_token,
@@ -267,7 +237,7 @@ def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
         grant.expires_in_s,
         grant.session_id,
         grant.device_id,
-        user=_user(auth, user, whole=True),
+        user=user_shape(auth, user, whole=True),
         device_secret=grant.device_secret,
     )
 
@@ -292,12 +262,8 @@ def _place(cursor: str | None) -> tuple[int, str]:
         return -1, ""
     tier, dot, username_key = cursor.partition(".")
     if tier not in ("0", "1", "2") or not dot:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     return int(tier), username_key
-
-
-def _wrong_cursor() -> Invalid:
-    return Invalid("This cursor was not given by this list.", details={"field": "cursor"})
 
 
 _AUTH = "/v1/auth"
@@ -326,7 +292,7 @@ ROUTES: tuple[Route, ...] = (
         "Sign in with e-mail address or username",
         body=Login,
         answer=SignedIn,
-        errors=(InvalidCredentials,),
+        errors=(AccountBanned, InvalidCredentials),
         no_store=True,
     ),
     Route(
@@ -428,5 +394,8 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
+    *admin.ROUTES,
+    *reports.ROUTES,
+    *announcements.ROUTES,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

@@ -1,0 +1,89 @@
+"""The JSON shapes that several tables of routes of this room share, and how they are made from rows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ..clock import from_iso, to_iso
+from ..errors import Invalid
+from ..identity import Role, is_id
+from . import store
+from .room import Auth
+
+Limit = Annotated[int, Meta(ge=1, le=100)]
+Id = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        min_length=36,
+        max_length=36,
+    ),
+]
+Moment = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
+
+NEWEST = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every id: where a list begins
+LATEST_US = 253_402_300_799_000_000  # the end of the year 9999
+
+
+class Page(Struct, frozen=True):
+    limit: Limit = 20
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class User(Struct, frozen=True):
+    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
+
+    user_id: str
+    username: str
+    display_name: str
+    avatar_url: str | None
+    status: str | None
+    email: str | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+    email_verified: bool | UnsetType = UNSET
+    created_at: str | UnsetType = UNSET
+
+
+def user_shape(auth: Auth, user: store.User, *, whole: bool) -> User:
+    """whole: with what only the user and admins may see."""
+    return User(
+        user.user_id,
+        user.username,
+        user.display_name,
+        user.avatar_url,
+        auth.status_of(user.user_id),
+        email=user.email if whole else UNSET,
+        role=user.role if whole else UNSET,
+        email_verified=False if whole else UNSET,
+        created_at=to_iso(user.created_us) if whole else UNSET,
+    )
+
+
+def iso_or_none(us: int | None) -> str | None:
+    return None if us is None else to_iso(us)
+
+
+def moment_of(text: str | None, field: str) -> int | None:
+    """Microseconds of a time with a zone, up to the year 9999. Raises Invalid."""
+    if text is None:
+        return None
+    try:
+        us = from_iso(text)
+    except (ValueError, OverflowError):
+        us = -1
+    if not 0 <= us <= LATEST_US:
+        raise Invalid("Give a time like 2026-01-19T05:25:00Z.", details={"field": field})
+    return us
+
+
+def id_place(cursor: str | None) -> str:
+    """The id before which a page of a list goes on, the newest first. Raises Invalid."""
+    if cursor is not None and not is_id(cursor):
+        raise wrong_cursor()
+    return NEWEST if cursor is None else cursor
+
+
+def wrong_cursor() -> Invalid:
+    return Invalid("This cursor was not given by this list.", details={"field": "cursor"})
