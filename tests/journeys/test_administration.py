@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ async def test_two_nodes_with_and_without_what_they_stand_on(
                 if away is not None:
                     await nodes.restart(away)
                     await nodes.is_whole()
-                await until(lambda other=other: is_stored(nodes, other), BANNED_S)
+                await until(partial(is_stored, nodes, other), BANNED_S)
                 await is_kept_out(b.url, other.me.username)
 
 
