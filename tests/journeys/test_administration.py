@@ -59,6 +59,9 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
     server = start_server()
     async with people(server.url, "ann", "bob") as (ann, bob), Client(server.url) as admin:
         await admin_of(server, admin)
+        with pytest.raises(ApiError) as refusal:  # before anything of the request is judged
+            await ann.call("POST", "/v1/admin/announcements", {"text": 1})
+        assert (refusal.value.status, refusal.value.code) == (403, "FORBIDDEN")
         room = await direct(ann, bob)
         async with ann.stream() as at_ann, bob.stream() as at_bob:
             await next_event(at_bob, "online")
@@ -98,6 +101,13 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
         assert len(health["nodes"]) == 1
         lines = (await admin.call("GET", "/v1/admin/audit?action=admin:user:banned"))["entries"]
         assert [each["actor_id"] for each in lines] == [None, admin.me.user_id]
+
+        async def is_noted() -> bool:
+            denials = await admin.call("GET", "/v1/admin/audit", query={"action": "denied:admin"})
+            subjects = {(each["actor_id"], each["subject"]) for each in denials["entries"]}
+            return subjects == {(ann.me.user_id, "/v1/admin/announcements")}
+
+        await until(is_noted)
 
 
 async def test_two_nodes_with_and_without_what_they_stand_on(
