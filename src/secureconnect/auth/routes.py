@@ -22,23 +22,26 @@ from ..errors import (
 )
 from ..identity import SessionId, UserId, is_id
 from . import store
-from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, checked_name
 from .admin import routes as admin
 from .announcements import routes as announcements
 from .devices import DeviceClaim
 from .reports import routes as reports
 from .room import Auth
-from .sessions import Grant, Origin
-from .shapes import Page, User, user_shape, wrong_cursor
-
-USER_AGENT_CHARS = 256
-
-Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
-# the pattern is documented here and judged by the rule, which says what is wrong in words
-Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
-NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-Token = Annotated[str, Meta(max_length=128)]
+from .sessions import Grant
+from .shapes import (
+    Email,
+    Name,
+    NewPassword,
+    Page,
+    Token,
+    User,
+    UserList,
+    Username,
+    origin_of,
+    user_shape,
+    wrong_cursor,
+)
 
 
 class Register(Struct, frozen=True):
@@ -105,11 +108,6 @@ class SessionList(Struct, frozen=True):
     next_cursor: str | None
 
 
-class UserList(Struct, frozen=True):
-    users: list[User]
-    next_cursor: str | None
-
-
 class Ended(Struct, frozen=True):
     """`pending` comes with 202, when neither database nor Redis could take it: this server refuses the tokens
     at once, the others once it can tell them."""
@@ -131,7 +129,7 @@ async def register(auth: Auth, call: Call) -> Reply:
         username=body.username,
         password=body.password,
         display_name=body.display_name,
-        origin=_origin(call),
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
@@ -148,14 +146,14 @@ async def login(auth: Auth, call: Call) -> Reply:
         username=body.username,
         password=body.password,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
-        origin=_origin(call),
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
 
 async def refresh(auth: Auth, call: Call) -> Reply:
     body: Refresh = call.body
-    grant = await auth.sessions.refresh(body.refresh_token, _origin(call))
+    grant = await auth.sessions.refresh(body.refresh_token, origin_of(call))
     return Reply(
         Tokens(
             grant.access_token,
@@ -177,13 +175,14 @@ async def logout_all(auth: Auth, call: Call) -> Reply:
 
 
 async def get_me(auth: Auth, call: Call) -> Reply:
-    return Reply(user_shape(auth, await auth.accounts.get(call.caller.user_id), whole=True))
+    user = await auth.accounts.get(call.caller.user_id)
+    return Reply(user_shape(user, auth.status_of(user.user_id), whole=True))
 
 
 async def get_user(auth: Auth, call: Call) -> Reply:
     user = await auth.accounts.get(UserId(call.path["user_id"]))
     whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
-    return Reply(user_shape(auth, user, whole=whole))
+    return Reply(user_shape(user, auth.status_of(user.user_id), whole=whole))
 
 
 async def search_users(auth: Auth, call: Call) -> Reply:
@@ -192,7 +191,9 @@ async def search_users(auth: Auth, call: Call) -> Reply:
     found = await auth.accounts.search(query.q, call.caller.user_id, after, query.limit)
     page = found[: query.limit]
     following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
-    return Reply(UserList([user_shape(auth, each.user, whole=False) for each in page], following))
+    people = [each.user for each in page]
+    shapes = [user_shape(each, auth.status_of(each.user_id), whole=False) for each in people]
+    return Reply(UserList(shapes, following))
 
 
 async def list_sessions(auth: Auth, call: Call) -> Reply:
@@ -225,10 +226,6 @@ def _ended(everywhere: bool) -> Reply:
     return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
 
 
-def _origin(call: Call) -> Origin:
-    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
-
-
 def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
     return SignedIn(
         grant.access_token,
@@ -237,7 +234,7 @@ def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
         grant.expires_in_s,
         grant.session_id,
         grant.device_id,
-        user=user_shape(auth, user, whole=True),
+        user=user_shape(user, auth.status_of(user.user_id), whole=True),
         device_secret=grant.device_secret,
     )
 

@@ -1,4 +1,4 @@
-"""The JSON shapes that several tables of routes of this room share, and how they are made from rows."""
+"""The JSON shapes that several parts of this room answer with, and how they are made from rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..clock import from_iso, to_iso
+from ..edge import Call
 from ..errors import Invalid
 from ..identity import Role, is_id
 from . import store
-from .room import Auth
+from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME
+from .sessions import Origin
 
+USER_AGENT_CHARS = 256
+
+Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
+# the pattern is documented here and judged by the rule, which says what is wrong in words
+Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
+NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+Token = Annotated[str, Meta(max_length=128)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Id = Annotated[
     str,
@@ -46,14 +56,23 @@ class User(Struct, frozen=True):
     created_at: str | UnsetType = UNSET
 
 
-def user_shape(auth: Auth, user: store.User, *, whole: bool) -> User:
+class UserList(Struct, frozen=True):
+    users: list[User]
+    next_cursor: str | None
+
+
+def origin_of(call: Call) -> Origin:
+    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
+
+
+def user_shape(user: store.User, status: str | None, *, whole: bool) -> User:
     """whole: with what only the user and admins may see."""
     return User(
         user.user_id,
         user.username,
         user.display_name,
         user.avatar_url,
-        auth.status_of(user.user_id),
+        status,
         email=user.email if whole else UNSET,
         role=user.role if whole else UNSET,
         email_verified=False if whole else UNSET,

@@ -238,7 +238,7 @@ def _asked(query: AuditQuery | AuditPage) -> Asked:
 def _account(auth: Auth, row: Account) -> AdminUser:
     ban = row.ban
     return AdminUser(
-        user_shape(auth, auth_store.User(*row[:7]), whole=True),
+        user_shape(auth_store.User(*row[:7]), auth.status_of(row.user_id), whole=True),
         None
         if ban is None
         else BanShape(ban.reason, to_iso(ban.banned_us), iso_or_none(ban.until_us), ban.banned_by),
