@@ -63,18 +63,8 @@ OWNERS = {
     "node": {"meta", "nodes", "secrets"},
     "audit": {"audit", "audit_head"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {
-        "users",
-        "blocks",
-        "devices",
-        "sessions",
-        "refresh_tokens",
-        "revocations",
-        "tickets",
-        "bans",
-        "reports",
-        "announcements",
-    },
+    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
+    | {"bans", "reports", "announcements"},
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }
