@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -15,19 +16,9 @@ import pyotp
 import pytest
 import trio
 
+from kit.command import succeeds
 from kit.fixtures import StartServer
-from kit.people import (
-    PASSWORD,
-    begin_upload,
-    direct,
-    download_url,
-    group,
-    make_admin,
-    people,
-    put,
-    unique,
-    upload,
-)
+from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
 from kit.server import Server
 from kit.wait import until
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
@@ -56,6 +47,9 @@ class World:
     room: str
     message_id: str
     facts: dict[str, str] = field(default_factory=dict)
+
+
+Tried = tuple[World, str | None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +89,10 @@ def own_session(world: World, body: Any = None) -> Ask:
     return Ask({"session_id": world.facts["session_id"]}, body=body)
 
 
+def about_victim(world: World, body: Any = None) -> Ask:
+    return Ask({"user_id": world.facts["victim_id"]}, body=body)
+
+
 def confirmation(world: World) -> Ask:
     return Ask(body={"code": world.facts.get("totp_code", "123456")})
 
@@ -119,6 +117,21 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/users/me"): lambda _: Ask(),
     ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
     ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/reports"): lambda w: Ask(body={"user_id": w.facts["victim_id"], "reason": "spam"}),
+    ("GET", "/v1/announcements"): lambda _: Ask(),
+    ("GET", "/v1/admin/stats"): lambda _: Ask(),
+    ("GET", "/v1/admin/health"): lambda _: Ask(),
+    ("GET", "/v1/admin/users"): lambda _: Ask(query={"banned": "true"}),
+    ("POST", "/v1/admin/users/{user_id}/ban"): lambda w: about_victim(w, {"reason": "spam"}),
+    ("POST", "/v1/admin/users/{user_id}/unban"): about_victim,
+    ("GET", "/v1/admin/audit"): lambda _: Ask(query={"action": "admin:user:banned"}),
+    ("GET", "/v1/admin/audit/export"): lambda _: Ask(),
+    ("GET", "/v1/admin/reports"): lambda _: Ask(query={"state": "open"}),
+    ("PATCH", "/v1/admin/reports/{report_id}"): lambda w: Ask(
+        {"report_id": w.facts["report_id"]}, body={"note": "seen"}
+    ),
+    ("GET", "/v1/admin/announcements"): lambda _: Ask(),
+    ("POST", "/v1/admin/announcements"): lambda _: Ask(body={"text": "hear"}),
     ("POST", "/v1/conversations"): lambda w: Ask(
         body={"type": "group", "title": "t", "participant_ids": [w.owner.me.user_id]}
     ),
@@ -166,11 +179,24 @@ SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
     "/v1/ws/chat": lambda w: {"conversation_id": w.room}
 }
 
-CALLERS = ("anonymous", "expired", "revoked", "stranger", "member", "entitled")
+# blocked: a stranger whom the owner has blocked.  banned: one with a token from before.  admin: of the
+# server, and a stranger to the room.  entitled: the owner, who is an ordinary user of the server
+CALLERS = (
+    "anonymous",
+    "expired",
+    "revoked",
+    "banned",
+    "stranger",
+    "blocked",
+    "admin",
+    "member",
+    "entitled",  # last: it may end the sessions on which the worlds stand
+)
 TOKENLESS = {
     "anonymous": (401, "UNAUTHENTICATED"),
     "expired": (401, "TOKEN_EXPIRED"),
     "revoked": (401, "TOKEN_REVOKED"),
+    "banned": (401, "TOKEN_REVOKED"),
 }
 SIGNED_IN: dict[Audience, dict[str, int]] = {
     Audience.USER: {"stranger": 200, "member": 200, "entitled": 200},
@@ -178,8 +204,9 @@ SIGNED_IN: dict[Audience, dict[str, int]] = {
     Audience.MEMBER: {"stranger": 404, "member": 200, "entitled": 200},
     Audience.MODERATOR: {"stranger": 404, "member": 403, "entitled": 200},
     Audience.AUTHOR: {"stranger": 404, "member": 403, "entitled": 200},
-    Audience.ADMIN: {"stranger": 403, "member": 403, "entitled": 200},
+    Audience.ADMIN: {"stranger": 403, "member": 403, "entitled": 403, "admin": 200},
 }
+STRANGERS = {"blocked", "admin"}  # where nothing else is said, they are what a stranger is
 
 
 def about_a_file(route: Route) -> bool:
@@ -192,38 +219,40 @@ def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
         return 200, None
     if caller in TOKENLESS:
         return TOKENLESS[caller]
-    return SIGNED_IN[audience][caller], None
+    return status_of(audience, caller), None
+
+
+def status_of(audience: Audience, caller: str) -> int:
+    known = SIGNED_IN[audience]
+    return known["stranger"] if caller in STRANGERS and caller not in known else known[caller]
 
 
 class Cast:
-    """Everybody on one server. expired, revoked: tokens that were good once."""
+    """Everybody on one server.  tokens: that were good once.  facts: the same in every world."""
 
-    def __init__(self, server: Server, everybody: list[Client], expired: str, revoked: str) -> None:
+    def __init__(
+        self, server: Server, everybody: list[Client], tokens: dict[str, str], facts: dict[str, str]
+    ) -> None:
         self.server = server
-        self.owner, self.member, self.third, self.stranger, self.admin = everybody
-        self.tokens = {"expired": expired, "revoked": revoked}
-
-    async def sign_in(self) -> None:
-        for client in (self.owner, self.member, self.third, self.stranger, self.admin):
-            await client.login(client.me.username, PASSWORD)
+        self.owner, self.member, self.third, self.stranger, self.blocked, self.admin = everybody
+        self.tokens = tokens
+        self.facts = facts
 
     @asynccontextmanager
-    async def world(
-        self, caller: str, *, files: bool = False, admin: bool = False, totp: bool = False
-    ) -> AsyncIterator[tuple[World, str | None]]:
+    async def world(self, caller: str, *, files: bool = False, totp: bool = False) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
-        files: the owner has some.  admin: an administrator is the one entitled, and has made an invite.
-        totp: the caller has begun to set up a second factor, which is turned off afterwards.
+        files: the owner has some.  totp: the caller has begun to set up a second factor, which is turned off
+        afterwards.
         """
-        entitled = self.admin if admin else self.owner
-        who = {"stranger": self.stranger, "member": self.member, "entitled": entitled}.get(caller)
+        callers = {name: getattr(self, name) for name in ("stranger", "blocked", "member", "admin")}
+        who = (callers | {"entitled": self.owner}).get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
             room = await group(self.owner, self.member, self.third)
             sent = await self.owner.send_message(room, "hello", new_id())
             await spare.login(self.owner.me.username, PASSWORD)
             world = World(self.owner, self.member, who, room, sent["message_id"])
-            world.facts = {
+            world.facts = self.facts | {
                 "session_id": spare.me.session_id,
                 "refresh_token": spare.me.refresh_token,
                 "third_id": self.third.me.user_id,
@@ -231,8 +260,6 @@ class Cast:
             }
             if files:
                 world.facts |= await self._files()
-            if admin:
-                world.facts |= await self.admin.call("POST", "/v1/admin/invites", {})
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
@@ -264,13 +291,17 @@ class Cast:
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
     server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
-    async with people(server.url, "owner", "member", "third", "stranger", "admin") as clients:
-        await make_admin(server, clients[4])
+    names = ("owner", "member", "third", "stranger", "blocked", "admin", "banned")
+    async with people(server.url, *names) as (*clients, banned):
+        *_, blocked, admin = clients
+        await trio.to_thread.run_sync(prepare, server, clients[0], blocked, admin)
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
         await trio.to_thread.run_sync(server.restart)
-        for client in clients:
+        await admin.login(admin.me.username, PASSWORD)  # with the role
+        for client in (*clients, banned):
             await client.refresh()
+        await admin.call("POST", f"/v1/admin/users/{banned.me.user_id}/ban", {})
         async with Client(server.url) as leaver:
             await leaver.login(clients[0].me.username, PASSWORD)
             revoked = leaver.me.access_token
@@ -280,7 +311,28 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
             return (await ask(server, "GET", "/v1/auth/profile", Ask(), expired)).status_code == 401
 
         await until(has_expired, within_s=10)
-        yield Cast(server, clients, expired, revoked)
+        tokens = {"expired": expired, "revoked": revoked, "banned": banned.me.access_token}
+        yield Cast(server, clients, tokens, await begin(clients[0], admin, server))
+
+
+def prepare(server: Server, owner: Client, blocked: Client, admin: Client) -> None:
+    """What no route does: an administrator is made at the command line."""
+    succeeds("user", "promote", admin.me.username, "--data-dir", server.data_dir, cwd=server.data_dir)
+    with closing(sqlite3.connect(server.data_dir / "secureconnect.db", timeout=10)) as db, db:
+        db.execute("INSERT INTO blocks VALUES (?, ?, ?)", (owner.me.user_id, blocked.me.user_id, 0))
+
+
+async def begin(owner: Client, admin: Client, server: Server) -> dict[str, str]:
+    """Somebody to be reported and banned, a report, and an invite."""
+    async with people(server.url, "victim") as (victim,):
+        body = {"user_id": victim.me.user_id, "reason": "other"}
+        made = await owner.call("POST", "/v1/reports", body)
+        invite = await admin.call("POST", "/v1/admin/invites", {})
+        return {
+            "victim_id": victim.me.user_id,
+            "report_id": made["report_id"],
+            "invite_id": invite["invite_id"],
+        }
 
 
 async def ask(server: Server, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
@@ -306,13 +358,15 @@ async def test_the_document_names_no_other_route(server: Server) -> None:
 async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
-    async def look(cast: Cast, route: Route, caller: str) -> None:
-        needs = {
-            "files": about_a_file(route),
-            "admin": route.audience is Audience.ADMIN,
-            "totp": route.path == f"{TOTP}/confirm",
-        }
-        async with cast.world(caller, **needs) as (world, token):
+    async def look(cast: Cast, route: Route, caller: str, still: Mapping[str, Tried]) -> None:
+        """still: a world for each caller that nobody changes, for whoever only looks or is refused."""
+        refused = route.audience is not Audience.ANYONE and expected(route.audience, caller)[0] in (401, 403)
+        async with AsyncExitStack() as stack:
+            if route.method == "GET" or refused:
+                world, token = still[caller]
+            else:
+                fresh = cast.world(caller, files=about_a_file(route), totp=route.path == f"{TOTP}/confirm")
+                world, token = await stack.enter_async_context(fresh)
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)
@@ -322,12 +376,13 @@ async def test_routes(start_server: StartServer) -> None:
             told = f"{answer.status_code} {said}, not {status} {code or ''}"
             wrong.append(f"{route.method} {route.path} by {caller}: {told}")
 
-    async with everybody(start_server) as cast:
-        for route in ROUTES:
+    async with everybody(start_server) as cast, AsyncExitStack() as stack:
+        still = {
+            caller: await stack.enter_async_context(cast.world(caller, files=True)) for caller in CALLERS
+        }
+        for route in sorted(ROUTES, key=lambda route: route.path.endswith("/logout-all")):  # it ends all
             for caller in CALLERS:
-                await look(cast, route, caller)
-            if route.path.endswith("/logout-all"):
-                await cast.sign_in()
+                await look(cast, route, caller, still)
     assert not wrong, "\n".join(wrong)
 
 
@@ -356,7 +411,7 @@ async def test_sockets(start_server: StartServer) -> None:
             for caller in CALLERS:
                 refused = caller in TOKENLESS
                 await look(cast, socket, caller, {}, 401 if refused else 200)
-                narrowed = 401 if refused else SIGNED_IN[Audience.MEMBER][caller]
+                narrowed = 401 if refused else status_of(Audience.MEMBER, caller)
                 await look(cast, socket, caller, query, narrowed)
     assert not wrong, "\n".join(wrong)
 

@@ -76,6 +76,9 @@ def test_help_names_every_command(here: Here) -> None:
         ("keys rotate", ["--config", "--data-dir"]),
         ("audit verify", ["--config", "--data-dir", "--head"]),
         ("audit export", ["--config", "--data-dir", "--after"]),
+        ("user create", ["--config", "--data-dir", "--admin", "--password-stdin"]),
+        ("user list", ["--config", "--data-dir", "--find"]),
+        ("user ban", ["--config", "--data-dir", "--reason", "--hours"]),
     ],
 )
 def test_help_of_a_command(here: Here, command: str, options: list[str]) -> None:
@@ -217,3 +220,21 @@ def test_audit_verify_states_what_it_could_not_check(installed: Path) -> None:
 
 def test_another_head_file_must_be_there(installed: Path) -> None:
     assert run("audit", "verify", "--head", "nowhere", cwd=installed).returncode == 2
+
+
+def test_accounts_on_a_stopped_server(tmp_path: Path) -> None:
+    """The first administrator is made before the first start; no password stands on the command line."""
+    make = ("user", "create", "--email", "root@example.org", "root", "--password-stdin")
+    made = succeeds(*make, "--admin", cwd=tmp_path, typed="correct horse battery\n")
+    assert re.fullmatch(r"root is made, an administrator: [0-9a-f-]{36}\n", made)
+    assert fails(1, *make, cwd=tmp_path, typed="correct horse battery\n") == (
+        "This e-mail address already has an account."
+    )
+    assert fails(1, "user", "demote", "ROOT", cwd=tmp_path).startswith("This is the server's last")
+    assert re.search("root .* root@example.org .* admin\n", succeeds("user", "list", cwd=tmp_path))
+    with closing(sqlite3.connect(tmp_path / "data" / "secureconnect.db")) as db:
+        (found,) = db.execute("SELECT role, password_hash FROM users").fetchall()
+        noted = db.execute("SELECT action, actor_id FROM audit").fetchall()
+    assert found[0] == "admin"
+    assert found[1].startswith("$argon2id$")
+    assert noted == [("admin:user:created", None)]

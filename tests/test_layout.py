@@ -66,7 +66,7 @@ OWNERS = {
     "idempotency": {"idempotency"},
     "deps": {"schema_migrations", "signals"},
     "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
-    | {"lockouts", "totps", "recovery_codes", "invites"},
+    | {"lockouts", "totps", "recovery_codes", "invites", "bans", "reports", "announcements"},
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }

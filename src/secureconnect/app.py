@@ -23,7 +23,7 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Auth, Lack, lacking
+from .auth import Announcement, Auth, Condition, Figures, Lack, Shown, lacking
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
@@ -35,7 +35,7 @@ from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
 from .idempotency import Idempotency
-from .identity import Principal, UserId
+from .identity import MessageId, Principal, UserId
 from .node import Node
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
@@ -126,6 +126,10 @@ class Service:
                 ended=self.gateway.close_sessions,
                 signed_out=self.gateway.close_people,
                 status_of=status_of,
+                shown=shown,
+                announce=announce,
+                figures=figures,
+                condition=condition,
             )
             return room
 
@@ -173,6 +177,22 @@ class Service:
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)
+
+        async def shown(user: UserId, message_id: MessageId) -> Shown:
+            message = await self.chat.require().messages.get(user, message_id)
+            content = None if message.is_encrypted else message.content
+            return Shown(message.sender_id, message.conversation_id, content)
+
+        def announce(made: Announcement) -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is connected
+                self.chat.require().announce(made.announcement_id, made.text, made.created_us, made.until_us)
+
+        async def figures() -> Figures:
+            return Figures(self.chat.require().sockets, *await self.storage.require().figures())
+
+        def condition() -> Condition:
+            modules = {room.name: room.state for room in (self.auth, self.chat, self.storage)}
+            return Condition(modules, deps.status(), places(config))
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)
@@ -364,6 +384,19 @@ class Service:
         for url in urls:
             with suppress(OSError):  # like a log line: a full disk or a reader that left stops nothing
                 print(f"listening on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
+
+
+def places(config: Config) -> dict[str, str]:
+    """Where each dependency is, by its name in /health: host and port, or the data folder. No passwords."""
+    urls = {
+        "postgres": config.postgres.url,
+        "redis": config.redis.url,
+        "minio": config.minio.endpoint and f"//{config.minio.endpoint}",
+    }
+    return {
+        name: urlsplit(url).netloc.rpartition("@")[2] if url else config.data_dir
+        for name, url in urls.items()
+    }
 
 
 def settle_garbage() -> None:

@@ -171,6 +171,9 @@ class AuthConfig:
         low=5,
         high=600,
     )
+    open_reports: int = setting(
+        50, "reports of one person that may be open before more are answered 429", low=1, high=10_000
+    )
     key_lead_s: int = setting(
         60, "seconds a new signing key is verified everywhere before it signs", low=0, high=3_600
     )

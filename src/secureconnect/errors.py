@@ -119,6 +119,12 @@ class InviteInvalid(Forbidden):
     code, text = "INVITE_INVALID", "This invite is not, or no longer, good."
 
 
+class AccountBanned(Forbidden):
+    """`details` tells why and how long: `{"reason", "until"}`; null is for good."""
+
+    code, text = "ACCOUNT_BANNED", "This account may not sign in."
+
+
 class NotFound(Problem):
     code, status, text = "NOT_FOUND", 404, "There is no such thing, or it is not visible to you."
 
@@ -164,6 +170,10 @@ class LastAdmin(Conflict):
 
 class TotpEnabled(Conflict):
     code, text = "TOTP_ENABLED", "The second factor is on already; turn it off first."
+
+
+class LastAdministrator(Conflict):
+    code, text = "LAST_ADMINISTRATOR", "This is the server's last administrator; make another one first."
 
 
 class MessageDeleted(Conflict):
@@ -239,6 +249,11 @@ class RateLimited(Problem):
 class TooManyUploads(RateLimited):
     code, text = "TOO_MANY_UPLOADS", "Too many uploads are unfinished; complete or delete some."
     retry_after_s = 60
+
+
+class TooManyReports(RateLimited):
+    code, text = "TOO_MANY_REPORTS", "You have many open reports already; they will be looked at."
+    retry_after_s = 3_600
 
 
 class HeadersTooLarge(Problem):

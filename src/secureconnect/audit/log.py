@@ -44,6 +44,15 @@ log = structlog.get_logger(module="audit")
 
 ACTIONS = frozenset(
     {
+        "admin:announcement:made",
+        "admin:audit:exported",
+        "admin:audit:read",
+        "admin:report:updated",
+        "admin:role:changed",
+        "admin:user:banned",
+        "admin:user:created",
+        "admin:user:deleted",
+        "admin:user:unbanned",
         "audit:log:cut",
         "auth:account:locked",
         "auth:invite:created",
@@ -56,6 +65,7 @@ ACTIONS = frozenset(
         "auth:totp:disabled",
         "auth:totp:enabled",
         "auth:totp:recovered",
+        "auth:report:made",
         "auth:user:registered",
         "chat:conversation:created",
         "chat:member:added",
@@ -75,7 +85,7 @@ ACTIONS = frozenset(
     }
 )
 # facts that say something about a person: kept so that they can be erased, like the address
-PERSONAL = frozenset({"username", "email", "display_name", "device_name", "user_agent"})
+PERSONAL = frozenset({"username", "email", "display_name", "device_name", "user_agent", "reason"})
 
 SEALED = metrics.counter("secureconnect_audit_sealed_total", "Audit rows chained.")
 DENIALS = metrics.counter("secureconnect_audit_denials_total", "Refusals noted.", ["result"])

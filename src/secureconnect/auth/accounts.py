@@ -23,8 +23,9 @@ from ..errors import (
     RegistrationClosed,
     UsernameTaken,
 )
-from ..identity import UserId, new_id
+from ..identity import Role, UserId, new_id
 from . import devices, store
+from .admin.standing import require_welcome
 from .attempts import counted
 from .devices import DeviceClaim
 from .invites.invites import spend
@@ -120,16 +121,7 @@ class Accounts:
         async def unit(tx: Tx) -> Opened:
             # first, so that who is not invited does not learn which names are taken
             invite = None if needed_code is None else await spend(tx, needed_code, now_us)
-            added = await store.add_user(
-                tx,
-                user,
-                username_key=fold(user.username),
-                email_key=fold(user.email),
-                display_key=fold(user.display_name),
-                password_hash=password_hash,
-            )
-            if not added:
-                raise EmailTaken if await store.is_email_taken(tx, fold(user.email)) else UsernameTaken
+            await add_account(tx, user, password_hash)
             await audit.record(
                 tx,
                 action="auth:user:registered",
@@ -145,15 +137,7 @@ class Accounts:
             needed_code = self._needed_code(invite_code)
             checked_password(password)
             now_us = self._db.now_us()
-            user = store.User(
-                UserId(new_id()),
-                checked_username(username),
-                checked_email(email),
-                checked_name(username if display_name is None else display_name, "display_name"),
-                avatar_url=None,
-                role="user",
-                created_us=now_us,
-            )
+            user = checked_account(email, username, display_name, now_us)
             password_hash = await self._passwords.hash(password)
             return user, self._sessions.grant(await self._db.write(unit))
 
@@ -180,7 +164,7 @@ class Accounts:
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
         a wrong password, AccountLocked for either that has failed too often, after the same work; and
-        TotpRequired, TotpInvalid."""
+        TotpRequired, TotpInvalid. AccountBanned only to whoever knows the password."""
 
         async def reserve(tx: Tx) -> Claim:
             now_us = self._db.now_us()
@@ -198,6 +182,7 @@ class Accounts:
             return Claim(held, attempt)
 
         async def accept(tx: Tx, held: store.Password) -> tuple[store.User, Opened]:
+            await require_welcome(tx, held.user_id, self._db.now_us())
             user = await store.get_user(tx, held.user_id)
             if user is None:
                 raise InvalidCredentials
@@ -229,6 +214,35 @@ class Accounts:
     async def export_of(self, user: UserId) -> dict[str, Any]:
         """Everything this room holds of a person, as JSON; no hashes and no secrets."""
         return await self._db.read(_export, user)
+
+
+def checked_account(
+    email: str, username: str, display_name: str | None, now_us: int, role: Role = "user"
+) -> store.User:
+    """An account fit to be made. Raises Invalid."""
+    return store.User(
+        UserId(new_id()),
+        checked_username(username),
+        checked_email(email),
+        checked_name(username if display_name is None else display_name, "display_name"),
+        avatar_url=None,
+        role=role,
+        created_us=now_us,
+    )
+
+
+async def add_account(tx: Tx, user: store.User, password_hash: str) -> None:
+    """Raises EmailTaken, UsernameTaken."""
+    added = await store.add_user(
+        tx,
+        user,
+        username_key=fold(user.username),
+        email_key=fold(user.email),
+        display_key=fold(user.display_name),
+        password_hash=password_hash,
+    )
+    if not added:
+        raise EmailTaken if await store.is_email_taken(tx, fold(user.email)) else UsernameTaken
 
 
 async def _export(tx: Tx, user: UserId) -> dict[str, Any]:

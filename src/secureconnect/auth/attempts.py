@@ -8,6 +8,7 @@ from typing import Literal
 
 from .. import metrics
 from ..errors import (
+    AccountBanned,
     AccountLocked,
     EmailTaken,
     InvalidCredentials,
@@ -42,6 +43,7 @@ _REASONS: tuple[tuple[type[Problem], str], ...] = (
     (TotpRequired, "code_wanted"),
     (TotpInvalid, "code"),
     (InvalidCredentials, "credentials"),
+    (AccountBanned, "banned"),
     (TokenStolen, "stolen"),
     (TokenRevoked, "revoked"),
     (TokenExpired, "expired"),

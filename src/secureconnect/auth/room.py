@@ -14,10 +14,14 @@ from ..config import AuthConfig
 from ..deps.contracts import Bus, Database, RevocationFeed
 from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Problem, Unavailable
-from ..identity import Principal, UserId
+from ..identity import MessageId, Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
+from .admin.bans import Bans
+from .admin.overview import Condition, Figures, Overview
+from .announcements.announcements import Announcements
+from .announcements.store import Announcement
 from .invites import store as invite_store
 from .invites.invites import Invites
 from .keys import Keyring
@@ -27,6 +31,7 @@ from .outage import Outage, Since, never_away
 from .passwords import Passwords
 from .proofs import Proofs
 from .reauthentication import Reauthentication
+from .reports.reports import Reports, Shown
 from .revocations import Revocations
 from .sessions import Sessions
 from .tokens import AccessTokens
@@ -78,6 +83,10 @@ class Auth:
         self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, issuer)
         self.invites = Invites(config, db, public_url)
         self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
+        self.bans = Bans(config, db, self._revocations, folder)
+        self.overview = Overview(db)
+        self.reports = Reports(config, db)
+        self.announcements = Announcements(db)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
@@ -86,15 +95,30 @@ class Auth:
         ended: SessionsEnded,
         signed_out: PeopleSignedOut | None = None,
         status_of: Callable[[UserId], str | None] | None = None,
+        shown: Callable[[UserId, MessageId], Awaitable[Shown]] | None = None,
+        announce: Callable[[Announcement], None] | None = None,
+        figures: Callable[[], Awaitable[Figures]] | None = None,
+        condition: Callable[[], Condition] | None = None,
     ) -> None:
         """Before `run`.  ended: closes the sockets of sessions that are over; never waits.
         signed_out: the same for people of whom sessions have ended that only `has_ended` knows.
-        status_of: the presence shown with a user; until it is given, `status` is null."""
+        status_of: the presence shown with a user; until it is given, `status` is null.
+        shown: a message as someone may see it, to be reported; raises NotFound.
+        announce: tells every connected client, on every node; never waits.
+        figures, condition: what administrators ask about the other rooms and what they stand on."""
         self._revocations.ended = ended
         if signed_out is not None:
             self._revocations.signed_out = signed_out
         if status_of is not None:
             self._status_of = status_of
+        if shown is not None:
+            self.reports.shown = shown
+        if announce is not None:
+            self.announcements.tell = announce
+        if figures is not None:
+            self.overview.figures = figures
+        if condition is not None:
+            self.overview.condition = condition
 
     def status_of(self, user: UserId) -> str | None:
         """Presence, or None when it is not known: nobody's profile depends on it."""
@@ -106,6 +130,7 @@ class Auth:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self._passwords.prepare()
         await self._revocations.load()
+        await self.bans.load()
         self._keyring.lend(self._revocations.verifying)
         with suppress(Unavailable):  # its pass says so
             await self.read_feed_once()
@@ -131,6 +156,7 @@ class Auth:
             await self.sessions.prepare()
             self._is_prepared = True
         await self._revocations.poll_once()
+        await self.bans.store_pending_once()
         await self._keyring.reload()
 
     async def read_feed_once(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from ..clock import to_iso
 from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
 from ..errors import (
+    AccountBanned,
     AccountLocked,
     EmailTaken,
     Invalid,
@@ -24,21 +25,31 @@ from ..errors import (
     TotpRequired,
     UsernameTaken,
 )
-from ..identity import Role, SessionId, UserId, is_id
+from ..identity import SessionId, UserId, is_id
 from . import store
-from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, checked_name
+from .admin import routes as admin
+from .announcements import routes as announcements
 from .devices import DeviceClaim
-from .invites import routes as invite_routes
+from .invites import routes as invites
+from .reports import routes as reports
 from .room import Auth
 from .sessions import Grant
-from .shapes import Code, Page, Token, origin_of, wrong_cursor
-from .totp import routes as totp_routes
-
-Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
-# the pattern is documented here and judged by the rule, which says what is wrong in words
-Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
-NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+from .shapes import (
+    Code,
+    Email,
+    Name,
+    NewPassword,
+    Page,
+    Token,
+    User,
+    UserList,
+    Username,
+    origin_of,
+    user_shape,
+    wrong_cursor,
+)
+from .totp import routes as totp
 
 
 class Register(Struct, frozen=True):
@@ -74,20 +85,6 @@ class Search(Page, frozen=True, kw_only=True):
     q: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 
 
-class User(Struct, frozen=True):
-    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
-
-    user_id: str
-    username: str
-    display_name: str
-    avatar_url: str | None
-    status: str | None
-    email: str | UnsetType = UNSET
-    role: Role | UnsetType = UNSET
-    email_verified: bool | UnsetType = UNSET
-    created_at: str | UnsetType = UNSET
-
-
 class Tokens(Struct, frozen=True):
     """expires_in: whole seconds the access token lives.  device_secret: told once, to a new device."""
 
@@ -118,11 +115,6 @@ class Session(Struct, frozen=True):
 
 class SessionList(Struct, frozen=True):
     sessions: list[Session]
-    next_cursor: str | None
-
-
-class UserList(Struct, frozen=True):
-    users: list[User]
     next_cursor: str | None
 
 
@@ -195,13 +187,14 @@ async def logout_all(auth: Auth, call: Call) -> Reply:
 
 
 async def get_me(auth: Auth, call: Call) -> Reply:
-    return Reply(_user(auth, await auth.accounts.get(call.caller.user_id), whole=True))
+    user = await auth.accounts.get(call.caller.user_id)
+    return Reply(user_shape(user, auth.status_of(user.user_id), whole=True))
 
 
 async def get_user(auth: Auth, call: Call) -> Reply:
     user = await auth.accounts.get(UserId(call.path["user_id"]))
     whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
-    return Reply(_user(auth, user, whole=whole))
+    return Reply(user_shape(user, auth.status_of(user.user_id), whole=whole))
 
 
 async def search_users(auth: Auth, call: Call) -> Reply:
@@ -210,7 +203,9 @@ async def search_users(auth: Auth, call: Call) -> Reply:
     found = await auth.accounts.search(query.q, call.caller.user_id, after, query.limit)
     page = found[: query.limit]
     following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
-    return Reply(UserList([_user(auth, each.user, whole=False) for each in page], following))
+    people = [each.user for each in page]
+    shapes = [user_shape(each, auth.status_of(each.user_id), whole=False) for each in people]
+    return Reply(UserList(shapes, following))
 
 
 async def list_sessions(auth: Auth, call: Call) -> Reply:
@@ -243,21 +238,6 @@ def _ended(everywhere: bool) -> Reply:
     return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
 
 
-def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
-    """whole: with what only the user and admins may see."""
-    return User(
-        user.user_id,
-        user.username,
-        user.display_name,
-        user.avatar_url,
-        auth.status_of(user.user_id),
-        email=user.email if whole else UNSET,
-        role=user.role if whole else UNSET,
-        email_verified=False if whole else UNSET,
-        created_at=to_iso(user.created_us) if whole else UNSET,
-    )
-
-
 def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
     return SignedIn(
         grant.access_token,
@@ -266,7 +246,7 @@ def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
         grant.expires_in_s,
         grant.session_id,
         grant.device_id,
-        user=_user(auth, user, whole=True),
+        user=user_shape(user, auth.status_of(user.user_id), whole=True),
         device_secret=grant.device_secret,
     )
 
@@ -321,7 +301,7 @@ ROUTES: tuple[Route, ...] = (
         "Sign in with e-mail address or username",
         body=Login,
         answer=SignedIn,
-        errors=(InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked),
+        errors=(AccountBanned, AccountLocked, InvalidCredentials, TotpInvalid, TotpRequired),
         no_store=True,
     ),
     Route(
@@ -423,7 +403,10 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
-    *totp_routes.ROUTES,
-    *invite_routes.ROUTES,
+    *totp.ROUTES,
+    *invites.ROUTES,
+    *admin.ROUTES,
+    *reports.ROUTES,
+    *announcements.ROUTES,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

@@ -15,7 +15,7 @@ _USER = "user_id, username, email, display_name, avatar_url, role, created_at"
 _ADD_USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, display_key,"
     " avatar_url, role, password_hash, created_at, updated_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, 'user', $8, $9, $9) ON CONFLICT DO NOTHING RETURNING user_id"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $10, $8, $9, $9) ON CONFLICT DO NOTHING RETURNING user_id"
 )
 _EMAIL_TAKEN = "SELECT 1 FROM users WHERE email_key = $1"
 _GET_USER = f"SELECT {_USER} FROM users WHERE user_id = $1"  # noqa: S608
@@ -211,6 +211,7 @@ async def add_user(
         display_key,
         password_hash,
         user.created_us,
+        user.role,
     )
     return row is not None
 

@@ -4,7 +4,8 @@ Conversations are spread over a fixed number of channels. Parcels wait in bounde
 that a slow bus holds up nobody; one too many is left to catch-up. Several queues are emptied side by side,
 for a bus behind a network carries together what it is given meanwhile; a channel keeps to one, and so its
 order. What no table heals, like a mark that says how far somebody has read, goes as a signal, which needs no
-bus. A beat each second, heard by its own sender too, says whether the bus works and which nodes are there.
+bus; so does what everybody is told. A beat each second, heard by its own sender too, says whether the bus
+works and which nodes are there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ CHANNELS = 64
 WAYS = 16  # parcels under way to the bus at once
 NODES = "chat.nodes"
 SIGNALS = "chat"
+EVERYBODY = "chat.everybody"
 BEAT_S = 1.0
 SILENT_S = 1.0  # a beat that has not come back for so long: the bus does not work
 GONE_S = 10.0  # a node silent for so long is gone
@@ -91,6 +93,7 @@ class Carrier:
 
     deliver: takes an event of another node.  seen: takes another node's presence.
     greet: a node was heard for the first time.  lost: something may have been missed.
+    proclaim: takes what everybody here is to be told, from this node, too.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Carrier:
         greet: Callable[[], None],
         gone: Callable[[NodeId], None],
         lost: Callable[[], None],
+        proclaim: Callable[[Frame], None],
     ) -> None:
         self._bus = bus
         self._signals = signals
@@ -114,6 +118,7 @@ class Carrier:
         self._greet = greet
         self._gone = gone
         self._lost = lost
+        self._proclaim = proclaim
         self._ways = [trio.open_memory_channel[tuple[str, bytes]](waiting // WAYS) for _ in range(WAYS)]
         self._heard_at = -GONE_S
         self._nodes: dict[NodeId, float] = {}  # the others, and when they were last heard
@@ -139,6 +144,13 @@ class Carrier:
         """Tell the other nodes what catch-up would not find. Never waits."""
         try:
             self._signals.send(SIGNALS, self._encoder.encode(_Parcel(self._node_id, [_carried(live)])))
+        except Problem:
+            UNSENT.inc()
+
+    def tell_everybody(self, frame: Frame) -> None:
+        """On every node, this one too, as far as they can be reached. Never waits."""
+        try:
+            self._signals.send(EVERYBODY, frame.data)
         except Problem:
             UNSENT.inc()
 
@@ -200,12 +212,15 @@ class Carrier:
             await trio.sleep(PAUSE_S)
 
     async def overhear_forever(self) -> None:
-        with self._signals.subscribe([SIGNALS]) as backlog:
+        with self._signals.subscribe([SIGNALS, EVERYBODY]) as backlog:
             async for delivery in backlog:
                 self._take(delivery)
 
     def _take(self, delivery: Delivery) -> None:
         try:
+            if delivery.channel == EVERYBODY:
+                self._proclaim(Frame(delivery.payload))
+                return
             if delivery.channel == NODES:
                 self._take_beat(_beats.decode(delivery.payload), delivery.only_here)
                 return

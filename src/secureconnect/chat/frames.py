@@ -312,6 +312,15 @@ class Recovered(Out, tag="recovered"):
     pass
 
 
+class AnnouncementOut(Out, tag="announcement"):
+    """until: when it ends; null: it stays."""
+
+    announcement_id: str
+    text: str
+    created_at: str
+    until: str | None
+
+
 _encoder = msgspec.json.Encoder()
 
 

@@ -11,9 +11,10 @@ import msgspec
 import structlog
 import trio
 
+from ..clock import to_iso
 from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
-from ..edge import Call, Socket
+from ..edge import Call, Frame, Socket
 from ..errors import InvalidToken, Problem
 from ..identity import ConversationId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
@@ -107,6 +108,7 @@ class Chat:
             greet=self.presence.greet,
             gone=self.presence.gone,
             lost=self.catch_up.hurry,
+            proclaim=self._proclaim,
         )
         self.presence.connect(self._carrier)
 
@@ -169,9 +171,27 @@ class Chat:
         away = self.away()
         if "postgres" not in away:
             self.catch_up.hurry()  # much may have happened while it was away, and sockets wait for it
-        told = frames.health(away)
+        self._proclaim(frames.health(away))
+
+    def announce(self, announcement_id: str, text: str, created_us: int, until_us: int | None) -> None:
+        """Tell every socket, on every node. Never waits. Whoever it does not reach reads the list."""
+        created_at, until = to_iso(created_us), shapes.iso_or_none(until_us)
+        self._carrier.tell_everybody(
+            frames.frame(
+                frames.AnnouncementOut(
+                    announcement_id=announcement_id, text=text, created_at=created_at, until=until
+                )
+            )
+        )
+
+    def _proclaim(self, frame: Frame) -> None:
         for connection in self._present:
-            connection.socket.offer(told)  # one that cannot take it is closed, and its task says so
+            connection.socket.offer(frame)  # one that cannot take it is closed, and its task says so
+
+    @property
+    def sockets(self) -> int:
+        """How many are open here."""
+        return len(self._present)
 
     async def resume(
         self, connection: Connection, history_id: str, positions: dict[str, int]

@@ -23,7 +23,7 @@ import trio
 
 from ..config import GatewayConfig, RateLimitsConfig
 from ..deps.contracts import Allowance, Cache
-from ..edge import Audience, Authenticator, Call, Rate, subscriber_of
+from ..edge import Audience, Authenticator, Call, Rate, require_admin, subscriber_of
 from ..errors import (
     DeadlineExceeded,
     HeadersTooLarge,
@@ -264,6 +264,10 @@ class Gate:
             call.principal = await self._principal(call, request, endpoint, extra, credentials)
             bind.add(user_id=call.principal.user_id)
         await self._take(endpoint.rate, call, extra)
+        if (
+            endpoint.audience is Audience.ADMIN
+        ):  # before anything of the request is judged; the rules ask, too
+            require_admin(call.caller, endpoint.route)
         if path:
             _check_path(path, endpoint.ids)
         call.path = path

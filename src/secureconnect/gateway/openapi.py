@@ -130,6 +130,8 @@ def problems_of(route: Route) -> list[type[Problem]]:
         found.append(NotFound)
     if route.audience in (Audience.MODERATOR, Audience.AUTHOR):
         found += (NotFound, Forbidden)
+    if route.audience is Audience.ADMIN:
+        found.append(Forbidden)
     return list(dict.fromkeys(found))
 
 

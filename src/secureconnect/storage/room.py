@@ -60,6 +60,10 @@ class Storage:
         self.sweeper.hurry()
         return file
 
+    async def figures(self) -> tuple[int, int]:
+        """How many files are stored, and how many bytes."""
+        return await self._db.read(store.figures)
+
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """What is known of each file of a person, the newest first."""
         before = store.LAST_ID

@@ -80,6 +80,10 @@ _USE = (
     " used_bytes = used_bytes + $2 WHERE user_id = $1"
 )
 _GIVE_BACK = "UPDATE quotas SET used_bytes = used_bytes - $2 WHERE user_id = $1"
+_FIGURES = (
+    "SELECT (SELECT COUNT(*) FROM files WHERE status = 'completed'),"
+    " (SELECT CAST(COALESCE(SUM(used_bytes), 0) AS bigint) FROM quotas)"
+)
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
 
 
@@ -92,6 +96,12 @@ async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_upload
 async def quota(tx: Tx, user: UserId) -> Quota:
     row = await tx.one(_QUOTA, user)
     return Quota(0, 0, 0) if row is None else Quota._make(row)
+
+
+async def figures(tx: Tx) -> tuple[int, int]:
+    """How many files are stored, and how many bytes."""
+    row = await tx.one(_FIGURES)
+    return (0, 0) if row is None else (row[0], row[1])
 
 
 # uploads

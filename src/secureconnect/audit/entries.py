@@ -1,0 +1,50 @@
+"""Rows of the log to read: some of them, the newest or the oldest first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..deps.contracts import Tx
+from ..identity import UserId
+
+_SHOWN = "audit_id, recorded_at, action, actor_id, subject, facts, personal, position"
+_ASKED = (  # an empty filter takes everything
+    "(action = $2 OR $2 IS NULL) AND (actor_id = $3 OR $3 IS NULL) AND (subject = $4 OR $4 IS NULL)"
+    " AND (recorded_at >= $5 OR $5 IS NULL) AND (recorded_at < $6 OR $6 IS NULL)"
+)
+_NEWEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id < $1 AND {_ASKED} ORDER BY audit_id DESC LIMIT $7"  # noqa: S608
+_OLDEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id > $1 AND {_ASKED} ORDER BY audit_id LIMIT $7"  # noqa: S608
+
+
+class Asked(NamedTuple):
+    """Which rows; None is every one.  until_us: those before it."""
+
+    action: str | None = None
+    actor: UserId | None = None
+    subject: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+class Entry(NamedTuple):
+    """A row to read.  facts, personal: JSON objects; personal: None without any, or once erased.
+    position: None until it is sealed."""
+
+    audit_id: str
+    recorded_us: int
+    action: str
+    actor: UserId | None
+    subject: str | None
+    facts: str
+    personal: str | None
+    position: int | None
+
+
+async def list_before(tx: Tx, asked: Asked, before: str, limit: int) -> list[Entry]:
+    """The newest first, of those whose id comes before that one."""
+    return [Entry(*row) for row in await tx.all(_NEWEST_FIRST, before, *asked, limit)]
+
+
+async def list_after(tx: Tx, asked: Asked, after: str, limit: int) -> list[Entry]:
+    """The oldest first, of those whose id comes after that one."""
+    return [Entry(*row) for row in await tx.all(_OLDEST_FIRST, after, *asked, limit)]

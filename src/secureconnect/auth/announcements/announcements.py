@@ -1,0 +1,57 @@
+"""Rules for announcements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ... import audit
+from ...deps.contracts import Database, Tx
+from ...edge import require_admin
+from ...errors import Invalid
+from ...identity import Principal, new_id
+from . import store
+from .store import Announcement
+
+
+def _to_nobody(_: Announcement) -> None:
+    """Until somebody is named who can tell."""
+
+
+class Announcements:
+    """tell: tells every connected client, on every node; never waits."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.tell: Callable[[Announcement], None] = _to_nobody
+
+    async def make(self, caller: Principal, text: str, until_us: int | None, address: str) -> Announcement:
+        """Raises Forbidden, Invalid."""
+
+        async def unit(tx: Tx) -> None:
+            await store.add(tx, made)
+            await audit.record(
+                tx,
+                action="admin:announcement:made",
+                actor=caller.user_id,
+                subject=made.announcement_id,
+                address=address,
+                now_us=now_us,
+            )
+
+        require_admin(caller, "announcements")
+        now_us = self._db.now_us()
+        if until_us is not None and until_us <= now_us:
+            raise Invalid("An announcement ends in the future.", details={"field": "until"})
+        made = Announcement(new_id(), text, now_us, caller.user_id, until_us)
+        await self._db.write(unit)
+        self.tell(made)
+        return made
+
+    async def list_current(self, before: str, limit: int) -> list[Announcement]:
+        """Those that hold now, the newest first; one more than `limit` if there are more."""
+        return await self._db.read(store.list_announcements, before, limit + 1, self._db.now_us())
+
+    async def list_all(self, caller: Principal, before: str, limit: int) -> list[Announcement]:
+        """The same with those that have ended. Raises Forbidden."""
+        require_admin(caller, "announcements")
+        return await self._db.read(store.list_announcements, before, limit + 1, None)

@@ -1,0 +1,389 @@
+"""Administration: who may sign in and as what, what is reported, what is told to all; on both databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from secureconnect.audit import Asked
+from secureconnect.auth import Shown
+from secureconnect.auth.admin import standing
+from secureconnect.auth.admin.store import Ban
+from secureconnect.auth.announcements.store import Announcement
+from secureconnect.clock import to_iso
+from secureconnect.errors import NotFound, Problem
+from secureconnect.identity import ConversationId, MessageId, UserId, new_id
+
+from .harness import CHEAP, Node, Person, Site, refused
+
+ADMIN = "/v1/admin"
+
+
+async def admin_of(node: Node, name: str = "root") -> Person:
+    """An administrator, signed in."""
+    person = await node.register(name)
+    await node.db.write(standing.set_role, CHEAP, UserId(person.user_id), "admin", None, node.db.now_us())
+    return await node.login(name)
+
+
+def later(node: Node, seconds: float) -> str:
+    return to_iso(node.db.now_us() + int(seconds * 1_000_000))
+
+
+async def ban(node: Node, admin: Person, who: Person, status: int = 200, **terms: Any) -> Any:
+    path = {"user_id": who.user_id}
+    return await node.ask(f"POST {ADMIN}/users/{{user_id}}/ban", terms, as_=admin, path=path, status=status)
+
+
+async def unban(node: Node, admin: Person, who: Person) -> None:
+    await node.ask(f"POST {ADMIN}/users/{{user_id}}/unban", as_=admin, path={"user_id": who.user_id})
+
+
+async def actions(node: Node) -> list[tuple[str, str | None, str | None]]:
+    rows = await node.rows(
+        "SELECT action, actor_id, subject FROM audit WHERE action LIKE 'admin:%' ORDER BY audit_id"
+    )
+    return [(action, actor, subject) for action, actor, subject in rows]
+
+
+async def at_once(*acts: Callable[[], Awaitable[Any]]) -> list[str]:
+    """`done`, or the code of the refusal, of each."""
+    told = [""] * len(acts)
+
+    async def run(number: int, act: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await act()
+            told[number] = "done"
+        except Problem as problem:
+            told[number] = problem.code
+
+    async with trio.open_nursery() as nursery:
+        for number, act in enumerate(acts):
+            nursery.start_soon(run, number, act)
+    return told
+
+
+# bans
+
+
+async def test_a_ban_ends_everything_and_keeps_out(node: Node) -> None:
+    admin, ann = await admin_of(node), await node.register("ann")
+    phone = await node.login("ann")
+    until = later(node, 3_600)
+    assert await ban(node, admin, ann, reason="spam", until=until) == {"status": "banned"}
+    assert {ann.session_id, phone.session_id} <= set(node.closed)
+    for session in (ann, phone):
+        with refused("TOKEN_REVOKED"):
+            await node.who(session)
+        with refused("TOKEN_REVOKED"):
+            await node.refresh(session)
+    with refused("ACCOUNT_BANNED", reason="spam", until=until):
+        await node.login("ann")
+    with refused("INVALID_CREDENTIALS"):  # nobody else learns of it
+        await node.login("ann", "wrong password")
+    assert (await actions(node))[-1] == ("admin:user:banned", admin.user_id, ann.user_id)
+
+
+async def test_a_ban_ends_by_itself_and_by_an_administrator(node: Node) -> None:
+    admin, ann, bob = await admin_of(node), await node.register("ann"), await node.register("bob")
+    await ban(node, admin, ann, until=later(node, 60))
+    await ban(node, admin, bob)
+    node.db.forward(61)
+    await node.login("ann")
+    with refused("ACCOUNT_BANNED", reason="", until=None):
+        await node.login("bob")
+    await unban(node, await node.login("root"), bob)
+    await node.login("bob")
+    assert [action for action, _, _ in await actions(node)].count("admin:user:unbanned") == 1
+
+
+async def test_other_nodes_know_at_their_next_look(site: Site) -> None:
+    here, there = await site.node(), await site.node()
+    admin, ann = await admin_of(here), await here.register("ann")
+    await there.who(ann)
+    await ban(here, admin, ann)
+    await there.room.poll_once()
+    assert ann.session_id in there.closed
+    with refused("TOKEN_REVOKED"):
+        await there.who(ann)
+    with refused("ACCOUNT_BANNED"):
+        await there.login("ann")
+
+
+async def test_a_sign_in_on_its_way_does_not_slip_past_a_ban(node: Node) -> None:
+    """Whichever comes first, no session lives on beside the ban."""
+    admin, ann = await admin_of(node), await node.register("ann")
+    told = await at_once(*[lambda: node.login("ann")] * 4, lambda: ban(node, admin, ann))
+    assert set(told[:-1]) <= {"done", "ACCOUNT_BANNED"}
+    assert told[-1] == "done"
+    alive = await node.rows(
+        f"SELECT COUNT(*) FROM sessions WHERE user_id = '{ann.user_id}' AND ended_at IS NULL"
+    )
+    assert alive == [(0,)]
+
+
+async def test_nobody_bans_themselves_or_the_unknown_or_into_the_past(node: Node) -> None:
+    admin = await admin_of(node)
+    nobody = replace(admin, user_id=new_id())
+    with refused("CONFLICT"):
+        await ban(node, admin, admin)
+    with refused("NOT_FOUND"):
+        await ban(node, admin, nobody)
+    ann = await node.register("ann")
+    with refused("VALIDATION", field="until"):
+        await ban(node, admin, ann, until=later(node, -1))
+    for wrong in ("soon", "2030-01-01", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00Z"):
+        with refused("VALIDATION", field="until"):
+            await ban(node, admin, ann, until=wrong)
+    await node.who(ann)
+
+
+async def test_of_two_who_ban_each_other_one_stays(site: Site) -> None:
+    here, there = await site.node(), await site.node()
+    one, other = await admin_of(here, "one"), await admin_of(here, "other")
+    told = await at_once(lambda: ban(here, one, other), lambda: ban(there, other, one))
+    assert sorted(told) in (["LAST_ADMINISTRATOR", "done"], ["TOKEN_REVOKED", "done"])
+    assert await here.rows("SELECT COUNT(*) FROM bans") == [(1,)]
+
+
+async def test_the_last_administrator_stays_one(node: Node) -> None:
+    admin, user = await admin_of(node), UserId((await node.register("ann")).user_id)
+    root, now_us = UserId(admin.user_id), node.db.now_us()
+    with refused("LAST_ADMINISTRATOR"):
+        await node.db.write(standing.ban, CHEAP, root, Ban("", now_us, None, None), None, now_us)
+    with refused("LAST_ADMINISTRATOR"):
+        await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
+    await node.db.write(standing.set_role, CHEAP, user, "admin", None, now_us)
+    await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
+    await node.room.poll_once()
+    with refused("TOKEN_REVOKED"):  # wherever its role was remembered
+        await node.who(admin)
+    assert (await node.who(await node.login("root"))).role == "user"
+
+
+# without the database
+
+
+async def test_a_ban_without_the_database_ends_sessions_at_once_and_is_stored_later(site: Site) -> None:
+    node = await site.node()
+    admin, ann = await admin_of(node), await node.register("ann")
+    await node.who(admin)
+    await node.who(ann)
+    node.db.take_away()
+    said = await ban(node, admin, ann, status=202, reason="spam")  # there is no feed to tell the others by
+    assert said == {"status": "pending"}
+    with refused("TOKEN_REVOKED"):
+        await node.who(ann, outage=True)
+    assert ann.user_id in node.signed_out
+    await node.stop()  # what was promised outlives the process
+
+    node.db.bring_back()
+    again = await site.node(folder=node.folder)
+    await again.room.poll_once()
+    with refused("ACCOUNT_BANNED", reason="spam", until=None):
+        await again.login("ann")
+    assert (await actions(again))[-1] == ("admin:user:banned", admin.user_id, ann.user_id)
+    assert json.loads((node.folder / "bans.pending").read_text()) == []
+    assert (node.folder / "bans.pending").stat().st_mode & 0o777 == 0o600
+
+
+# who may
+
+
+CALLS: list[tuple[str, Any, dict[str, str]]] = [
+    (f"GET {ADMIN}/stats", None, {}),
+    (f"GET {ADMIN}/health", None, {}),
+    (f"GET {ADMIN}/users", None, {}),
+    (f"POST {ADMIN}/users/{{user_id}}/ban", {}, {"user_id": new_id()}),
+    (f"POST {ADMIN}/users/{{user_id}}/unban", None, {"user_id": new_id()}),
+    (f"GET {ADMIN}/audit", None, {}),
+    (f"GET {ADMIN}/reports", None, {}),
+    (f"PATCH {ADMIN}/reports/{{report_id}}", {"state": "resolved"}, {"report_id": new_id()}),
+    (f"GET {ADMIN}/announcements", None, {}),
+    (f"POST {ADMIN}/announcements", {"text": "hear"}, {}),
+    (f"GET {ADMIN}/audit/export", None, {}),
+]
+
+
+async def test_the_rules_themselves_refuse_others(node: Node) -> None:
+    ann = await node.register("ann")
+    for what, body, path in CALLS:
+        with refused("FORBIDDEN"):
+            await node.ask(what, body, as_=ann, path=path)
+
+
+# looking
+
+
+async def test_people_are_listed_and_found(node: Node) -> None:
+    admin = await admin_of(node)
+    names = [f"user{number}" for number in range(5)]
+    people = [await node.register(name) for name in names]
+    await ban(node, admin, people[1], reason="spam")
+
+    async def listed(**query: Any) -> list[str]:
+        data = await node.ask(f"GET {ADMIN}/users", as_=admin, query=query)
+        found = [each["user"]["username"] for each in data["users"]]
+        if data["next_cursor"] is not None:
+            found += await listed(**query | {"cursor": data["next_cursor"]})
+        return found
+
+    assert await listed(limit=2) == [*reversed(names), "root"]
+    assert await listed(q="USER3@example") == ["user3"]
+    assert await listed(q="100%") == []
+    assert await listed(role="admin") == ["root"]
+    assert await listed(banned=True) == ["user1"]
+    assert await listed(banned=False, role="user") == ["user4", "user3", "user2", "user0"]
+    (one,) = (await node.ask(f"GET {ADMIN}/users", as_=admin, query={"q": "user1"}))["users"]
+    assert (one["ban"]["reason"], one["ban"]["banned_by"]) == ("spam", admin.user_id)
+    assert one["user"]["email"] == "user1@example.org"
+    assert one["last_seen_at"]
+    with refused("VALIDATION", field="cursor"):
+        await listed(cursor="first")
+
+
+async def test_how_much_there_is(node: Node) -> None:
+    admin, ann = await admin_of(node), await node.register("ann")
+    await ban(node, admin, ann)
+    stats = await node.ask(f"GET {ADMIN}/stats", as_=admin)
+    assert (stats["users"], stats["admins"], stats["banned"], stats["sessions"]) == (2, 1, 1, 1)
+
+
+async def test_the_audit_log_is_listed_filtered_and_exported(node: Node) -> None:
+    admin, ann = await admin_of(node), await node.register("ann")
+    for _ in range(3):
+        await ban(node, admin, ann, reason="spam")
+
+    async def listed(**query: Any) -> list[dict[str, Any]]:
+        data = await node.ask(f"GET {ADMIN}/audit", as_=admin, query=query)
+        found: list[dict[str, Any]] = data["entries"]
+        if data["next_cursor"] is not None:
+            found += await listed(**query | {"cursor": data["next_cursor"]})
+        return found
+
+    bans = await listed(action="admin:user:banned", limit=2)
+    assert [(each["actor_id"], each["subject"]) for each in bans] == [(admin.user_id, ann.user_id)] * 3
+    assert (bans[0]["facts"], bans[0]["personal"]["reason"]) == ({"until": None}, "spam")
+    assert {each["action"] for each in await listed(actor_id=ann.user_id)} == {
+        "auth:user:registered",
+        "auth:session:opened",
+    }
+    assert len(await listed(subject=ann.user_id)) == 4
+    assert await listed(until=to_iso(node.db.now_us() - 3_600_000_000)) == []
+    with refused("VALIDATION", field="action"):
+        await listed(action="admin:%")
+
+    lines = await node.room.overview.export_audit(await node.who(admin), Asked())
+    text = b"".join([piece async for piece in lines])
+    rows = [msgspec.json.decode(line) for line in text.splitlines()]
+    stored = await node.rows("SELECT COUNT(*) FROM audit")
+    assert len(rows) == stored[0][0]
+    assert [row["audit_id"] for row in rows] == sorted(row["audit_id"] for row in rows)
+    assert (rows[-1]["action"], rows[-1]["actor"]) == ("admin:audit:exported", admin.user_id)
+
+
+# reports
+
+
+async def test_reports_are_made_once_read_and_settled(node: Node) -> None:
+    admin, ann, bob = await admin_of(node), await node.register("ann"), await node.register("bob")
+    body = {"user_id": bob.user_id, "reason": "spam", "comment": "again and again"}
+    made = await node.ask("POST /v1/reports", body, as_=ann, status=201)
+    same = await node.ask("POST /v1/reports", body, as_=ann, status=200)
+    assert same == made
+    assert made["state"] == "open"
+    (report,) = (await node.ask(f"GET {ADMIN}/reports", as_=admin, query={"state": "open"}))["reports"]
+    assert (report["reporter_id"], report["user_id"], report["comment"]) == (
+        ann.user_id,
+        bob.user_id,
+        "again and again",
+    )
+    path = {"report_id": report["report_id"]}
+    what = f"PATCH {ADMIN}/reports/{{report_id}}"
+    noted = await node.ask(what, {"note": "warned"}, as_=admin, path=path)
+    assert (noted["state"], noted["note"]) == ("open", "warned")
+    done = await node.ask(what, {"state": "resolved"}, as_=admin, path=path)
+    assert (done["state"], done["note"], done["updated_by"]) == ("resolved", "warned", admin.user_id)
+    assert (await node.ask(f"GET {ADMIN}/reports", as_=admin, query={"state": "open"}))["reports"] == []
+    assert (await actions(node))[-1] == ("admin:report:updated", admin.user_id, report["report_id"])
+    await node.ask("POST /v1/reports", body, as_=ann, status=201)  # it goes on
+    with refused("VALIDATION", field="state"):
+        await node.ask(what, {}, as_=admin, path=path)
+    with refused("NOT_FOUND"):
+        await node.ask(what, {"note": ""}, as_=admin, path={"report_id": new_id()})
+
+
+async def test_a_message_is_reported_as_it_was_shown(node: Node) -> None:
+    admin, ann, bob = await admin_of(node), await node.register("ann"), await node.register("bob")
+    seen, room = MessageId(new_id()), ConversationId(new_id())
+
+    async def shown(user: UserId, message: MessageId) -> Shown:
+        if (user, message) != (ann.user_id, seen):
+            raise NotFound
+        return Shown(UserId(bob.user_id), room, "buy this")
+
+    node.room.connect(ended=node.closed.extend, shown=shown)
+    body = {"message_id": seen, "reason": "spam"}
+    await node.ask("POST /v1/reports", body, as_=ann, status=201)
+    with refused("NOT_FOUND"):
+        await node.ask("POST /v1/reports", body, as_=admin)
+    (report,) = (await node.ask(f"GET {ADMIN}/reports", as_=admin))["reports"]
+    assert (report["user_id"], report["conversation_id"], report["content"]) == (
+        bob.user_id,
+        room,
+        "buy this",
+    )
+
+
+async def test_what_cannot_be_reported(site: Site) -> None:
+    node = await site.node(replace(CHEAP, open_reports=2))
+    ann, others = await node.register("ann"), [await node.register(name) for name in ("bob", "cid", "dee")]
+    for body in (
+        {"reason": "spam"},
+        {"reason": "spam", "user_id": ann.user_id},
+        {"reason": "spam", "user_id": others[0].user_id, "message_id": new_id()},
+    ):
+        with refused("VALIDATION", field="user_id"):
+            await node.ask("POST /v1/reports", body, as_=ann)
+    with refused("NOT_FOUND"):
+        await node.ask("POST /v1/reports", {"reason": "spam", "user_id": new_id()}, as_=ann)
+
+    async def report(other: Person) -> Any:
+        about = {"reason": "spam", "user_id": other.user_id}
+        return await node.ask("POST /v1/reports", about, as_=ann, status=201)
+
+    told = await at_once(*[partial(report, other) for other in others])
+    assert sorted(told) == ["TOO_MANY_REPORTS", "done", "done"]
+
+
+# announcements
+
+
+async def test_announcements_are_told_and_listed_until_they_end(node: Node) -> None:
+    admin, ann = await admin_of(node), await node.register("ann")
+    told: list[Announcement] = []
+    node.room.connect(ended=node.closed.extend, announce=told.append)
+    what = f"POST {ADMIN}/announcements"
+    until = later(node, 60)
+    first = await node.ask(what, {"text": " maintenance tonight ", "until": until}, as_=admin)
+    second = await node.ask(what, {"text": "welcome"}, as_=admin)
+    assert [each.text for each in told] == ["maintenance tonight", "welcome"]
+    assert (await node.ask("GET /v1/announcements", as_=ann))["announcements"] == [second, first]
+    page = await node.ask("GET /v1/announcements", as_=ann, query={"limit": 1})
+    rest = await node.ask("GET /v1/announcements", as_=ann, query={"limit": 1, "cursor": page["next_cursor"]})
+    assert (page["announcements"], rest["announcements"], rest["next_cursor"]) == ([second], [first], None)
+    node.db.forward(61)
+    assert (await node.ask("GET /v1/announcements", as_=ann))["announcements"] == [second]
+    assert len((await node.ask(f"GET {ADMIN}/announcements", as_=admin))["announcements"]) == 2
+    for wrong in ({"text": "  "}, {"text": "late", "until": later(node, -1)}):
+        with refused("VALIDATION"):
+            await node.ask(what, wrong, as_=admin)
+    assert [each for each in await actions(node) if each[0] == "admin:announcement:made"] == [
+        ("admin:announcement:made", admin.user_id, each["announcement_id"]) for each in (first, second)
+    ]

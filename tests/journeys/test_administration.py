@@ -1,0 +1,160 @@
+"""Keeping order on running servers: from the command line, over HTTP, and when half of it is away."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from kit.cluster import Cluster, cluster
+from kit.command import succeeds
+from kit.fixtures import StartServer
+from kit.people import PASSWORD, direct, next_event, people, unique
+from kit.postgres import PostgresServer
+from kit.server import Server
+from kit.store import ObjectStore
+from kit.wait import until
+from secureconnect.client import ApiError, Client, Stream, StreamEnded
+from secureconnect.client.wire import Lost, Wire, connect
+from secureconnect.edge import Close
+
+BANNED_S = 5.0  # five times what is promised
+
+
+async def command(server: Server, *args: str, typed: str = "") -> str:
+    """The command line on the server's data, beside it."""
+
+    def run() -> str:
+        where = ("--data-dir", server.data_dir)
+        return succeeds(*args, *where, cwd=server.data_dir.parent, typed=typed, **server.settings)
+
+    return await trio.to_thread.run_sync(run)
+
+
+async def admin_of(server: Server, client: Client) -> None:
+    name = unique("root")
+    made = ("user", "create", name, "--email", f"{name}@example.org", "--admin", "--password-stdin")
+    await command(server, *made, typed=f"{PASSWORD}\n")
+    await client.login(name, PASSWORD)
+
+
+async def is_thrown_out(stream: Stream) -> None:
+    with trio.fail_after(BANNED_S), pytest.raises(StreamEnded) as ended:
+        async for _ in stream:
+            pass
+    assert ended.value.code == Close.UNAUTHENTICATED
+
+
+async def is_kept_out(url: str, username: str) -> None:
+    async with Client(url) as again:
+        with pytest.raises(ApiError) as refusal:
+            await again.login(username, PASSWORD)
+    assert (refusal.value.status, refusal.value.code) == (403, "ACCOUNT_BANNED")
+
+
+async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
+    server = start_server()
+    async with people(server.url, "ann", "bob") as (ann, bob), Client(server.url) as admin:
+        await admin_of(server, admin)
+        with pytest.raises(ApiError) as refusal:  # before anything of the request is judged
+            await ann.call("POST", "/v1/admin/announcements", {"text": 1})
+        assert (refusal.value.status, refusal.value.code) == (403, "FORBIDDEN")
+        room = await direct(ann, bob)
+        async with ann.stream() as at_ann, bob.stream() as at_bob:
+            await next_event(at_bob, "online")
+            said = {"text": "maintenance at noon"}
+            made = await admin.call("POST", "/v1/admin/announcements", said)
+            for stream in (at_ann, at_bob):
+                heard = await next_event(stream, "announcement")
+                assert {key: heard[key] for key in made} == made
+            sent = await at_bob.send(room, "buy this")
+            about = {"message_id": sent["message_id"], "reason": "spam"}
+            await ann.call("POST", "/v1/reports", about)
+            (report,) = (await admin.call("GET", "/v1/admin/reports"))["reports"]
+            assert (report["content"], report["user_id"]) == ("buy this", bob.me.user_id)
+            with pytest.raises(ApiError) as refusal:  # not a message of theirs
+                await admin.call("POST", "/v1/reports", about)
+            assert refusal.value.status == 404
+            await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/ban", {"reason": "spam"})
+            await is_thrown_out(at_bob)
+        await is_kept_out(server.url, bob.me.username)
+        name = bob.me.username
+        await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/unban")
+        await bob.login(name, PASSWORD)
+        async with bob.stream() as at_bob:
+            await next_event(at_bob, "online")
+            await command(server, "user", "ban", name, "--hours", "1")
+            await is_thrown_out(at_bob)
+        await is_kept_out(server.url, name)
+        stats = await admin.call("GET", "/v1/admin/stats")
+        assert (stats["banned"], stats["messages"], stats["open_reports"]) == (1, 1, 1)
+        health = await admin.call("GET", "/v1/admin/health")
+        assert {each["name"] for each in health["dependencies"]} >= {"postgres", "redis", "minio"}
+        places = [each["place"] for each in health["dependencies"]]
+        assert all(places)
+        assert not [place for place in places if "@" in place or "secret" in place]
+        assert [each["status"] for each in health["dependencies"]] == ["up"] * len(places)
+        assert health["modules"]["chat"] == "running"
+        assert len(health["nodes"]) == 1
+        lines = (await admin.call("GET", "/v1/admin/audit?action=admin:user:banned"))["entries"]
+        assert [each["actor_id"] for each in lines] == [None, admin.me.user_id]
+
+        async def is_noted() -> bool:
+            denials = await admin.call("GET", "/v1/admin/audit", query={"action": "denied:admin"})
+            subjects = {(each["actor_id"], each["subject"]) for each in denials["entries"]}
+            return subjects == {(ann.me.user_id, "/v1/admin/announcements")}
+
+        await until(is_noted)
+
+
+async def test_two_nodes_with_and_without_what_they_stand_on(
+    tmp_path: Path, postgres_server: PostgresServer, shared_store: ObjectStore
+) -> None:
+    """The socket is asked itself: a client that is thrown out would try for a fresh token as long as that
+    may be had later."""
+    async with cluster(tmp_path, postgres_server, shared_store, balancer=None) as nodes:
+        a, b = nodes.nodes
+        async with people(b.url, "ann", "bob", "cid") as others, Client(a.url) as admin:
+            await admin_of(a.server, admin)
+            for away, other in zip((None, "redis", "postgres"), others, strict=True):
+                token = other.me.access_token
+                headers = [(b"authorization", f"Bearer {token}".encode())]
+                async with connect(f"ws{b.url.removeprefix('http')}/v1/ws/chat", headers) as wire:
+                    if away is not None:
+                        await nodes.kill(away)
+                        await nodes.all_see(away, "down")
+                    if away != "postgres":
+                        await admin.call("POST", "/v1/admin/announcements", {"text": f"without {away}"})
+                        while heard(await wire.receive()) != f"without {away}":
+                            pass
+                    path = f"/v1/admin/users/{other.me.user_id}/ban"
+                    assert (await admin.call("POST", path, {}))["status"] == "banned"
+                    with trio.fail_after(BANNED_S):
+                        assert await end_of(wire) == Close.UNAUTHENTICATED
+                if away is not None:
+                    await nodes.restart(away)
+                    await nodes.is_whole()
+                await until(partial(is_stored, nodes, other), BANNED_S)
+                await is_kept_out(b.url, other.me.username)
+
+
+async def end_of(wire: Wire) -> int | None:
+    """The close code."""
+    try:
+        while True:
+            await wire.receive()
+    except Lost as lost:
+        return lost.code
+
+
+def heard(data: str | bytes) -> object:
+    """The text of an announcement."""
+    return json.loads(data).get("text")
+
+
+async def is_stored(nodes: Cluster, other: Client) -> bool:
+    query = f"SELECT COUNT(*) FROM bans WHERE user_id = '{other.me.user_id}'"
+    return int(await nodes.ask(query)) == 1
