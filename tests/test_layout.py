@@ -55,6 +55,7 @@ ONLY = {
     "typer": {"cli"},
     "rich": {"cli"},
     "argon2": {"auth"},
+    "pyotp": {"auth"},
     "jwt": {"auth"},
 }
 
@@ -63,7 +64,8 @@ OWNERS = {
     "node": {"meta", "nodes", "secrets"},
     "audit": {"audit", "audit_head"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"},
+    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
+    | {"lockouts", "totps", "recovery_codes", "invites"},
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }

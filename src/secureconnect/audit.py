@@ -32,11 +32,17 @@ log = structlog.get_logger(module="audit")
 
 ACTIONS = frozenset(
     {
+        "auth:account:locked",
+        "auth:invite:created",
+        "auth:invite:deleted",
         "auth:key:rotated",
         "auth:session:ended",
         "auth:session:opened",
         "auth:session:refused",
         "auth:session:stolen",
+        "auth:totp:disabled",
+        "auth:totp:enabled",
+        "auth:totp:recovered",
         "auth:user:registered",
         "chat:conversation:created",
         "chat:member:added",

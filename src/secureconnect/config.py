@@ -126,7 +126,24 @@ class AuthConfig:
         "32 bytes in base64 that seal stored secrets, equal on every node; empty: made in the data folder",
         secret=True,
     )
-    registration: str = setting("open", "who may register", choices=("open", "closed"))
+    registration: str = setting("open", "who may register", choices=("open", "invite", "closed"))
+    lockout_failures: int = setting(
+        5, "failed sign-ins of one account, or one known device, that lock it", low=1, high=1_000
+    )
+    lockout_address_failures: int = setting(
+        50, "failed sign-ins from one address that lock it, known devices excepted", low=1, high=1_000
+    )
+    lockout_window_s: int = setting(900, "seconds for which a failed sign-in counts", low=1, high=86_400)
+    lockout_s: int = setting(900, "seconds a lock lasts", low=1, high=86_400)
+    totp_setup_s: int = setting(
+        600, "seconds in which a second factor that is set up must be confirmed", low=30, high=86_400
+    )
+    recovery_codes: int = setting(
+        10, "codes given with a second factor that each replace it once", low=1, high=100
+    )
+    invite_days: int = setting(
+        7, "days an invite is good unless it is made for fewer or more", low=1, high=365
+    )
     access_ttl_s: int = setting(900, "seconds an access token lives", low=5, high=86_400)
     refresh_ttl_s: int = setting(2_592_000, "seconds a refresh token lives", low=60, high=31_536_000)
     refresh_grace_s: int = setting(

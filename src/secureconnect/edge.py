@@ -7,12 +7,14 @@ classes and the test of who may see what. Rooms see nothing else of HTTP or WebS
 from __future__ import annotations
 
 import enum
+import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from .errors import Problem
+from .errors import Forbidden, Problem
 from .identity import Principal, SessionId, UserId
 
 
@@ -25,6 +27,7 @@ class Audience(enum.Enum):
     MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
     MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
     AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
+    ADMIN = "admin"  # people whose role is admin; others get 403
 
 
 class Rate(enum.Enum):
@@ -263,3 +266,20 @@ class Authenticator(Protocol):
 
 SessionsEnded = Callable[[frozenset[SessionId]], None]
 PeopleSignedOut = Callable[[frozenset[UserId]], None]
+
+
+def require_admin(caller: Principal) -> None:
+    """What a rule for `Audience.ADMIN` begins with. Raises Forbidden."""
+    if caller.role != "admin":
+        raise Forbidden(denial="denied:forbidden")
+
+
+@lru_cache(maxsize=4096)
+def subscriber_of(address: str) -> str:
+    """What counts as one address: a /64 of IPv6 is one subscriber's."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        return address

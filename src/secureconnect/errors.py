@@ -80,6 +80,14 @@ class InvalidCredentials(Unauthenticated):
     code, text = "INVALID_CREDENTIALS", "The name or the password is wrong."
 
 
+class TotpRequired(Unauthenticated):
+    code, text = "TOTP_REQUIRED", "This account asks for a second factor: send totp_code, too."
+
+
+class TotpInvalid(InvalidCredentials):
+    code, text = "TOTP_INVALID", "The code is wrong, or was used before."
+
+
 # 403, 404, 405
 
 
@@ -101,6 +109,14 @@ class E2eeRequired(Forbidden):
 
 class RegistrationClosed(Forbidden):
     code, text = "REGISTRATION_CLOSED", "This server does not take new accounts."
+
+
+class InviteRequired(Forbidden):
+    code, text = "INVITE_REQUIRED", "This server takes new accounts by invite: send invite_code, too."
+
+
+class InviteInvalid(Forbidden):
+    code, text = "INVITE_INVALID", "This invite is not, or no longer, good."
 
 
 class NotFound(Problem):
@@ -136,6 +152,10 @@ class ClientMessageIdReused(Conflict):
 
 class LastAdmin(Conflict):
     code, text = "LAST_ADMIN", "The last admin cannot leave; make another member admin first."
+
+
+class TotpEnabled(Conflict):
+    code, text = "TOTP_ENABLED", "The second factor is on already; turn it off first."
 
 
 class MessageDeleted(Conflict):

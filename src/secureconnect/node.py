@@ -141,8 +141,7 @@ class Secrets:
         self, tx: Tx, name: str, version: int, value: bytes, *, active_us: int, now_us: int
     ) -> bool:
         """Store a version. False, and nothing is stored, when this version exists: another node was first."""
-        nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._aead.encrypt(nonce, value, _place(name, version))
+        sealed = self.seal(_place(name, version), value)
         row = await tx.one(_ADD, name, version, sealed, self.key_id, now_us, active_us)
         return row is not None
 
@@ -160,11 +159,20 @@ class Secrets:
         value = make()
         return await db.write(unit)
 
-    def _unseal(self, name: str, version: int, sealed: bytes) -> bytes:
+    def seal(self, place: str, value: bytes) -> bytes:
+        """For a row of another table.  place: names that row, so that sealed values cannot be swapped."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, value, place.encode())
+
+    def unseal(self, place: str, sealed: bytes) -> bytes:
+        """The inverse of `seal`. Raises SecretDamaged."""
         try:
-            return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _place(name, version))
+            return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode())
         except (InvalidTag, ValueError) as exc:
-            raise SecretDamaged(f"the stored secret {name} version {version} does not open") from exc
+            raise SecretDamaged(f"the stored secret {place} does not open") from exc
+
+    def _unseal(self, name: str, version: int, sealed: bytes) -> bytes:
+        return self.unseal(_place(name, version), sealed)
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -355,9 +363,9 @@ async def _all_secrets(tx: Tx) -> list[tuple[str, int, bytes, str]]:
     return [(name, version, sealed, key_id) for name, version, sealed, key_id in await tx.all(_ALL)]
 
 
-def _place(name: str, version: int) -> bytes:
+def _place(name: str, version: int) -> str:
     """Bound to each sealed value, so that rows cannot be swapped."""
-    return f"{name}:{version}".encode()
+    return f"{name}:{version}"
 
 
 def _decode(text: str) -> bytes | None:

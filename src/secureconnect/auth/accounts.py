@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
 from typing import Any
 
 from .. import audit
@@ -21,14 +20,15 @@ from ..errors import (
     InvalidCredentials,
     NotFound,
     RegistrationClosed,
-    Unavailable,
     UsernameTaken,
 )
 from ..identity import UserId, new_id
-from . import store
+from . import devices, store
 from .attempts import counted
 from .devices import DeviceClaim
+from .lockout import Lockout
 from .passwords import Passwords
+from .proofs import Claim, Proofs
 from .sessions import Grant, Opened, Origin, Sessions
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
@@ -84,11 +84,21 @@ def checked_password(text: str) -> str:
 
 
 class Accounts:
-    def __init__(self, config: AuthConfig, db: Database, passwords: Passwords, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        passwords: Passwords,
+        sessions: Sessions,
+        lockout: Lockout,
+        proofs: Proofs,
+    ) -> None:
         self._config = config
         self._db = db
         self._passwords = passwords
         self._sessions = sessions
+        self._lockout = lockout
+        self._proofs = proofs
 
     async def register(
         self, *, email: str, username: str, password: str, display_name: str | None, origin: Origin
@@ -134,34 +144,44 @@ class Accounts:
             return user, self._sessions.grant(await self._db.write(unit))
 
     async def login(
-        self, *, email: str | None, username: str | None, password: str, claim: DeviceClaim, origin: Origin
+        self,
+        *,
+        email: str | None,
+        username: str | None,
+        password: str,
+        totp_code: str | None,
+        claim: DeviceClaim,
+        origin: Origin,
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
-        a wrong password, after the same work."""
+        a wrong password, AccountLocked for either that has failed too often, after the same work; and
+        TotpRequired, TotpInvalid."""
 
-        async def unit(tx: Tx) -> tuple[store.User, Opened]:
+        async def reserve(tx: Tx) -> Claim:
             now_us = self._db.now_us()
+            held = await store.get_password(tx, email_key, username_key)
+            device = await devices.proved(tx, held and held.user_id, claim)
+            if held is None:
+                name = f"username:{username_key}" if email_key is None else f"email:{email_key}"
+                return Claim(None, await self._lockout.reserve_by_name(tx, name, origin.address, now_us))
+            if device is None:
+                attempt = await self._lockout.reserve_by_account(tx, held.user_id, origin.address, now_us)
+            else:
+                attempt = await self._lockout.reserve_by_device(
+                    tx, held.user_id, device, origin.address, now_us
+                )
+            return Claim(held, attempt)
+
+        async def accept(tx: Tx, held: store.Password) -> tuple[store.User, Opened]:
             user = await store.get_user(tx, held.user_id)
             if user is None:
                 raise InvalidCredentials
-            if renewed is not None:
-                await store.replace_hash(tx, user.user_id, held.password_hash, renewed)
-            return user, await self._sessions.open(tx, user.user_id, claim, origin, now_us)
+            return user, await self._sessions.open(tx, user.user_id, claim, origin, self._db.now_us())
 
         with counted("login"):
             email_key = None if email is None else fold(email)
             username_key = None if username is None else fold(username)
-            found = await self._db.read(store.get_password, email_key, username_key)
-            right = await self._passwords.verify(found.password_hash if found else None, password)
-            if found is None or not right:
-                subject = found.user_id if found else None
-                raise InvalidCredentials(denial="auth:session:refused", subject=subject)
-            held = found
-            renewed: str | None = None
-            if self._passwords.is_outdated(held.password_hash):
-                with suppress(Unavailable):  # too busy: the next login renews it
-                    renewed = await self._passwords.hash(password)
-            user, opened = await self._db.write(unit)
+            user, opened = await self._proofs.require(reserve, password, totp_code, accept)
             return user, self._sessions.grant(opened)
 
     async def get(self, user: UserId) -> store.User:

@@ -8,12 +8,15 @@ from typing import Literal
 
 from .. import metrics
 from ..errors import (
+    AccountLocked,
     EmailTaken,
     InvalidCredentials,
     Problem,
     RegistrationClosed,
     TokenExpired,
     TokenRevoked,
+    TotpInvalid,
+    TotpRequired,
     Unauthenticated,
     Unavailable,
     UsernameTaken,
@@ -33,6 +36,9 @@ SUCCESS = metrics.counter("auth_success_total", "Attempts that succeeded.", ["ki
 FAILURES = metrics.counter("auth_failures_total", "Attempts that failed.", ["kind", "reason"])
 
 _REASONS: tuple[tuple[type[Problem], str], ...] = (
+    (AccountLocked, "locked"),
+    (TotpRequired, "code_wanted"),
+    (TotpInvalid, "code"),
     (InvalidCredentials, "credentials"),
     (TokenStolen, "stolen"),
     (TokenRevoked, "revoked"),

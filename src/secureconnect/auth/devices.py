@@ -11,6 +11,8 @@ from ..identity import DeviceId, UserId, new_id
 from . import store
 from .tokens import digest, random_token
 
+NOBODY = UserId("00000000-0000-0000-0000-000000000000")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceClaim:
@@ -29,15 +31,23 @@ class KnownDevice:
     secret: str | None
 
 
+async def proved(tx: Tx, user: UserId | None, claim: DeviceClaim) -> DeviceId | None:
+    """The device of this user that the claim proves. For nobody the same is done, in vain."""
+    if claim.device_id is None or claim.secret is None:
+        return None
+    stored = await store.get_device_secret(tx, claim.device_id, user or NOBODY)
+    if stored is None or not hmac.compare_digest(stored, digest(claim.secret)):
+        return None
+    return DeviceId(claim.device_id)
+
+
 async def recognise(tx: Tx, user: UserId, claim: DeviceClaim, now_us: int) -> KnownDevice:
     """The device the claim proves, else a new one."""
-    if claim.device_id is not None and claim.secret is not None:
-        stored = await store.get_device_secret(tx, claim.device_id, user)
-        if stored is not None and hmac.compare_digest(stored, digest(claim.secret)):
-            device = DeviceId(claim.device_id)
-            if claim.name is not None:
-                await store.rename_device(tx, device, claim.name)
-            return KnownDevice(device, None)
+    known = await proved(tx, user, claim)
+    if known is not None:
+        if claim.name is not None:
+            await store.rename_device(tx, known, claim.name)
+        return KnownDevice(known, None)
     device, secret = DeviceId(new_id()), random_token()
     await store.add_device(tx, device, user, claim.name, digest(secret), now_us)
     return KnownDevice(device, secret)

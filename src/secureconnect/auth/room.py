@@ -19,11 +19,16 @@ from ..node import Secrets
 from . import store
 from .accounts import Accounts
 from .keys import Keyring
+from .lockout import Lockout
+from .lockout import store as lockout_store
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
+from .proofs import Proofs
+from .reauthentication import Reauthentication
 from .revocations import Revocations
 from .sessions import Sessions
 from .tokens import AccessTokens
+from .totp.codes import Codes
 
 log = structlog.get_logger(module="auth")
 
@@ -60,7 +65,11 @@ class Auth:
         self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
         self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
-        self.accounts = Accounts(config, db, self._passwords, self.sessions)
+        self.lockout = Lockout(config, secrets.derive("lockout"))
+        codes = Codes(secrets)
+        proofs = Proofs(db, self._passwords, self.lockout, codes)
+        self.reauthentication = Reauthentication(db, proofs, self.lockout)
+        self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
@@ -130,6 +139,8 @@ class Auth:
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
+        while await self._db.relieve(lockout_store.prune, self._db.now_us()) == lockout_store.PRUNE_ROWS:
+            pass
 
     async def write_back(self) -> None:
         """After the database went back to an earlier state: end again what had been ended since."""

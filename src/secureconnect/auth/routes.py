@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..clock import to_iso
 from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
 from ..errors import (
+    AccountLocked,
     EmailTaken,
     Invalid,
     InvalidCredentials,
@@ -17,6 +18,8 @@ from ..errors import (
     RegistrationClosed,
     TokenExpired,
     TokenRevoked,
+    TotpInvalid,
+    TotpRequired,
     UsernameTaken,
 )
 from ..identity import Role, SessionId, UserId, is_id
@@ -54,6 +57,7 @@ class Login(Struct, frozen=True):
     device_id: Annotated[str, Meta(max_length=36)] | None = None
     device_secret: Token | None = None
     device_name: Name | None = None
+    totp_code: Annotated[str, Meta(max_length=32)] | None = None
 
 
 class Refresh(Struct, frozen=True):
@@ -162,6 +166,7 @@ async def login(auth: Auth, call: Call) -> Reply:
         email=body.email,
         username=body.username,
         password=body.password,
+        totp_code=body.totp_code,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
         origin=_origin(call),
     )
@@ -326,7 +331,7 @@ ROUTES: tuple[Route, ...] = (
         "Sign in with e-mail address or username",
         body=Login,
         answer=SignedIn,
-        errors=(InvalidCredentials,),
+        errors=(InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked),
         no_store=True,
     ),
     Route(

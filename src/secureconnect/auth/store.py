@@ -21,6 +21,8 @@ _EMAIL_TAKEN = "SELECT 1 FROM users WHERE email_key = $1"
 _GET_USER = f"SELECT {_USER} FROM users WHERE user_id = $1"  # noqa: S608
 _BY_EMAIL = "SELECT user_id, password_hash FROM users WHERE email_key = $1"
 _BY_USERNAME = "SELECT user_id, password_hash FROM users WHERE username_key = $1"
+_BY_ID = "SELECT user_id, password_hash FROM users WHERE user_id = $1"
+_LOCK_USER = "UPDATE users SET user_id = user_id WHERE user_id = $1 RETURNING password_hash"
 _REHASH = "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2"
 # tier: names that begin with the text come before names that contain it
 _SEARCH = (
@@ -229,6 +231,17 @@ async def get_password(tx: Tx, email_key: str | None, username_key: str | None) 
     else:
         row = await tx.one(_BY_USERNAME, username_key)
     return Password(*row) if row else None
+
+
+async def get_password_of(tx: Tx, user: UserId) -> Password | None:
+    row = await tx.one(_BY_ID, user)
+    return Password(*row) if row else None
+
+
+async def lock_password(tx: Tx, user: UserId) -> str | None:
+    """The password's hash; the user's row is held by this transaction until its end."""
+    row = await tx.one(_LOCK_USER, user)
+    return str(row[0]) if row else None
 
 
 async def replace_hash(tx: Tx, user: UserId, old: str, new: str) -> None:

@@ -23,7 +23,7 @@ import trio
 
 from ..config import GatewayConfig, RateLimitsConfig
 from ..deps.contracts import Allowance, Cache
-from ..edge import Audience, Authenticator, Call, Rate
+from ..edge import Audience, Authenticator, Call, Rate, subscriber_of
 from ..errors import (
     DeadlineExceeded,
     HeadersTooLarge,
@@ -549,14 +549,3 @@ def _plain_address(text: str) -> str | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(address)
-
-
-@lru_cache(maxsize=4096)
-def subscriber_of(address: str) -> str:
-    """What counts as one address: a /64 of IPv6 is one subscriber's."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network(f"{address}/64", strict=False))
-    except ValueError:
-        return address

@@ -13,10 +13,10 @@ from ipaddress import ip_address, ip_network
 import structlog
 import trio
 
+from ..edge import subscriber_of
 from ..errors import Overloaded, Problem, RateLimited
 from ..metrics import counter, gauge
 from . import proxy
-from .admission import subscriber_of
 from .http1 import Http1, Site, unread
 from .http2 import PREFACE, Asgi, Http2, engine_config
 from .tls import Certificates, TlsTransport

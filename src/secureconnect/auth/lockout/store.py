@@ -1,0 +1,54 @@
+"""The SQL of the lock-out: table lockouts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...deps.contracts import Tx
+
+PRUNE_ROWS = 1_000  # as in auth/store.py
+
+_LOCK = (
+    "INSERT INTO lockouts (counter, failures, expires_at) VALUES ($1, '[]', $2)"
+    " ON CONFLICT (counter) DO UPDATE SET expires_at = lockouts.expires_at RETURNING failures"
+)
+_GET = "SELECT failures FROM lockouts WHERE counter = $1"
+_PUT = "UPDATE lockouts SET failures = $2, expires_at = $3 WHERE counter = $1"
+_DELETE = "DELETE FROM lockouts WHERE counter = $1"
+_PRUNE = (
+    f"DELETE FROM lockouts WHERE counter IN"  # noqa: S608
+    f" (SELECT counter FROM lockouts WHERE expires_at <= $1 LIMIT {PRUNE_ROWS})"
+)
+
+
+async def lock(tx: Tx, counter: bytes, now_us: int) -> list[int]:
+    """The times of the failures counted, and nobody else changes them before this transaction ends."""
+    row = await tx.one(_LOCK, counter, now_us)
+    return _times(row[0]) if row else []
+
+
+async def get(tx: Tx, counter: bytes) -> list[int]:
+    """The same without the lock."""
+    row = await tx.one(_GET, counter)
+    return _times(row[0]) if row else []
+
+
+async def put(tx: Tx, counter: bytes, failures: list[int], expires_us: int) -> None:
+    """Under the lock."""
+    if failures:
+        await tx.run(_PUT, counter, msgspec.json.encode(failures).decode(), expires_us)
+    else:
+        await tx.run(_DELETE, counter)
+
+
+async def delete(tx: Tx, counters: list[bytes]) -> None:
+    await tx.many(_DELETE, [(counter,) for counter in sorted(counters)])
+
+
+async def prune(tx: Tx, now_us: int) -> int:
+    """Delete up to PRUNE_ROWS counters that mean nothing any more. Returns how many."""
+    return await tx.run(_PRUNE, now_us)
+
+
+def _times(text: str) -> list[int]:
+    return msgspec.json.decode(text, type=list[int])
