@@ -123,6 +123,12 @@ class Service:
                 ended=self.gateway.close_sessions,
                 signed_out=self.gateway.close_people,
                 status_of=status_of,
+                parted=parted,
+                forget=(forget_in_chat, forget_in_storage),
+                exports={
+                    "chat": lambda user: self.chat.require().export_of(user),
+                    "storage": lambda user: self.storage.require().export_of(user),
+                },
             )
             return room
 
@@ -170,6 +176,16 @@ class Service:
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)
+
+        def parted(one: UserId, other: UserId) -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is shown to anybody
+                self.chat.require().part(one, other)
+
+        async def forget_in_chat(user: UserId) -> None:
+            await self.chat.require().forget(user)
+
+        async def forget_in_storage(user: UserId) -> None:
+            await self.storage.require().forget(user)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
 
 from .. import audit
-from ..clock import to_iso
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
 from ..errors import (
@@ -200,43 +198,3 @@ class Accounts:
         if not wanted:
             raise Invalid("There is nothing to search for.", details={"field": "q"})
         return await self._db.read(store.search_users, wanted, without=caller, after=after, limit=limit + 1)
-
-    async def export_of(self, user: UserId) -> dict[str, Any]:
-        """Everything this room holds of a person, as JSON; no hashes and no secrets."""
-        return await self._db.read(_export, user)
-
-
-async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
-    account = await store.get_user(tx, user)
-    if account is None:
-        raise NotFound
-    return {
-        "user": {
-            "user_id": account.user_id,
-            "username": account.username,
-            "email": account.email,
-            "display_name": account.display_name,
-            "avatar_url": account.avatar_url,
-            "role": account.role,
-            "created_at": to_iso(account.created_us),
-        },
-        "devices": [
-            {"device_id": each.device_id, "name": each.name, "created_at": to_iso(each.created_us)}
-            for each in await store.list_devices(tx, user)
-        ],
-        "sessions": [
-            {
-                "session_id": each.session_id,
-                "device_id": each.device_id,
-                "address": each.address,
-                "user_agent": each.user_agent,
-                "created_at": to_iso(each.created_us),
-                "last_seen_at": to_iso(each.last_seen_us),
-            }
-            for each in await store.list_every_session(tx, user)
-        ],
-        "blocked": [
-            {"user_id": blocked, "created_at": to_iso(created_us)}
-            for blocked, created_us in await store.list_blocked(tx, user)
-        ],
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from ..clock import to_iso
 from ..edge import Audience, Call, Rate, Reply, Route, SocketRoute
@@ -22,22 +22,30 @@ from ..errors import (
     TotpRequired,
     UsernameTaken,
 )
-from ..identity import Role, SessionId, UserId, is_id
+from ..identity import SessionId, UserId, is_id
 from . import store
-from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, checked_name
+from .blocks.routes import ROUTES as BLOCKS
+from .deletion.routes import ROUTES as DELETION
 from .devices import DeviceClaim
+from .export.routes import ROUTES as EXPORT
+from .friends.routes import ROUTES as FRIENDS
+from .profile.routes import ROUTES as PROFILE
 from .room import Auth
-from .sessions import Grant, Origin
-
-USER_AGENT_CHARS = 256
-
-Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
-# the pattern is documented here and judged by the rule, which says what is wrong in words
-Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
-NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-Token = Annotated[str, Meta(max_length=128)]
-Limit = Annotated[int, Meta(ge=1, le=100)]
+from .sessions import Grant
+from .shapes import (
+    Email,
+    Name,
+    NewPassword,
+    Page,
+    Token,
+    User,
+    UserList,
+    Username,
+    origin_of,
+    user_shape,
+    wrong_cursor,
+)
 
 
 class Register(Struct, frozen=True):
@@ -68,27 +76,8 @@ class RenameSession(Struct, frozen=True):
     device_name: Name
 
 
-class Page(Struct, frozen=True):
-    limit: Limit = 20
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
-
-
 class Search(Page, frozen=True, kw_only=True):
     q: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-
-
-class User(Struct, frozen=True):
-    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
-
-    user_id: str
-    username: str
-    display_name: str
-    avatar_url: str | None
-    status: str | None
-    email: str | UnsetType = UNSET
-    role: Role | UnsetType = UNSET
-    email_verified: bool | UnsetType = UNSET
-    created_at: str | UnsetType = UNSET
 
 
 class Tokens(Struct, frozen=True):
@@ -124,11 +113,6 @@ class SessionList(Struct, frozen=True):
     next_cursor: str | None
 
 
-class UserList(Struct, frozen=True):
-    users: list[User]
-    next_cursor: str | None
-
-
 class Ended(Struct, frozen=True):
     """`pending` comes with 202, when neither database nor Redis could take it: this server refuses the tokens
     at once, the others once it can tell them."""
@@ -150,7 +134,7 @@ async def register(auth: Auth, call: Call) -> Reply:
         username=body.username,
         password=body.password,
         display_name=body.display_name,
-        origin=_origin(call),
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
@@ -168,14 +152,14 @@ async def login(auth: Auth, call: Call) -> Reply:
         password=body.password,
         totp_code=body.totp_code,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
-        origin=_origin(call),
+        origin=origin_of(call),
     )
     return Reply(_signed_in(auth, user, grant))
 
 
 async def refresh(auth: Auth, call: Call) -> Reply:
     body: Refresh = call.body
-    grant = await auth.sessions.refresh(body.refresh_token, _origin(call))
+    grant = await auth.sessions.refresh(body.refresh_token, origin_of(call))
     return Reply(
         Tokens(
             grant.access_token,
@@ -197,13 +181,15 @@ async def logout_all(auth: Auth, call: Call) -> Reply:
 
 
 async def get_me(auth: Auth, call: Call) -> Reply:
-    return Reply(_user(auth, await auth.accounts.get(call.caller.user_id), whole=True))
+    user = await auth.accounts.get(call.caller.user_id)
+    return Reply(user_shape(user, auth.status_of(user.user_id), whole=True))
 
 
 async def get_user(auth: Auth, call: Call) -> Reply:
     user = await auth.accounts.get(UserId(call.path["user_id"]))
     whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
-    return Reply(_user(auth, user, whole=whole))
+    statuses = await auth.statuses_for(call.caller.user_id, [user.user_id])
+    return Reply(user_shape(user, statuses.get(user.user_id), whole=whole))
 
 
 async def search_users(auth: Auth, call: Call) -> Reply:
@@ -212,13 +198,16 @@ async def search_users(auth: Auth, call: Call) -> Reply:
     found = await auth.accounts.search(query.q, call.caller.user_id, after, query.limit)
     page = found[: query.limit]
     following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
-    return Reply(UserList([_user(auth, each.user, whole=False) for each in page], following))
+    people = [each.user for each in page]
+    statuses = await auth.statuses_for(call.caller.user_id, [each.user_id for each in people])
+    shapes = [user_shape(each, statuses.get(each.user_id), whole=False) for each in people]
+    return Reply(UserList(shapes, following))
 
 
 async def list_sessions(auth: Auth, call: Call) -> Reply:
     query: Page = call.query
     if query.cursor is not None and not is_id(query.cursor):
-        raise _wrong_cursor()
+        raise wrong_cursor()
     cursor = None if query.cursor is None else SessionId(query.cursor)
     found = await auth.sessions.list(call.caller, cursor, query.limit)
     page = found[: query.limit]
@@ -245,25 +234,6 @@ def _ended(everywhere: bool) -> Reply:
     return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
 
 
-def _origin(call: Call) -> Origin:
-    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
-
-
-def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
-    """whole: with what only the user and admins may see."""
-    return User(
-        user.user_id,
-        user.username,
-        user.display_name,
-        user.avatar_url,
-        auth.status_of(user.user_id),
-        email=user.email if whole else UNSET,
-        role=user.role if whole else UNSET,
-        email_verified=False if whole else UNSET,
-        created_at=to_iso(user.created_us) if whole else UNSET,
-    )
-
-
 def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
     return SignedIn(
         grant.access_token,
@@ -272,7 +242,7 @@ def _signed_in(auth: Auth, user: store.User, grant: Grant) -> SignedIn:
         grant.expires_in_s,
         grant.session_id,
         grant.device_id,
-        user=_user(auth, user, whole=True),
+        user=user_shape(user, auth.status_of(user.user_id), whole=True),
         device_secret=grant.device_secret,
     )
 
@@ -297,12 +267,8 @@ def _place(cursor: str | None) -> tuple[int, str]:
         return -1, ""
     tier, dot, username_key = cursor.partition(".")
     if tier not in ("0", "1", "2") or not dot:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     return int(tier), username_key
-
-
-def _wrong_cursor() -> Invalid:
-    return Invalid("This cursor was not given by this list.", details={"field": "cursor"})
 
 
 _AUTH = "/v1/auth"
@@ -423,6 +389,11 @@ ROUTES: tuple[Route, ...] = (
         query=Search,
         answer=UserList,
     ),
+    *PROFILE,
+    *DELETION,
+    *EXPORT,
+    *FRIENDS,
+    *BLOCKS,
     Route(
         "GET",
         f"{_USERS}/{{user_id}}",

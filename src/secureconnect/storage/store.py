@@ -80,6 +80,7 @@ _USE = (
     " used_bytes = used_bytes + $2 WHERE user_id = $1"
 )
 _GIVE_BACK = "UPDATE quotas SET used_bytes = used_bytes - $2 WHERE user_id = $1"
+_FORGET_QUOTA = "DELETE FROM quotas WHERE user_id = $1"
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
 
 
@@ -87,6 +88,11 @@ async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_upload
     """Room for one more file. False: there is none; `quota` tells of what."""
     await tx.run(_OPEN, user)
     return await tx.one(_RESERVE, user, size, limit_bytes, most_uploads) is not None
+
+
+async def forget_quota(tx: Tx, user: UserId) -> None:
+    """Of somebody who has no file left."""
+    await tx.run(_FORGET_QUOTA, user)
 
 
 async def quota(tx: Tx, user: UserId) -> Quota:
