@@ -102,9 +102,11 @@ class Conversations:
         for user in others:
             if not await store.is_there(tx, user):
                 raise NotFound("There is no such user.", details={"field": "participant_ids"})
-            if await store.is_blocked(tx, caller, user):
-                raise Forbidden(denial="denied:forbidden", subject=user)
-        direct_key = ":".join(sorted((caller, others[0]))) if kind == "direct" else None
+        direct_key = None
+        if kind == "direct":
+            direct_key = ":".join(sorted((caller, others[0])))
+            if await store.is_blocked(tx, caller, others[0]):
+                raise Forbidden(denial="denied:forbidden", subject=others[0])
         now_us = self._db.now_us()
         new = Conversation(
             conversation_id=conversation,
@@ -252,8 +254,6 @@ class Conversations:
         is_apart = await store.is_blocked(tx, caller, user)
         if already := await store.seat(tx, conversation, user):
             return Done((Participant(person, already.member, is_apart), False))
-        if is_apart:
-            raise Forbidden(denial="denied:forbidden", subject=user)
         members, _ = await store.count_members(tx, conversation)
         if members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
@@ -263,7 +263,7 @@ class Conversations:
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
         await self._note(tx, "chat:member:added", caller, conversation, user, now_us)
-        return Done((Participant(person, member), True), [event])
+        return Done((Participant(person, member, is_apart), True), [event])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""

@@ -26,8 +26,8 @@ Forget = Callable[[UserId], Awaitable[None]]
 
 
 class Deletion:
-    """grace_us: between the request and the erasure.  forget: of the other rooms, safe to repeat; each
-    returns when nothing personal is left there, and may raise Unavailable."""
+    """grace_us: between the request and the erasure; 0 erases at once.  forget: of the other rooms, safe to
+    repeat; each returns when nothing personal is left there, and may raise Unavailable."""
 
     def __init__(
         self, db: Database, sessions: Sessions, reauthentication: Reauthentication, grace_us: int
@@ -54,6 +54,8 @@ class Deletion:
         await self._reauthentication.require(caller.user_id, password, totp_code, origin)
         delete_us, ended = await self._db.write(unit)
         self._sessions.closed(ended)
+        if self._grace_us == 0:
+            await self._try_erase(caller.user_id)
         return delete_us
 
     async def restore(self, caller: UserId, address: str) -> None:
