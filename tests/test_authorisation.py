@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -81,6 +81,15 @@ def own_session(world: World, body: Any = None) -> Ask:
     return Ask({"session_id": world.facts["session_id"]}, body=body)
 
 
+def friend(world: World) -> Ask:
+    """Somebody who has asked the owner."""
+    return Ask({"user_id": world.facts["third_id"]})
+
+
+def bystander(world: World) -> Ask:
+    return Ask({"user_id": world.facts["bystander_id"]})
+
+
 HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/register"): registration,
     ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
@@ -93,6 +102,21 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("DELETE", "/v1/auth/sessions/{session_id}"): own_session,
     ("POST", "/v1/auth/ws-ticket"): lambda _: Ask(),
     ("GET", "/v1/users/me"): lambda _: Ask(),
+    ("PATCH", "/v1/users/me"): lambda _: Ask(body={"display_name": "Somebody"}),
+    ("POST", "/v1/users/me/password"): lambda _: Ask(body={"password": PASSWORD, "new_password": PASSWORD}),
+    ("GET", "/v1/users/me/privacy"): lambda _: Ask(),
+    ("PUT", "/v1/users/me/privacy"): lambda _: Ask(body={"last_seen": False}),
+    ("DELETE", "/v1/users/me"): lambda _: Ask(body={"password": PASSWORD}),
+    ("POST", "/v1/users/me/restore"): lambda _: Ask(),
+    ("GET", "/v1/users/me/export"): lambda _: Ask(),
+    ("GET", "/v1/users/me/friends"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/friend"): bystander,
+    ("POST", "/v1/users/me/friends/{user_id}/accept"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}/reject"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}"): friend,
+    ("GET", "/v1/users/me/blocked"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/block"): bystander,
+    ("DELETE", "/v1/users/{user_id}/block"): bystander,
     ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
     ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
     ("POST", "/v1/conversations"): lambda w: Ask(
@@ -161,6 +185,19 @@ def about_a_file(route: Route) -> bool:
     return "/storage/" in route.path and ("{" in route.path or route.audience is Audience.OWNER)
 
 
+def about_friends(route: Route) -> bool:
+    return route.path.startswith("/v1/users/me/friends/")
+
+
+def ends_sessions(route: Route) -> bool:
+    """Every session of the caller, or every other."""
+    return (route.method, route.path) in {
+        ("POST", "/v1/auth/logout-all"),
+        ("POST", "/v1/users/me/password"),
+        ("DELETE", "/v1/users/me"),
+    }
+
+
 def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
     """The status, 200 for any success; and the code of a refused token."""
     if audience is Audience.ANYONE:
@@ -175,7 +212,7 @@ class Cast:
 
     def __init__(self, server: Server, everybody: list[Client], expired: str, revoked: str) -> None:
         self.server = server
-        self.owner, self.member, self.third, self.stranger = everybody
+        self.owner, self.member, self.third, self.stranger, self.bystander = everybody
         self.tokens = {"expired": expired, "revoked": revoked}
 
     async def sign_in(self) -> None:
@@ -183,10 +220,12 @@ class Cast:
             await client.login(client.me.username, PASSWORD)
 
     @asynccontextmanager
-    async def world(self, caller: str, *, files: bool = False) -> AsyncIterator[tuple[World, str | None]]:
+    async def world(
+        self, caller: str, *, files: bool = False, friends: bool = False
+    ) -> AsyncIterator[tuple[World, str | None]]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
-        files: the owner has some.
+        files: the owner has some.  friends: the third has asked the owner.
         """
         who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
@@ -199,7 +238,10 @@ class Cast:
                 "refresh_token": spare.me.refresh_token,
                 "third_id": self.third.me.user_id,
                 "newcomer_id": self.stranger.me.user_id,
+                "bystander_id": self.bystander.me.user_id,
             }
+            if friends:
+                await self._befriend()
             if files:
                 world.facts |= await self._files()
             token = self.tokens.get(caller)
@@ -207,6 +249,12 @@ class Cast:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
             yield world, token
+
+    async def _befriend(self) -> None:
+        them = f"/v1/users/me/friends/{self.third.me.user_id}"
+        with suppress(ApiError):  # as an earlier try has left it
+            await self.owner.call("DELETE", them)
+        await self.third.call("POST", f"/v1/users/{self.owner.me.user_id}/friend")
 
     async def _files(self) -> dict[str, str]:
         """One that is there, one that has arrived and is not completed, and one that is to be sent."""
@@ -226,7 +274,7 @@ class Cast:
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
     server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
-    async with people(server.url, "owner", "member", "third", "stranger") as clients:
+    async with people(server.url, "owner", "member", "third", "stranger", "bystander") as clients:
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
         await trio.to_thread.run_sync(server.restart)
@@ -268,7 +316,10 @@ async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str) -> None:
-        async with cast.world(caller, files=about_a_file(route)) as (world, token):
+        needs = {"files": about_a_file(route), "friends": about_friends(route)}
+        async with cast.world(caller, **needs) as (world, token):
+            if (route.method, route.path) == ("DELETE", "/v1/users/me/friends/{user_id}"):
+                await world.owner.call("POST", f"/v1/users/{world.facts['third_id']}/friend")
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)
@@ -282,7 +333,7 @@ async def test_routes(start_server: StartServer) -> None:
         for route in ROUTES:
             for caller in CALLERS:
                 await look(cast, route, caller)
-            if route.path.endswith("/logout-all"):
+            if ends_sessions(route):
                 await cast.sign_in()
     assert not wrong, "\n".join(wrong)
 

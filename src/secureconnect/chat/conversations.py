@@ -305,8 +305,9 @@ class Conversations:
         if "owner" in (role, target.role) and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
         person = await store.person(tx, user) or Person(user, "", "", None)
+        is_apart = await store.is_blocked(tx, caller, user)
         if target.role == role:
-            return Done(Participant(person, target))
+            return Done(Participant(person, target, is_apart))
         if role == "member":
             _, moderators = await store.count_members(tx, conversation)
             self._require_another_admin(target, moderators)
@@ -314,7 +315,7 @@ class Conversations:
         await store.set_role(tx, conversation, user, role)
         changed = target._replace(role=role)
         event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
-        return Done(Participant(person, changed), [event])
+        return Done(Participant(person, changed, is_apart), [event])
 
     # reading
 

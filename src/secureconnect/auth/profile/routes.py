@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import AccountLocked, InvalidCredentials, UsernameTaken
+from ...errors import AccountLocked, InvalidCredentials, TotpInvalid, TotpRequired, UsernameTaken
 from ..accounts import PASSWORD_CHARS
 from ..room import Auth
 from ..shapes import Name, NewPassword, User, Username, origin_of, user_shape
@@ -81,7 +81,7 @@ async def set_privacy(auth: Auth, call: Call) -> Reply:
 
 
 _ME = "/v1/users/me"
-PROOF_ERRORS = (InvalidCredentials, AccountLocked)
+PROOF_ERRORS = (InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked)
 
 ROUTES: tuple[Route, ...] = (
     Route(
