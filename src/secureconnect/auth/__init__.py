@@ -5,8 +5,9 @@ holds open. It decides nothing about conversations; presence, which it shows wit
 whoever `connect` names.
 
 `accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
-`passwords`, `devices` and `revocations` are what they stand on. It writes the tables users, blocks, devices,
-sessions, refresh_tokens, revocations and tickets.
+`passwords`, `devices` and `revocations` are what they stand on. What people decide about themselves and each
+other are folders: `profile`, `friends`, `blocks`, `deletion` and `export`. It writes the tables users,
+blocks, friends, devices, sessions, refresh_tokens, revocations and tickets.
 """
 
 from .revocations import Lack, lacking

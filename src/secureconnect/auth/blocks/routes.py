@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import Conflict, NotFound
+from ...errors import Conflict, Invalid, NotFound
 from ...identity import UserId
 from ..room import Auth
 from ..shapes import Page, User, after_id
@@ -77,7 +77,7 @@ ROUTES: tuple[Route, ...] = (
         Rate.WRITE,
         "Block somebody: we no longer find, see or write to each other",
         answer=Blocked,
-        errors=(NotFound, Conflict),
+        errors=(NotFound, Conflict, Invalid),
     ),
     Route("DELETE", _BLOCK, unblock, Audience.USER, Rate.WRITE, "Block somebody no longer"),
 )

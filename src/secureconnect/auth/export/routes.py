@@ -6,8 +6,9 @@ from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Overloaded
 from ..room import Auth
 
+ZIP = "application/zip"
 _HEADERS = {
-    "content-type": "application/zip",
+    "content-type": ZIP,
     "content-disposition": 'attachment; filename="secureconnect-export.zip"',
 }
 
@@ -28,5 +29,6 @@ ROUTES: tuple[Route, ...] = (
         errors=(Overloaded,),
         no_store=True,
         stream=0,
+        media=ZIP,
     ),
 )

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import Conflict, Forbidden, NotFound
+from ...errors import Conflict, Forbidden, Invalid, NotFound
 from ...identity import UserId
 from ..room import Auth
 from ..shapes import Page, User, after_id
@@ -101,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
         Rate.WRITE,
         "Ask somebody to be friends; who was asked by them is friends at once",
         answer=Friendship,
-        errors=(NotFound, Forbidden, Conflict),
+        errors=(NotFound, Forbidden, Conflict, Invalid),
     ),
     Route(
         "POST",
