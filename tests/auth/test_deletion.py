@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
-from secureconnect.auth.deletion.store import DELETED
+from secureconnect.auth.deletion.store import _ERASE, DELETED
+from secureconnect.deps import migrate
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import UserId
 
 from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
 
 DAY_S = 86_400
-# Of this room, with the column that names a person.
-OWNED = {
-    "devices": "user_id",
-    "sessions": "user_id",
-    "blocks": "user_id",
-    "friends": "user_id",
-    "totps": "user_id",
+# Tables with people in them from which the account is not simply deleted, and what is done instead.
+ELSEWHERE = {
+    "users": "the row is emptied, and stays",
+    "members": "chat has them leave their groups",
+    "files": "storage deletes them, and the sweeper what they hold",
+    "quotas": "storage takes it away with the files",
 }
+PERSON = re.compile(r"^    (user_id|owner_id) uuid\b", re.MULTILINE)
+TABLE = re.compile(r"^CREATE TABLE (\w+) \((.*?)^\);", re.MULTILINE | re.DOTALL)
+
+
+def tables_of_people() -> set[str]:
+    texts = [path.read_text("utf-8") for path in migrate.folder().glob("*.sql")]
+    return {name for text in texts for name, columns in TABLE.findall(text) if PERSON.search(columns)}
+
+
+def test_no_table_is_forgotten() -> None:
+    """A table of people that somebody adds is to be erased from, too."""
+    erased = {statement.split()[2] for statement in _ERASE}
+    assert {"sessions", "friends", "files"} <= tables_of_people()
+    assert tables_of_people() <= erased | set(ELSEWHERE)
 
 
 async def leave(node: Node, who: Person, password: str = PASSWORD) -> str:
@@ -106,8 +121,8 @@ async def test_after_the_grace_nothing_personal_is_left(node: Node) -> None:
     user = await node.rows(f"SELECT * FROM users WHERE user_id = '{ann.user_id}'")
     assert "ann@" not in repr(user)
     assert "argon2" not in repr(user)
-    for table, column in OWNED.items():
-        assert await node.rows(f"SELECT 1 FROM {table} WHERE {column} = '{ann.user_id}'") == [], table
+    for table in tables_of_people() - {"users", "files"}:
+        assert await node.rows(f"SELECT 1 FROM {table} WHERE user_id = '{ann.user_id}'") == [], table
     assert await node.rows(f"SELECT 1 FROM blocks WHERE blocked_id = '{ann.user_id}'") == []
     assert await node.rows(f"SELECT 1 FROM friends WHERE friend_id = '{ann.user_id}'") == []
     about = f"(actor_id = '{ann.user_id}' OR subject = '{ann.user_id}')"

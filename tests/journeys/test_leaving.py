@@ -34,6 +34,9 @@ async def test_who_is_blocked_vanishes(start_server: StartServer) -> None:
                 await next_event(at_ann, "presence", user_id=bob.me.user_id, status="offline")
                 await next_event(at_bob, "presence", user_id=ann.me.user_id, status="offline")
                 assert (await ann.user(bob.me.user_id))["status"] is None
+                both = (await ann.conversation(room))["participants"]
+                shown = {each["user_id"]: each["status"] for each in both}
+                assert shown == {ann.me.user_id: "online", bob.me.user_id: "offline"}
                 assert await ann.search_users(bob.me.username) == []
                 with pytest.raises(ApiError) as refusal:
                     await ann.send_message(room, "are you there?", "m1")

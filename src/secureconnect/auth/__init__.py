@@ -10,8 +10,9 @@ other are folders: `profile`, `friends`, `blocks`, `deletion` and `export`. It w
 blocks, friends, devices, sessions, refresh_tokens, revocations and tickets.
 """
 
+from .blocks.store import are_apart
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking"]
+__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "are_apart", "lacking"]
