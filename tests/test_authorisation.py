@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -93,6 +93,11 @@ def about_victim(world: World, body: Any = None) -> Ask:
     return Ask({"user_id": world.facts["victim_id"]}, body=body)
 
 
+def friend(world: World) -> Ask:
+    """Somebody who has asked the owner."""
+    return Ask({"user_id": world.facts["third_id"]})
+
+
 def confirmation(world: World) -> Ask:
     return Ask(body={"code": world.facts.get("totp_code", "123456")})
 
@@ -115,6 +120,21 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/admin/invites"): lambda _: Ask(body={}),
     ("DELETE", "/v1/admin/invites/{invite_id}"): lambda w: Ask({"invite_id": w.facts["invite_id"]}),
     ("GET", "/v1/users/me"): lambda _: Ask(),
+    ("PATCH", "/v1/users/me"): lambda _: Ask(body={"display_name": "Somebody"}),
+    ("POST", "/v1/users/me/password"): lambda _: Ask(body={"password": PASSWORD, "new_password": PASSWORD}),
+    ("GET", "/v1/users/me/privacy"): lambda _: Ask(),
+    ("PUT", "/v1/users/me/privacy"): lambda _: Ask(body={"last_seen": False}),
+    ("DELETE", "/v1/users/me"): lambda _: Ask(body={"password": PASSWORD}),
+    ("POST", "/v1/users/me/restore"): lambda _: Ask(),
+    ("GET", "/v1/users/me/export"): lambda _: Ask(),
+    ("GET", "/v1/users/me/friends"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/friend"): about_victim,
+    ("POST", "/v1/users/me/friends/{user_id}/accept"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}/reject"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}"): friend,
+    ("GET", "/v1/users/me/blocked"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/block"): about_victim,
+    ("DELETE", "/v1/users/{user_id}/block"): about_victim,
     ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
     ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
     ("POST", "/v1/reports"): lambda w: Ask(body={"user_id": w.facts["victim_id"], "reason": "spam"}),
@@ -213,6 +233,19 @@ def about_a_file(route: Route) -> bool:
     return "/storage/" in route.path and ("{" in route.path or route.audience is Audience.OWNER)
 
 
+def about_friends(route: Route) -> bool:
+    return route.path.startswith("/v1/users/me/friends/")
+
+
+def ends_sessions(route: Route) -> bool:
+    """Every session of the caller, or every other."""
+    return (route.method, route.path) in {
+        ("POST", "/v1/auth/logout-all"),
+        ("POST", "/v1/users/me/password"),
+        ("DELETE", "/v1/users/me"),
+    }
+
+
 def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
     """The status, 200 for any success; and the code of a refused token."""
     if audience is Audience.ANYONE:
@@ -238,12 +271,18 @@ class Cast:
         self.tokens = tokens
         self.facts = facts
 
+    async def sign_in(self) -> None:
+        for client in (self.owner, self.member, self.third, self.stranger, self.blocked, self.admin):
+            await client.login(client.me.username, PASSWORD)
+
     @asynccontextmanager
-    async def world(self, caller: str, *, files: bool = False, totp: bool = False) -> AsyncIterator[Tried]:
+    async def world(
+        self, caller: str, *, files: bool = False, friends: bool = False, totp: bool = False
+    ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
-        files: the owner has some.  totp: the caller has begun to set up a second factor, which is turned off
-        afterwards.
+        files: the owner has some.  friends: the third has asked the owner.
+        totp: the caller has begun to set up a second factor, which is turned off afterwards.
         """
         callers = {name: getattr(self, name) for name in ("stranger", "blocked", "member", "admin")}
         who = (callers | {"entitled": self.owner}).get(caller)
@@ -258,6 +297,8 @@ class Cast:
                 "third_id": self.third.me.user_id,
                 "newcomer_id": self.stranger.me.user_id,
             }
+            if friends:
+                await self._befriend()
             if files:
                 world.facts |= await self._files()
             token = self.tokens.get(caller)
@@ -272,6 +313,12 @@ class Cast:
             world.facts["totp_code"] = app.at(at_s)
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
+
+    async def _befriend(self) -> None:
+        them = f"/v1/users/me/friends/{self.third.me.user_id}"
+        with suppress(ApiError):  # as an earlier try has left it
+            await self.owner.call("DELETE", them)
+        await self.third.call("POST", f"/v1/users/{self.owner.me.user_id}/friend")
 
     async def _files(self) -> dict[str, str]:
         """One that is there, one that has arrived and is not completed, and one that is to be sent."""
@@ -365,8 +412,14 @@ async def test_routes(start_server: StartServer) -> None:
             if route.method == "GET" or refused:
                 world, token = still[caller]
             else:
-                fresh = cast.world(caller, files=about_a_file(route), totp=route.path == f"{TOTP}/confirm")
-                world, token = await stack.enter_async_context(fresh)
+                needs = {
+                    "files": about_a_file(route),
+                    "friends": about_friends(route),
+                    "totp": route.path == f"{TOTP}/confirm",
+                }
+                world, token = await stack.enter_async_context(cast.world(caller, **needs))
+            if (route.method, route.path) == ("DELETE", "/v1/users/me/friends/{user_id}"):
+                await world.owner.call("POST", f"/v1/users/{world.facts['third_id']}/friend")
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)
@@ -380,9 +433,11 @@ async def test_routes(start_server: StartServer) -> None:
         still = {
             caller: await stack.enter_async_context(cast.world(caller, files=True)) for caller in CALLERS
         }
-        for route in sorted(ROUTES, key=lambda route: route.path.endswith("/logout-all")):  # it ends all
+        for route in sorted(ROUTES, key=ends_sessions):
             for caller in CALLERS:
                 await look(cast, route, caller, still)
+            if ends_sessions(route):
+                await cast.sign_in()
     assert not wrong, "\n".join(wrong)
 
 

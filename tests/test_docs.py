@@ -16,7 +16,15 @@ from secureconnect.metrics import exposition
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 SECTIONS = {key.partition(".")[0] for key in SETTINGS if "." in key}
-FILES = {"journal.py", "audit.head", "audit.py", "breaker.py", "log.py"}  # look like settings
+FILES = {
+    "journal.py",
+    "chat.json",
+    "storage.json",
+    "audit.head",
+    "audit.py",
+    "breaker.py",
+    "log.py",
+}  # look like settings
 OTHERS = re.compile(r"process_|python_")  # metrics of prometheus_client itself
 
 

@@ -65,7 +65,7 @@ OWNERS = {
     "audit": {"audit", "audit_anchor", "audit_head"},
     "idempotency": {"idempotency"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
+    "auth": {"users", "blocks", "friends", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
     | {"lockouts", "totps", "recovery_codes", "invites", "bans", "reports", "announcements"},
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
@@ -192,7 +192,8 @@ def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
 
 
 def test_no_room_looks_back() -> None:
-    """Inside a room: routes, rules, store. SQL knows no rule, and no rule knows JSON."""
+    """Inside a room: routes, rules, store. SQL knows no rule, and no rule knows JSON. The SQL of a part of a
+    room may know the rows of the room."""
     broken = [
         f"{source.name}:{line} imports {imported}"
         for source in sources()
@@ -200,6 +201,7 @@ def test_no_room_looks_back() -> None:
         if source.owner in ROOMS
         and source.name.endswith("/store")
         and (ours(imported) or "").startswith(f"{source.owner}/")
+        and ours(imported) != f"{source.owner}/store"
     ] + [
         f"{source.name}:{line} imports {imported}"
         for source in sources()
@@ -246,7 +248,7 @@ def test_every_owner_writes_its_tables() -> None:
     """Or the test above would look at the wrong words."""
     for owner, tables in OWNERS.items():
         texts = " ".join(text for source in sources() if source.owner == owner for text, _ in source.texts())
-        unused = tables - set(WRITTEN.findall(texts)) - {"blocks"}  # written once people can be blocked
+        unused = tables - set(WRITTEN.findall(texts))
         assert not unused, owner
 
 

@@ -130,6 +130,12 @@ class Service:
                 announce=announce,
                 figures=figures,
                 condition=condition,
+                parted=parted,
+                forget=(forget_in_chat, forget_in_storage),
+                exports={
+                    "chat": lambda user: self.chat.require().export_of(user),
+                    "storage": lambda user: self.storage.require().export_of(user),
+                },
             )
             return room
 
@@ -193,6 +199,16 @@ class Service:
         def condition() -> Condition:
             modules = {room.name: room.state for room in (self.auth, self.chat, self.storage)}
             return Condition(modules, deps.status(), places(config))
+
+        def parted(one: UserId, other: UserId) -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is shown to anybody
+                self.chat.require().part(one, other)
+
+        async def forget_in_chat(user: UserId) -> None:
+            await self.chat.require().forget(user)
+
+        async def forget_in_storage(user: UserId) -> None:
+            await self.storage.require().forget(user)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

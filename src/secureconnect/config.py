@@ -174,6 +174,16 @@ class AuthConfig:
     open_reports: int = setting(
         50, "reports of one person that may be open before more are answered 429", low=1, high=10_000
     )
+    deletion_grace_days: int = setting(
+        30, "days an account that was deleted by its owner can be restored", low=0, high=365
+    )
+    max_friends: int = setting(
+        5_000, "friends and requests that one account may have made", low=1, high=100_000
+    )
+    max_blocked: int = setting(5_000, "people that one account may have blocked", low=1, high=100_000)
+    exports_at_once: int = setting(
+        4, "exports of personal data under way on this node before more are answered 503", low=1, high=1_000
+    )
     key_lead_s: int = setting(
         60, "seconds a new signing key is verified everywhere before it signs", low=0, high=3_600
     )

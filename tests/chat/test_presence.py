@@ -77,8 +77,8 @@ async def test_without_a_socket_one_may_say_so(room: Chat, people: list[UserId])
     await make_group(room, ann, bob)
     room.presence.choose(ann, "online")
     assert room.status_of(ann) == "online"
-    assert await room.presence.look_up(bob, [ann, cid, bob]) == [ann, bob]
-    assert await room.presence.look_up(cid, [ann]) == []
+    assert await room.presence.look_up(bob, [ann, cid, bob]) == {ann: True, bob: True}
+    assert await room.presence.look_up(cid, [ann]) == {}
 
 
 async def test_presence_on_two_nodes(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:

@@ -64,6 +64,20 @@ async def test_the_list_has_pages(node: Node, ann: UserId) -> None:
     assert [record["file_id"] for record in told] == seen
 
 
+async def test_a_person_is_forgotten_with_their_files(node: Node, ann: UserId, bob: UserId) -> None:
+    await node.uploaded(ann)
+    await node.begin(ann)
+    theirs = await node.uploaded(bob)
+    await node.room.forget(ann)
+    await node.room.forget(ann)
+    assert await node.room.files.list_of(ann, None, 20) == []
+    assert await node.rows(f"SELECT 1 FROM quotas WHERE user_id = '{ann}'") == []
+    await node.room.sweeper.pass_once()
+    assert await node.stored() == [theirs.key]
+    assert [each.file_id for each in await node.room.files.list_of(bob, None, 20)] == [theirs.file_id]
+    assert await node.quota(bob) == (SIZE, 0, 0)
+
+
 # addresses
 
 

@@ -58,6 +58,7 @@ ACTIONS = frozenset(
         "auth:invite:created",
         "auth:invite:deleted",
         "auth:key:rotated",
+        "auth:password:changed",
         "auth:session:ended",
         "auth:session:opened",
         "auth:session:refused",
@@ -66,7 +67,12 @@ ACTIONS = frozenset(
         "auth:totp:enabled",
         "auth:totp:recovered",
         "auth:report:made",
+        "auth:user:erased",
+        "auth:user:exported",
+        "auth:user:leaving",
         "auth:user:registered",
+        "auth:user:renamed",
+        "auth:user:restored",
         "chat:conversation:created",
         "chat:member:added",
         "chat:member:left",
@@ -97,6 +103,7 @@ WHOLE = metrics.gauge(
 SALT_BYTES = 16
 SEAL_ROWS = 500  # rows sealed in one transaction: the writer is not held longer than a few milliseconds
 LAST_PASS_S = 2.0
+FORGET_ROWS = 1_000  # rows whose personal fields are erased in one transaction
 
 Facts = Mapping[str, str | int | bool | None]
 
@@ -113,7 +120,10 @@ _WAITING = "SELECT audit_id FROM audit WHERE position IS NULL LIMIT 1"
 _SEAL_AT = "SELECT seal FROM audit WHERE position = $1"
 _UNSEALED = f"SELECT {ROW} FROM audit WHERE position IS NULL ORDER BY audit_id LIMIT {SEAL_ROWS}"  # noqa: S608
 _SEAL = "UPDATE audit SET position = $2, key_id = $3, seal = $4 WHERE audit_id = $1"
-_FORGET = "UPDATE audit SET personal = NULL, salt = NULL WHERE actor_id = $1 OR subject = $2"
+_FORGET = (
+    "UPDATE audit SET personal = NULL, salt = NULL WHERE audit_id IN (SELECT audit_id FROM audit"  # noqa: S608
+    f" WHERE personal IS NOT NULL AND (actor_id = $1 OR subject = $2) LIMIT {FORGET_ROWS})"
+)
 
 
 async def record(
@@ -146,7 +156,8 @@ async def record(
 
 
 async def forget(tx: Tx, user: UserId) -> int:
-    """Erase the personal fields of every row about a user; the chain stays whole. Returns how many rows."""
+    """Erase the personal fields of rows about a user, FORGET_ROWS at most; the chain stays whole. Returns how
+    many: none when all are erased."""
     return await tx.run(_FORGET, user, user)
 
 

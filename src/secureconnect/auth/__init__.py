@@ -7,13 +7,14 @@ whoever `connect` names.
 `accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
 `passwords`, `devices` and `revocations` are what they stand on. `proofs` tell whether somebody is who they
 say, by password, `totp/` and `lockout/`; `reauthentication` asks that again of who is signed in; `invites/`
-let people register where not everybody may; `admin/`, `reports/` and `announcements/` keep order. It writes
-the tables users, blocks, devices, sessions, refresh_tokens, revocations, tickets, lockouts, totps,
-recovery_codes, invites, bans, reports and announcements.
+let people register where not everybody may. What people decide about themselves and each other are folders,
+too: `profile/`, `friends/`, `blocks/`, `deletion/` and `export/`; so is what keeps order: `admin/`,
+`reports/` and `announcements/`. Which tables it writes stands in `tests/test_layout.py`.
 """
 
 from .admin.overview import Condition, Figures
 from .announcements.store import Announcement
+from .blocks.store import are_apart
 from .reports.reports import Shown
 from .revocations import Lack, lacking
 from .room import Auth
@@ -28,5 +29,6 @@ __all__ = [
     "Figures",
     "Lack",
     "Shown",
+    "are_apart",
     "lacking",
 ]

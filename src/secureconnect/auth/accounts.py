@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
 
 from .. import audit
-from ..clock import to_iso
 from ..config import AuthConfig
 from ..deps.contracts import Database, Tx
 from ..errors import (
@@ -33,7 +31,6 @@ from .lockout import Lockout
 from .passwords import Passwords
 from .proofs import Claim, Proofs
 from .sessions import Grant, Opened, Origin, Sessions
-from .totp import store as totp_store
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
 NAME_CHARS = 100
@@ -211,10 +208,6 @@ class Accounts:
             raise Invalid("There is nothing to search for.", details={"field": "q"})
         return await self._db.read(store.search_users, wanted, without=caller, after=after, limit=limit + 1)
 
-    async def export_of(self, user: UserId) -> dict[str, Any]:
-        """Everything this room holds of a person, as JSON; no hashes and no secrets."""
-        return await self._db.read(_export, user)
-
 
 def checked_account(
     email: str, username: str, display_name: str | None, now_us: int, role: Role = "user"
@@ -243,42 +236,3 @@ async def add_account(tx: Tx, user: store.User, password_hash: str) -> None:
     )
     if not added:
         raise EmailTaken if await store.is_email_taken(tx, fold(user.email)) else UsernameTaken
-
-
-async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
-    account = await store.get_user(tx, user)
-    if account is None:
-        raise NotFound
-    second_factor = await totp_store.get(tx, user)
-    confirmed_us = second_factor.confirmed_us if second_factor else None
-    return {
-        "user": {
-            "user_id": account.user_id,
-            "username": account.username,
-            "email": account.email,
-            "display_name": account.display_name,
-            "avatar_url": account.avatar_url,
-            "role": account.role,
-            "created_at": to_iso(account.created_us),
-            "second_factor_since": None if confirmed_us is None else to_iso(confirmed_us),
-        },
-        "devices": [
-            {"device_id": each.device_id, "name": each.name, "created_at": to_iso(each.created_us)}
-            for each in await store.list_devices(tx, user)
-        ],
-        "sessions": [
-            {
-                "session_id": each.session_id,
-                "device_id": each.device_id,
-                "address": each.address,
-                "user_agent": each.user_agent,
-                "created_at": to_iso(each.created_us),
-                "last_seen_at": to_iso(each.last_seen_us),
-            }
-            for each in await store.list_every_session(tx, user)
-        ],
-        "blocked": [
-            {"user_id": blocked, "created_at": to_iso(created_us)}
-            for blocked, created_us in await store.list_blocked(tx, user)
-        ],
-    }

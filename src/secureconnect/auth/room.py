@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 import trio
 
+from ..clock import DAY_US
 from ..config import AuthConfig
 from ..deps.contracts import Bus, Database, RevocationFeed
 from ..edge import PeopleSignedOut, SessionsEnded
@@ -22,6 +23,10 @@ from .admin.bans import Bans
 from .admin.overview import Condition, Figures, Overview
 from .announcements.announcements import Announcements
 from .announcements.store import Announcement
+from .blocks.blocks import Blocks, Parted
+from .deletion.deletion import Deletion, Forget
+from .export.export import Export, Records
+from .friends.friends import Friends
 from .invites import store as invite_store
 from .invites.invites import Invites
 from .keys import Keyring
@@ -29,6 +34,7 @@ from .lockout import Lockout
 from .lockout import store as lockout_store
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
+from .profile.profile import Profile
 from .proofs import Proofs
 from .reauthentication import Reauthentication
 from .reports.reports import Reports, Shown
@@ -87,6 +93,13 @@ class Auth:
         self.overview = Overview(db)
         self.reports = Reports(config, db)
         self.announcements = Announcements(db)
+        self.profile = Profile(db, self._passwords, self.sessions, self.reauthentication)
+        self.friends = Friends(db, config.max_friends)
+        self.blocks = Blocks(db, config.max_blocked)
+        self.deletion = Deletion(
+            db, self.sessions, self.reauthentication, config.deletion_grace_days * DAY_US
+        )
+        self.export = Export(db, config.exports_at_once)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
@@ -99,13 +112,18 @@ class Auth:
         announce: Callable[[Announcement], None] | None = None,
         figures: Callable[[], Awaitable[Figures]] | None = None,
         condition: Callable[[], Condition] | None = None,
+        parted: Parted | None = None,
+        forget: Sequence[Forget] = (),
+        exports: Mapping[str, Records] | None = None,
     ) -> None:
         """Before `run`.  ended: closes the sockets of sessions that are over; never waits.
         signed_out: the same for people of whom sessions have ended that only `has_ended` knows.
         status_of: the presence shown with a user; until it is given, `status` is null.
         shown: a message as someone may see it, to be reported; raises NotFound.
         announce: tells every connected client, on every node; never waits.
-        figures, condition: what administrators ask about the other rooms and what they stand on."""
+        figures, condition: what administrators ask about the other rooms and what they stand on.
+        parted: is told of two people who must no longer see each other; never waits.
+        forget, exports: of the other rooms, what erases a person there, and by name what is kept of one."""
         self._revocations.ended = ended
         if signed_out is not None:
             self._revocations.signed_out = signed_out
@@ -119,6 +137,10 @@ class Auth:
             self.overview.figures = figures
         if condition is not None:
             self.overview.condition = condition
+        if parted is not None:
+            self.blocks.parted = parted
+        self.deletion.forget = forget
+        self.export.rooms = exports or {}
 
     def status_of(self, user: UserId) -> str | None:
         """Presence, or None when it is not known: nobody's profile depends on it."""
@@ -126,6 +148,15 @@ class Auth:
             return self._status_of(user)
         except Unavailable:
             return None
+
+    async def statuses_for(self, caller: UserId, users: Sequence[UserId]) -> dict[UserId, str]:
+        """Presence of those of `users` whose presence the caller may see, as far as it is known."""
+        known = ((user, self.status_of(user)) for user in users)
+        statuses = {user: status for user, status in known if status is not None}
+        if not statuses:
+            return {}
+        seen = await self._db.read(store.sees_presence, caller, list(statuses))
+        return {user: statuses[user] for user in seen}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self._passwords.prepare()
@@ -143,6 +174,7 @@ class Auth:
             nursery.start_soon(_every, self._poll_s, "auth_feed_failed", self.read_feed_once)
             nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
             nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
+            nursery.start_soon(_every, PRUNE_S, "auth_deletion_failed", self.deletion.pass_once)
             nursery.start_soon(self._revocations.tell)
             nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
             task_status.started()
@@ -197,7 +229,7 @@ class Auth:
         return await self.sessions.redeem(ticket)
 
     async def export_of(self, user: UserId) -> dict[str, Any]:
-        return await self.accounts.export_of(user)
+        return await self.export.account_of(user)
 
 
 async def _every(period_s: float, failed: str, pass_once: Callable[[], Awaitable[None]]) -> None:

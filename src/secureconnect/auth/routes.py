@@ -28,11 +28,16 @@ from ..errors import (
 from ..identity import SessionId, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, checked_name
-from .admin import routes as admin
-from .announcements import routes as announcements
+from .admin.routes import ROUTES as ADMIN
+from .announcements.routes import ROUTES as ANNOUNCEMENTS
+from .blocks.routes import ROUTES as BLOCKS
+from .deletion.routes import ROUTES as DELETION
 from .devices import DeviceClaim
-from .invites import routes as invites
-from .reports import routes as reports
+from .export.routes import ROUTES as EXPORT
+from .friends.routes import ROUTES as FRIENDS
+from .invites.routes import ROUTES as INVITES
+from .profile.routes import ROUTES as PROFILE
+from .reports.routes import ROUTES as REPORTS
 from .room import Auth
 from .sessions import Grant
 from .shapes import (
@@ -49,7 +54,7 @@ from .shapes import (
     user_shape,
     wrong_cursor,
 )
-from .totp import routes as totp
+from .totp.routes import ROUTES as TOTP
 
 
 class Register(Struct, frozen=True):
@@ -194,7 +199,8 @@ async def get_me(auth: Auth, call: Call) -> Reply:
 async def get_user(auth: Auth, call: Call) -> Reply:
     user = await auth.accounts.get(UserId(call.path["user_id"]))
     whole = user.user_id == call.caller.user_id or call.caller.role == "admin"
-    return Reply(user_shape(user, auth.status_of(user.user_id), whole=whole))
+    statuses = await auth.statuses_for(call.caller.user_id, [user.user_id])
+    return Reply(user_shape(user, statuses.get(user.user_id), whole=whole))
 
 
 async def search_users(auth: Auth, call: Call) -> Reply:
@@ -204,7 +210,8 @@ async def search_users(auth: Auth, call: Call) -> Reply:
     page = found[: query.limit]
     following = f"{page[-1].tier}.{page[-1].username_key}" if len(found) > len(page) else None
     people = [each.user for each in page]
-    shapes = [user_shape(each, auth.status_of(each.user_id), whole=False) for each in people]
+    statuses = await auth.statuses_for(call.caller.user_id, [each.user_id for each in people])
+    shapes = [user_shape(each, statuses.get(each.user_id), whole=False) for each in people]
     return Reply(UserList(shapes, following))
 
 
@@ -393,6 +400,11 @@ ROUTES: tuple[Route, ...] = (
         query=Search,
         answer=UserList,
     ),
+    *PROFILE,
+    *DELETION,
+    *EXPORT,
+    *FRIENDS,
+    *BLOCKS,
     Route(
         "GET",
         f"{_USERS}/{{user_id}}",
@@ -403,10 +415,10 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
-    *totp.ROUTES,
-    *invites.ROUTES,
-    *admin.ROUTES,
-    *reports.ROUTES,
-    *announcements.ROUTES,
+    *TOTP,
+    *INVITES,
+    *ADMIN,
+    *REPORTS,
+    *ANNOUNCEMENTS,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

@@ -360,6 +360,25 @@ class Sessions:
         self._revocations.apply(ended)
         return True
 
+    async def close(
+        self, tx: Tx, user: UserId, address: str, now_us: int, *, but: SessionId | None = None
+    ) -> frozenset[SessionId]:
+        """End every session of this person in the caller's transaction; after the commit `closed` makes it
+        effective here.  but: one that goes on."""
+        return await self._end(
+            tx,
+            await store.end_sessions_of_user(tx, user, now_us)
+            if but is None
+            else await store.end_other_sessions(tx, user, but, now_us),
+            action="auth:session:ended",
+            actor=user,
+            address=address,
+            now_us=now_us,
+        )
+
+    def closed(self, ended: frozenset[SessionId]) -> None:
+        self._revocations.apply(ended)
+
     async def _end(
         self,
         tx: Tx,

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..clock import from_iso, to_iso
 from ..edge import Call
 from ..errors import Invalid
-from ..identity import Role, is_id
+from ..identity import Role, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME
 from .sessions import Origin
@@ -45,7 +45,8 @@ class Page(Struct, frozen=True):
 
 
 class User(Struct, frozen=True):
-    """The last four stand there only for oneself and for admins.  status: presence, null when unknown."""
+    """What follows `status` stands there only for oneself and for admins.  status: presence, null when it is
+    unknown or not for the caller.  delete_at: when the account is erased, if that was asked for."""
 
     user_id: str
     username: str
@@ -56,6 +57,7 @@ class User(Struct, frozen=True):
     role: Role | UnsetType = UNSET
     email_verified: bool | UnsetType = UNSET
     created_at: str | UnsetType = UNSET
+    delete_at: str | UnsetType = UNSET
 
 
 class UserList(Struct, frozen=True):
@@ -79,6 +81,7 @@ def user_shape(user: store.User, status: str | None, *, whole: bool) -> User:
         role=user.role if whole else UNSET,
         email_verified=False if whole else UNSET,
         created_at=to_iso(user.created_us) if whole else UNSET,
+        delete_at=to_iso(user.delete_us) if whole and user.delete_us is not None else UNSET,
     )
 
 
@@ -104,6 +107,15 @@ def id_place(cursor: str | None) -> str:
     if cursor is not None and not is_id(cursor):
         raise wrong_cursor()
     return NEWEST if cursor is None else cursor
+
+
+def after_id(cursor: str | None) -> UserId:
+    """The person after whom a page of a list ordered by id begins. Raises Invalid."""
+    if cursor is None:
+        return UserId(store.NO_ID)
+    if not is_id(cursor):
+        raise wrong_cursor()
+    return UserId(cursor)
 
 
 def wrong_cursor() -> Invalid:

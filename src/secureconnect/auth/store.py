@@ -1,4 +1,5 @@
-"""The SQL of this room: users, blocks, devices, sessions, refresh tokens, revocations and tickets."""
+"""The SQL of this room: users, devices, sessions, refresh tokens, revocations and tickets. What people decide
+about themselves and each other has SQL of its own, in the folders beside this file."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from ..identity import DeviceId, Role, SessionId, UserId
 
 PRUNE_ROWS = 1_000  # rows deleted in one transaction: the writer is not held longer than a few milliseconds
 
-_USER = "user_id, username, email, display_name, avatar_url, role, created_at"
+NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
+
+USER = "u.user_id, u.username, u.email, u.display_name, u.avatar_url, u.role, u.created_at, u.delete_at"
 
 _ADD_USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, display_key,"
@@ -18,21 +21,30 @@ _ADD_USER = (
     " VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $10, $8, $9, $9) ON CONFLICT DO NOTHING RETURNING user_id"
 )
 _EMAIL_TAKEN = "SELECT 1 FROM users WHERE email_key = $1"
-_GET_USER = f"SELECT {_USER} FROM users WHERE user_id = $1"  # noqa: S608
+_GET_USER = f"SELECT {USER} FROM users u WHERE u.user_id = $1"  # noqa: S608
 _BY_EMAIL = "SELECT user_id, password_hash FROM users WHERE email_key = $1"
 _BY_USERNAME = "SELECT user_id, password_hash FROM users WHERE username_key = $1"
 _BY_ID = "SELECT user_id, password_hash FROM users WHERE user_id = $1"
 _LOCK_USER = "UPDATE users SET user_id = user_id WHERE user_id = $1 RETURNING password_hash"
 _REHASH = "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2"
+_CHANGE_PASSWORD = "UPDATE users SET password_hash = $2, updated_at = $3 WHERE user_id = $1"  # noqa: S105
 # tier: names that begin with the text come before names that contain it
 _SEARCH = (
-    f"SELECT tier, username_key, {_USER} FROM (SELECT"  # noqa: S608
+    f"SELECT u.tier, u.username_key, {USER} FROM (SELECT f.*,"  # noqa: S608
     " CASE WHEN username_key LIKE $1 ESCAPE '!' THEN 0 WHEN display_key LIKE $1 ESCAPE '!' THEN 1 ELSE 2 END"
-    f" AS tier, username_key, {_USER} FROM users"
-    " WHERE user_id <> $3 AND (username_key LIKE $2 ESCAPE '!' OR display_key LIKE $2 ESCAPE '!')) AS found"
-    " WHERE tier > $4 OR (tier = $4 AND username_key > $5) ORDER BY tier, username_key LIMIT $6"
+    " AS tier FROM users f"
+    " WHERE user_id <> $3 AND (username_key LIKE $2 ESCAPE '!' OR display_key LIKE $2 ESCAPE '!')"
+    " AND is_searchable AND delete_at IS NULL AND erased_at IS NULL) AS u"
+    " WHERE (u.tier > $4 OR (u.tier = $4 AND u.username_key > $5)) AND NOT EXISTS (SELECT 1 FROM blocks b"
+    " WHERE (b.user_id = $3 AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = $3))"
+    " ORDER BY u.tier, u.username_key LIMIT $6"
 )
-_BLOCKED = "SELECT blocked_id, created_at FROM blocks WHERE user_id = $1 ORDER BY created_at"
+# what auth has of `chat.store.shares`: presence reaches only these
+_SEES = (
+    "SELECT 1 FROM members mine JOIN members other ON other.conversation_id = mine.conversation_id"
+    " WHERE mine.user_id = $1 AND other.user_id = $2 AND NOT EXISTS (SELECT 1 FROM blocks b"
+    " WHERE (b.user_id = $1 AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = $1)) LIMIT 1"
+)
 
 _ADD_DEVICE = (
     "INSERT INTO devices (device_id, user_id, name, secret_hash, created_at) VALUES ($1, $2, $3, $4, $5)"
@@ -83,6 +95,10 @@ _END_OF_DEVICE = (
 _END_OF_USER = (
     "UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL RETURNING session_id"
 )
+_END_OTHERS = (
+    "UPDATE sessions SET ended_at = $3 WHERE user_id = $1 AND session_id <> $2 AND ended_at IS NULL"
+    " RETURNING session_id"
+)
 
 _ADD_REFRESH = (
     "INSERT INTO refresh_tokens (token_hash, session_id, issued_at, expires_at, spent_at)"
@@ -125,6 +141,7 @@ class User(NamedTuple):
     avatar_url: str | None
     role: Role
     created_us: int
+    delete_us: int | None = None
 
 
 class Found(NamedTuple):
@@ -250,6 +267,10 @@ async def replace_hash(tx: Tx, user: UserId, old: str, new: str) -> None:
     await tx.run(_REHASH, user, old, new)
 
 
+async def change_password(tx: Tx, user: UserId, password_hash: str, now_us: int) -> None:
+    await tx.run(_CHANGE_PASSWORD, user, password_hash, now_us)
+
+
 async def search_users(
     tx: Tx, text: str, *, without: UserId, after: tuple[int, str], limit: int
 ) -> list[Found]:
@@ -259,8 +280,9 @@ async def search_users(
     return [Found(tier, key, User(*user)) for tier, key, *user in rows]
 
 
-async def list_blocked(tx: Tx, user: UserId) -> list[tuple[UserId, int]]:
-    return [(UserId(blocked), created_us) for blocked, created_us in await tx.all(_BLOCKED, user)]
+async def sees_presence(tx: Tx, caller: UserId, users: Sequence[UserId]) -> list[UserId]:
+    """Those of `users` whose presence the caller may see."""
+    return [user for user in users if user == caller or await tx.one(_SEES, caller, user) is not None]
 
 
 async def add_device(
@@ -355,6 +377,10 @@ async def end_sessions_of_device(tx: Tx, device: DeviceId, now_us: int) -> froze
 
 async def end_sessions_of_user(tx: Tx, user: UserId, now_us: int) -> frozenset[SessionId]:
     return _ids(await tx.all(_END_OF_USER, user, now_us))
+
+
+async def end_other_sessions(tx: Tx, user: UserId, kept: SessionId, now_us: int) -> frozenset[SessionId]:
+    return _ids(await tx.all(_END_OTHERS, user, kept, now_us))
 
 
 async def add_refresh(tx: Tx, token_hash: bytes, session: SessionId, *, now_us: int, expires_us: int) -> None:

@@ -70,10 +70,11 @@ class Seen(Struct, array_like=True):
 
 
 class _Beat(Struct, array_like=True):
-    """seen: presence that changed; none in a mere beat."""
+    """seen: presence that changed; none in a mere beat.  parted: people who no longer see each other."""
 
     node_id: str
     seen: list[Seen]
+    parted: list[tuple[str, str]] = []
 
 
 _parcels = msgspec.msgpack.Decoder(_Parcel)
@@ -92,6 +93,7 @@ class Carrier:
     """waiting: parcels in all queues, WAYS at least.
 
     deliver: takes an event of another node.  seen: takes another node's presence.
+    parted: takes two people who no longer see each other.
     greet: a node was heard for the first time.  lost: something may have been missed.
     proclaim: takes what everybody here is to be told, from this node, too.
     """
@@ -105,6 +107,7 @@ class Carrier:
         *,
         deliver: Callable[[Live], None],
         seen: Callable[[NodeId, Seen], None],
+        parted: Callable[[UserId, UserId], None],
         greet: Callable[[], None],
         gone: Callable[[NodeId], None],
         lost: Callable[[], None],
@@ -115,6 +118,7 @@ class Carrier:
         self._node_id = node_id
         self._deliver = deliver
         self._seen = seen
+        self._parted = parted
         self._greet = greet
         self._gone = gone
         self._lost = lost
@@ -156,6 +160,9 @@ class Carrier:
 
     def send_seen(self, seen: list[Seen]) -> None:
         self._post(NODES, self._encoder.encode(_Beat(self._node_id, seen)))
+
+    def send_parted(self, one: UserId, other: UserId) -> None:
+        self._post(NODES, self._encoder.encode(_Beat(self._node_id, [], [(one, other)])))
 
     def _post(self, channel: str, payload: bytes) -> None:
         inlet, _ = self._ways[zlib.crc32(channel.encode()) % WAYS]
@@ -257,3 +264,5 @@ class Carrier:
         self._nodes[node] = now
         for seen in beat.seen:
             self._seen(node, seen)
+        for one, other in beat.parted:
+            self._parted(UserId(one), UserId(other))

@@ -26,6 +26,7 @@ from .store import (
 )
 from .writer import Done, ReadMark, Writer
 
+FORGET_PAGE = 100
 DIRECT_IS_TWO = "A direct conversation is between two people."
 
 
@@ -52,6 +53,11 @@ def require_moderator(seat: Seat) -> None:
     """Its owner or admins; of a direct conversation both."""
     if seat.member.role not in MODERATORS and seat.conversation.type != "direct":
         raise Forbidden(denial="denied:forbidden", subject=seat.conversation.conversation_id)
+
+
+def _inherits(heir: MemberRole, goes: MemberRole) -> bool:
+    """Whether the next in rank takes the place of who goes: no owner, or nobody at all, would be left."""
+    return heir == "member" if goes == "admin" else goes == "owner" and heir != "owner"
 
 
 class Conversations:
@@ -104,7 +110,7 @@ class Conversations:
         is_e2ee_enabled: bool,
     ) -> Done[tuple[ConversationId, bool]]:
         for user in others:
-            if await store.person(tx, user) is None:
+            if not await store.is_there(tx, user):
                 raise NotFound("There is no such user.", details={"field": "participant_ids"})
         direct_key = None
         if kind == "direct":
@@ -160,7 +166,9 @@ class Conversations:
     async def _get(
         self, tx: Tx, caller: UserId, conversation: ConversationId
     ) -> tuple[Summary, list[Participant]]:
-        return await require_summary(tx, conversation, caller), await store.participants(tx, conversation)
+        return await require_summary(tx, conversation, caller), await store.participants(
+            tx, conversation, caller
+        )
 
     async def summary(self, caller: UserId, conversation: ConversationId) -> Summary:
         return await self._db.read(require_summary, conversation, caller)
@@ -178,7 +186,7 @@ class Conversations:
         for summary in await store.list_for(tx, caller, before_us, before, limit):
             conversation = summary.seat.conversation
             people = (
-                await store.participants(tx, conversation.conversation_id)
+                await store.participants(tx, conversation.conversation_id, caller)
                 if conversation.type == "direct"
                 else None
             )
@@ -194,7 +202,7 @@ class Conversations:
         self, tx: Tx, caller: UserId, conversation: ConversationId, after: str, limit: int
     ) -> list[Participant]:
         await require_seat(tx, conversation, caller)
-        return await store.participants(tx, conversation, after, limit)
+        return await store.participants(tx, conversation, caller, after, limit)
 
     # changing
 
@@ -257,11 +265,12 @@ class Conversations:
         group = self._require_group(seat)
         if role == "owner" and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
-        person = await store.person(tx, user)
+        person = await store.person(tx, user) if await store.is_there(tx, user) else None
         if person is None:
             raise NotFound("There is no such user.")
+        is_apart = await store.is_blocked(tx, caller, user)
         if already := await store.seat(tx, conversation, user):
-            return Done((Participant(person, already.member), False))
+            return Done((Participant(person, already.member, is_apart), False))
         members, _ = await store.count_members(tx, conversation)
         if members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
@@ -271,7 +280,7 @@ class Conversations:
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
-        return Done((Participant(person, member), True), [event])
+        return Done((Participant(person, member, is_apart), True), [event])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
@@ -313,8 +322,9 @@ class Conversations:
         if "owner" in (role, target.role) and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
         person = await store.person(tx, user) or Person(user, "", "", None)
+        is_apart = await store.is_blocked(tx, caller, user)
         if target.role == role:
-            return Done(Participant(person, target))
+            return Done(Participant(person, target, is_apart))
         if role == "member":
             _, moderators = await store.count_members(tx, conversation)
             self._require_another_admin(target, moderators)
@@ -324,7 +334,7 @@ class Conversations:
         action = "chat:member:role_changed"
         await self._note(tx, action, caller, conversation, now_us, user_id=user, role=role)
         event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
-        return Done(Participant(person, changed), [event])
+        return Done(Participant(person, changed, is_apart), [event])
 
     # reading
 
@@ -336,7 +346,39 @@ class Conversations:
         seat = await require_seat(tx, conversation, caller)
         read = min(seq, seat.conversation.last_seq)
         moved = await store.mark_read(tx, conversation, caller, read)
-        return Done(None, marks=[ReadMark(conversation, caller, read)] if moved else ())
+        if not moved:
+            return Done(None)
+        is_private = not await store.sends_receipts(tx, caller, conversation)
+        return Done(None, marks=[ReadMark(conversation, caller, read, is_private)])
+
+    # going for good
+
+    async def forget(self, user: UserId) -> None:
+        """Take somebody who is erased out of every group. Direct conversations keep both their people, or the
+        other would lose what was said. Safe to repeat."""
+        while groups := await self._db.read(store.groups_of, user, FORGET_PAGE):
+            for group in groups:
+                await self._writer.relieve(self._forget, user, group)
+
+    async def _forget(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
+        """What only they could look after is handed on."""
+        await store.lock(tx, conversation)
+        seat = await store.seat(tx, conversation, user)
+        if seat is None:
+            return Done(None)
+        now_us, events = self._db.now_us(), []
+        heir = await store.heir(tx, conversation, user)
+        if heir is not None and _inherits(heir.member.role, seat.member.role):
+            await store.set_role(tx, conversation, heir.person.user_id, "owner")
+            owner = heir.member._replace(role="owner")
+            events.append(
+                await self._happened(tx, "member_updated", conversation, user, heir.person, owner, now_us)
+            )
+        person = await store.person(tx, user) or Person(user, "", "", None)
+        await store.leave(tx, conversation, user)
+        events.append(await self._happened(tx, "user_left", conversation, user, person, None, now_us))
+        await self._note(tx, "chat:member:left", user, conversation, now_us, user_id=user)
+        return Done(None, events)
 
     # what they share
 

@@ -14,7 +14,7 @@ from ..edge import Frame, Weight
 from ..errors import Malformed, Problem
 from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
-from .hub import PROVISIONAL, SETTLED, WITHDRAWN, Live
+from .hub import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
 from .pledges import Accepted, Pledge
 from .shapes import (
     ClientMessageId,
@@ -437,9 +437,16 @@ def settled(pledge: Pledge, outcome: Outcome) -> Live:
     return Live(SETTLED, draft.conversation_id, 0, None, None, None, frame(told))
 
 
-def read_mark(conversation: ConversationId, user: UserId, seq: int) -> Live:
+def read_mark(conversation: ConversationId, user: UserId, seq: int, is_private: bool) -> Live:
     told = frame(ReadOut(conversation_id=conversation, user_id=user, seq=seq))
+    if is_private:
+        return Live(PRIVATE, conversation, 0, None, user, None, told)
     return Live("read", conversation, 0, None, None, None, told)
+
+
+def gone(user: UserId) -> Frame:
+    """Somebody is shown no more."""
+    return frame(PresenceOut(user_id=user, status="offline", last_seen=None), Weight.PRESENCE)
 
 
 def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> Live:

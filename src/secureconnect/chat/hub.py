@@ -32,7 +32,8 @@ class Live(NamedTuple):
     """An event on its way to sockets.
 
     change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
-    user_id, visible_from_seq: of the one who joined or left.  is_e2ee: of a conversation that was changed.
+    user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
+    conversation that was changed.
     message_id: of the message it is about.
     """
 
@@ -47,6 +48,7 @@ class Live(NamedTuple):
     message_id: MessageId | None = None
 
 
+PRIVATE = "private"  # kind of what is told to `user_id` alone
 PROVISIONAL = "provisional"  # kind of a message that is accepted and not stored
 SETTLED, WITHDRAWN = "settled", "message_withdrawn"  # what became of it
 AT_ONCE = (SETTLED, WITHDRAWN)  # never held: told once, they would be lost with what is too much to hold
@@ -362,6 +364,10 @@ class Hub:
 
     def deliver(self, live: Live) -> None:
         """Tell an event, or note that the table must be read first."""
+        if live.kind == PRIVATE:
+            if live.user_id is not None:
+                self.tell_user(live.user_id, live)
+            return
         view = self._views.get(live.conversation_id)
         if view is None or view.viewers is None:
             if live.kind != PROVISIONAL:  # which would be stored before anybody knew whom to show it to

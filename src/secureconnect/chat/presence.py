@@ -95,9 +95,14 @@ class Presence:
     def last_seen_us(self, user: UserId) -> int | None:
         return self._last_seen.get(user)
 
-    async def look_up(self, caller: UserId, users: list[UserId]) -> list[UserId]:
-        """Those of `users` whose presence the caller may see."""
+    async def look_up(self, caller: UserId, users: list[UserId]) -> dict[UserId, bool]:
+        """Those of `users` whose presence the caller may see, and whether also when they were last here."""
         return await self._db.read(_seen_by, caller, users)
+
+    def part(self, one: UserId, other: UserId) -> None:
+        """One has blocked the other: from now on neither sees whether the other is here."""
+        for user, unseen in ((one, other), (other, one)):
+            self._hub.tell_users([user], frames.gone(unseen))
 
     def heard(self, node: NodeId, seen: Seen) -> None:
         """What another node says."""
@@ -150,11 +155,11 @@ class Presence:
     async def _show(self, user: UserId, status: Status) -> int:
         """Returns how many were told."""
         try:
-            sharers = await self._db.read(store.sharers, user)
+            sharers, shows_last_seen = await self._db.read(_audience, user)
         except Problem:
             return 0  # shed: whoever wants to know asks
         present = [each for each in sharers if each != user and self._hub.is_connected(each)]
-        seen_us = self.last_seen_us(user)
+        seen_us = self.last_seen_us(user) if shows_last_seen else None
         told = frames.PresenceOut(
             user_id=user, status=status, last_seen=None if seen_us is None else to_iso(seen_us)
         )
@@ -190,8 +195,16 @@ def _change(known: dict[UserId, Status], user: UserId, status: Status) -> bool:
     return True
 
 
-async def _seen_by(tx: Tx, caller: UserId, users: list[UserId]) -> list[UserId]:
-    return [user for user in users if user == caller or await store.shares(tx, caller, user)]
+async def _audience(tx: Tx, user: UserId) -> tuple[list[UserId], bool]:
+    return await store.sharers(tx, user), await store.shows_last_seen(tx, user)
+
+
+async def _seen_by(tx: Tx, caller: UserId, users: list[UserId]) -> dict[UserId, bool]:
+    return {
+        user: user == caller or await store.shows_last_seen(tx, user)
+        for user in users
+        if user == caller or await store.shares(tx, caller, user)
+    }
 
 
 class _Mark:

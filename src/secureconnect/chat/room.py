@@ -105,6 +105,7 @@ class Chat:
             config.publish_queue,
             deliver=self.hub.deliver,
             seen=self.presence.heard,
+            parted=self.presence.part,
             greet=self.presence.greet,
             gone=self.presence.gone,
             lost=self.catch_up.hurry,
@@ -214,6 +215,15 @@ class Chat:
 
     def status_of(self, user: UserId) -> Status:
         return self.presence.status_of(user)
+
+    def part(self, one: UserId, other: UserId) -> None:
+        """One has blocked the other: on every node each vanishes from what the other sees. Never waits."""
+        self.presence.part(one, other)
+        self._carrier.send_parted(one, other)
+
+    async def forget(self, user: UserId) -> None:
+        """Somebody is erased: what they said stays, as said by somebody unknown. Safe to repeat."""
+        await self.conversations.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """Everything this room keeps of a person, record by record: memberships, then their messages."""

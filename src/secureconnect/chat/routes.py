@@ -222,7 +222,10 @@ async def _whole(room: Chat, call: Call, conversation: ConversationId) -> Conver
 
 
 def _participants(room: Chat, people: list[Participant]) -> list[ParticipantShape]:
-    return [participant_shape(each, room.status_of(each.person.user_id)) for each in people]
+    return [
+        participant_shape(each, "offline" if each.is_apart else room.status_of(each.person.user_id))
+        for each in people
+    ]
 
 
 def _conversation(call: Call) -> ConversationId:
@@ -394,7 +397,7 @@ async def set_presence(room: Chat, call: Call) -> Reply:
             raise Invalid("Give a status.", details={"field": "status"})
         status = "online" if asked.online else "offline"
     room.presence.choose(call.caller.user_id, status)
-    return Reply(_presence(room, call.caller.user_id))
+    return Reply(_presence(room, call.caller.user_id, shows_last_seen=True))
 
 
 async def list_presence(room: Chat, call: Call) -> Reply:
@@ -403,11 +406,14 @@ async def list_presence(room: Chat, call: Call) -> Reply:
     if len(users) > PRESENCE_USERS or not all(map(is_id, users)):
         raise Invalid("Give up to 100 user ids.", details={"field": "user_ids"})
     seen = await room.presence.look_up(call.caller.user_id, [UserId(each) for each in users])
-    return Reply(PresenceList([_presence(room, user) for user in seen], None))
+    return Reply(
+        PresenceList([_presence(room, user, shows_last_seen=shows) for user, shows in seen.items()], None)
+    )
 
 
-def _presence(room: Chat, user: UserId) -> PresenceShape:
-    return PresenceShape(user, room.status_of(user), iso_or_none(room.presence.last_seen_us(user)))
+def _presence(room: Chat, user: UserId, *, shows_last_seen: bool) -> PresenceShape:
+    seen_us = room.presence.last_seen_us(user) if shows_last_seen else None
+    return PresenceShape(user, room.status_of(user), iso_or_none(seen_us))
 
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"

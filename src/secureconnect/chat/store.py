@@ -71,8 +71,12 @@ class Person(NamedTuple):
 
 
 class Participant(NamedTuple):
+    """As one viewer sees them.  is_apart: one of the two has blocked the other.  member: its last_read_seq is
+    0 where they do not tell others."""
+
     person: Person
     member: Member
+    is_apart: bool = False
 
 
 class Message(NamedTuple):
@@ -277,6 +281,7 @@ async def describe(tx: Tx, as_of: Conversation) -> None:
 
 
 _PEOPLE = f"SELECT {PERSON} FROM users u WHERE u.user_id = $1"  # noqa: S608
+_IS_THERE = "SELECT 1 FROM users WHERE user_id = $1 AND erased_at IS NULL"
 _BLOCKED = (
     "SELECT 1 FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1)"
     " LIMIT 1"
@@ -292,9 +297,30 @@ _COUNT = (
     " WHERE conversation_id = $1"
 )
 _PARTICIPANTS = (
-    f"SELECT {PERSON}, {MEMBER} FROM members m JOIN users u ON u.user_id = m.user_id"  # noqa: S608
-    " WHERE m.conversation_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3"
+    f"SELECT {PERSON}, m.user_id, m.role, m.joined_at, m.visible_from_seq,"  # noqa: S608
+    " CASE WHEN u.sends_read_receipts OR m.user_id = $2 THEN m.last_read_seq ELSE 0 END,"
+    " EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
+    " OR (b.user_id = m.user_id AND b.blocked_id = $2))"
+    " FROM members m JOIN users u ON u.user_id = m.user_id"
+    " WHERE m.conversation_id = $1 AND m.user_id > $3 ORDER BY m.user_id LIMIT $4"
 )
+_GROUPS = (
+    "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.user_id = $1 AND c.type = 'group' LIMIT $2"
+)
+_HEIR = (
+    f"SELECT {PERSON}, {MEMBER} FROM members m JOIN users u ON u.user_id = m.user_id"  # noqa: S608
+    " WHERE m.conversation_id = $1 AND m.user_id <> $2 AND u.erased_at IS NULL"
+    " ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, m.joined_at, m.user_id LIMIT 1"
+)
+_SENDS_RECEIPTS = (
+    "SELECT 1 FROM users WHERE user_id = $1 AND sends_read_receipts AND NOT EXISTS (SELECT 1"
+    " FROM conversations c JOIN members other ON other.conversation_id = c.conversation_id"
+    " AND other.user_id <> $1 JOIN blocks b ON (b.user_id = $1 AND b.blocked_id = other.user_id)"
+    " OR (b.user_id = other.user_id AND b.blocked_id = $1)"
+    " WHERE c.conversation_id = $2 AND c.type = 'direct')"
+)
+_SHOWS_LAST_SEEN = "SELECT 1 FROM users WHERE user_id = $1 AND shows_last_seen"
 _VIEWERS = "SELECT user_id, visible_from_seq FROM members WHERE conversation_id = $1"
 _MARK_READ = (
     "UPDATE members SET last_read_seq = $3 WHERE conversation_id = $1 AND user_id = $2 AND last_read_seq < $3"
@@ -302,10 +328,13 @@ _MARK_READ = (
 _SHARERS = (
     "SELECT DISTINCT other.user_id FROM members mine JOIN members other"
     " ON other.conversation_id = mine.conversation_id WHERE mine.user_id = $1"
+    " AND other.user_id NOT IN (SELECT blocked_id FROM blocks WHERE user_id = $1)"
+    " AND other.user_id NOT IN (SELECT user_id FROM blocks WHERE blocked_id = $1)"
 )
 _SHARES = (
     "SELECT 1 FROM members mine JOIN members other ON other.conversation_id = mine.conversation_id"
-    " WHERE mine.user_id = $1 AND other.user_id = $2 LIMIT 1"
+    " WHERE mine.user_id = $1 AND other.user_id = $2 AND NOT EXISTS (SELECT 1 FROM blocks b"
+    " WHERE (b.user_id = $1 AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = $1)) LIMIT 1"
 )
 
 NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
@@ -314,6 +343,11 @@ NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
 async def person(tx: Tx, user: UserId) -> Person | None:
     row = await tx.one(_PEOPLE, user)
     return Person._make(row) if row else None
+
+
+async def is_there(tx: Tx, user: UserId) -> bool:
+    """Whether there is such an account, and it was not erased."""
+    return await tx.one(_IS_THERE, user) is not None
 
 
 async def is_blocked(tx: Tx, one: UserId, other: UserId) -> bool:
@@ -349,10 +383,25 @@ async def count_members(tx: Tx, conversation: ConversationId) -> tuple[int, int]
 
 
 async def participants(
-    tx: Tx, conversation: ConversationId, after: str = NO_ID, limit: int = 100_000
+    tx: Tx, conversation: ConversationId, viewer: UserId, after: str = NO_ID, limit: int = 100_000
 ) -> list[Participant]:
-    rows = await tx.all(_PARTICIPANTS, conversation, after, limit)
-    return [Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M])) for row in rows]
+    """As `viewer` sees them."""
+    rows = await tx.all(_PARTICIPANTS, conversation, viewer, after, limit)
+    return [
+        Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M]), bool(row[_P + _M]))
+        for row in rows
+    ]
+
+
+async def groups_of(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
+    """Some of the groups that `user` is in."""
+    return [row[0] for row in await tx.all(_GROUPS, user, limit)]
+
+
+async def heir(tx: Tx, conversation: ConversationId, user: UserId) -> Participant | None:
+    """Who is to look after a group when `user` goes: of the highest role, who has been there longest."""
+    row = await tx.one(_HEIR, conversation, user)
+    return Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M])) if row else None
 
 
 async def viewers(tx: Tx, conversation: ConversationId) -> dict[UserId, int]:
@@ -365,12 +414,22 @@ async def mark_read(tx: Tx, conversation: ConversationId, user: UserId, seq: int
     return await tx.run(_MARK_READ, conversation, user, seq) > 0
 
 
+async def sends_receipts(tx: Tx, user: UserId, conversation: ConversationId) -> bool:
+    """Whether others there are told how far `user` has read."""
+    return await tx.one(_SENDS_RECEIPTS, user, conversation) is not None
+
+
+async def shows_last_seen(tx: Tx, user: UserId) -> bool:
+    return await tx.one(_SHOWS_LAST_SEEN, user) is not None
+
+
 async def sharers(tx: Tx, user: UserId) -> list[UserId]:
-    """Everybody who shares a conversation with `user`, themselves included."""
+    """Everybody who shares a conversation with `user` and is not apart from them, themselves included."""
     return [row[0] for row in await tx.all(_SHARERS, user)]
 
 
 async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
+    """Whether the two share a conversation, and neither has blocked the other."""
     return await tx.one(_SHARES, one, other) is not None
 
 

@@ -49,11 +49,13 @@ P = ParamSpec("P")
 
 
 class ReadMark(NamedTuple):
-    """Somebody has read up to `seq`. Stored, yet no event of the log: `resumed` tells it again."""
+    """Somebody has read up to `seq`. Stored, yet no event of the log: `resumed` tells it again.
+    is_private: only their own sockets are told."""
 
     conversation_id: ConversationId
     user_id: UserId
     seq: int
+    is_private: bool = False
 
 
 class Done(NamedTuple, Generic[T]):

@@ -172,7 +172,7 @@ def _responses(route: Route, ref_of: dict[type, Any], schemas: dict[str, Any]) -
         if status == 204:
             responses["204"] = {"description": "Done."}
         elif route.stream is not None and route.answer is None:
-            responses[str(status)] = {"description": "Success.", "content": _BYTES}
+            responses[str(status)] = {"description": "Success.", "content": {route.media: {}}}
         else:
             schema = _success(route.other.get(status, route.answer), ref_of, schemas)
             responses[str(status)] = {"description": "Success.", "content": {JSON: {"schema": schema}}}

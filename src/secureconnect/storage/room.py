@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import trio
 
 from ..config import StorageConfig
 from ..deps.contracts import Database, Objects, Presigner
+from ..errors import NotFound
 from ..identity import FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
@@ -20,6 +22,7 @@ from .sweeper import Sweeper
 from .uploads import Uploads
 
 EXPORT_PAGE = 200
+FORGET_PAGE = 200
 
 
 def _never() -> bool:
@@ -63,6 +66,15 @@ class Storage:
     async def figures(self) -> tuple[int, int]:
         """How many files are stored, and how many bytes."""
         return await self._db.read(store.figures)
+
+    async def forget(self, user: UserId) -> None:
+        """Delete every file of a person; the sweeper removes what they hold. Safe to repeat."""
+        while page := await self._db.read(store.list_of, user, store.LAST_ID, FORGET_PAGE):
+            for file in page:
+                with suppress(NotFound):  # deleted meanwhile
+                    await self.files.delete(user, file.file_id, "")
+        await self._db.relieve(store.forget_quota, user)
+        self.sweeper.hurry()
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """What is known of each file of a person, the newest first."""

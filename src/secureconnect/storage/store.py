@@ -84,6 +84,7 @@ _FIGURES = (
     "SELECT (SELECT COUNT(*) FROM files WHERE status = 'completed'),"
     " (SELECT CAST(COALESCE(SUM(used_bytes), 0) AS bigint) FROM quotas)"
 )
+_FORGET_QUOTA = "DELETE FROM quotas WHERE user_id = $1"
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
 
 
@@ -91,6 +92,11 @@ async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_upload
     """Room for one more file. False: there is none; `quota` tells of what."""
     await tx.run(_OPEN, user)
     return await tx.one(_RESERVE, user, size, limit_bytes, most_uploads) is not None
+
+
+async def forget_quota(tx: Tx, user: UserId) -> None:
+    """Of somebody who has no file left."""
+    await tx.run(_FORGET_QUOTA, user)
 
 
 async def quota(tx: Tx, user: UserId) -> Quota:

@@ -1,0 +1,55 @@
+"""The rules of blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...deps.contracts import Database, Tx
+from ...errors import Conflict, Invalid, NotFound
+from ...identity import UserId
+from ..friends import store as friends
+from . import store
+from .store import Blocked
+
+Parted = Callable[[UserId, UserId], None]
+
+
+def _nobody(_: UserId, __: UserId) -> None:
+    """Whoever shows people to each other is told once `connect` says who that is."""
+
+
+class Blocks:
+    """most: people one account may block.  parted: is told of two people who must no longer see each other;
+    never waits."""
+
+    def __init__(self, db: Database, most: int) -> None:
+        self._db = db
+        self._most = most
+        self.parted: Parted = _nobody
+
+    async def add(self, caller: UserId, other: UserId) -> int:
+        """Returns since when `other` is blocked. What there was of a friendship ends. Raises NotFound, and
+        Conflict when there are as many as may be."""
+        if other == caller:
+            raise Invalid("You cannot block yourself.", details={"field": "user_id"})
+        since_us = await self._db.write(self._add, caller, other)
+        self.parted(caller, other)
+        return since_us
+
+    async def _add(self, tx: Tx, caller: UserId, other: UserId) -> int:
+        if other not in await store.lock_pair(tx, caller, other):
+            raise NotFound
+        since_us = await store.add(tx, caller, other, self._db.now_us())
+        if await store.count(tx, caller) > self._most:
+            raise Conflict(f"You can block at most {self._most} people.")
+        await friends.remove(tx, caller, other)
+        await friends.remove(tx, other, caller)
+        return since_us
+
+    async def remove(self, caller: UserId, other: UserId) -> None:
+        """Nothing happens when `other` is not blocked."""
+        await self._db.write(store.remove, caller, other)
+
+    async def list_of(self, caller: UserId, after: UserId, limit: int) -> list[Blocked]:
+        """One more than `limit` if there are more."""
+        return await self._db.read(store.list_of, caller, after, limit + 1)

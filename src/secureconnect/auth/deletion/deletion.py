@@ -1,0 +1,126 @@
+"""The rules of deletion, and the pass that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from ... import audit, metrics
+from ...deps.contracts import Database, Tx
+from ...errors import NotFound, Problem
+from ...identity import Principal, SessionId, UserId
+from ..profile.profile import require_open
+from ..reauthentication import Reauthentication
+from ..sessions import Origin, Sessions
+from ..store import NO_ID
+from . import store
+
+log = structlog.get_logger(module="auth")
+
+ERASED = metrics.counter("secureconnect_auth_erased_total", "Accounts erased.")
+
+PAGE = 100
+
+Forget = Callable[[UserId], Awaitable[None]]
+
+
+class Deletion:
+    """grace_us: between the request and the erasure; 0 erases at once.  forget: of the other rooms, safe to
+    repeat; each returns when nothing personal is left there, and may raise Unavailable."""
+
+    def __init__(
+        self, db: Database, sessions: Sessions, reauthentication: Reauthentication, grace_us: int
+    ) -> None:
+        self._db = db
+        self._sessions = sessions
+        self._reauthentication = reauthentication
+        self._grace_us = grace_us
+        self.forget: Sequence[Forget] = ()
+
+    async def request(self, caller: Principal, password: str, totp_code: str | None, origin: Origin) -> int:
+        """Returns when the account is erased. Every session ends, this one too. Raises as
+        `Reauthentication.require` does."""
+
+        async def unit(tx: Tx) -> tuple[int, frozenset[SessionId]]:
+            now_us = self._db.now_us()
+            delete_us = await store.schedule(tx, caller.user_id, now_us + self._grace_us, now_us)
+            await require_open(tx, caller)
+            if delete_us is None:
+                raise NotFound
+            await self._note(tx, "auth:user:leaving", caller.user_id, caller.user_id, origin.address)
+            return delete_us, await self._sessions.close(tx, caller.user_id, origin.address, now_us)
+
+        await self._reauthentication.require(caller.user_id, password, totp_code, origin)
+        delete_us, ended = await self._db.write(unit)
+        self._sessions.closed(ended)
+        if self._grace_us == 0:
+            await self._try_erase(caller.user_id)
+        return delete_us
+
+    async def restore(self, caller: UserId, address: str) -> None:
+        """Take the request back. Nothing happens when there was none."""
+
+        async def unit(tx: Tx) -> None:
+            if await store.restore(tx, caller, self._db.now_us()):
+                await self._note(tx, "auth:user:restored", caller, caller, address)
+
+        await self._db.write(unit)
+
+    async def erase_at_once(self, user: UserId, actor: UserId, address: str) -> None:
+        """Without grace, for whoever may decide that. Should a room be away, the pass does the rest. Raises
+        NotFound when there is no such account."""
+
+        async def unit(tx: Tx) -> None:
+            now_us = self._db.now_us()
+            if await store.schedule(tx, user, now_us, now_us) is None:
+                raise NotFound
+            await self._note(tx, "auth:user:leaving", actor, user, address)
+
+        await self._db.write(unit)
+        await self._try_erase(user)
+
+    async def pass_once(self) -> None:
+        """Erase every account whose time is over. What fails is tried again in the next pass."""
+        after = UserId(NO_ID)
+        while page := await self._db.read(store.due, self._db.now_us(), after, PAGE):
+            for user in page:
+                await self._try_erase(user)
+            after = page[-1]
+
+    async def _try_erase(self, user: UserId) -> None:
+        try:
+            await self._erase(user)
+        except Problem as problem:
+            log.warning("account_not_erased", user_id=user, code=problem.code)
+
+    async def _erase(self, user: UserId) -> None:
+        """In this order: nobody can sign in or come back any more, then each room forgets, and the account
+        counts as done once all have. A crash in between is made up for by the next pass."""
+        self._sessions.closed(await self._db.relieve(self._blank, user))
+        for forget in self.forget:
+            await forget(user)
+        while await self._db.relieve(audit.forget, user):
+            pass
+        if await self._db.relieve(self._finish, user):
+            ERASED.inc()
+            log.info("account_erased", user_id=user)
+
+    async def _blank(self, tx: Tx, user: UserId) -> frozenset[SessionId]:
+        now_us = self._db.now_us()
+        if not await store.blank(tx, user, now_us):
+            return frozenset()
+        ended = await self._sessions.close(tx, user, "", now_us)
+        await store.erase(tx, user)
+        return ended
+
+    async def _finish(self, tx: Tx, user: UserId) -> bool:
+        if not await store.done(tx, user):
+            return False
+        await self._note(tx, "auth:user:erased", None, user, "")
+        return True
+
+    async def _note(self, tx: Tx, action: str, actor: UserId | None, user: UserId, address: str) -> None:
+        await audit.record(
+            tx, action=action, actor=actor, subject=user, address=address, now_us=self._db.now_us()
+        )

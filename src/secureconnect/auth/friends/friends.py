@@ -1,0 +1,71 @@
+"""The rules of friendship. Each unit holds both accounts, so that what it answers is how things then are."""
+
+from __future__ import annotations
+
+from ...deps.contracts import Database, Tx
+from ...errors import Conflict, Forbidden, Invalid, NotFound
+from ...identity import UserId
+from ..blocks import store as blocks
+from . import store
+from .store import Friend, State
+
+
+class Friends:
+    """most: friends and requests one account may have made."""
+
+    def __init__(self, db: Database, most: int) -> None:
+        self._db = db
+        self._most = most
+
+    async def ask(self, caller: UserId, other: UserId) -> State:
+        """Ask `other` to be friends; if they have asked already, they are. Raises NotFound, Forbidden where
+        either has blocked the other, and Conflict when there are as many as may be."""
+        if other == caller:
+            raise Invalid("You cannot befriend yourself.", details={"field": "user_id"})
+        return await self._db.write(self._ask, caller, other)
+
+    async def _ask(self, tx: Tx, caller: UserId, other: UserId) -> State:
+        if other not in await blocks.lock_pair(tx, caller, other):
+            raise NotFound
+        if await blocks.are_apart(tx, caller, other):
+            raise Forbidden(denial="denied:forbidden", subject=other)
+        await self._add(tx, caller, other)
+        return "accepted" if await store.wants(tx, other, caller) else "outgoing"
+
+    async def accept(self, caller: UserId, other: UserId) -> None:
+        """Raises NotFound unless `other` has asked; nothing happens when they are friends."""
+        await self._db.write(self._accept, caller, other)
+
+    async def _accept(self, tx: Tx, caller: UserId, other: UserId) -> None:
+        await blocks.lock_pair(tx, caller, other)
+        if other == caller or not await store.wants(tx, other, caller):
+            raise NotFound
+        await self._add(tx, caller, other)
+
+    async def reject(self, caller: UserId, other: UserId) -> None:
+        """Raises NotFound unless `other` has asked and waits."""
+        await self._db.write(self._reject, caller, other)
+
+    async def _reject(self, tx: Tx, caller: UserId, other: UserId) -> None:
+        await blocks.lock_pair(tx, caller, other)
+        if await store.wants(tx, caller, other) or not await store.remove(tx, other, caller):
+            raise NotFound
+
+    async def remove(self, caller: UserId, other: UserId) -> None:
+        """End a friendship, or take a request back. Raises NotFound where there is neither."""
+        await self._db.write(self._remove, caller, other)
+
+    async def _remove(self, tx: Tx, caller: UserId, other: UserId) -> None:
+        await blocks.lock_pair(tx, caller, other)
+        if not await store.remove(tx, caller, other):
+            raise NotFound
+        await store.remove(tx, other, caller)
+
+    async def list_of(self, caller: UserId, state: State, after: UserId, limit: int) -> list[Friend]:
+        """One more than `limit` if there are more."""
+        return await self._db.read(store.list_of, caller, state, after, limit + 1)
+
+    async def _add(self, tx: Tx, caller: UserId, other: UserId) -> None:
+        await store.add(tx, caller, other, self._db.now_us())
+        if await store.count(tx, caller) > self._most:
+            raise Conflict(f"You can have at most {self._most} friends and requests.")

@@ -1,0 +1,1 @@
+"""What people say of themselves: their names and picture, what others may learn of them, their password."""

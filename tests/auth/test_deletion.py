@@ -1,0 +1,207 @@
+"""The end of an account: asked for, taken back, carried out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from secureconnect.auth.deletion.store import _ERASE, DELETED
+from secureconnect.deps import migrate
+from secureconnect.errors import Problem, Unavailable
+from secureconnect.identity import UserId
+
+from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
+
+DAY_S = 86_400
+# Tables with people in them from which the account is not simply deleted, and what is done instead.
+ELSEWHERE = {
+    "users": "the row is emptied, and stays",
+    "members": "chat has them leave their groups",
+    "files": "storage deletes them, and the sweeper what they hold",
+    "quotas": "storage takes it away with the files",
+}
+PERSON = re.compile(r"^    (user_id|owner_id) uuid\b", re.MULTILINE)
+TABLE = re.compile(r"^CREATE TABLE (\w+) \((.*?)^\);", re.MULTILINE | re.DOTALL)
+
+
+def tables_of_people() -> set[str]:
+    texts = [path.read_text("utf-8") for path in migrate.folder().glob("*.sql")]
+    return {name for text in texts for name, columns in TABLE.findall(text) if PERSON.search(columns)}
+
+
+def test_no_table_is_forgotten() -> None:
+    """A table of people that somebody adds is to be erased from, too."""
+    erased = {statement.split()[2] for statement in _ERASE}
+    assert {"sessions", "friends", "files"} <= tables_of_people()
+    assert tables_of_people() <= erased | set(ELSEWHERE)
+
+
+async def leave(node: Node, who: Person, password: str = PASSWORD) -> str:
+    data = await node.ask("DELETE /v1/users/me", {"password": password}, as_=who)
+    return str(data["delete_at"])
+
+
+async def profile(node: Node, who: Person, of: Person) -> dict[str, Any]:
+    seen = await node.ask("GET /v1/users/{user_id}", as_=who, path={"user_id": of.user_id})
+    assert isinstance(seen, dict)
+    return seen
+
+
+async def actions(node: Node, like: str = "auth:user:%") -> list[str]:
+    rows = await node.rows(f"SELECT action FROM audit WHERE action LIKE '{like}' ORDER BY audit_id")
+    return [row[0] for row in rows]
+
+
+async def acquaint(node: Node, ann: Person, *others: Person) -> None:
+    """Ann has asked the first, and blocked the second."""
+    friend, foe = others
+    await node.ask("POST /v1/users/{user_id}/friend", as_=ann, path={"user_id": friend.user_id})
+    await node.ask("POST /v1/users/{user_id}/block", as_=ann, path={"user_id": foe.user_id})
+
+
+async def test_whoever_leaves_is_signed_out_and_may_come_back(node: Node) -> None:
+    ann, bob = await node.register("ann"), await node.register("bob")
+    phone = await node.login()
+    with refused("INVALID_CREDENTIALS"):
+        await leave(node, phone, "wrong password")
+    delete_at = await leave(node, phone)
+    assert set(node.closed) == {ann.session_id, phone.session_id}
+    for gone in (ann, phone):
+        with refused("TOKEN_REVOKED"):
+            await node.who(gone)
+    data = await node.ask("GET /v1/users/search", as_=bob, query={"q": "ann"})
+    assert data["users"] == []
+
+    back = await node.login()
+    assert (await node.ask("GET /v1/users/me", as_=back))["delete_at"] == delete_at
+    assert await leave(node, back) == delete_at  # asked twice, it is not put off
+    back = await node.login()
+    me = await node.ask("POST /v1/users/me/restore", as_=back)
+    assert "delete_at" not in me
+    node.db.forward(31 * DAY_S)
+    await node.room.deletion.pass_once()
+    assert (await profile(node, await node.login("bob"), ann))["username"] == "ann"
+    assert await actions(node) == [
+        *["auth:user:registered"] * 2,
+        *["auth:user:leaving"] * 2,
+        "auth:user:restored",
+    ]
+
+
+async def test_after_the_grace_nothing_personal_is_left(node: Node) -> None:
+    ann, bob, cid = [await node.register(name) for name in ("ann", "bob", "cid")]
+    await acquaint(node, ann, bob, cid)
+    await acquaint(node, bob, ann, cid)
+    forgotten: list[str] = []
+
+    async def forget(user: UserId) -> None:
+        forgotten.append(user)
+
+    node.room.deletion.forget = (forget,)
+    await leave(node, ann)
+    node.db.forward(30 * DAY_S - 60)
+    await node.room.deletion.pass_once()
+    assert forgotten == []
+    late = await node.login()
+    node.db.forward(61)
+    await node.room.deletion.pass_once()
+    await node.room.deletion.pass_once()
+    assert forgotten == [ann.user_id]
+    with refused("TOKEN_REVOKED"):
+        await node.who(late)
+    with refused("INVALID_CREDENTIALS"):
+        await node.login()
+    seen = await profile(node, await node.login("bob"), ann)
+    assert (seen["username"], seen["display_name"], seen["avatar_url"]) == ("deleted", DELETED, None)
+
+    user = await node.rows(f"SELECT * FROM users WHERE user_id = '{ann.user_id}'")
+    assert "ann@" not in repr(user)
+    assert "argon2" not in repr(user)
+    for table in tables_of_people() - {"users", "files"}:
+        assert await node.rows(f"SELECT 1 FROM {table} WHERE user_id = '{ann.user_id}'") == [], table
+    assert await node.rows(f"SELECT 1 FROM blocks WHERE blocked_id = '{ann.user_id}'") == []
+    assert await node.rows(f"SELECT 1 FROM friends WHERE friend_id = '{ann.user_id}'") == []
+    about = f"(actor_id = '{ann.user_id}' OR subject = '{ann.user_id}')"
+    assert await node.rows(f"SELECT 1 FROM audit WHERE {about} AND personal IS NOT NULL") == []
+    assert (await actions(node))[-1] == "auth:user:erased"
+    for other in ("bob", "cid"):  # and nobody else's
+        await node.login(other)
+    assert await node.rows("SELECT COUNT(*) FROM blocks") == [(1,)]
+
+    again = await node.register("ann")  # the names are free
+    assert again.user_id != ann.user_id
+
+
+async def test_a_room_that_is_away_forgets_later(node: Node) -> None:
+    ann, bob = await node.register("ann"), await node.register("bob")
+    is_away = True
+    forgotten: list[str] = []
+
+    async def forget(user: UserId) -> None:
+        if is_away and user == ann.user_id:
+            raise Unavailable
+        forgotten.append(user)
+
+    node.room.deletion.forget = (forget,)
+    for who in (ann, bob):
+        await leave(node, who)
+    node.db.forward(31 * DAY_S)
+    await node.room.deletion.pass_once()
+    assert forgotten == [bob.user_id]  # one account does not hold up the others
+    assert (await actions(node)).count("auth:user:erased") == 1
+    assert await node.rows(f"SELECT username FROM users WHERE user_id = '{ann.user_id}'") == [("deleted",)]
+    is_away = False
+    await node.room.deletion.pass_once()
+    assert forgotten == [bob.user_id, ann.user_id]
+    assert (await actions(node)).count("auth:user:erased") == 2
+
+
+async def test_whoever_is_being_erased_cannot_come_back(site: Site) -> None:
+    """Restoring and erasing at the same moment: one of the two happens, whole."""
+    nodes = [await site.node(), await site.node()]
+    for number in range(6):
+        name = f"ann{number}"
+        ann = await nodes[0].register(name)
+        await leave(nodes[0], ann)
+        back = await nodes[0].login(name)
+        caller = await nodes[0].who(back)
+        site.db.forward(30 * DAY_S - number % 2 * 60)
+
+        async def restore(user: UserId = caller.user_id) -> None:
+            await nodes[1].room.deletion.restore(user, "192.0.2.1")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(nodes[0].room.deletion.pass_once)
+            nursery.start_soon(restore)
+            nursery.start_soon(nodes[1].room.deletion.pass_once)
+        [(username, deleting, erased)] = await site.rows(
+            f"SELECT username, delete_at, erased_at FROM users WHERE user_id = '{ann.user_id}'"
+        )
+        assert deleting is None
+        assert (username == "deleted") == (erased is not None) == (number % 2 == 0)
+    assert len(await site.rows("SELECT 1 FROM audit WHERE action = 'auth:user:erased'")) == 3
+
+
+async def test_without_grace_it_is_erased_at_once(site: Site) -> None:
+    node = await site.node(replace(CHEAP, deletion_grace_days=0))
+    ann, bob = await node.register("ann"), await node.register("bob")
+    await leave(node, ann)
+    assert (await profile(node, bob, ann))["display_name"] == DELETED
+    with refused("TOKEN_REVOKED"):
+        await node.who(ann)
+
+
+async def test_an_account_may_be_erased_for_its_owner(node: Node) -> None:
+    ann, boss = await node.register("ann"), await node.register("boss")
+    await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(boss.user_id), "192.0.2.9")
+    assert (await profile(node, boss, ann))["display_name"] == DELETED
+    assert ann.session_id in node.closed
+    [(actor,)] = await node.rows("SELECT actor_id FROM audit WHERE action = 'auth:user:leaving'")
+    assert actor == boss.user_id
+    with pytest.raises(Problem) as caught:
+        await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(boss.user_id), "192.0.2.9")
+    assert caught.value.code == "NOT_FOUND"
