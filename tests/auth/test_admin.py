@@ -152,6 +152,27 @@ async def test_of_two_who_ban_each_other_one_stays(site: Site) -> None:
     assert await here.rows("SELECT COUNT(*) FROM bans") == [(1,)]
 
 
+async def test_an_account_is_deleted_at_once(node: Node) -> None:
+    admin, ann, bob = await admin_of(node), await node.register("ann"), await node.register("bob")
+    about = {"user_id": bob.user_id, "reason": "spam", "comment": "ann is my name"}
+    await node.ask("POST /v1/reports", about, as_=ann, status=201)
+    await ban(node, admin, ann, reason="her name is ann")
+    what, path = f"DELETE {ADMIN}/users/{{user_id}}", {"user_id": ann.user_id}
+    assert await node.ask(what, as_=admin, path=path) == {"status": "deleted"}
+    with refused("INVALID_CREDENTIALS"):
+        await node.login("ann")
+    (left,) = await node.rows(f"SELECT email, display_name FROM users WHERE user_id = '{ann.user_id}'")
+    assert left == ("", "deleted user")
+    assert await node.rows("SELECT COUNT(*) FROM bans") == [(0,)]
+    assert await node.rows("SELECT comment FROM reports") == [("",)]
+    done = [each for each in await actions(node) if each[0] == "admin:user:deleted"]
+    assert done == [("admin:user:deleted", admin.user_id, ann.user_id)]
+    with refused("NOT_FOUND"):
+        await node.ask(what, as_=admin, path=path)
+    with refused("CONFLICT"):
+        await node.ask(what, as_=admin, path={"user_id": admin.user_id})
+
+
 async def test_the_last_administrator_stays_one(node: Node) -> None:
     admin, user = await admin_of(node), UserId((await node.register("ann")).user_id)
     root, now_us = UserId(admin.user_id), node.db.now_us()
@@ -202,6 +223,7 @@ CALLS: list[tuple[str, Any, dict[str, str]]] = [
     (f"GET {ADMIN}/users", None, {}),
     (f"POST {ADMIN}/users/{{user_id}}/ban", {}, {"user_id": new_id()}),
     (f"POST {ADMIN}/users/{{user_id}}/unban", None, {"user_id": new_id()}),
+    (f"DELETE {ADMIN}/users/{{user_id}}", None, {"user_id": new_id()}),
     (f"GET {ADMIN}/audit", None, {}),
     (f"GET {ADMIN}/reports", None, {}),
     (f"PATCH {ADMIN}/reports/{{report_id}}", {"state": "resolved"}, {"report_id": new_id()}),

@@ -21,6 +21,7 @@ from . import store
 from .accounts import Accounts
 from .admin.bans import Bans
 from .admin.overview import Condition, Figures, Overview
+from .admin.removal import Removal
 from .announcements.announcements import Announcements
 from .announcements.store import Announcement
 from .blocks.blocks import Blocks, Parted
@@ -99,6 +100,7 @@ class Auth:
         self.deletion = Deletion(
             db, self.sessions, self.reauthentication, config.deletion_grace_days * DAY_US
         )
+        self.removal = Removal(config, db, self._revocations, self.deletion.erase_at_once)
         self.export = Export(db, config.exports_at_once)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-user = typer.Typer(help="Accounts: make, list, ban, unban, promote, demote.", no_args_is_help=True)
+user = typer.Typer(help="Accounts: make, list, ban, unban, delete, promote, demote.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Username, or e-mail address.")]
 Email = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
@@ -160,6 +160,19 @@ def unban(name: Name, config_file: ConfigFile = None, data_dir: DataDir = None) 
         return await db.write(standing.unban, await _find(db, name), None, None, db.now_us())
 
     print(f"{name} {'may sign in again' if _on_database(settings, act) else 'was not banned'}")
+
+
+@user.command()
+def delete(name: Name, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Delete an account for good. A running server erases it within a minute, a stopped one later."""
+    settings = prepare(config_file, data_dir)
+    from ..auth.admin import standing
+
+    async def act(db: Database) -> int:
+        who = await _find(db, name)
+        return len(await db.write(standing.remove, settings.auth, who, None, None, db.now_us()))
+
+    print(f"{name} is to be erased; sessions ended: {_on_database(settings, act)}")
 
 
 @user.command()

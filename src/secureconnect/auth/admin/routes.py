@@ -72,6 +72,10 @@ class Unbanned(Struct, frozen=True):
     status: Literal["unbanned"] = "unbanned"
 
 
+class Deleted(Struct, frozen=True):
+    status: Literal["deleted"] = "deleted"
+
+
 class AdminUser(Struct, frozen=True):
     """last_seen_at: when a session of theirs was opened or refreshed last."""
 
@@ -205,6 +209,11 @@ async def unban(auth: Auth, call: Call) -> Reply:
     return Reply(Unbanned())
 
 
+async def remove(auth: Auth, call: Call) -> Reply:
+    await auth.removal.remove(call.caller, UserId(call.path["user_id"]), call.address)
+    return Reply(Deleted())
+
+
 async def list_audit(auth: Auth, call: Call) -> Reply:
     query: AuditPage = call.query
     before = id_place(query.cursor)
@@ -313,6 +322,16 @@ ROUTES: tuple[Route, ...] = (
         "Let someone in again",
         answer=Unbanned,
         errors=(NotFound,),
+    ),
+    Route(
+        "DELETE",
+        _USER,
+        remove,
+        Audience.ADMIN,
+        Rate.WRITE,
+        "Delete somebody's account, at once and for good",
+        answer=Deleted,
+        errors=(Conflict, LastAdministrator, NotFound),
     ),
     Route(
         "GET",

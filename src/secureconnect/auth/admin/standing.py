@@ -14,6 +14,7 @@ from ...deps.contracts import Tx
 from ...errors import AccountBanned, LastAdministrator, NotFound
 from ...identity import Role, SessionId, UserId
 from .. import store as auth_store
+from ..deletion import store as deletion_store
 from . import store
 from .store import Ban
 
@@ -66,6 +67,19 @@ async def set_role(
     await store.set_role(tx, user, role, now_us)
     await audit.record(
         tx, action="admin:role:changed", actor=actor, subject=user, facts={"role": role}, now_us=now_us
+    )
+    return await _end_sessions(tx, config, user, now_us)
+
+
+async def remove(
+    tx: Tx, config: AuthConfig, user: UserId, actor: UserId | None, address: str | None, now_us: int
+) -> Ended:
+    """The account is due to be erased. Returns the sessions this ends. Raises NotFound, LastAdministrator."""
+    await _require_another(tx, user, now_us)
+    if await deletion_store.schedule(tx, user, now_us, now_us) is None:
+        raise NotFound
+    await audit.record(
+        tx, action="admin:user:deleted", actor=actor, subject=user, address=address, now_us=now_us
     )
     return await _end_sessions(tx, config, user, now_us)
 

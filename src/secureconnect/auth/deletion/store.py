@@ -35,6 +35,9 @@ _ERASE = (
     "DELETE FROM recovery_codes WHERE user_id = $1",
     "DELETE FROM blocks WHERE user_id = $1 OR blocked_id = $1",
     "DELETE FROM friends WHERE user_id = $1 OR friend_id = $1",
+    "DELETE FROM bans WHERE user_id = $1",
+    "UPDATE reports SET comment = '' WHERE reporter_id = $1",
+    "UPDATE reports SET content = NULL WHERE user_id = $1",
 )
 _DONE = (
     "UPDATE users SET delete_at = NULL WHERE user_id = $1 AND erased_at IS NOT NULL AND delete_at IS NOT NULL"
