@@ -63,7 +63,12 @@ OWNERS = {
     "node": {"meta", "nodes", "secrets"},
     "audit": {"audit", "audit_head"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"},
+    "auth": {
+        *("users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"),
+        *("device_keys", "one_time_keys", "fallback_keys", "key_claims", "key_changes", "key_departures"),
+        *("inboxes", "inbox_messages", "inbox_sendings", "cross_signing_keys", "key_signatures"),
+        *("backups", "backup_keys"),
+    },
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }

@@ -23,7 +23,7 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Auth, Lack, lacking
+from .auth import Auth, Lack, lacking, note_departure
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
@@ -34,7 +34,7 @@ from .deps.policy import open_deps
 from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
-from .identity import Principal, UserId
+from .identity import ConversationId, DeviceId, Principal, UserId
 from .node import Node
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
@@ -115,6 +115,10 @@ class Service:
                 deps.db,
                 self._node.secrets,
                 self._folder,
+                cache=deps.cache,
+                signals=deps.signals,
+                server_name=self._node.server_name,
+                keys=config.keys,
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
@@ -123,6 +127,8 @@ class Service:
                 ended=self.gateway.close_sessions,
                 signed_out=self.gateway.close_people,
                 status_of=status_of,
+                is_here=is_here,
+                tell=tell,
             )
             return room
 
@@ -143,6 +149,8 @@ class Service:
                 begin_history=begin_history,
                 away=away,
                 heartbeat_s=config.gateway.ws_ping_s,
+                member_left=note_departure,
+                tell_member_left=tell_member_left,
             )
             return room
 
@@ -170,6 +178,16 @@ class Service:
 
         def status_of(user: UserId) -> str:
             return self.chat.require().status_of(user)
+
+        def is_here(user: UserId) -> bool:
+            return self.chat.require().is_here(user)
+
+        def tell(user: UserId, device: DeviceId | None, event: bytes) -> None:
+            self.chat.require().tell_person(user, device, event)
+
+        def tell_member_left(conversation: ConversationId, user: UserId) -> None:
+            with suppress(Unavailable):  # it restarts; who stayed learns it when they ask
+                self.auth.require().tell_member_left(conversation, user)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

@@ -22,7 +22,7 @@ class Audience(enum.Enum):
     ANYONE = "anyone"  # no token needed
     USER = "user"  # any signed-in user, about public or own things
     OWNER = "owner"  # the one whose thing path or body names; others get 404
-    MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
+    MEMBER = "member"  # members of the conversation that is named, or of one with the person; others get 404
     MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
     AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
 
@@ -51,6 +51,7 @@ class Call:
     read: of a streaming route, the next bytes of the body and b"" at its end; raises RequestTimeout when they
     do not come in `body_timeout_s`, or come in drops, and TooLarge past the route's limit.
     length: of the body of a streaming route, if the client tells.
+    idempotency_key: as the client gave it, unchecked.
     """
 
     request_id: str
@@ -63,6 +64,7 @@ class Call:
     user_agent: str = ""
     read: Callable[[], Awaitable[bytes]] | None = None
     length: int | None = None
+    idempotency_key: str | None = None
 
     @property
     def caller(self) -> Principal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 import trio
 
 from secureconnect.auth import ROUTES, Auth
-from secureconnect.config import AuthConfig
+from secureconnect.config import AuthConfig, MemoryConfig
 from secureconnect.deps.contracts import Bus, Database, P, RevocationFeed, Revoked, Row, T, Tx, Unit
+from secureconnect.deps.memory import MemoryCache, MemorySignals
 from secureconnect.edge import Call
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import Principal, SessionId, UserId
@@ -108,6 +109,8 @@ class Site:
     nursery: trio.Nursery
     folder: Path
     nodes: int = 0
+    cache: MemoryCache = field(default_factory=lambda: MemoryCache(MemoryConfig()))
+    signals: MemorySignals = field(default_factory=lambda: MemorySignals(MemoryConfig(), 65_536))
 
     async def rows(self, sql: str) -> list[Row]:
         """What the database has, whoever can reach it."""
@@ -133,6 +136,9 @@ class Site:
             db,
             self.secrets,
             folder,
+            cache=self.cache,
+            signals=self.signals,
+            server_name="example.org",
             outage_since_us=lambda: db.away_since_us,
             feed=feed,
             bus=bus,

@@ -6,11 +6,13 @@ whoever `connect` names.
 
 `accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
 `passwords`, `devices` and `revocations` are what they stand on. It writes the tables users, blocks, devices,
-sessions, refresh_tokens, revocations and tickets.
+sessions, refresh_tokens, revocations and tickets. The folder `devicekeys` keeps the public keys of devices
+and what they send each other, in tables of its own.
 """
 
+from .devicekeys.store import note_departure
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking"]
+__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking", "note_departure"]

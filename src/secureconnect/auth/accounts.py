@@ -164,6 +164,12 @@ class Accounts:
             user, opened = await self._db.write(unit)
             return user, self._sessions.grant(opened)
 
+    async def require_password(self, user: UserId, password: str) -> None:
+        """That it is the signed-in person who asks. Raises InvalidCredentials."""
+        found = await self._db.read(store.get_hash, user)
+        if not await self._passwords.verify(found, password):
+            raise InvalidCredentials(denial="auth:session:refused", subject=user)
+
     async def get(self, user: UserId) -> store.User:
         """Raises NotFound."""
         found = await self._db.read(store.get_user, user)

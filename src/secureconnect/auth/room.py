@@ -10,14 +10,16 @@ from typing import Any
 import structlog
 import trio
 
-from ..config import AuthConfig
-from ..deps.contracts import Bus, Database, RevocationFeed
+from ..config import AuthConfig, KeysConfig
+from ..deps.contracts import Bus, Cache, Database, RevocationFeed, Signals
 from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Problem, Unavailable
-from ..identity import Principal, UserId
+from ..identity import ConversationId, Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
+from .devicekeys.keys import DeviceKeys
+from .devicekeys.news import IsHere, Tell
 from .keys import Keyring
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
@@ -35,8 +37,9 @@ class Auth:
     """An `edge.Authenticator`. Serves once the keys and the revocations are read; without the database, from
     what an earlier run kept in the data folder.
 
-    folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
-    it cannot reach the other nodes, and never fall back to this process's memory.
+    folder: the data folder.  server_name: stands in the device keys that clients sign.
+    feed: of revocations, None where there is none; it must raise Unavailable when it cannot reach the other
+    nodes, and never fall back to this process's memory.
     outage_since_us: when, in the database's time, this node lost the database; None while it is there.
     """
 
@@ -47,6 +50,10 @@ class Auth:
         secrets: Secrets,
         folder: Path,
         *,
+        cache: Cache,
+        signals: Signals,
+        server_name: str,
+        keys: KeysConfig | None = None,
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -59,7 +66,10 @@ class Auth:
         self._revocations = Revocations(config, db, self._outage, folder, feed, bus)
         self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
-        self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
+        self.device_keys = DeviceKeys(keys or KeysConfig(), db, cache, signals, server_name)
+        self.sessions = Sessions(
+            config, db, secrets, tokens, self._revocations, self._outage, self.device_keys
+        )
         self.accounts = Accounts(config, db, self._passwords, self.sessions)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
@@ -69,15 +79,20 @@ class Auth:
         ended: SessionsEnded,
         signed_out: PeopleSignedOut | None = None,
         status_of: Callable[[UserId], str | None] | None = None,
+        is_here: IsHere | None = None,
+        tell: Tell | None = None,
     ) -> None:
         """Before `run`.  ended: closes the sockets of sessions that are over; never waits.
         signed_out: the same for people of whom sessions have ended that only `has_ended` knows.
-        status_of: the presence shown with a user; until it is given, `status` is null."""
+        status_of: the presence shown with a user; until it is given, `status` is null.
+        is_here, tell: whether a person has sockets on this node, and what offers them an event."""
         self._revocations.ended = ended
         if signed_out is not None:
             self._revocations.signed_out = signed_out
         if status_of is not None:
             self._status_of = status_of
+        if is_here is not None and tell is not None:
+            self.device_keys.connect(is_here, tell)
 
     def status_of(self, user: UserId) -> str | None:
         """Presence, or None when it is not known: nobody's profile depends on it."""
@@ -102,6 +117,7 @@ class Auth:
             nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
             nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
             nursery.start_soon(self._revocations.tell)
+            nursery.start_soon(self.device_keys.news.tell_forever)
             nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
             task_status.started()
 
@@ -130,10 +146,17 @@ class Auth:
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
+        await self.device_keys.prune_once()
 
     async def write_back(self) -> None:
-        """After the database went back to an earlier state: end again what had been ended since."""
+        """After the database went back to an earlier state: end again what had been ended since, and hand out
+        no key that may have been handed out."""
         await self._revocations.write_back()
+        await self.device_keys.purge()
+
+    def tell_member_left(self, conversation: ConversationId, user: UserId) -> None:
+        """After the commit of that (`note_departure`); never waits."""
+        self.device_keys.news.left(user, conversation)
 
     def known(self, token: str, *, outage: bool = False) -> Principal | None:
         return self.sessions.known(token, outage=outage)

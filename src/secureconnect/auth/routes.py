@@ -22,6 +22,7 @@ from ..errors import (
 from ..identity import Role, SessionId, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .devicekeys.routes import ROUTES as DEVICE_KEY_ROUTES
 from .devices import DeviceClaim
 from .room import Auth
 from .sessions import Grant, Origin
@@ -428,5 +429,6 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
+    *DEVICE_KEY_ROUTES,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

@@ -21,6 +21,7 @@ _EMAIL_TAKEN = "SELECT 1 FROM users WHERE email_key = $1"
 _GET_USER = f"SELECT {_USER} FROM users WHERE user_id = $1"  # noqa: S608
 _BY_EMAIL = "SELECT user_id, password_hash FROM users WHERE email_key = $1"
 _BY_USERNAME = "SELECT user_id, password_hash FROM users WHERE username_key = $1"
+_GET_HASH = "SELECT password_hash FROM users WHERE user_id = $1"
 _REHASH = "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2"
 # tier: names that begin with the text come before names that contain it
 _SEARCH = (
@@ -229,6 +230,12 @@ async def get_password(tx: Tx, email_key: str | None, username_key: str | None) 
     else:
         row = await tx.one(_BY_USERNAME, username_key)
     return Password(*row) if row else None
+
+
+async def get_hash(tx: Tx, user: UserId) -> str | None:
+    """Of the password."""
+    row = await tx.one(_GET_HASH, user)
+    return row[0] if row else None
 
 
 async def replace_hash(tx: Tx, user: UserId, old: str, new: str) -> None:

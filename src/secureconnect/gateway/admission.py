@@ -262,6 +262,7 @@ class Gate:
         if endpoint.query is not None:
             call.query = query_of(request.query, endpoint.query)
         call.user_agent = request.headers.get("user-agent", "")[:256]
+        call.idempotency_key = request.headers.get("idempotency-key")
 
     def headers(self, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
         """What stands on every answer, an upgraded or refused WebSocket included."""
