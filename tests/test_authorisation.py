@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from kit.fixtures import StartServer
+from kit.olm import OlmDevice, server_name
 from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
 from kit.server import Server
 from kit.wait import until
@@ -42,6 +43,11 @@ class World:
     room: str
     message_id: str
     facts: dict[str, str] = field(default_factory=dict)
+    own: OlmDevice | None = None
+
+    def device(self) -> OlmDevice:
+        """The one that asks; whoever is not signed in has any."""
+        return self.own or OlmDevice(new_id(), new_id(), "nowhere")
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,15 @@ def own_session(world: World, body: Any = None) -> Ask:
     return Ask({"session_id": world.facts["session_id"]}, body=body)
 
 
+def own_backup(world: World, body: Any = None) -> Ask:
+    """The version stands in the path or in the query."""
+    return Ask({"version": world.facts["backup"]}, {"version": world.facts["backup"]}, body)
+
+
+def about_keys(route: Route) -> bool:
+    return route.path.startswith(("/v1/keys/", "/v1/e2ee/"))
+
+
 HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/register"): registration,
     ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
@@ -95,6 +110,31 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/users/me"): lambda _: Ask(),
     ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
     ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/keys/upload"): lambda w: Ask(body=w.device().bundle()),
+    ("POST", "/v1/keys/rotate"): lambda w: Ask(body={"signed_pre_key": w.device().pre_key()}),
+    ("GET", "/v1/keys/count"): lambda _: Ask(),
+    ("GET", "/v1/keys/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/e2ee/keys/upload"): lambda w: Ask(body=w.device().upload()),
+    ("POST", "/v1/e2ee/keys/query"): lambda _: Ask(body={"device_keys": {}}),
+    ("POST", "/v1/e2ee/keys/claim"): lambda _: Ask(body={"one_time_keys": {}}),
+    ("PUT", "/v1/e2ee/to-device/{type}/{txn}"): lambda _: Ask(
+        {"type": "m.x", "txn": "1"}, body={"messages": {}}
+    ),
+    ("GET", "/v1/e2ee/sync"): lambda _: Ask(),
+    ("POST", "/v1/e2ee/signing-keys"): lambda w: Ask(
+        body={"password": PASSWORD, "master_key": w.device().master_key()}
+    ),
+    ("POST", "/v1/e2ee/signatures"): lambda _: Ask(body={"signatures": {}}),
+    ("POST", "/v1/e2ee/backup/version"): lambda _: Ask(body={"algorithm": "m.x", "auth_data": {}}),
+    ("GET", "/v1/e2ee/backup/version"): lambda _: Ask(),
+    ("GET", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/version/{version}"): lambda w: own_backup(
+        w, {"algorithm": "m.x", "auth_data": {}}
+    ),
+    ("DELETE", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/keys"): lambda w: own_backup(w, {"rooms": {}}),
+    ("GET", "/v1/e2ee/backup/keys"): own_backup,
+    ("DELETE", "/v1/e2ee/backup/keys"): own_backup,
     ("POST", "/v1/conversations"): lambda w: Ask(
         body={"type": "group", "title": "t", "participant_ids": [w.owner.me.user_id]}
     ),
@@ -177,16 +217,20 @@ class Cast:
         self.server = server
         self.owner, self.member, self.third, self.stranger = everybody
         self.tokens = {"expired": expired, "revoked": revoked}
+        self._devices: dict[str, OlmDevice] = {}
 
     async def sign_in(self) -> None:
         for client in (self.owner, self.member, self.third, self.stranger):
             await client.login(client.me.username, PASSWORD)
 
     @asynccontextmanager
-    async def world(self, caller: str, *, files: bool = False) -> AsyncIterator[tuple[World, str | None]]:
+    async def world(
+        self, caller: str, *, files: bool = False, keys: bool = False
+    ) -> AsyncIterator[tuple[World, str | None]]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
         files: the owner has some.
+        keys: the owner's device and the caller's are published, and the caller has a backup.
         """
         who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
@@ -206,7 +250,29 @@ class Cast:
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
+            if keys:
+                await self._publish(self.owner)
+                world.facts["backup"] = await self._backup(self.owner if who is None else own)
+                world.own = None if who is None else await self._publish(own)
             yield world, token
+
+    async def _publish(self, client: Client) -> OlmDevice:
+        """The device that the client is, with keys."""
+        device_id = client.me.device_id
+        if device_id not in self._devices:
+            device = OlmDevice(client.me.user_id, device_id, await server_name(client))
+            await client.call("POST", "/v1/keys/upload", device.bundle())
+            self._devices[device_id] = device
+        return self._devices[device_id]
+
+    async def _backup(self, client: Client) -> str:
+        """The latest version of theirs."""
+        try:
+            latest = await client.call("GET", "/v1/e2ee/backup/version")
+        except ApiError:
+            begin = {"algorithm": "m.x", "auth_data": {}}
+            latest = await client.call("POST", "/v1/e2ee/backup/version", begin)
+        return str(latest["version"])
 
     async def _files(self) -> dict[str, str]:
         """One that is there, one that has arrived and is not completed, and one that is to be sent."""
@@ -268,7 +334,7 @@ async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str) -> None:
-        async with cast.world(caller, files=about_a_file(route)) as (world, token):
+        async with cast.world(caller, files=about_a_file(route), keys=about_keys(route)) as (world, token):
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)

@@ -73,6 +73,16 @@ RAW = [
     b" " * 2_000_000,
 ]
 GOOD: dict[str, Any] = {
+    "algorithm": "m.x",
+    "auth_data": {"public_key": "abc"},
+    "device_keys": {"@user_id": []},
+    "identity_key": "A" * 43,
+    "messages": {"@user_id": {"*": {"a": 1}}},
+    "one_time_keys": {"@user_id": {NOWHERE: "signed_curve25519"}},
+    "one_time_pre_keys": [{"key_id": str(n), "public_key": "A" * 43} for n in range(20)],
+    "rooms": {"!a": {"sessions": {}}},
+    "signatures": {"@user_id": {}},
+    "signed_pre_key": {"key_id": "1", "public_key": "A" * 43, "signature": "A" * 86},
     "avatar_url": "https://example.org/a.png",
     "checksum_sha256": "0" * 64,
     "client_message_id": "key-1",
@@ -203,6 +213,7 @@ class Bad:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         for name, real in self.real.items():
             path = path.replace(f"{{{name[1:]}}}", real)
+        path = path.replace("{type}", "m.x").replace("{txn}", "1").replace("{version}", "1")
         return self._http.request(method, path, content=body, headers=headers)
 
     def is_no_trouble(self, method: str, path: str, body: bytes) -> None:

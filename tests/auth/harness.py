@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from secureconnect.auth import ROUTES, Auth
-from secureconnect.config import AuthConfig, MemoryConfig
+from secureconnect.config import AuthConfig, KeysConfig, MemoryConfig
 from secureconnect.deps.contracts import Bus, Database, P, RevocationFeed, Revoked, Row, T, Tx, Unit
 from secureconnect.deps.memory import MemoryCache, MemorySignals
 from secureconnect.edge import Call
@@ -120,6 +120,7 @@ class Site:
         self,
         config: AuthConfig = CHEAP,
         *,
+        keys: KeysConfig | None = None,
         db: Clocked | None = None,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -139,6 +140,7 @@ class Site:
             cache=self.cache,
             signals=self.signals,
             server_name="example.org",
+            keys=keys,
             outage_since_us=lambda: db.away_since_us,
             feed=feed,
             bus=bus,
@@ -182,12 +184,14 @@ class Node:
         path: dict[str, str] | None = None,
         query: dict[str, Any] | None = None,
         user_agent: str = "tests",
+        idempotency_key: str | None = None,
         status: int = 200,
     ) -> Any:
         """What the route answers, as a client reads it: the token is proved, body and query are checked.
         status: of the answer, as far as it is not the route's own success."""
         route = _ROUTES[what]
         call = Call("request", "192.0.2.1", trio.current_time() + 30, user_agent=user_agent)
+        call.idempotency_key = idempotency_key
         if as_ is not None:
             call.principal = await self.room.authenticate(as_.access_token, outage=route.outage)
         call.path = path or {}

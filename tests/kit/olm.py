@@ -1,4 +1,4 @@
-"""A device that encrypts: vodozemac behind a client, as a real one would use the keys and inboxes of a server."""
+"""A device that encrypts: vodozemac behind a client, as a real one would use a server's keys and inboxes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class OlmDevice:
     def __init__(self, user_id: str, device_id: str, server_name: str) -> None:
         self.name = f"@{user_id}:{server_name}"
         self.device_id = device_id
-        self.account = olm.Account()
+        self.account: Any = olm.Account()  # its stubs lack fallback keys
         self.sessions: dict[str, olm.Session] = {}
 
     @property
     def ed25519(self) -> str:
-        return self.account.ed25519_key.to_base64()
+        return str(self.account.ed25519_key.to_base64())
 
     @property
     def curve25519(self) -> str:
-        return self.account.curve25519_key.to_base64()
+        return str(self.account.curve25519_key.to_base64())
 
     def signed(self, document: Json) -> Json:
         signature = self.account.sign(signable(document, "")).to_base64()
@@ -49,6 +49,11 @@ class OlmDevice:
                 },
             }
         )
+
+    def master_key(self) -> Json:
+        """One that is nobody's yet."""
+        public = olm.Account().ed25519_key.to_base64()
+        return {"user_id": self.name, "usage": ["master"], "keys": {f"ed25519:{public}": public}}
 
     def one_time_keys(self, count: int) -> dict[str, Json]:
         self.account.generate_one_time_keys(count)
@@ -94,8 +99,8 @@ class OlmDevice:
     # what another device is sent
 
     def encrypt_for(self, device_keys: Json, key: Json | None, content: Json) -> Json:
-        """device_keys: as queried.  key: as claimed, for the first message. Raises olm.SignatureException for a
-        key that the other device has not signed."""
+        """device_keys: as queried.  key: as claimed, for the first message. Raises olm.SignatureException for
+        a key that the other device has not signed."""
         user, device = device_keys["user_id"], device_keys["device_id"]
         other = device_keys["keys"][f"curve25519:{device}"]
         if key is not None:
@@ -114,13 +119,18 @@ class OlmDevice:
         mine = content["ciphertext"][self.curve25519]
         message = olm.AnyOlmMessage.from_parts(mine["type"], base64.b64decode(mine["body"]))
         first = message.to_pre_key()
-        if sender in self.sessions or first is None:
-            plain = self.sessions[sender].decrypt(message)
+        known = self.sessions.get(sender)
+        if known is not None and (first is None or known.session_matches(first)):
+            plain = known.decrypt(message)
         else:
             key = olm.Curve25519PublicKey.from_base64(sender)
             self.sessions[sender], plain = self.account.create_inbound_session(key, first)
         opened: Json = json.loads(plain)
         return opened
+
+
+async def server_name(client: Client) -> str:
+    return str((await client.call("GET", "/v1/server"))["server_name"])
 
 
 class Encrypting:
@@ -130,6 +140,7 @@ class Encrypting:
         self.client = client
         self.device = OlmDevice(client.me.user_id, client.me.device_id, server_name)
         self.since: str | None = None
+        self.position = 0
         self.groups: dict[str, olm.InboundGroupSession] = {}
 
     async def publish(self, one_time_keys: int = 5) -> Json:
@@ -176,8 +187,11 @@ class Encrypting:
         await self.send(messages)
 
     def take(self, told: Json) -> None:
-        """The sessions that others have shared."""
+        """The sessions that others have shared; what was told before is no news."""
         for each in told["to_device"]:
+            if int(each["position"]) <= self.position:
+                continue
+            self.position = int(each["position"])
             content = self.device.decrypt(each["content"])
             key = olm.SessionKey(content["session_key"])
             self.groups[content["session_id"]] = olm.InboundGroupSession(key)
