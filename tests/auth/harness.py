@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,7 @@ class Site:
         config: AuthConfig = CHEAP,
         *,
         keys: KeysConfig | None = None,
+        server_name: str = "example.org",
         db: Clocked | None = None,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -139,7 +141,7 @@ class Site:
             folder,
             cache=self.cache,
             signals=self.signals,
-            server_name="example.org",
+            server_name=server_name,
             keys=keys,
             outage_since_us=lambda: db.away_since_us,
             feed=feed,
@@ -209,6 +211,21 @@ class Node:
             msgspec.json.decode(answer, type=route.answer)
         return msgspec.json.decode(answer)
 
+    async def call(self, method: str, path: str, body: Any, caller: Principal, query: dict[str, Any]) -> Any:
+        """The answer to a request as it was sent. There is a route for it."""
+        route, named = next(
+            (route, found.groupdict())
+            for route in ROUTES
+            if route.method == method and (found := _pattern(route.path).fullmatch(path))
+        )
+        call = Call("request", "192.0.2.1", trio.current_time() + 30, principal=caller, path=named)
+        if route.body is not None:
+            call.body = msgspec.convert(body, route.body)
+        if route.query is not None:
+            call.query = msgspec.convert(query, route.query)
+        reply = await route.handler(self.room, call)
+        return msgspec.json.decode(msgspec.json.encode(reply.data))
+
     async def register(self, username: str = "ann", **more: Any) -> Person:
         email = more.pop("email", f"{username}@example.org")
         body = {"email": email, "username": username, "password": PASSWORD} | more
@@ -238,6 +255,10 @@ class Person:
     device_secret: str | None
     access_token: str
     refresh_token: str
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
 
 
 def _tokens(data: dict[str, Any]) -> dict[str, Any]:

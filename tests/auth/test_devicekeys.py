@@ -14,7 +14,7 @@ from secureconnect.auth import note_departure
 from secureconnect.clock import DAY_US
 from secureconnect.config import KeysConfig
 from secureconnect.deps.contracts import Tx
-from secureconnect.identity import ConversationId, UserId, new_id
+from secureconnect.identity import ConversationId, Principal, UserId, new_id
 
 from .harness import Clocked, Node, Person, Site, refused
 
@@ -32,7 +32,7 @@ def device_of(person: Person) -> OlmDevice:
     return OlmDevice(person.user_id, person.device_id, SERVER)
 
 
-async def bring_together(db: Clocked, *people: Person, ago_us: int = 0) -> str:
+async def bring_together(db: Clocked, *people: Person | Principal, ago_us: int = 0) -> str:
     """A conversation of these people; the table is another room's, so its rows are written here."""
     room = new_id()
 
