@@ -31,7 +31,7 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_schema_conformance,response_headers_conformance,unsupported_method,allow_header_conformance"
 )
-# By its path, /v1/keys/upload could be a person's keys, too, so that GET is said to be allowed; it is then 404.
+# By its path, /v1/keys/upload could be a person's keys, too, so that GET is said to be allowed; it is 404.
 SCHEMATHESIS = """
 [[operations]]
 include-path = ["/v1/keys/upload", "/v1/keys/rotate"]

@@ -98,7 +98,7 @@ async def test_fallbacks_serve_and_forgeries_do_not(start_server: StartServer) -
     server = start_server()
     async with people(server.url, "ann", "bob", "carl") as (ann, bob, carl):
         name = await server_name(ann)
-        await group(ann, bob, carl)
+        room = await group(ann, bob, carl)
         one, two, three = (Encrypting(client, name) for client in (ann, bob, carl))
         await two.publish(one_time_keys=1)
         keys = (await one.query(two.device.name))[two.device.name][bob.me.device_id]
@@ -119,3 +119,15 @@ async def test_fallbacks_serve_and_forgeries_do_not(start_server: StartServer) -
         ]
         assert told["unused_fallback_keys"] == []
         assert told["one_time_key_counts"] == {SIGNED: 0}
+
+        # one is removed: the others learn it, and so does who comes back later
+        since = (await one.sync())["next_since"]
+        async with bob.stream() as stream:
+            await ann.call("DELETE", f"/v1/conversations/{room}/participants/{carl.me.user_id}")
+            gone = await next_event(stream, "key_changed", user_id=carl.me.user_id)
+            assert gone["device_id"] is None
+            lists = (await next_event(stream, "e2ee"))["device_lists"]
+            assert lists == {"changed": [], "left": [three.device.name]}
+        later = await ann.call("GET", "/v1/e2ee/sync", query={"since": since})
+        assert three.device.name in later["device_lists"]["left"]
+        assert await one.query(three.device.name) == {}

@@ -1,8 +1,8 @@
 """Record what the library of the web client says to a server.
 
 `python -m kit.record_olm node.mjs recording.json`, with the node.mjs of an installed
-@matrix-org/matrix-sdk-crypto-wasm (npm). Run by hand when the library is renewed; the recording is replayed by
-tests/auth/test_olm_recording.py.
+@matrix-org/matrix-sdk-crypto-wasm (npm). Run by hand when the library is renewed; the recording is replayed
+by tests/auth/test_olm_recording.py.
 """
 
 from __future__ import annotations
