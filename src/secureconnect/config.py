@@ -166,6 +166,7 @@ class AuthConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeysConfig:
+    devices: int = setting(100, "devices of one person that may have keys", low=1, high=1_000)
     one_time_keys: int = setting(
         200, "one-time keys of one device waiting to be claimed", low=100, high=10_000
     )

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import trio
+import vodozemac as olm
 
 from kit.olm import SIGNED, OlmDevice
 from secureconnect.auth import note_departure
+from secureconnect.auth.devicekeys.signing import signable
 from secureconnect.clock import DAY_US
 from secureconnect.config import KeysConfig
 from secureconnect.deps.contracts import Tx
 from secureconnect.identity import ConversationId, Principal, UserId, new_id
 
-from .harness import Clocked, Node, Person, Site, refused
+from .harness import PASSWORD, Clocked, Node, Person, Site, refused
 
 SERVER = "example.org"
 MANY = KeysConfig(claims=1_000)
@@ -370,6 +372,31 @@ async def test_whose_keys_have_changed_and_who_has_gone(node: Node) -> None:
     assert mine.name in told["device_lists"]["left"]
 
 
+async def test_what_nobody_could_read_is_not_queued(node: Node) -> None:
+    ann, bob = await pair(node)
+    device = device_of(bob)
+    await node.ask("POST /v1/e2ee/keys/upload", device.upload(1), as_=bob)
+    deep: Json = {}
+    for _ in range(40):
+        deep = {"a": deep}
+    with refused("VALIDATION", field="messages"):
+        await send(node, ann, {device.name: {"*": deep}}, "1")
+    with refused("VALIDATION", field="messages"):
+        await send(node, ann, {device.name: {"*": {"a": "x" * 65_536}}}, "1")
+    assert await node.rows("SELECT * FROM inbox_sendings") == []
+
+
+async def test_a_person_has_so_many_devices_with_keys(site: Site) -> None:
+    node = await site.node(keys=KeysConfig(devices=1))
+    bob = await node.register("bob")
+    other = await node.login("bob")
+    await node.ask("POST /v1/e2ee/keys/upload", device_of(bob).upload(1), as_=bob)
+    with refused("TOO_MANY_KEYS", limit=1):
+        await node.ask("POST /v1/keys/upload", device_of(other).bundle(20), as_=other)
+    await node.ask("POST /v1/auth/logout", as_=bob)
+    await node.ask("POST /v1/keys/upload", device_of(other).bundle(20), as_=other)
+
+
 # backups
 
 
@@ -411,3 +438,83 @@ async def test_a_backup_keeps_the_better_key(node: Node) -> None:
     bob = await node.register("bob")
     with refused("NOT_FOUND"):
         await node.ask("GET /v1/e2ee/backup/keys", as_=bob, query=which)
+
+
+# cross-signing
+
+
+class Signer:
+    """A key of a person that signs others."""
+
+    def __init__(self, device: OlmDevice, usage: str) -> None:
+        self.key = olm.Account()
+        self.name = device.name
+        self.usage = usage
+        self.public = self.key.ed25519_key.to_base64()
+
+    def document(self, master: Signer | None = None) -> Json:
+        bare = {"user_id": self.name, "usage": [self.usage], "keys": {f"ed25519:{self.public}": self.public}}
+        return bare if master is None else master.signed(bare)
+
+    def signed(self, document: Json) -> Json:
+        signature = self.key.sign(signable(document, "")).to_base64()
+        return document | {"signatures": {self.name: {f"ed25519:{self.public}": signature}}}
+
+
+def identity_of(device: OlmDevice) -> tuple[list[Signer], Json]:
+    """Its three keys, and the body that publishes them."""
+    keys = [Signer(device, usage) for usage in ("master", "self_signing", "user_signing")]
+    master = keys[0]
+    documents = {f"{key.usage}_key": key.document(None if key is master else master) for key in keys}
+    return keys, {"password": PASSWORD, **documents}
+
+
+async def test_signing_keys_are_published_by_whoever_knows_the_password(node: Node) -> None:
+    ann = await node.register()
+    device = device_of(ann)
+    _, body = identity_of(device)
+    with refused("INVALID_CREDENTIALS"):
+        await node.ask("POST /v1/e2ee/signing-keys", body | {"password": "another one"}, as_=ann)
+    forged = identity_of(device)[1]["self_signing_key"]
+    with refused("VALIDATION", field="self_signing_key"):  # not signed by this master key
+        await node.ask("POST /v1/e2ee/signing-keys", body | {"self_signing_key": forged}, as_=ann)
+    assert await node.rows("SELECT * FROM cross_signing_keys") == []
+    await node.ask("POST /v1/e2ee/signing-keys", body, as_=ann)
+    _, other = identity_of(device)
+    with refused("CONFLICT"):
+        master_alone = {"password": PASSWORD, "master_key": other["master_key"]}
+        await node.ask("POST /v1/e2ee/signing-keys", master_alone, as_=ann)
+    await node.ask("POST /v1/e2ee/signing-keys", other, as_=ann)
+    shown = await node.ask("POST /v1/e2ee/keys/query", {"device_keys": {device.name: []}}, as_=ann)
+    assert shown["user_signing_keys"][device.name] == other["user_signing_key"]
+
+
+async def test_signatures_are_verified_and_shown_to_whom_they_concern(node: Node) -> None:
+    ann, bob = await pair(node)
+    mine, theirs = device_of(ann), device_of(bob)
+    keys, body = identity_of(mine)
+    await node.ask("POST /v1/e2ee/signing-keys", body, as_=ann)
+    await node.ask("POST /v1/e2ee/signing-keys", identity_of(theirs)[1], as_=bob)
+    await node.ask("POST /v1/e2ee/keys/upload", mine.upload(1), as_=ann)
+    bare = {"device_keys": {mine.name: [], theirs.name: []}}
+    shown = await node.ask("POST /v1/e2ee/keys/query", bare, as_=ann)
+    ((public, _),) = ((name[8:], key) for name, key in shown["master_keys"][theirs.name]["keys"].items())
+    device, master = shown["device_keys"][mine.name][mine.device_id], shown["master_keys"][theirs.name]
+    wrong = keys[2].signed(master)
+    wrong["signatures"][mine.name][f"ed25519:{keys[2].public}"] = base64.b64encode(bytes(64)).decode()
+    said = await node.ask(
+        "POST /v1/e2ee/signatures",
+        {"signatures": {mine.name: {mine.device_id: keys[1].signed(device)}, theirs.name: {public: wrong}}},
+        as_=ann,
+    )
+    assert {target: each["code"] for target, each in said["failures"][theirs.name].items()} == {
+        public: "KEY_SIGNATURE_WRONG"
+    }
+    signed = {"signatures": {theirs.name: {public: keys[2].signed(master)}}}
+    assert await node.ask("POST /v1/e2ee/signatures", signed, as_=ann) == {"failures": {}}
+    for viewer, sees in ((ann, True), (bob, False)):
+        shown = await node.ask("POST /v1/e2ee/keys/query", bare, as_=viewer)
+        names = shown["device_keys"][mine.name][mine.device_id]["signatures"][mine.name]
+        assert f"ed25519:{keys[1].public}" in names
+        assert (mine.name in shown["master_keys"][theirs.name].get("signatures", {})) is sees
+        assert (mine.name in shown["user_signing_keys"]) is (viewer is ann)

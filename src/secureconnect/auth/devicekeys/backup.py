@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import BackupVersionWrong, Invalid, NotFound, TooManyKeys
@@ -138,7 +136,7 @@ class Backups:
         return await self._db.relieve(unit)
 
     def _bounded(self, document: dict[str, Any], field: str) -> str:
-        text = written(document)
+        text = written(document, field)
         if len(text.encode()) > self._config.document_bytes:
             raise Invalid(f"This has {self._config.document_bytes} bytes at most.", details={"field": field})
         return text
@@ -158,7 +156,7 @@ def key_of_json(room: str, session: str, given: Mapping[str, Any]) -> Key:
         given["first_message_index"],
         given["forwarded_count"],
         given["is_verified"],
-        msgspec.json.encode(given["session_data"]).decode(),
+        written(given["session_data"], "rooms"),
     )
 
 

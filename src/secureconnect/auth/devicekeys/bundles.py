@@ -10,7 +10,7 @@ import msgspec
 from ...clock import DAY_US
 from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
-from ...errors import IdentityKeyChanged, Invalid, KeyIdReused, KeysMissing, NotFound
+from ...errors import Invalid, KeyIdReused, KeysMissing, NotFound
 from ...identity import DeviceId, Principal, UserId
 from . import shelf, store
 from .claims import Claims
@@ -83,9 +83,7 @@ class Bundles:
         """
 
         async def unit(tx: Tx) -> tuple[int, bool]:
-            held = await store.publish(tx, caller.device_id, caller.user_id, text_of(identity), None, now_us)
-            if held.identity_key != text_of(identity):
-                raise IdentityKeyChanged
+            held = await shelf.publish(tx, self._config, caller, text_of(identity), None, now_us)
             await shelf.put_fallback(tx, self._config, caller.device_id, *fallback, now_us)
             await shelf.add_one_time_keys(tx, self._config, caller.device_id, keys, now_us)
             is_new = held.published_us == now_us
@@ -200,20 +198,22 @@ class Bundles:
         key = key_of(given.public_key, f"{_PRE_KEY}.public_key")
         if given.format == "raw":
             require_signed(key, given.signature, identity, f"{_PRE_KEY}.signature")
-            return KeyName(PLAIN, given.key_id), written({"key": text_of(key), "signature": given.signature})
+            return KeyName(PLAIN, given.key_id), written(
+                {"key": text_of(key), "signature": given.signature}, _PRE_KEY
+            )
         document = {"key": given.public_key, "fallback": True}
         covered = signable(document, _PRE_KEY)
         require_signed(covered, given.signature, identity, f"{_PRE_KEY}.signature")
         mine = {f"ed25519:{caller.device_id}": given.signature}
         signed = document | {"signatures": {self._names.of(caller.user_id): mine}}
-        return KeyName(SIGNED, given.key_id), written(signed)
+        return KeyName(SIGNED, given.key_id), written(signed, _PRE_KEY)
 
 
 def _checked_keys(given: list[tuple[str, str]]) -> dict[KeyName, str]:
     """Raises Invalid, KeyIdReused."""
     keys: dict[KeyName, str] = {}
     for key_id, public_key in given:
-        document = written({"key": text_of(key_of(public_key, "one_time_pre_keys"))})
+        document = written({"key": text_of(key_of(public_key, "one_time_pre_keys"))}, "one_time_pre_keys")
         if keys.setdefault(KeyName(PLAIN, key_id), document) != document:
             raise KeyIdReused(details={"key_id": key_id})
     if len(set(keys.values())) != len(keys):

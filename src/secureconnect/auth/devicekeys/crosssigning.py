@@ -88,7 +88,7 @@ class CrossSigning:
         if master is not None:
             key = key_of(master.public_key, "master_key", is_signing=True)
             require_signed_document(document, me, f"ed25519:{master.public_key}", key, field)
-        text = written(document)
+        text = written(document, field)
         if len(text.encode()) > self._config.document_bytes:
             raise Invalid(f"A key has {self._config.document_bytes} bytes at most.", details={"field": field})
         return CrossKey(usage, public, text)  # type: ignore[arg-type]

@@ -119,6 +119,8 @@ class Inboxes:
             if answered:
                 return _undelivered.decode(answered), []
             targets, undelivered = await self._targets(tx, caller, wanted)
+            if len(targets) > self._config.asked_people:
+                raise self._too_many()
             reached: list[tuple[UserId, DeviceId]] = []
             for device, (user, content) in sorted(targets.items()):
                 if await self._queue(tx, device, caller.user_id, kind, content, now_us):
@@ -140,21 +142,22 @@ class Inboxes:
         """The texts by person and device. Raises Invalid."""
         field = "messages"
         if sum(map(len, messages.values())) + len(messages) > self._config.asked_people:
-            raise Invalid(
-                f"At most {self._config.asked_people} can be named at a time.", details={"field": field}
-            )
+            raise self._too_many()
         wanted: dict[UserId, dict[str, str]] = {}
         for name, devices in messages.items():
             texts = wanted.setdefault(self._names.user(name, field), {})
             for device, content in devices.items():
                 if device != ALL and not is_id(device):
                     raise Invalid("A device id is a UUID.", details={"field": field})
-                texts[device] = written(content)
+                texts[device] = written(content, field)
                 if len(texts[device].encode()) > self._config.message_bytes:
                     raise Invalid(
                         f"A message has {self._config.message_bytes} bytes at most.", details={"field": field}
                     )
         return wanted
+
+    def _too_many(self) -> Invalid:
+        return Invalid(f"At most {self._config.asked_people} at a time.", details={"field": "messages"})
 
     async def _targets(
         self, tx: Tx, caller: Principal, wanted: Mapping[UserId, Mapping[str, str]]

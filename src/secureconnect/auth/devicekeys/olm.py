@@ -81,9 +81,7 @@ class OlmKeys:
     ) -> bool:
         """Whether that is news to others."""
         device, text = caller.device_id, self._bounded(document, "device_keys")
-        held = await store.publish(tx, device, caller.user_id, text_of(identity), text, now_us)
-        if held.identity_key != text_of(identity):
-            raise IdentityKeyChanged
+        held = await shelf.publish(tx, self._config, caller, text_of(identity), text, now_us)
         if held.document == text and held.published_us != now_us:
             return False
         if held.document is not None:
@@ -134,7 +132,7 @@ class OlmKeys:
         return keys
 
     def _bounded(self, document: Document, field: str) -> str:
-        text = written({name: value for name, value in document.items() if name != "unsigned"})
+        text = written({name: value for name, value in document.items() if name != "unsigned"}, field)
         if len(text.encode()) > self._config.document_bytes:
             raise Invalid(f"A key has {self._config.document_bytes} bytes at most.", details={"field": field})
         return text
@@ -193,7 +191,7 @@ class OlmKeys:
             return {each for each in people if each == me or await store.shares_conversation(tx, me, each)}
 
         async def unit(tx: Tx) -> str:
-            text = written({user: dict(people[user]) for user in sorted(people)})
+            text = written({user: dict(people[user]) for user in sorted(people)}, "one_time_keys")
             return await self._claims.once(
                 tx, caller.device_id, claim_key, text, lambda: self._claim(tx, chosen), now_us
             )
@@ -223,7 +221,7 @@ class OlmKeys:
                 if key is not None:
                     named = {f"{devices[device]}:{key.key_id}": msgspec.json.decode(key.document)}
                     given.setdefault(self._names.of(user), {})[device] = named
-        return written(given)
+        return msgspec.json.encode(given).decode()
 
     def _people(self, asked: Mapping[str, list[str]], field: str) -> dict[UserId, list[str]]:
         self._require_few(len(asked) + sum(map(len, asked.values())), field)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ...clock import DAY_US
 from ...config import KeysConfig
 from ...deps.contracts import Tx
-from ...errors import KeyIdReused, TooManyKeys
-from ...identity import DeviceId
+from ...errors import IdentityKeyChanged, KeyIdReused, TooManyKeys
+from ...identity import DeviceId, Principal
 from . import store
 
 PLAIN = "curve25519"  # one-time keys without, and pre-keys with a signature of their own beside them
@@ -23,6 +23,20 @@ ALGORITHMS = (SIGNED, PLAIN)
 class KeyName(NamedTuple):
     algorithm: str
     key_id: str
+
+
+async def publish(
+    tx: Tx, config: KeysConfig, caller: Principal, identity_key: str, document: str | None, now_us: int
+) -> store.Published:
+    """What is published of the caller's device, held by this transaction: this, unless there was something.
+    Raises IdentityKeyChanged, TooManyKeys when too many devices of this person have keys."""
+    await store.lock_user(tx, caller.user_id)
+    held = await store.publish(tx, caller.device_id, caller.user_id, identity_key, document, now_us)
+    if held.identity_key != identity_key:
+        raise IdentityKeyChanged
+    if await store.count_devices(tx, caller.user_id) > config.devices:
+        raise TooManyKeys(details={"limit": config.devices})
+    return held
 
 
 async def add_one_time_keys(

@@ -93,24 +93,29 @@ def signature_in(document: dict[str, Any], signer: str, key_id: str, field: str)
 def signable(document: dict[str, Any], field: str) -> bytes:
     """What a signature covers. Raises Invalid for what canonical JSON has no form for."""
     covered = {name: value for name, value in document.items() if name not in ("signatures", "unsigned")}
-    _check(covered, field, DEPTH)
+    _require_shallow(covered, field, DEPTH)
+    _check(covered, field)
     return json.dumps(covered, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
-def written(document: Any) -> str:
-    """As it is kept."""
+def written(document: Any, field: str) -> str:
+    """As it is kept. Raises Invalid for what is nested so deep that nobody could write or read it."""
+    _require_shallow(document, field, DEPTH)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
-def _check(value: Any, field: str, depth: int) -> None:
+def _require_shallow(value: Any, field: str, depth: int) -> None:
     if depth == 0:
         raise Invalid("This is nested too deep.", details={"field": field})
-    if isinstance(value, dict):
-        for each in value.values():
-            _check(each, field, depth - 1)
-    elif isinstance(value, list):
-        for each in value:
-            _check(each, field, depth - 1)
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            _require_shallow(each, field, depth - 1)
+
+
+def _check(value: Any, field: str) -> None:
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check(each, field)
     elif isinstance(value, float) or (isinstance(value, int) and not -SAFE <= value <= SAFE):
         raise Invalid("Signed JSON has whole numbers of 53 bits only.", details={"field": field})
 

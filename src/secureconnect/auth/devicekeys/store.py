@@ -33,6 +33,7 @@ _LOCK = (
     "UPDATE device_keys SET device_id = device_id WHERE device_id = $1"
     " RETURNING identity_key, document, published_at"
 )
+_COUNT_DEVICES = "SELECT COUNT(*) FROM device_keys WHERE user_id = $1"
 _GET_PUBLISHED = "SELECT identity_key, document, published_at FROM device_keys WHERE device_id = $1"
 _REPLACE_DOCUMENT = "UPDATE device_keys SET document = $2 WHERE device_id = $1"
 _DEVICES_OF = (
@@ -251,6 +252,12 @@ async def lock(tx: Tx, device: DeviceId) -> Published | None:
 async def published(tx: Tx, device: DeviceId) -> Published | None:
     row = await tx.one(_GET_PUBLISHED, device)
     return Published(*row) if row else None
+
+
+async def count_devices(tx: Tx, user: UserId) -> int:
+    row = await tx.one(_COUNT_DEVICES, user)
+    assert row is not None
+    return int(row[0])
 
 
 async def replace_document(tx: Tx, device: DeviceId, document: str) -> None:
