@@ -496,7 +496,7 @@ async def test_signatures_are_verified_and_shown_to_whom_they_concern(node: Node
     await node.ask("POST /v1/e2ee/signing-keys", body, as_=ann)
     await node.ask("POST /v1/e2ee/signing-keys", identity_of(theirs)[1], as_=bob)
     await node.ask("POST /v1/e2ee/keys/upload", mine.upload(1), as_=ann)
-    bare = {"device_keys": {mine.name: [], theirs.name: []}}
+    bare: Json = {"device_keys": {mine.name: [], theirs.name: []}}
     shown = await node.ask("POST /v1/e2ee/keys/query", bare, as_=ann)
     ((public, _),) = ((name[8:], key) for name, key in shown["master_keys"][theirs.name]["keys"].items())
     device, master = shown["device_keys"][mine.name][mine.device_id], shown["master_keys"][theirs.name]
