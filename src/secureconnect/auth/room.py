@@ -116,6 +116,7 @@ class Auth:
             nursery.start_soon(_every, self._poll_s, "auth_feed_failed", self.read_feed_once)
             nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
             nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
+            nursery.start_soon(_every, PRUNE_S, "key_prune_failed", self.device_keys.prune_once)
             nursery.start_soon(self._revocations.tell)
             nursery.start_soon(self.device_keys.news.tell_forever)
             nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
@@ -146,7 +147,6 @@ class Auth:
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
-        await self.device_keys.prune_once()
 
     async def write_back(self) -> None:
         """After the database went back to an earlier state: end again what had been ended since, and hand out
