@@ -18,6 +18,7 @@ import trio
 
 from kit.command import succeeds
 from kit.fixtures import StartServer
+from kit.olm import OlmDevice, server_name
 from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
 from kit.server import Server
 from kit.wait import until
@@ -47,6 +48,11 @@ class World:
     room: str
     message_id: str
     facts: dict[str, str] = field(default_factory=dict)
+    own: OlmDevice | None = None
+
+    def device(self) -> OlmDevice:
+        """The one that asks; whoever is not signed in has any."""
+        return self.own or OlmDevice(new_id(), new_id(), "nowhere")
 
 
 Tried = tuple[World, str | None]
@@ -91,6 +97,11 @@ def own_session(world: World, body: Any = None) -> Ask:
 
 def about_victim(world: World, body: Any = None) -> Ask:
     return Ask({"user_id": world.facts["victim_id"]}, body=body)
+
+
+def own_backup(world: World, body: Any = None) -> Ask:
+    """The version stands in the path or in the query."""
+    return Ask({"version": world.facts["backup"]}, {"version": world.facts["backup"]}, body)
 
 
 def friend(world: World) -> Ask:
@@ -153,6 +164,31 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ),
     ("GET", "/v1/admin/announcements"): lambda _: Ask(),
     ("POST", "/v1/admin/announcements"): lambda _: Ask(body={"text": "hear"}),
+    ("POST", "/v1/keys/upload"): lambda w: Ask(body=w.device().bundle()),
+    ("POST", "/v1/keys/rotate"): lambda w: Ask(body={"signed_pre_key": w.device().pre_key()}),
+    ("GET", "/v1/keys/count"): lambda _: Ask(),
+    ("GET", "/v1/keys/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/e2ee/keys/upload"): lambda w: Ask(body=w.device().upload()),
+    ("POST", "/v1/e2ee/keys/query"): lambda _: Ask(body={"device_keys": {}}),
+    ("POST", "/v1/e2ee/keys/claim"): lambda _: Ask(body={"one_time_keys": {}}),
+    ("PUT", "/v1/e2ee/to-device/{type}/{txn}"): lambda _: Ask(
+        {"type": "m.x", "txn": "1"}, body={"messages": {}}
+    ),
+    ("GET", "/v1/e2ee/sync"): lambda _: Ask(),
+    ("POST", "/v1/e2ee/signing-keys"): lambda w: Ask(
+        body={"password": PASSWORD, "master_key": w.device().master_key()}
+    ),
+    ("POST", "/v1/e2ee/signatures"): lambda _: Ask(body={"signatures": {}}),
+    ("POST", "/v1/e2ee/backup/version"): lambda _: Ask(body={"algorithm": "m.x", "auth_data": {}}),
+    ("GET", "/v1/e2ee/backup/version"): lambda _: Ask(),
+    ("GET", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/version/{version}"): lambda w: own_backup(
+        w, {"algorithm": "m.x", "auth_data": {}}
+    ),
+    ("DELETE", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/keys"): lambda w: own_backup(w, {"rooms": {}}),
+    ("GET", "/v1/e2ee/backup/keys"): own_backup,
+    ("DELETE", "/v1/e2ee/backup/keys"): own_backup,
     ("POST", "/v1/conversations"): lambda w: Ask(
         body={"type": "group", "title": "t", "participant_ids": [w.owner.me.user_id]}
     ),
@@ -234,6 +270,10 @@ def about_a_file(route: Route) -> bool:
     return "/storage/" in route.path and ("{" in route.path or route.audience is Audience.OWNER)
 
 
+def about_keys(route: Route) -> bool:
+    return route.path.startswith(("/v1/keys/", "/v1/e2ee/"))
+
+
 def about_friends(route: Route) -> bool:
     return route.path.startswith("/v1/users/me/friends/")
 
@@ -271,6 +311,7 @@ class Cast:
         self.owner, self.member, self.third, self.stranger, self.blocked, self.admin = everybody
         self.tokens = tokens
         self.facts = facts
+        self._devices: dict[str, OlmDevice] = {}
 
     async def sign_in(self) -> None:
         for client in (self.owner, self.member, self.third, self.stranger, self.blocked, self.admin):
@@ -278,12 +319,19 @@ class Cast:
 
     @asynccontextmanager
     async def world(
-        self, caller: str, *, files: bool = False, friends: bool = False, totp: bool = False
+        self,
+        caller: str,
+        *,
+        files: bool = False,
+        friends: bool = False,
+        totp: bool = False,
+        keys: bool = False,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
         files: the owner has some.  friends: the third has asked the owner.
         totp: the caller has begun to set up a second factor, which is turned off afterwards.
+        keys: the owner's device and the caller's are published, and the caller has a backup.
         """
         callers = {name: getattr(self, name) for name in ("stranger", "blocked", "member", "admin")}
         who = (callers | {"entitled": self.owner}).get(caller)
@@ -306,6 +354,10 @@ class Cast:
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
+            if keys:
+                await self._publish(self.owner)
+                world.facts["backup"] = await self._backup(self.owner if who is None else own)
+                world.own = None if who is None else await self._publish(own)
             if not totp or who is None:
                 yield world, token
                 return
@@ -314,6 +366,24 @@ class Cast:
             world.facts["totp_code"] = app.at(at_s)
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
+
+    async def _publish(self, client: Client) -> OlmDevice:
+        """The device that the client is, with keys."""
+        device_id = client.me.device_id
+        if device_id not in self._devices:
+            device = OlmDevice(client.me.user_id, device_id, await server_name(client))
+            await client.call("POST", "/v1/keys/upload", device.bundle())
+            self._devices[device_id] = device
+        return self._devices[device_id]
+
+    async def _backup(self, client: Client) -> str:
+        """The latest version of theirs."""
+        try:
+            latest = await client.call("GET", "/v1/e2ee/backup/version")
+        except ApiError:
+            begin = {"algorithm": "m.x", "auth_data": {}}
+            latest = await client.call("POST", "/v1/e2ee/backup/version", begin)
+        return str(latest["version"])
 
     async def _befriend(self) -> None:
         them = f"/v1/users/me/friends/{self.third.me.user_id}"
@@ -416,6 +486,7 @@ async def test_routes(start_server: StartServer) -> None:
                 needs = {
                     "files": about_a_file(route),
                     "friends": about_friends(route),
+                    "keys": about_keys(route),
                     "totp": route.path == f"{TOTP}/confirm",
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))
@@ -432,7 +503,8 @@ async def test_routes(start_server: StartServer) -> None:
 
     async with everybody(start_server) as cast, AsyncExitStack() as stack:
         still = {
-            caller: await stack.enter_async_context(cast.world(caller, files=True)) for caller in CALLERS
+            caller: await stack.enter_async_context(cast.world(caller, files=True, keys=True))
+            for caller in CALLERS
         }
         for route in sorted(ROUTES, key=ends_sessions):
             for caller in CALLERS:

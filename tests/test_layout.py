@@ -65,8 +65,13 @@ OWNERS = {
     "audit": {"audit", "audit_anchor", "audit_head"},
     "idempotency": {"idempotency"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {"users", "blocks", "friends", "devices", "sessions", "refresh_tokens", "revocations", "tickets"}
-    | {"lockouts", "totps", "recovery_codes", "invites", "bans", "reports", "announcements"},
+    "auth": {
+        *("users", "blocks", "friends", "devices", "sessions", "refresh_tokens", "revocations", "tickets"),
+        *("lockouts", "totps", "recovery_codes", "invites", "bans", "reports", "announcements"),
+        *("device_keys", "one_time_keys", "fallback_keys", "key_claims", "key_changes", "key_departures"),
+        *("inboxes", "inbox_messages", "inbox_sendings", "cross_signing_keys", "key_signatures"),
+        *("backups", "backup_keys"),
+    },
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }

@@ -23,7 +23,7 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Announcement, Auth, Condition, Figures, Lack, Shown, lacking
+from .auth import Announcement, Auth, Condition, Figures, Lack, Shown, lacking, note_departure
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
@@ -35,7 +35,7 @@ from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
 from .idempotency import Idempotency
-from .identity import MessageId, Principal, UserId
+from .identity import ConversationId, DeviceId, MessageId, Principal, UserId
 from .node import Node
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
@@ -116,10 +116,13 @@ class Service:
                 deps.db,
                 self._node.secrets,
                 self._folder,
+                cache=deps.cache,
+                signals=deps.signals,
+                server_name=self._node.server_name,
+                keys=config.keys,
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
-                issuer=self._node.server_name,
                 public_url=config.gateway.public_url,
             )
             room.connect(
@@ -136,6 +139,8 @@ class Service:
                     "chat": lambda user: self.chat.require().export_of(user),
                     "storage": lambda user: self.storage.require().export_of(user),
                 },
+                is_here=is_here,
+                tell=tell,
             )
             return room
 
@@ -156,6 +161,8 @@ class Service:
                 begin_history=begin_history,
                 away=away,
                 heartbeat_s=config.gateway.ws_ping_s,
+                member_left=note_departure,
+                tell_member_left=tell_member_left,
             )
             return room
 
@@ -209,6 +216,16 @@ class Service:
 
         async def forget_in_storage(user: UserId) -> None:
             await self.storage.require().forget(user)
+
+        def is_here(user: UserId) -> bool:
+            return self.chat.require().is_here(user)
+
+        def tell(user: UserId, device: DeviceId | None, event: bytes) -> None:
+            self.chat.require().tell_person(user, device, event)
+
+        def tell_member_left(conversation: ConversationId, user: UserId) -> None:
+            with suppress(Unavailable):  # it restarts; who stayed learns it when they ask
+                self.auth.require().tell_member_left(conversation, user)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

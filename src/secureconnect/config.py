@@ -195,6 +195,49 @@ class AuthConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysConfig:
+    devices: int = setting(100, "devices of one person that may have keys", low=1, high=1_000)
+    one_time_keys: int = setting(
+        200, "one-time keys of one device waiting to be claimed", low=100, high=10_000
+    )
+    document_bytes: int = setting(8_192, "bytes of one key with its signatures", low=1_024, high=65_536)
+    claims: int = setting(
+        60, "claims a minute of one person for keys of the devices of another", low=1, high=1_000_000
+    )
+    claim_repeat_s: int = setting(
+        600, "seconds for which a claim with the same Idempotency-Key gives the same keys", low=1, high=86_400
+    )
+    pre_key_stale_days: int = setting(
+        7, "days after which a signed pre-key is said to be stale", low=1, high=365
+    )
+    pre_key_kept_days: int = setting(
+        30, "days a replaced signed pre-key, and a claimed one-time key, is kept", low=1, high=365
+    )
+    asked_people: int = setting(
+        1_000, "people, or devices, named in one call for keys or messages", low=10, high=100_000
+    )
+    inbox_messages: int = setting(
+        10_000, "messages waiting for one device before more are dropped", low=10, high=1_000_000
+    )
+    inbox_mb: int = setting(16, "megabytes of them", low=1, high=1_024)
+    message_bytes: int = setting(
+        65_536, "bytes of a message from device to device", low=1_024, high=1_048_576
+    )
+    sync_messages: int = setting(
+        100, "messages told to a device at a time; the rest follows", low=1, high=1_000
+    )
+    sending_kept_s: int = setting(
+        86_400, "seconds in which a message sent again sends nothing", low=60, high=2_592_000
+    )
+    changes_days: int = setting(
+        30, "days back for which a device is told whose keys have changed", low=1, high=365
+    )
+    backup_keys: int = setting(100_000, "keys in one person's backup", low=100, high=100_000_000)
+    backup_key_bytes: int = setting(8_192, "bytes of one of them", low=512, high=65_536)
+    backup_versions: int = setting(5, "versions of it kept until they are deleted", low=1, high=100)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatConfig:
     max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
     max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
@@ -488,6 +531,7 @@ class Config:
     gateway: GatewayConfig = GatewayConfig()
     rate_limits: RateLimitsConfig = RateLimitsConfig()
     auth: AuthConfig = AuthConfig()
+    keys: KeysConfig = KeysConfig()
     chat: ChatConfig = ChatConfig()
     storage: StorageConfig = StorageConfig()
     sqlite: SqliteConfig = SqliteConfig()

@@ -24,7 +24,7 @@ class Audience(enum.Enum):
     ANYONE = "anyone"  # no token needed
     USER = "user"  # any signed-in user, about public or own things
     OWNER = "owner"  # the one whose thing path or body names; others get 404
-    MEMBER = "member"  # members of the conversation that path, query or body names; others get 404
+    MEMBER = "member"  # members of the conversation that is named, or of one with the person; others get 404
     MODERATOR = "moderator"  # its owner or admins; other members get 403, strangers 404
     AUTHOR = "author"  # the sender of the message; other members get 403, strangers 404
     ADMIN = "admin"  # the server's administrators; everybody else gets 403

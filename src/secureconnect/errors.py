@@ -192,6 +192,30 @@ class UploadOver(Conflict):
     code, text = "UPLOAD_OVER", "This upload is over; begin a new one."
 
 
+class IdentityKeyChanged(Conflict):
+    code, text = "IDENTITY_KEY_CHANGED", "This device has another identity key; sign it out to begin anew."
+
+
+class KeyIdReused(Conflict):
+    """`details` tells which: `{"key_id": "signed_curve25519:AAAAHQ"}`."""
+
+    code, text = "KEY_ID_REUSED", "There is another key with this id."
+
+
+class KeysMissing(Conflict):
+    code, text = "KEYS_MISSING", "This device has published no keys yet."
+
+
+class TooManyKeys(Conflict):
+    code, text = "TOO_MANY_KEYS", "There is no room for so many keys."
+
+
+class BackupVersionWrong(Conflict):
+    """`details` tells the one that takes keys: `{"current_version": "3"}`."""
+
+    code, text = "BACKUP_VERSION_WRONG", "Only the latest version of the backup takes keys."
+
+
 # 413 to 431
 
 
@@ -235,6 +259,10 @@ class IdempotencyKeyReused(Invalid):
 
 class UploadMismatch(Invalid):
     code, text = "UPLOAD_MISMATCH", "What arrived is not the file that was announced."
+
+
+class KeySignatureWrong(Invalid):
+    code, text = "KEY_SIGNATURE_WRONG", "The signature is not the one of this key."
 
 
 class AccountLocked(Problem):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import trio
 
 from secureconnect.auth import ROUTES, Auth
-from secureconnect.config import AuthConfig
+from secureconnect.config import AuthConfig, KeysConfig, MemoryConfig
 from secureconnect.deps.contracts import Bus, Database, P, RevocationFeed, Revoked, Row, T, Tx, Unit
+from secureconnect.deps.memory import MemoryCache, MemorySignals
 from secureconnect.edge import Call
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import Principal, SessionId, UserId
@@ -108,6 +110,8 @@ class Site:
     nursery: trio.Nursery
     folder: Path
     nodes: int = 0
+    cache: MemoryCache = field(default_factory=lambda: MemoryCache(MemoryConfig()))
+    signals: MemorySignals = field(default_factory=lambda: MemorySignals(MemoryConfig(), 65_536))
 
     async def rows(self, sql: str) -> list[Row]:
         """What the database has, whoever can reach it."""
@@ -117,6 +121,8 @@ class Site:
         self,
         config: AuthConfig = CHEAP,
         *,
+        keys: KeysConfig | None = None,
+        server_name: str = "example.org",
         db: Clocked | None = None,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -133,6 +139,10 @@ class Site:
             db,
             self.secrets,
             folder,
+            cache=self.cache,
+            signals=self.signals,
+            server_name=server_name,
+            keys=keys,
             outage_since_us=lambda: db.away_since_us,
             feed=feed,
             bus=bus,
@@ -176,12 +186,14 @@ class Node:
         path: dict[str, str] | None = None,
         query: dict[str, Any] | None = None,
         user_agent: str = "tests",
+        idempotency_key: str | None = None,
         status: int = 200,
     ) -> Any:
         """What the route answers, as a client reads it: the token is proved, body and query are checked.
         status: of the answer, as far as it is not the route's own success."""
         route = _ROUTES[what]
         call = Call("request", "192.0.2.1", trio.current_time() + 30, user_agent=user_agent)
+        call.idempotency_key = idempotency_key
         if as_ is not None:
             call.principal = await self.room.authenticate(as_.access_token, outage=route.outage)
         call.path = path or {}
@@ -198,6 +210,21 @@ class Node:
         else:
             msgspec.json.decode(answer, type=route.answer)
         return msgspec.json.decode(answer)
+
+    async def call(self, method: str, path: str, body: Any, caller: Principal, query: dict[str, Any]) -> Any:
+        """The answer to a request as it was sent. There is a route for it."""
+        route, named = next(
+            (route, found.groupdict())
+            for route in ROUTES
+            if route.method == method and (found := _pattern(route.path).fullmatch(path))
+        )
+        call = Call("request", "192.0.2.1", trio.current_time() + 30, principal=caller, path=named)
+        if route.body is not None:
+            call.body = msgspec.convert(body, route.body)
+        if route.query is not None:
+            call.query = msgspec.convert(query, route.query)
+        reply = await route.handler(self.room, call)
+        return msgspec.json.decode(msgspec.json.encode(reply.data))
 
     async def register(self, username: str = "ann", **more: Any) -> Person:
         email = more.pop("email", f"{username}@example.org")
@@ -228,6 +255,10 @@ class Person:
     device_secret: str | None
     access_token: str
     refresh_token: str
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
 
 
 def _tokens(data: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,14 @@ whoever `connect` names.
 say, by password, `totp/` and `lockout/`; `reauthentication` asks that again of who is signed in; `invites/`
 let people register where not everybody may. What people decide about themselves and each other are folders,
 too: `profile/`, `friends/`, `blocks/`, `deletion/` and `export/`; so is what keeps order: `admin/`,
-`reports/` and `announcements/`. Which tables it writes stands in `tests/test_layout.py`.
+`reports/` and `announcements/`. `devicekeys/` keeps the public keys of devices and what they send each
+other. Which tables it writes stands in `tests/test_layout.py`.
 """
 
 from .admin.overview import Condition, Figures
 from .announcements.store import Announcement
 from .blocks.store import are_apart
+from .devicekeys.store import note_departure
 from .reports.reports import Shown
 from .revocations import Lack, lacking
 from .room import Auth
@@ -31,4 +33,5 @@ __all__ = [
     "Shown",
     "are_apart",
     "lacking",
+    "note_departure",
 ]

@@ -11,11 +11,11 @@ import structlog
 import trio
 
 from ..clock import DAY_US
-from ..config import AuthConfig
-from ..deps.contracts import Bus, Database, RevocationFeed
+from ..config import AuthConfig, KeysConfig
+from ..deps.contracts import Bus, Cache, Database, RevocationFeed, Signals
 from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Problem, Unavailable
-from ..identity import MessageId, Principal, UserId
+from ..identity import ConversationId, MessageId, Principal, UserId
 from ..node import Secrets
 from . import store
 from .accounts import Accounts
@@ -26,6 +26,8 @@ from .announcements.announcements import Announcements
 from .announcements.store import Announcement
 from .blocks.blocks import Blocks, Parted
 from .deletion.deletion import Deletion, Forget
+from .devicekeys.keys import DeviceKeys
+from .devicekeys.news import IsHere, Tell
 from .export.export import Export, Records
 from .friends.friends import Friends
 from .invites import store as invite_store
@@ -55,9 +57,9 @@ class Auth:
     """An `edge.Authenticator`. Serves once the keys and the revocations are read; without the database, from
     what an earlier run kept in the data folder.
 
-    folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
-    it cannot reach the other nodes, and never fall back to this process's memory.
-    issuer: this server's name in authenticator apps.  public_url: of this server, may be empty.
+    folder: the data folder.  server_name: stands in the device keys that clients sign, and in authenticator
+    apps.  feed: of revocations, None where there is none; it must raise Unavailable when it cannot reach the
+    other nodes, and never fall back to this process's memory.  public_url: of this server, may be empty.
     outage_since_us: when, in the database's time, this node lost the database; None while it is there.
     """
 
@@ -68,10 +70,13 @@ class Auth:
         secrets: Secrets,
         folder: Path,
         *,
+        cache: Cache,
+        signals: Signals,
+        server_name: str,
+        keys: KeysConfig | None = None,
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
-        issuer: str = "SecureConnect",
         public_url: str = "",
     ) -> None:
         self._db = db
@@ -82,12 +87,15 @@ class Auth:
         self._revocations = Revocations(config, db, self._outage, folder, feed, bus)
         self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
-        self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
+        self.device_keys = DeviceKeys(keys or KeysConfig(), db, cache, signals, server_name)
+        self.sessions = Sessions(
+            config, db, secrets, tokens, self._revocations, self._outage, self.device_keys
+        )
         self.lockout = Lockout(config, secrets.derive("lockout"))
         codes = Codes(secrets)
         proofs = Proofs(db, self._passwords, self.lockout, codes)
         self.reauthentication = Reauthentication(db, proofs, self.lockout)
-        self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, issuer)
+        self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, server_name)
         self.invites = Invites(config, db, public_url)
         self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
         self.bans = Bans(config, db, self._revocations, folder)
@@ -117,6 +125,8 @@ class Auth:
         parted: Parted | None = None,
         forget: Sequence[Forget] = (),
         exports: Mapping[str, Records] | None = None,
+        is_here: IsHere | None = None,
+        tell: Tell | None = None,
     ) -> None:
         """Before `run`.  ended: closes the sockets of sessions that are over; never waits.
         signed_out: the same for people of whom sessions have ended that only `has_ended` knows.
@@ -125,7 +135,8 @@ class Auth:
         announce: tells every connected client, on every node; never waits.
         figures, condition: what administrators ask about the other rooms and what they stand on.
         parted: is told of two people who must no longer see each other; never waits.
-        forget, exports: of the other rooms, what erases a person there, and by name what is kept of one."""
+        forget, exports: of the other rooms, what erases a person there, and by name what is kept of one.
+        is_here, tell: whether a person has sockets on this node, and what offers them an event."""
         self._revocations.ended = ended
         if signed_out is not None:
             self._revocations.signed_out = signed_out
@@ -143,6 +154,8 @@ class Auth:
             self.blocks.parted = parted
         self.deletion.forget = forget
         self.export.rooms = exports or {}
+        if is_here is not None and tell is not None:
+            self.device_keys.connect(is_here, tell)
 
     def status_of(self, user: UserId) -> str | None:
         """Presence, or None when it is not known: nobody's profile depends on it."""
@@ -177,7 +190,9 @@ class Auth:
             nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
             nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
             nursery.start_soon(_every, PRUNE_S, "auth_deletion_failed", self.deletion.pass_once)
+            nursery.start_soon(_every, PRUNE_S, "key_prune_failed", self.device_keys.prune_once)
             nursery.start_soon(self._revocations.tell)
+            nursery.start_soon(self.device_keys.news.tell_forever)
             nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
             task_status.started()
 
@@ -212,8 +227,14 @@ class Auth:
                 pass
 
     async def write_back(self) -> None:
-        """After the database went back to an earlier state: end again what had been ended since."""
+        """After the database went back to an earlier state: end again what had been ended since, and hand out
+        no key that may have been handed out."""
         await self._revocations.write_back()
+        await self.device_keys.purge()
+
+    def tell_member_left(self, conversation: ConversationId, user: UserId) -> None:
+        """After the commit of that (`note_departure`); never waits."""
+        self.device_keys.news.left(user, conversation)
 
     def known(self, token: str, *, outage: bool = False) -> Principal | None:
         return self.sessions.known(token, outage=outage)

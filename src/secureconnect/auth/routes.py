@@ -32,6 +32,7 @@ from .admin.routes import ROUTES as ADMIN
 from .announcements.routes import ROUTES as ANNOUNCEMENTS
 from .blocks.routes import ROUTES as BLOCKS
 from .deletion.routes import ROUTES as DELETION
+from .devicekeys.routes import ROUTES as DEVICE_KEYS
 from .devices import DeviceClaim
 from .export.routes import ROUTES as EXPORT
 from .friends.routes import ROUTES as FRIENDS
@@ -420,5 +421,6 @@ ROUTES: tuple[Route, ...] = (
     *ADMIN,
     *REPORTS,
     *ANNOUNCEMENTS,
+    *DEVICE_KEYS,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

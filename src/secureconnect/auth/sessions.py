@@ -24,6 +24,7 @@ from ..identity import DeviceId, Principal, SessionId, UserId, new_id_at
 from ..node import Secrets
 from . import devices, store
 from .attempts import TokenStolen, counted
+from .devicekeys.keys import DeviceKeys
 from .devices import DeviceClaim
 from .outage import Outage
 from .revocations import Revocations
@@ -58,6 +59,15 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Stolen:
+    """A theft that showed, and the sessions ended by it, at `at_us`."""
+
+    user_id: UserId
+    ended: frozenset[SessionId]
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What the client is given."""
 
@@ -79,6 +89,7 @@ class Sessions:
         tokens: AccessTokens,
         revocations: Revocations,
         outage: Outage,
+        device_keys: DeviceKeys,
     ) -> None:
         self._config = config
         self._db = db
@@ -86,6 +97,7 @@ class Sessions:
         self._tokens = tokens
         self._revocations = revocations
         self._outage = outage
+        self._device_keys = device_keys
         self._refresh_secret: bytes | None = None
 
     async def prepare(self) -> None:
@@ -143,12 +155,13 @@ class Sessions:
             rotated = await self._db.write(self._rotate, token, origin, self._db.now_us())
             if isinstance(rotated, Opened):
                 return self.grant(rotated)
-            self._revocations.apply(rotated)
-            log.warning("refresh_token_stolen", session_ids=sorted(rotated))
+            self._revocations.apply(rotated.ended)
+            self._device_keys.news.changed(rotated.user_id, rotated.at_us)
+            log.warning("refresh_token_stolen", session_ids=sorted(rotated.ended))
             raise TokenStolen
 
-    async def _rotate(self, tx: Tx, token: str, origin: Origin, now_us: int) -> Opened | frozenset[SessionId]:
-        """The session with its next refresh token; or, after a theft, the sessions ended by it."""
+    async def _rotate(self, tx: Tx, token: str, origin: Origin, now_us: int) -> Opened | Stolen:
+        """The session with its next refresh token; or, after a theft, what ended by it."""
         spent = digest(token)
         session = await store.lock_session(tx, spent)
         held = await store.get_refresh(tx, spent)
@@ -175,7 +188,7 @@ class Sessions:
                 expires_us=expires_us,
             )
         elif not await self._may_repeat(tx, held.spent_us, successor, now_us):
-            return await self._end(
+            ended = await self._end(
                 tx,
                 await store.end_session(tx, session.session_id, session.user_id, now_us),
                 action="auth:session:stolen",
@@ -183,6 +196,7 @@ class Sessions:
                 address=origin.address,
                 now_us=now_us,
             )
+            return Stolen(session.user_id, ended, now_us)
         return Opened(session.user_id, session.session_id, session.device_id, successor)
 
     async def _may_repeat(self, tx: Tx, spent_us: int, successor: str, now_us: int) -> bool:
@@ -337,6 +351,7 @@ class Sessions:
                 raise
             return await self._revocations.end_session(session)
         self._revocations.apply(ended)
+        self._device_keys.news.changed(caller.user_id, now_us)
         return True
 
     async def end_all(self, caller: Principal, address: str) -> bool:
@@ -358,6 +373,7 @@ class Sessions:
         except Unavailable:
             return await self._revocations.end_all(caller.user_id)
         self._revocations.apply(ended)
+        self._device_keys.news.changed(caller.user_id, now_us)
         return True
 
     async def close(
@@ -389,8 +405,9 @@ class Sessions:
         address: str,
         now_us: int,
     ) -> frozenset[SessionId]:
-        """Revoke and audit sessions that this transaction has ended."""
+        """Revoke and audit sessions that this transaction has ended; the keys of their devices go."""
         await self._revocations.write(tx, ended, now_us)
+        await self._device_keys.forget(tx, ended, now_us)
         for session in sorted(ended):
             await audit.record(
                 tx, action=action, actor=actor, subject=session, address=address, now_us=now_us

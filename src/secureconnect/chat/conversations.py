@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from .. import audit
 from ..config import ChatConfig
@@ -27,12 +27,19 @@ from .store import (
 from .writer import Done, ReadMark, Writer
 
 FORGET_PAGE = 100
+MemberLeft = Callable[[Tx, ConversationId, UserId, int], Awaitable[None]]
+"""In the unit in which somebody leaves; the last is the time, microseconds UTC."""
+
 DIRECT_IS_TWO = "A direct conversation is between two people."
 
 
 def not_found(conversation: str) -> NotFound:
     """What strangers are told, whether it exists or not."""
     return NotFound(denial="denied:conversation", subject=conversation)
+
+
+async def _unmissed(_: Tx, __: ConversationId, ___: UserId, ____: int) -> None:
+    """Nothing outside this room hangs on it."""
 
 
 async def require_seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat:
@@ -65,6 +72,7 @@ class Conversations:
         self._config = config
         self._db = db
         self._writer = writer
+        self.member_left: MemberLeft = _unmissed
 
     # making
 
@@ -302,6 +310,7 @@ class Conversations:
         person = await store.person(tx, user) or Person(user, "", "", None)
         now_us = self._db.now_us()
         await store.leave(tx, conversation, user)
+        await self.member_left(tx, conversation, user, now_us)
         event = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
         action = "chat:member:left" if user == caller else "chat:member:removed"
         await self._note(tx, action, caller, conversation, now_us, user_id=user)

@@ -18,7 +18,7 @@ import trio
 
 from .. import metrics
 from ..edge import Close, Frame, Socket
-from ..identity import ConversationId, MessageId, UserId
+from ..identity import ConversationId, DeviceId, MessageId, UserId
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
@@ -275,6 +275,16 @@ class Hub:
             for connection in self._by_user.get(user, ()):
                 if connection.only is None and connection.held is None and not connection.socket.offer(frame):
                     lost.append(connection)
+        self._drop(lost)
+
+    def tell_person(self, user: UserId, device: DeviceId | None, frame: Frame) -> None:
+        """Offer a frame that is about no conversation to all sockets of a person, or of one of their devices,
+        also to those that are told the past: it has no place in it."""
+        lost: list[Connection] = []
+        for connection in self._by_user.get(user, ()):
+            is_meant = device is None or connection.socket.principal.device_id == device
+            if connection.only is None and is_meant and not connection.socket.offer(frame):
+                lost.append(connection)
         self._drop(lost)
 
     def tell_user(self, user: UserId, live: Live) -> None:

@@ -16,12 +16,12 @@ from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
 from ..errors import InvalidToken, Problem
-from ..identity import ConversationId, NodeId, Principal, UserId
+from ..identity import ConversationId, DeviceId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
-from .conversations import Conversations
+from .conversations import Conversations, MemberLeft
 from .hub import Connection, Hub, Live
 from .messages import Messages
 from .pledges import Pledge, Pledges
@@ -58,6 +58,10 @@ def _nothing_away() -> Away:
     return {}
 
 
+def _untold(_: ConversationId, __: UserId) -> None:
+    """Nobody else is told who left."""
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Refusals on sockets go nowhere until `connect` says where."""
 
@@ -83,6 +87,7 @@ class Chat:
         self.deny: Callable[[Problem, Call], None] = _unheard
         self.away: Callable[[], Away] = _nothing_away
         self._begin_history: BeginHistory = _go_on
+        self._tell_member_left: Callable[[ConversationId, UserId], None] = _untold
         self._present: set[Connection] = set()
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
@@ -121,6 +126,8 @@ class Chat:
         begin_history: BeginHistory = _go_on,
         away: Callable[[], Away] = _nothing_away,
         heartbeat_s: float = 25.0,
+        member_left: MemberLeft | None = None,
+        tell_member_left: Callable[[ConversationId, UserId], None] = _untold,
     ) -> None:
         """What this room needs of its neighbours.
 
@@ -128,12 +135,16 @@ class Chat:
         begin_history: is told which history has lost changes, before the room crashes because of it.
         away: what the server does without at present, and what that affects.
         heartbeat_s: how often the gateway pings, which clients are told.
+        member_left, tell_member_left: in the unit in which somebody leaves, and after its commit.
         """
         self.authenticate = authenticate
         self.deny = deny
         self._begin_history = begin_history
         self.away = away
         self.heartbeat_s = heartbeat_s
+        if member_left is not None:
+            self.conversations.member_left = member_left
+        self._tell_member_left = tell_member_left
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.catch_up.set_out()
@@ -213,6 +224,14 @@ class Chat:
         if not self.hub.can_see(conversation, user):
             await self.conversations.participants(user, conversation, store.NO_ID, 1)
 
+    def is_here(self, user: UserId) -> bool:
+        """Whether they have a socket on this node."""
+        return self.hub.is_connected(user)
+
+    def tell_person(self, user: UserId, device: DeviceId | None, event: bytes) -> None:
+        """Offer an event of another room to the sockets that a person, or one of their devices, has here."""
+        self.hub.tell_person(user, device, Frame(event))
+
     def status_of(self, user: UserId) -> Status:
         return self.presence.status_of(user)
 
@@ -247,6 +266,9 @@ class Chat:
         self._carrier.send(lives)
         for mark in marks:
             self._signal(frames.read_mark(*mark))
+        for event in events:
+            if event.kind == "user_left" and event.user is not None:
+                self._tell_member_left(event.conversation_id, event.user.user_id)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""
