@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,12 +82,24 @@ def own_session(world: World, body: Any = None) -> Ask:
     return Ask({"session_id": world.facts["session_id"]}, body=body)
 
 
+def mailed(world: World, token: str, **more: str) -> Ask:
+    return Ask(body={"token": world.facts.get(token, "none")} | more)
+
+
 HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/register"): registration,
     ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
     ("POST", "/v1/auth/refresh"): lambda w: Ask(body={"refresh_token": w.facts["refresh_token"]}),
     ("POST", "/v1/auth/logout"): lambda _: Ask(),
     ("POST", "/v1/auth/logout-all"): lambda _: Ask(),
+    ("POST", "/v1/auth/email/verify/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/email/verify"): lambda w: mailed(w, "verify_token"),
+    ("POST", "/v1/auth/password-reset/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/password-reset/confirm"): lambda w: mailed(w, "reset_token", new_password=PASSWORD),
+    ("POST", "/v1/users/me/email"): lambda _: Ask(
+        body={"email": f"{unique('other')}@example.org", "password": PASSWORD}
+    ),
+    ("POST", "/v1/users/me/email/verify"): lambda w: mailed(w, "change_token"),
     ("GET", "/v1/auth/profile"): lambda _: Ask(),
     ("GET", "/v1/auth/sessions"): lambda _: Ask(),
     ("PATCH", "/v1/auth/sessions/{session_id}"): lambda w: own_session(w, {"device_name": "phone"}),
@@ -161,6 +174,10 @@ def about_a_file(route: Route) -> bool:
     return "/storage/" in route.path and ("{" in route.path or route.audience is Audience.OWNER)
 
 
+def about_mail(route: Route) -> bool:
+    return "/email" in route.path or "/password-reset" in route.path
+
+
 def expected(audience: Audience, caller: str) -> tuple[int, str | None]:
     """The status, 200 for any success; and the code of a refused token."""
     if audience is Audience.ANYONE:
@@ -183,10 +200,12 @@ class Cast:
             await client.login(client.me.username, PASSWORD)
 
     @asynccontextmanager
-    async def world(self, caller: str, *, files: bool = False) -> AsyncIterator[tuple[World, str | None]]:
+    async def world(
+        self, caller: str, *, files: bool = False, mail: bool = False
+    ) -> AsyncIterator[tuple[World, str | None]]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
-        files: the owner has some.
+        files: the owner has some.  mail: tokens were mailed, to someone new and to the caller.
         """
         who = {"stranger": self.stranger, "member": self.member, "entitled": self.owner}.get(caller)
         async with Client(self.server.url) as own, Client(self.server.url) as spare:
@@ -202,11 +221,41 @@ class Cast:
             }
             if files:
                 world.facts |= await self._files()
+            if mail:
+                world.facts |= await self._mailed(who)
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
             yield world, token
+
+    async def _mailed(self, who: Client | None) -> dict[str, str]:
+        name = unique("mailed")
+        email, other = f"{name}@example.org", f"{unique('changed')}@example.org"
+        async with Client(self.server.url) as client:
+            await client.register(name, PASSWORD, email, name)
+            await client.call("POST", "/v1/auth/email/verify/request", {"email": email})
+            await client.call("POST", "/v1/auth/password-reset/request", {"email": email})
+        facts = {"email": email}
+        if who is not None:
+            await who.call("POST", "/v1/users/me/email", {"email": other, "password": PASSWORD})
+            facts["change_token"] = await self._token(other, "Confirm")
+        facts["verify_token"] = await self._token(email, "Confirm")
+        facts["reset_token"] = await self._token(email, "Set a new password")
+        return facts
+
+    async def _token(self, to: str, subject: str) -> str:
+        """Mailed to someone: without a mail server mail is a file."""
+
+        def arrived() -> str | None:
+            for path in (self.server.data_dir / "mail").glob("*.eml"):
+                text = path.read_text()
+                if f"To: {to}" in text and f"Subject: {subject}" in text:
+                    return str(re.findall(r"code to your app:\n(\S+)", text)[0])
+            return None
+
+        await until(lambda: arrived() is not None)
+        return str(arrived())
 
     async def _files(self) -> dict[str, str]:
         """One that is there, one that has arrived and is not completed, and one that is to be sent."""
@@ -225,7 +274,12 @@ class Cast:
 @asynccontextmanager
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
-    server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
+    server = start_server(
+        AUTH__ACCESS_TTL_S="5",
+        STORAGE__MAX_UNFINISHED="1000",
+        AUTH__MAIL_PAUSE_S="0",
+        OUTBOX__POLL_S="0.05",
+    )
     async with people(server.url, "owner", "member", "third", "stranger") as clients:
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
@@ -268,7 +322,7 @@ async def test_routes(start_server: StartServer) -> None:
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str) -> None:
-        async with cast.world(caller, files=about_a_file(route)) as (world, token):
+        async with cast.world(caller, files=about_a_file(route), mail=about_mail(route)) as (world, token):
             how = HOW[route.method, route.path](world)
             answer = await ask(cast.server, route.method, route.path, how, token)
         status, code = expected(route.audience, caller)

@@ -40,6 +40,7 @@ ONLY = {
     "trio_asyncio": {"deps/asyncio_bridge"},
     "sqlite3": {"deps/sqlite"},
     "asyncpg": {"deps/postgres", "deps/postgres_unit", "doctor"},
+    "aiosmtplib": {"deps/smtp", "doctor"},
     "redis": {"deps/redis", "deps/redis_feed", "doctor"},
     "miniopy_async": {"deps/minio", "deps/minio_bucket", "deps/minio_calls", "doctor"},
     "aiohttp": {"deps/minio_calls", "doctor"},
@@ -62,8 +63,19 @@ ONLY = {
 OWNERS = {
     "node": {"meta", "nodes", "secrets"},
     "audit": {"audit", "audit_head"},
+    "outbox": {"outbox"},
     "deps": {"schema_migrations", "signals"},
-    "auth": {"users", "blocks", "devices", "sessions", "refresh_tokens", "revocations", "tickets"},
+    "auth": {
+        "users",
+        "blocks",
+        "devices",
+        "sessions",
+        "refresh_tokens",
+        "revocations",
+        "tickets",
+        "mail_tokens",
+        "registrations",
+    },
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},
 }

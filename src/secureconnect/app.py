@@ -23,7 +23,7 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Auth, Lack, lacking
+from .auth import Auth, Lack, Letters, lacking
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
@@ -36,6 +36,7 @@ from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
 from .identity import Principal, UserId
 from .node import Node
+from .outbox import Outbox
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Storage
@@ -100,6 +101,8 @@ class Service:
 
     _node: Node
     _audit: Audit
+    _outbox: Outbox
+    _letters: Letters
 
     def __init__(self, config: Config, deps: Deps) -> None:
         self._config = config
@@ -115,6 +118,8 @@ class Service:
                 deps.db,
                 self._node.secrets,
                 self._folder,
+                letters=self._letters,
+                confirms_email=bool(config.smtp.url),
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
@@ -187,6 +192,7 @@ class Service:
         deps.observe(tell_health)
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
+        self.outbox = Handle("outbox", lambda: self._outbox)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
@@ -216,7 +222,10 @@ class Service:
             edge.start_soon(metrics.watch_loop)
             await edge.start(self._reload_on_hangup)
             if await self._move_in(edge, stop):
-                async with _running(self.node, self.audit), _running(self.auth, self.chat, self.storage):
+                async with (
+                    _running(self.node, self.audit, self.outbox),
+                    _running(self.auth, self.chat, self.storage),
+                ):
                     if self._knows_database:
                         await self._require_files_of_all()
                     else:
@@ -263,6 +272,14 @@ class Service:
             self._node.secrets.key_id,
             self._folder / "audit.head",
         )
+        self._outbox = Outbox(
+            self._config.outbox,
+            self._deps.db,
+            self._deps.mailer,
+            self._node.secrets.derive("outbox"),
+            self._config.smtp.call_s,
+        )
+        self._letters = Letters(self._outbox, self._config.gateway.public_url)
         return True
 
     async def _open_node(self, db: Database) -> Node:

@@ -32,7 +32,12 @@ log = structlog.get_logger(module="audit")
 
 ACTIONS = frozenset(
     {
+        "auth:email:change_requested",
+        "auth:email:changed",
+        "auth:email:verified",
         "auth:key:rotated",
+        "auth:password:reset",
+        "auth:password:reset_requested",
         "auth:session:ended",
         "auth:session:opened",
         "auth:session:refused",

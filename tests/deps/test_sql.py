@@ -14,7 +14,7 @@ from kit.databases import DATABASES, on_both
 from secureconnect.deps.contracts import Database, Row, Tx
 
 _HOLDS_SQL = re.compile(
-    r"secureconnect\.(node|audit|outbox|idempotency|(auth|chat|signaling|storage)\.\w+|deps\.(migrate|signals))"
+    r"secureconnect\.(node|audit|outbox|idempotency|(auth|chat|signaling|storage)(\.\w+)+|deps\.(migrate|signals))"
 )
 _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\s")
 # What only one of the two databases understands (DATA §2).

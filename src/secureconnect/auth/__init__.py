@@ -4,13 +4,15 @@ It answers the gateway's one question, whose token is this, and closes what a se
 holds open. It decides nothing about conversations; presence, which it shows with a user, is asked from
 whoever `connect` names.
 
-`accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
-`passwords`, `devices` and `revocations` are what they stand on. It writes the tables users, blocks, devices,
-sessions, refresh_tokens, revocations and tickets.
+`accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `recovery` is
+what people prove by mail; `tokens`, `keys`, `passwords`, `devices` and `revocations` are what they stand on.
+It writes the tables users, blocks, devices, sessions, refresh_tokens, revocations and tickets, and those of
+`recovery`.
 """
 
+from .recovery.letters import Letters
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "lacking"]
+__all__ = ["ROUTES", "SOCKETS", "Auth", "Lack", "Letters", "lacking"]

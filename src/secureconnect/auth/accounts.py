@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +30,7 @@ from . import store
 from .attempts import counted
 from .devices import DeviceClaim
 from .passwords import Passwords
+from .recovery.letters import Letters
 from .sessions import Grant, Opened, Origin, Sessions
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
@@ -76,24 +78,48 @@ def checked_email(text: str) -> str:
     return text
 
 
-def checked_password(text: str) -> str:
+def checked_password(text: str, field: str = "password") -> str:
     low, high = PASSWORD_CHARS
     if not low <= len(text) <= high:
-        raise Invalid(f"A password has {low} to {high} characters.", details={"field": "password"})
+        raise Invalid(f"A password has {low} to {high} characters.", details={"field": field})
     return text
 
 
+# keeps a new account, the hash of its password and its owner's Accept-Language until its address is confirmed
+Keep = Callable[[store.User, str, str], Awaitable[None]]
+
+
 class Accounts:
-    def __init__(self, config: AuthConfig, db: Database, passwords: Passwords, sessions: Sessions) -> None:
+    """keep_first: where e-mail addresses are confirmed before an account begins; None where they are not."""
+
+    def __init__(
+        self,
+        config: AuthConfig,
+        db: Database,
+        passwords: Passwords,
+        sessions: Sessions,
+        letters: Letters,
+        keep_first: Keep | None,
+    ) -> None:
+        self._letters = letters
+        self._keep_first = keep_first
         self._config = config
         self._db = db
         self._passwords = passwords
         self._sessions = sessions
 
     async def register(
-        self, *, email: str, username: str, password: str, display_name: str | None, origin: Origin
-    ) -> tuple[store.User, Grant]:
-        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed."""
+        self,
+        *,
+        email: str,
+        username: str,
+        password: str,
+        display_name: str | None,
+        origin: Origin,
+        language: str = "",
+    ) -> tuple[store.User, Grant] | None:
+        """None: the account begins once its address is confirmed, or is somebody else's; which, is not told.
+        Raises Invalid, UsernameTaken, RegistrationClosed; EmailTaken where addresses are not confirmed."""
 
         async def unit(tx: Tx) -> Opened:
             added = await store.add_user(
@@ -131,10 +157,20 @@ class Accounts:
                 created_us=now_us,
             )
             password_hash = await self._passwords.hash(password)
+            if self._keep_first is not None:
+                await self._keep_first(user, password_hash, language)
+                return None
             return user, self._sessions.grant(await self._db.write(unit))
 
     async def login(
-        self, *, email: str | None, username: str | None, password: str, claim: DeviceClaim, origin: Origin
+        self,
+        *,
+        email: str | None,
+        username: str | None,
+        password: str,
+        claim: DeviceClaim,
+        origin: Origin,
+        language: str = "",
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
         a wrong password, after the same work."""
@@ -146,7 +182,11 @@ class Accounts:
                 raise InvalidCredentials
             if renewed is not None:
                 await store.replace_hash(tx, user.user_id, held.password_hash, renewed)
-            return user, await self._sessions.open(tx, user.user_id, claim, origin, now_us)
+            is_first = not await store.has_device(tx, user.user_id)
+            opened = await self._sessions.open(tx, user.user_id, claim, origin, now_us)
+            if opened.device_secret is not None and user.email_verified_us is not None and not is_first:
+                await self._tell_new_device(tx, user, claim, origin, language, now_us)
+            return user, opened
 
         with counted("login"):
             email_key = None if email is None else fold(email)
@@ -163,6 +203,21 @@ class Accounts:
                     renewed = await self._passwords.hash(password)
             user, opened = await self._db.write(unit)
             return user, self._sessions.grant(opened)
+
+    async def _tell_new_device(
+        self, tx: Tx, user: store.User, claim: DeviceClaim, origin: Origin, language: str, now_us: int
+    ) -> None:
+        await self._letters.notify(
+            tx,
+            user.user_id,
+            "device",
+            user.email,
+            language,
+            now_us=now_us,
+            username=user.username,
+            device=claim.name or origin.user_agent or "?",
+            address=origin.address,
+        )
 
     async def get(self, user: UserId) -> store.User:
         """Raises NotFound."""
@@ -198,6 +253,7 @@ async def _export(tx: Tx, user: UserId) -> dict[str, Any]:
             "display_name": account.display_name,
             "avatar_url": account.avatar_url,
             "role": account.role,
+            "email_verified": account.email_verified_us is not None,
             "created_at": to_iso(account.created_us),
         },
         "devices": [

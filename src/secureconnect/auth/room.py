@@ -21,6 +21,10 @@ from .accounts import Accounts
 from .keys import Keyring
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
+from .reauthentication import Reauthentication
+from .recovery.letters import Letters
+from .recovery.recovery import Recovery
+from .recovery.registrations import Registrations
 from .revocations import Revocations
 from .sessions import Sessions
 from .tokens import AccessTokens
@@ -35,6 +39,7 @@ class Auth:
     """An `edge.Authenticator`. Serves once the keys and the revocations are read; without the database, from
     what an earlier run kept in the data folder.
 
+    letters: what people are written.  confirms_email: before an account begins; it needs a mail server.
     folder: the data folder.  feed: of revocations, None where there is none; it must raise Unavailable when
     it cannot reach the other nodes, and never fall back to this process's memory.
     outage_since_us: when, in the database's time, this node lost the database; None while it is there.
@@ -47,6 +52,8 @@ class Auth:
         secrets: Secrets,
         folder: Path,
         *,
+        letters: Letters,
+        confirms_email: bool = False,
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -60,7 +67,13 @@ class Auth:
         self._is_prepared = False
         tokens = AccessTokens(config, self._keyring, db.now_us)
         self.sessions = Sessions(config, db, secrets, tokens, self._revocations, self._outage)
-        self.accounts = Accounts(config, db, self._passwords, self.sessions)
+        registrations = Registrations(config, db, letters)
+        keep_first = registrations.begin if confirms_email else None
+        self.accounts = Accounts(config, db, self._passwords, self.sessions, letters, keep_first)
+        self.reauthentication = Reauthentication(db, self._passwords)
+        self.recovery = Recovery(
+            config, db, self._passwords, self.sessions, self.reauthentication, letters, registrations
+        )
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
     def connect(
@@ -130,6 +143,7 @@ class Auth:
         for kind in store.PRUNE_KINDS:
             while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
+        await self.recovery.prune_once()
 
     async def write_back(self) -> None:
         """After the database went back to an earlier state: end again what had been ended since."""

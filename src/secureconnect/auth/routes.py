@@ -21,19 +21,16 @@ from ..errors import (
 )
 from ..identity import Role, SessionId, UserId, is_id
 from . import store
-from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME, checked_name
+from .accounts import EMAIL_CHARS, NAME_CHARS, USERNAME, checked_name
 from .devices import DeviceClaim
+from .recovery.routes import ROUTES as RECOVERY
 from .room import Auth
-from .sessions import Grant, Origin
+from .sessions import Grant
+from .shapes import Email, NewPassword, Password, Token, origin_of
 
-USER_AGENT_CHARS = 256
-
-Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
 # the pattern is documented here and judged by the rule, which says what is wrong in words
 Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
-NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-Token = Annotated[str, Meta(max_length=128)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 
 
@@ -48,7 +45,7 @@ class Login(Struct, frozen=True):
     """Either `email` or `username`. `device_id` counts only together with the `device_secret` that the first
     login of this device was answered with."""
 
-    password: Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
+    password: Password
     email: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     username: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     device_id: Annotated[str, Meta(max_length=36)] | None = None
@@ -103,6 +100,13 @@ class SignedIn(Tokens, frozen=True, kw_only=True):
     device_secret: str | None
 
 
+class VerificationRequired(Struct, frozen=True):
+    """The address has been written to: the account begins once it is confirmed. It is the same answer if the
+    address has an account already."""
+
+    status: Literal["verification_required"]
+
+
 class Session(Struct, frozen=True):
     session_id: str
     device_id: str
@@ -141,14 +145,17 @@ class Ticket(Struct, frozen=True):
 
 async def register(auth: Auth, call: Call) -> Reply:
     body: Register = call.body
-    user, grant = await auth.accounts.register(
+    made = await auth.accounts.register(
         email=body.email,
         username=body.username,
         password=body.password,
         display_name=body.display_name,
-        origin=_origin(call),
+        origin=origin_of(call),
+        language=call.language,
     )
-    return Reply(_signed_in(auth, user, grant))
+    if made is None:
+        return Reply(VerificationRequired("verification_required"), status=202)
+    return Reply(_signed_in(auth, *made))
 
 
 async def login(auth: Auth, call: Call) -> Reply:
@@ -163,14 +170,15 @@ async def login(auth: Auth, call: Call) -> Reply:
         username=body.username,
         password=body.password,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
-        origin=_origin(call),
+        origin=origin_of(call),
+        language=call.language,
     )
     return Reply(_signed_in(auth, user, grant))
 
 
 async def refresh(auth: Auth, call: Call) -> Reply:
     body: Refresh = call.body
-    grant = await auth.sessions.refresh(body.refresh_token, _origin(call))
+    grant = await auth.sessions.refresh(body.refresh_token, origin_of(call))
     return Reply(
         Tokens(
             grant.access_token,
@@ -240,10 +248,6 @@ def _ended(everywhere: bool) -> Reply:
     return Reply(Ended("ended")) if everywhere else Reply(Ended("pending"), status=202)
 
 
-def _origin(call: Call) -> Origin:
-    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
-
-
 def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
     """whole: with what only the user and admins may see."""
     return User(
@@ -254,7 +258,7 @@ def _user(auth: Auth, user: store.User, *, whole: bool) -> User:
         auth.status_of(user.user_id),
         email=user.email if whole else UNSET,
         role=user.role if whole else UNSET,
-        email_verified=False if whole else UNSET,
+        email_verified=(user.email_verified_us is not None) if whole else UNSET,
         created_at=to_iso(user.created_us) if whole else UNSET,
     )
 
@@ -310,10 +314,12 @@ ROUTES: tuple[Route, ...] = (
         register,
         Audience.ANYONE,
         Rate.REGISTER,
-        "Make an account and sign in",
+        "Make an account and sign in; or, with 202, confirm the e-mail address first",
         body=Register,
         answer=SignedIn,
         status=201,
+        also=(202,),
+        other={202: VerificationRequired},
         errors=(EmailTaken, UsernameTaken, RegistrationClosed),
         no_store=True,
     ),
@@ -428,5 +434,6 @@ ROUTES: tuple[Route, ...] = (
         answer=User,
         errors=(NotFound,),
     ),
+    *RECOVERY,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

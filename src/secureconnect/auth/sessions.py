@@ -360,6 +360,17 @@ class Sessions:
         self._revocations.apply(ended)
         return True
 
+    async def end_every(self, tx: Tx, user: UserId, *, address: str, now_us: int) -> frozenset[SessionId]:
+        """End all of a person's, in the caller's transaction; after its commit `have_ended` tells."""
+        ended = await store.end_sessions_of_user(tx, user, now_us)
+        return await self._end(
+            tx, ended, action="auth:session:ended", actor=user, address=address, now_us=now_us
+        )
+
+    def have_ended(self, sessions: frozenset[SessionId]) -> None:
+        """Refuse them on this node from here on."""
+        self._revocations.apply(sessions)
+
     async def _end(
         self,
         tx: Tx,

@@ -10,7 +10,7 @@ from ..identity import DeviceId, Role, SessionId, UserId
 
 PRUNE_ROWS = 1_000  # rows deleted in one transaction: the writer is not held longer than a few milliseconds
 
-_USER = "user_id, username, email, display_name, avatar_url, role, created_at"
+_USER = "user_id, username, email, display_name, avatar_url, role, created_at, email_verified_at"
 
 _ADD_USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, display_key,"
@@ -21,6 +21,7 @@ _EMAIL_TAKEN = "SELECT 1 FROM users WHERE email_key = $1"
 _GET_USER = f"SELECT {_USER} FROM users WHERE user_id = $1"  # noqa: S608
 _BY_EMAIL = "SELECT user_id, password_hash FROM users WHERE email_key = $1"
 _BY_USERNAME = "SELECT user_id, password_hash FROM users WHERE username_key = $1"
+_GET_HASH = "SELECT password_hash FROM users WHERE user_id = $1"
 _REHASH = "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2"
 # tier: names that begin with the text come before names that contain it
 _SEARCH = (
@@ -36,6 +37,7 @@ _ADD_DEVICE = (
     "INSERT INTO devices (device_id, user_id, name, secret_hash, created_at) VALUES ($1, $2, $3, $4, $5)"
 )
 _KNOW_DEVICE = "SELECT secret_hash FROM devices WHERE device_id = $1 AND user_id = $2"
+_HAS_DEVICE = "SELECT 1 FROM devices WHERE user_id = $1 LIMIT 1"
 _RENAME_DEVICE = "UPDATE devices SET name = $2 WHERE device_id = $1"
 _LIST_DEVICES = "SELECT device_id, name, created_at FROM devices WHERE user_id = $1 ORDER BY device_id"
 
@@ -123,6 +125,7 @@ class User(NamedTuple):
     avatar_url: str | None
     role: Role
     created_us: int
+    email_verified_us: int | None = None
 
 
 class Found(NamedTuple):
@@ -231,6 +234,11 @@ async def get_password(tx: Tx, email_key: str | None, username_key: str | None) 
     return Password(*row) if row else None
 
 
+async def get_hash(tx: Tx, user: UserId) -> str | None:
+    row = await tx.one(_GET_HASH, user)
+    return str(row[0]) if row else None
+
+
 async def replace_hash(tx: Tx, user: UserId, old: str, new: str) -> None:
     """Nothing happens when the password was changed meanwhile."""
     await tx.run(_REHASH, user, old, new)
@@ -259,6 +267,11 @@ async def get_device_secret(tx: Tx, device: str, user: UserId) -> bytes | None:
     """The secret's hash; None when this is no device of this user."""
     row = await tx.one(_KNOW_DEVICE, device, user)
     return bytes(row[0]) if row else None
+
+
+async def has_device(tx: Tx, user: UserId) -> bool:
+    """Whether they have ever signed in."""
+    return await tx.one(_HAS_DEVICE, user) is not None
 
 
 async def rename_device(tx: Tx, device: DeviceId, name: str) -> None:

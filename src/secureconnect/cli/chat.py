@@ -97,7 +97,9 @@ async def _sign_in(client: Client, console: Console) -> None:
         password = _ask_hidden("Password: ")
         try:
             if wants_new:
-                await client.register(username, password, email)
+                if await client.register(username, password, email) is None:
+                    console.print(f"A mail was sent to {email}: confirm the address, then log in.")
+                    continue
             else:
                 await client.login(username, password, device_name="terminal")
         except ApiError as refusal:

@@ -65,7 +65,8 @@ SERVICES = {
     "gateway": "api-gateway",
 }
 MINUTE_S, HOUR_S = 60, 3600
-PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.REFRESH, Rate.PUBLIC})
+PER_HOUR = frozenset({Rate.REGISTER, Rate.MAIL})
+PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.MAIL, Rate.REFRESH, Rate.PUBLIC})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # W3C Trace Context, section 3.2; later versions may append
@@ -262,6 +263,7 @@ class Gate:
         if endpoint.query is not None:
             call.query = query_of(request.query, endpoint.query)
         call.user_agent = request.headers.get("user-agent", "")[:256]
+        call.language = request.headers.get("accept-language", "")[:64]
 
     def headers(self, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
         """What stands on every answer, an upgraded or refused WebSocket included."""
@@ -488,7 +490,7 @@ class _Limit:
 
     def __init__(self, rate: Rate, calls: int) -> None:
         self.calls = calls
-        self.window_s = HOUR_S if rate is Rate.REGISTER else MINUTE_S
+        self.window_s = HOUR_S if rate in PER_HOUR else MINUTE_S
         self.per_address = rate in PER_ADDRESS
         self.key = f"rate:{rate.value}:"
         self.policy = f'"{rate.value}";q={calls};w={self.window_s}'
