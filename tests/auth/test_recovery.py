@@ -177,7 +177,10 @@ async def test_an_account_of_a_time_without_mail_can_confirm_its_address(site: S
     ann = await plain.register()
     assert not (await plain.ask("GET /v1/users/me", as_=ann))["email_verified"]
     await ask_for(node, VERIFY_AGAIN, {"email": "ann@example.org"})
-    await node.ask(VERIFY, {"token": token_in(await mail(node, site))})
+    token = token_in(await mail(node, site))
+    await node.ask(VERIFY, {"token": token})
+    with refused("MAILED_TOKEN_INVALID"):
+        await node.ask(VERIFY, {"token": token})
     assert (await node.ask("GET /v1/users/me", as_=ann))["email_verified"]
     await ask_for(node, VERIFY_AGAIN, {"email": "ann@example.org"})
     assert await mails(node, site) == [], "it is confirmed"
@@ -241,6 +244,17 @@ async def test_a_reset_ends_every_session_and_works_once(site: Site, node: Node)
 
 def origin() -> Origin:
     return Origin("192.0.2.1", "tests")
+
+
+async def test_a_reset_voids_a_change_of_address(site: Site, node: Node) -> None:
+    """Which whoever knew the old password may have asked for."""
+    ann = await confirmed(node, site)
+    await ask_for(node, CHANGE, {"email": "eve@example.org", "password": PASSWORD}, as_=ann)
+    token = token_in(next(each for each in await mails(node, site) if each.to == "eve@example.org"))
+    await ask_for(node, RESET, {"email": "ann@example.org"})
+    await node.ask(CONFIRM, {"token": token_in(await mail(node, site)), "new_password": NEW})
+    with refused("MAILED_TOKEN_INVALID"):
+        await node.ask(CHANGED, {"token": token}, as_=await node.login(password=NEW))
 
 
 async def test_a_reset_forgets_failed_logins(site: Site, node: Node) -> None:

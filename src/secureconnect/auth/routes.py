@@ -26,7 +26,7 @@ from .devices import DeviceClaim
 from .recovery.routes import ROUTES as RECOVERY
 from .room import Auth
 from .sessions import Grant
-from .shapes import Email, NewPassword, Password, Token, origin_of
+from .shapes import Email, GivenPassword, NewPassword, Token, origin_of
 
 # the pattern is documented here and judged by the rule, which says what is wrong in words
 Username = Annotated[str, Meta(min_length=3, max_length=50, extra_json_schema={"pattern": USERNAME})]
@@ -45,7 +45,7 @@ class Login(Struct, frozen=True):
     """Either `email` or `username`. `device_id` counts only together with the `device_secret` that the first
     login of this device was answered with."""
 
-    password: Password
+    password: GivenPassword
     email: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     username: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     device_id: Annotated[str, Meta(max_length=36)] | None = None

@@ -14,9 +14,9 @@ USER_AGENT_CHARS = 256
 
 Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_CHARS, description="e-mail address")]
 NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS[0], max_length=PASSWORD_CHARS[1])]
-Password = Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
+GivenPassword = Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
 Token = Annotated[str, Meta(max_length=128)]
-TotpCode = Annotated[str, Meta(max_length=64)]
+Code = Annotated[str, Meta(max_length=32, description="of the authenticator app, or a recovery code")]
 
 
 def origin_of(call: Call) -> Origin:

@@ -158,7 +158,6 @@ class Recovery:
             if await store.find_by_email(tx, proof.email_key) is not None:
                 raise EmailTaken
             await store.change_email(tx, account.user_id, proof.email, proof.email_key, now_us)
-            await store.drop_tokens(tx, account.user_id)  # those mailed to the old one
             await self._record(tx, "auth:email:changed", account.user_id, origin, now_us)
 
         try:
@@ -195,7 +194,7 @@ class Recovery:
             user = account.user_id
             await store.set_password(tx, user, password_hash, now_us)
             await store.mark_verified(tx, user, now_us)
-            await store.drop_tokens(tx, user)
+            await store.drop_tokens(tx, user)  # a change of address, too, that somebody else asked for
             await self.forgive(tx, user)
             ended = await self._sessions.end_every(tx, user, address=origin.address, now_us=now_us)
             await self._record(tx, "auth:password:reset", user, origin, now_us)

@@ -15,7 +15,7 @@ from ...errors import (
     UsernameTaken,
 )
 from ..room import Auth
-from ..shapes import Email, NewPassword, Password, Token, TotpCode, origin_of
+from ..shapes import Code, Email, GivenPassword, NewPassword, Token, origin_of
 
 
 class Address(Struct, frozen=True):
@@ -30,8 +30,8 @@ class MailedToken(Struct, frozen=True):
 
 class NewEmail(Struct, frozen=True):
     email: Email
-    password: Password
-    totp_code: TotpCode | None = None
+    password: GivenPassword
+    totp_code: Code | None = None
 
 
 class NewSecret(Struct, frozen=True):
