@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -113,6 +114,10 @@ def confirmation(world: World) -> Ask:
     return Ask(body={"code": world.facts.get("totp_code", "123456")})
 
 
+def mailed(world: World, token: str, **more: str) -> Ask:
+    return Ask(body={"token": world.facts.get(token, "none")} | more)
+
+
 HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/register"): registration,
     ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
@@ -124,6 +129,14 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("PATCH", "/v1/auth/sessions/{session_id}"): lambda w: own_session(w, {"device_name": "phone"}),
     ("DELETE", "/v1/auth/sessions/{session_id}"): own_session,
     ("POST", "/v1/auth/ws-ticket"): lambda _: Ask(),
+    ("POST", "/v1/auth/email/verify/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/email/verify"): lambda w: mailed(w, "verify_token"),
+    ("POST", "/v1/auth/password-reset/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/password-reset/confirm"): lambda w: mailed(w, "reset_token", new_password=PASSWORD),
+    ("POST", "/v1/users/me/email"): lambda _: Ask(
+        body={"email": f"{unique('other')}@example.org", "password": PASSWORD}
+    ),
+    ("POST", "/v1/users/me/email/verify"): lambda w: mailed(w, "change_token"),
     ("POST", "/v1/auth/totp/enroll"): lambda _: Ask(body={"password": PASSWORD}),
     ("POST", "/v1/auth/totp/confirm"): confirmation,
     ("DELETE", "/v1/auth/totp"): lambda _: Ask(body={"password": PASSWORD}),
@@ -274,6 +287,10 @@ def about_keys(route: Route) -> bool:
     return route.path.startswith(("/v1/keys/", "/v1/e2ee/"))
 
 
+def about_mail(route: Route) -> bool:
+    return "/email" in route.path or "/password-reset" in route.path
+
+
 def about_friends(route: Route) -> bool:
     return route.path.startswith("/v1/users/me/friends/")
 
@@ -326,12 +343,14 @@ class Cast:
         friends: bool = False,
         totp: bool = False,
         keys: bool = False,
+        mail: bool = False,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
         files: the owner has some.  friends: the third has asked the owner.
         totp: the caller has begun to set up a second factor, which is turned off afterwards.
         keys: the owner's device and the caller's are published, and the caller has a backup.
+        mail: tokens were mailed, to someone new and to the caller.
         """
         callers = {name: getattr(self, name) for name in ("stranger", "blocked", "member", "admin")}
         who = (callers | {"entitled": self.owner}).get(caller)
@@ -354,6 +373,8 @@ class Cast:
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
                 token = own.me.access_token
+            if mail:
+                world.facts |= await self._mailed(who)
             if keys:
                 await self._publish(self.owner)
                 world.facts["backup"] = await self._backup(self.owner if who is None else own)
@@ -385,6 +406,34 @@ class Cast:
             latest = await client.call("POST", "/v1/e2ee/backup/version", begin)
         return str(latest["version"])
 
+    async def _mailed(self, who: Client | None) -> dict[str, str]:
+        name = unique("mailed")
+        email, other = f"{name}@example.org", f"{unique('changed')}@example.org"
+        async with Client(self.server.url) as client:
+            await client.register(name, PASSWORD, email, name)
+            await client.call("POST", "/v1/auth/email/verify/request", {"email": email})
+            await client.call("POST", "/v1/auth/password-reset/request", {"email": email})
+        facts = {"email": email}
+        if who is not None:
+            await who.call("POST", "/v1/users/me/email", {"email": other, "password": PASSWORD})
+            facts["change_token"] = await self._token(other, "Confirm")
+        facts["verify_token"] = await self._token(email, "Confirm")
+        facts["reset_token"] = await self._token(email, "Set a new password")
+        return facts
+
+    async def _token(self, to: str, subject: str) -> str:
+        """Mailed to someone: without a mail server mail is a file."""
+
+        def arrived() -> str | None:
+            for path in (self.server.data_dir / "mail").glob("*.eml"):
+                text = path.read_text()
+                if f"To: {to}" in text and f"Subject: {subject}" in text:
+                    return str(re.findall(r"code to your app:\n(\S+)", text)[0])
+            return None
+
+        await until(lambda: arrived() is not None)
+        return str(arrived())
+
     async def _befriend(self) -> None:
         them = f"/v1/users/me/friends/{self.third.me.user_id}"
         with suppress(ApiError):  # as an earlier try has left it
@@ -408,7 +457,12 @@ class Cast:
 @asynccontextmanager
 async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
     """Short-lived tokens first: one has expired by the time a second start gives out long ones."""
-    server = start_server(AUTH__ACCESS_TTL_S="5", STORAGE__MAX_UNFINISHED="1000")
+    server = start_server(
+        AUTH__ACCESS_TTL_S="5",
+        STORAGE__MAX_UNFINISHED="1000",
+        AUTH__MAIL_PAUSE_S="0",
+        OUTBOX__POLL_S="0.05",
+    )
     names = ("owner", "member", "third", "stranger", "blocked", "admin", "banned")
     async with people(server.url, *names) as (*clients, banned):
         *_, blocked, admin = clients
@@ -487,6 +541,7 @@ async def test_routes(start_server: StartServer) -> None:
                     "files": about_a_file(route),
                     "friends": about_friends(route),
                     "keys": about_keys(route),
+                    "mail": about_mail(route),
                     "totp": route.path == f"{TOTP}/confirm",
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))

@@ -75,6 +75,7 @@ async def test_what_is_kept_signs_in_again_and_logout_forgets_it(start_server: S
     async with Client(server.url, on_credentials=kept.append) as first:
         name = unique("ann")
         user = await first.register(name, PASSWORD, f"{name}@example.org")
+        assert user is not None
     async with Client(server.url, kept[-1], on_credentials=kept.append) as second:
         assert (await second.profile())["user_id"] == user["user_id"]
         await second.logout()

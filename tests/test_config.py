@@ -204,6 +204,23 @@ def test_settings_that_do_not_fit_each_other() -> None:
     line = refused(env={"SECURECONNECT_GATEWAY__WS_PING_S": "60"})
     assert "gateway.ws_silence_s" in line
     assert "gateway.ws_ping_s" in line
+    mail = {"SECURECONNECT_SMTP__URL": "smtp://us:hush@mail.example.org"}
+    line = refused(env=mail)
+    assert "smtp.url" in line
+    assert "gateway.public_url" in line
+    assert "hush" not in line
+    assert load(None, mail | {"SECURECONNECT_GATEWAY__PUBLIC_URL": "https://a.example"}).smtp.url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["smtp://", "http://mail.example.org", "smtp://mail.example.org/x", "smtp://us:23/56@mail:1", "mail:25"],
+)
+def test_what_is_no_mail_server_is_refused(url: str) -> None:
+    line = refused(
+        env={"SECURECONNECT_SMTP__URL": url, "SECURECONNECT_GATEWAY__PUBLIC_URL": "https://a.example"}
+    )
+    assert line.startswith(f"smtp.url = {MASK}")
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ ONLY = {
     "trio_asyncio": {"deps/asyncio_bridge"},
     "sqlite3": {"deps/sqlite"},
     "asyncpg": {"deps/postgres", "deps/postgres_unit", "doctor"},
+    "aiosmtplib": {"deps/smtp", "doctor"},
     "redis": {"deps/redis", "deps/redis_feed", "doctor"},
     "miniopy_async": {"deps/minio", "deps/minio_bucket", "deps/minio_calls", "doctor"},
     "aiohttp": {"deps/minio_calls", "doctor"},
@@ -64,6 +65,7 @@ OWNERS = {
     "node": {"meta", "nodes", "secrets"},
     "audit": {"audit", "audit_anchor", "audit_head"},
     "idempotency": {"idempotency"},
+    "outbox": {"outbox"},
     "deps": {"schema_migrations", "signals"},
     "auth": {
         *("users", "blocks", "friends", "devices", "sessions", "refresh_tokens", "revocations", "tickets"),
@@ -71,6 +73,7 @@ OWNERS = {
         *("device_keys", "one_time_keys", "fallback_keys", "key_claims", "key_changes", "key_departures"),
         *("inboxes", "inbox_messages", "inbox_sendings", "cross_signing_keys", "key_signatures"),
         *("backups", "backup_keys"),
+        *("mail_tokens", "registrations"),
     },
     "chat": {"conversations", "members", "messages", "changes"},
     "storage": {"files", "quotas"},

@@ -35,6 +35,7 @@ from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.guard import Guard
 from secureconnect.deps.guarded import GuardedDatabase
 from secureconnect.deps.journal import FileJournal
+from secureconnect.deps.mail import FolderMailer
 from secureconnect.deps.memory import MemoryBus, MemoryCache, MemorySignals
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Unavailable
@@ -183,6 +184,7 @@ async def starting(folder: Path, *, away: bool = True, migrates: bool = True) ->
             signals=MemorySignals(MemoryConfig(), config.signals.payload_bytes),
             objects=FolderObjects(folder / "objects"),
             journal=journal,
+            mailer=FolderMailer(folder / "mail", "a@example.org", 10),
             status=lambda: [guard.status()],
             ready=ready,
             observe=lambda told: guard.observe(lambda _: told()),

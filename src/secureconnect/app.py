@@ -23,7 +23,17 @@ import trio
 
 from . import __version__, clock, log, metrics
 from .audit import Audit
-from .auth import Announcement, Auth, Condition, Figures, Lack, Shown, lacking, note_departure
+from .auth import (
+    Announcement,
+    Auth,
+    Condition,
+    Figures,
+    Lack,
+    Letters,
+    Shown,
+    lacking,
+    note_departure,
+)
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .chat import Chat
 from .chat.routes import ROUTES as CHAT_ROUTES
@@ -37,6 +47,7 @@ from .gateway import Gateway, Mount
 from .idempotency import Idempotency
 from .identity import ConversationId, DeviceId, MessageId, Principal, UserId
 from .node import Node
+from .outbox import Outbox
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Storage
@@ -101,6 +112,8 @@ class Service:
 
     _node: Node
     _audit: Audit
+    _outbox: Outbox
+    _letters: Letters
 
     def __init__(self, config: Config, deps: Deps) -> None:
         self._config = config
@@ -120,6 +133,8 @@ class Service:
                 signals=deps.signals,
                 server_name=self._node.server_name,
                 keys=config.keys,
+                letters=self._letters,
+                confirms_email=bool(config.smtp.url),
                 outage_since_us=outage_since_us,
                 feed=deps.revocations,
                 bus=deps.bus,
@@ -244,6 +259,7 @@ class Service:
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
         self.idempotency = Handle("idempotency", lambda: Idempotency(config.idempotency, deps.db))
+        self.outbox = Handle("outbox", lambda: self._outbox)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
@@ -275,7 +291,7 @@ class Service:
             await _unless(stop, self._move_in, edge)
             if not stop.is_set():
                 async with (
-                    _running(self.node, self.audit, self.idempotency),
+                    _running(self.node, self.audit, self.idempotency, self.outbox),
                     _running(self.auth, self.chat, self.storage),
                 ):
                     if self._knows_database:
@@ -318,6 +334,14 @@ class Service:
             self._node.secrets.key_id,
             self._folder / "audit.head",
         )
+        self._outbox = Outbox(
+            self._config.outbox,
+            self._deps.db,
+            self._deps.mailer,
+            self._node.secrets.derive("outbox"),
+            self._config.smtp.call_s,
+        )
+        self._letters = Letters(self._outbox, self._config.gateway.public_url)
 
     async def _open_node(self, db: Database) -> Node:
         host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"

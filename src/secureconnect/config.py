@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from .settings import (
     BUCKET,
     FOLDER,
+    MAIL_ADDRESS,
     NETWORKS,
     POSTGRES_URL,
     REDIS_URL,
     REGION,
+    SMTP_URL,
     WEB_ORIGINS,
     WEB_URL,
     setting,
@@ -114,6 +116,7 @@ class RateLimitsConfig:
     refresh: int = setting(60, "token refreshes a minute from one address", low=1, high=1_000_000)
     read: int = setting(1_200, "reads a minute of one account", low=1, high=1_000_000)
     write: int = setting(600, "changes a minute of one account", low=1, high=1_000_000)
+    mail: int = setting(10, "requests an hour from one address that send mail", low=1, high=1_000_000)
     search: int = setting(60, "searches a minute of one account", low=1, high=1_000_000)
     socket: int = setting(120, "WebSockets opened a minute by one account", low=1, high=1_000_000)
     public: int = setting(600, "public requests a minute from one address", low=1, high=1_000_000)
@@ -183,6 +186,13 @@ class AuthConfig:
     max_blocked: int = setting(5_000, "people that one account may have blocked", low=1, high=100_000)
     exports_at_once: int = setting(
         4, "exports of personal data under way on this node before more are answered 503", low=1, high=1_000
+    )
+    verify_ttl_s: int = setting(
+        86_400, "seconds a mailed token confirms an e-mail address", low=60, high=2_592_000
+    )
+    reset_ttl_s: int = setting(3_600, "seconds a mailed token sets a new password", low=60, high=86_400)
+    mail_pause_s: int = setting(
+        60, "seconds before the same kind of mail is sent to the same account again", low=0, high=86_400
     )
     key_lead_s: int = setting(
         60, "seconds a new signing key is verified everywhere before it signs", low=0, high=3_600
@@ -445,6 +455,46 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SmtpConfig:
+    url: str = setting(
+        "",
+        "smtp://user:password@host:587 (STARTTLS), or smtps:// for TLS at once; empty: files",
+        form=SMTP_URL,
+        secret=True,
+    )
+    sender: str = setting(
+        "",
+        "address that mail comes from; empty: no-reply at the host of gateway.public_url",
+        form=MAIL_ADDRESS,
+    )
+    connect_s: float = setting(5.0, "seconds a connection may take to open", low=0.1, high=60)
+    call_s: float = setting(20.0, "seconds a mail may take to be handed over", low=0.1, high=300)
+    first_pause_s: float = setting(
+        1.0, "seconds before a mail server that failed is asked again, doubled each time", low=0.05, high=60
+    )
+    longest_pause_s: float = setting(60.0, "seconds between two such questions at most", low=0.05, high=3_600)
+    kept_files: int = setting(
+        1_000, "mails kept as files while there is no mail server; older ones go", low=1, high=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxConfig:
+    poll_s: float = setting(1.0, "seconds between two looks for mail to send", low=0.05, high=60)
+    senders: int = setting(4, "mails handed over at the same time", low=1, high=100)
+    waiting: int = setting(
+        10_000, "mails that may wait before requests that need one are answered 503", low=1, high=1_000_000
+    )
+    retry_s: float = setting(
+        1.0, "seconds before a mail is tried again, doubled each time", low=0.05, high=3_600
+    )
+    longest_retry_s: float = setting(60.0, "seconds between two tries at most", low=0.05, high=86_400)
+    notice_s: int = setting(
+        86_400, "seconds in which a notice must be sent, or is dropped", low=60, high=2_592_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerConfig:
     probe_ms: int = setting(500, "milliseconds between two probes of a dependency", low=50, high=60_000)
     probe_limit_ms: int = setting(400, "milliseconds a probe may take", low=10, high=60_000)
@@ -539,6 +589,8 @@ class Config:
     postgres: PostgresConfig = PostgresConfig()
     redis: RedisConfig = RedisConfig()
     minio: MinioConfig = MinioConfig()
+    smtp: SmtpConfig = SmtpConfig()
+    outbox: OutboxConfig = OutboxConfig()
     breaker: BreakerConfig = BreakerConfig()
     journal: JournalConfig = JournalConfig()
     signals: SignalsConfig = SignalsConfig()

@@ -114,6 +114,8 @@ def _known(key: str, source: str) -> Setting:
 
 def _check_together(config: Config) -> None:
     """What one setting alone cannot say."""
+    if config.smtp.url and not config.gateway.public_url:
+        raise BadSetting("smtp.url is set without gateway.public_url, which the links in mails begin with")
     if config.gateway.ws_silence_s <= config.gateway.ws_ping_s:
         raise BadSetting(
             f"gateway.ws_silence_s = {config.gateway.ws_silence_s} must be greater than "

@@ -41,6 +41,7 @@ class Rate(enum.Enum):
 
     LOGIN = "login"
     REGISTER = "register"
+    MAIL = "mail"
     REFRESH = "refresh"
     READ = "read"
     WRITE = "write"
@@ -57,6 +58,7 @@ class Call:
     path: values of the path's `{names}`; one that ends in `_id` is a UUID.
     query, body: instances of the route's `query` and `body` structs.
     deadline: on trio's clock.  address: of the client, behind trusted proxies.
+    language: the Accept-Language it sent, as it is.
     read: of a streaming route, the next bytes of the body and b"" at its end; raises RequestTimeout when they
     do not come in `body_timeout_s`, or come in drops, and TooLarge past the route's limit.
     length: of the body of a streaming route, if the client tells.
@@ -72,6 +74,7 @@ class Call:
     query: Any = None
     body: Any = None
     user_agent: str = ""
+    language: str = ""
     read: Callable[[], Awaitable[bytes]] | None = None
     length: int | None = None
     route: str = ""

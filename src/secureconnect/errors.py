@@ -257,6 +257,12 @@ class IdempotencyKeyReused(Invalid):
     code, text = "IDEMPOTENCY_KEY_REUSED", "This Idempotency-Key came with another request before."
 
 
+class MailedTokenInvalid(Invalid):
+    """Unknown, used, expired, replaced by a later one, or of someone else: which of them is not told."""
+
+    code, text = "MAILED_TOKEN_INVALID", "This link or code is not valid any more; ask for a new one."
+
+
 class UploadMismatch(Invalid):
     code, text = "UPLOAD_MISMATCH", "What arrived is not the file that was announced."
 

@@ -54,6 +54,19 @@ def _is_postgres_url(text: str) -> bool:
         return False
 
 
+def _is_smtp_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        alone = parts.path in ("", "/") and not parts.query and not parts.fragment
+        return parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and alone and _is_whole(parts)
+    except ValueError:
+        return False
+
+
+def _is_mail_address(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,190}", text) is not None
+
+
 def _is_whole(parts: SplitResult) -> bool:
     """False if a `/`, `#` or `?` in the password has ended the address, whose port the password then seems
     to be. Raises ValueError if the port is none."""
@@ -74,6 +87,8 @@ WEB_URL = Form("http or https URL", _is_web_url)
 WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
 REDIS_URL = Form("redis, rediss or unix URL", _is_redis_url)
 POSTGRES_URL = Form("postgres or postgresql URL", _is_postgres_url)
+SMTP_URL = Form("smtp or smtps URL", _is_smtp_url)
+MAIL_ADDRESS = Form("e-mail address", _is_mail_address)
 BUCKET = Form(
     "3 to 63 of a-z, 0-9, . and -, the first and last no mark",
     lambda text: (

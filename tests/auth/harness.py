@@ -13,14 +13,26 @@ import msgspec
 import pytest
 import trio
 
-from secureconnect.auth import ROUTES, Auth
-from secureconnect.config import AuthConfig, KeysConfig, MemoryConfig
-from secureconnect.deps.contracts import Bus, Database, P, RevocationFeed, Revoked, Row, T, Tx, Unit
+from secureconnect.auth import ROUTES, Auth, Letters
+from secureconnect.config import AuthConfig, KeysConfig, MemoryConfig, OutboxConfig
+from secureconnect.deps.contracts import (
+    Bus,
+    Database,
+    Mail,
+    P,
+    RevocationFeed,
+    Revoked,
+    Row,
+    T,
+    Tx,
+    Unit,
+)
 from secureconnect.deps.memory import MemoryCache, MemorySignals
 from secureconnect.edge import Call
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import Principal, SessionId, UserId
 from secureconnect.node import Secrets
+from secureconnect.outbox import Outbox
 
 CHEAP = AuthConfig(argon2_time_cost=1, argon2_memory_kib=64)
 PASSWORD = "correct horse battery"
@@ -100,10 +112,21 @@ class CutFeed:
         return await self.inner.since(us)
 
 
+class Postman:
+    """A mail server that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.mails: list[Mail] = []
+
+    async def send(self, mail: Mail) -> None:
+        self.mails.append(mail)
+
+
 @dataclass
 class Site:
     """One installation: a database and its secrets, on which any number of nodes run.  folder: where their
-    data folders are made."""
+    data folders are made.  postman: what their outboxes send with."""
 
     db: Clocked
     secrets: Secrets
@@ -112,6 +135,7 @@ class Site:
     nodes: int = 0
     cache: MemoryCache = field(default_factory=lambda: MemoryCache(MemoryConfig()))
     signals: MemorySignals = field(default_factory=lambda: MemorySignals(MemoryConfig(), 65_536))
+    postman: Postman = field(default_factory=Postman)
 
     async def rows(self, sql: str) -> list[Row]:
         """What the database has, whoever can reach it."""
@@ -127,6 +151,7 @@ class Site:
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
         folder: Path | None = None,
+        confirms_email: bool = False,
     ) -> Node:
         """db: the node's own way to the database.  folder: of a node that ran before."""
         db = db or self.db
@@ -134,6 +159,7 @@ class Site:
             self.nodes += 1
             folder = self.folder / f"node-{self.nodes}"
             folder.mkdir(mode=0o700)
+        outbox = Outbox(OutboxConfig(senders=1), db, self.postman, self.secrets.derive("outbox"), 1)
         room = Auth(
             config,
             db,
@@ -143,12 +169,14 @@ class Site:
             signals=self.signals,
             server_name=server_name,
             keys=keys,
+            letters=Letters(outbox, "https://chat.example.org"),
+            confirms_email=confirms_email,
             outage_since_us=lambda: db.away_since_us,
             feed=feed,
             bus=bus,
         )
         scope = trio.CancelScope()
-        node = Node(room, db, folder, scope)
+        node = Node(room, db, folder, scope, outbox)
         room.connect(ended=node.closed.extend, signed_out=node.signed_out.extend)
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
@@ -163,7 +191,10 @@ class Site:
 class Node:
     """closed, signed_out: the sessions and people whose sockets this node was told to close."""
 
-    def __init__(self, room: Auth, db: Clocked, folder: Path, scope: trio.CancelScope) -> None:
+    def __init__(
+        self, room: Auth, db: Clocked, folder: Path, scope: trio.CancelScope, outbox: Outbox
+    ) -> None:
+        self.outbox = outbox
         self.room = room
         self.db = db
         self.folder = folder
@@ -187,13 +218,14 @@ class Node:
         query: dict[str, Any] | None = None,
         user_agent: str = "tests",
         idempotency_key: str | None = None,
+        language: str = "",
         status: int = 200,
     ) -> Any:
         """What the route answers, as a client reads it: the token is proved, body and query are checked.
         status: of the answer, as far as it is not the route's own success."""
         route = _ROUTES[what]
-        call = Call("request", "192.0.2.1", trio.current_time() + 30, user_agent=user_agent)
-        call.idempotency_key = idempotency_key
+        call = Call("request", "192.0.2.1", trio.current_time() + 30)
+        call.user_agent, call.language, call.idempotency_key = user_agent, language, idempotency_key
         if as_ is not None:
             call.principal = await self.room.authenticate(as_.access_token, outage=route.outage)
         call.path = path or {}
@@ -205,10 +237,11 @@ class Node:
         assert (reply.status or 200) == status
         assert status in (route.status, 200, *route.also)
         answer = msgspec.json.encode(reply.data)
-        if route.answer is None:
+        shape = route.other.get(status, route.answer)
+        if shape is None:
             assert answer == b"null"
         else:
-            msgspec.json.decode(answer, type=route.answer)
+            msgspec.json.decode(answer, type=shape)
         return msgspec.json.decode(answer)
 
     async def call(self, method: str, path: str, body: Any, caller: Principal, query: dict[str, Any]) -> Any:

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kit.redis import RedisServer
+from kit.smtp import SmtpServer
 from secureconnect.config import (
     JournalConfig,
     MemoryConfig,
     MinioConfig,
     PostgresConfig,
     RedisConfig,
+    SmtpConfig,
     SqliteConfig,
 )
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
-from secureconnect.deps.contracts import Bus, Cache, Database, Journal, Objects, StoredObject
+from secureconnect.deps.contracts import Bus, Cache, Database, Journal, Mailer, Objects, StoredObject
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.journal import FileJournal
+from secureconnect.deps.mail import FolderMailer
 from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.minio import MinioObjects
 from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.redis import open_redis
+from secureconnect.deps.smtp import SmtpMailer
 from secureconnect.deps.spool import SpooledObjects
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Unavailable
 
+SENDER = "no-reply@chat.example.org"
 BACKLOG = 10  # deliveries a subscriber of the worlds' buses can have waiting
 
 SCHEMA = """
@@ -115,6 +123,30 @@ async def filling_spool(request: pytest.FixtureRequest) -> AsyncIterator[Objects
     yield await SpooledObjects.open(store, folder / "spool", lambda: False, MinioConfig())
 
 
+Arrived = Callable[[], list[EmailMessage]]
+
+
+@asynccontextmanager
+async def folder_mailer(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Mailer, Arrived]]:
+    folder: Path = request.getfixturevalue("data_dir")
+
+    def arrived() -> list[EmailMessage]:
+        return [
+            message_from_bytes(each.read_bytes(), policy=default)
+            for each in sorted((folder / "mail").glob("*.eml"))
+        ]
+
+    yield FolderMailer(folder / "mail", SENDER, 3), arrived
+
+
+@asynccontextmanager
+async def smtp_mailer(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Mailer, Arrived]]:
+    server: SmtpServer = request.getfixturevalue("smtp_server")
+    async with open_bridge() as bridge:
+        mailer = SmtpMailer(SmtpConfig(url=server.url), SENDER, "chat.example.org", bridge)
+        yield mailer, lambda: [each.message for each in server.mails()]
+
+
 class TakesNothing(FolderObjects):
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
         await anext(chunks, None)
@@ -140,6 +172,7 @@ OBJECTS: Mapping[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextMana
     "filling_spool": filling_spool,
 }
 
+MAILERS = {"files": folder_mailer, "smtp": smtp_mailer}
 JOURNALS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Journal]]] = {"file": file_journal}
 
 
@@ -170,6 +203,13 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
 async def objects(request: pytest.FixtureRequest) -> AsyncIterator[Objects]:
     async with OBJECTS[request.param](request) as objects:
         yield objects
+
+
+@pytest.fixture(params=MAILERS)
+async def mailer(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Mailer, Arrived]]:
+    """A mailer, and what has arrived through it."""
+    async with MAILERS[request.param](request) as both:
+        yield both
 
 
 @pytest.fixture(params=JOURNALS)

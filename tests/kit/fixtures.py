@@ -12,6 +12,7 @@ from kit.databases import MigratedDatabases
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
 from kit.server import PROGRAM, Server
+from kit.smtp import SmtpServer
 from kit.store import ACCESS_KEY, REGION, SECRET_KEY, ObjectStore
 from kit.worlds import WORLDS, World
 from secureconnect.config import MinioConfig
@@ -38,6 +39,15 @@ def server(shared_server: Server) -> Iterator[Server]:
     """A running server that other tests use too: make your own people, and let it run."""
     yield shared_server
     shared_server.check()
+
+
+@pytest.fixture
+def smtp_server(tmp_path: Path) -> Iterator[SmtpServer]:
+    """A mail server of the test's own, without TLS."""
+    server = SmtpServer(tmp_path / "inbox")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

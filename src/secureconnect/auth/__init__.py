@@ -4,7 +4,8 @@ It answers the gateway's one question, whose token is this, and closes what a se
 holds open. It decides nothing about conversations; presence, which it shows with a user, is asked from
 whoever `connect` names.
 
-`accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `tokens`, `keys`,
+`accounts` register, sign in and find people; `sessions` open, refresh, prove and end; `recovery/` is what
+people prove by mail; `tokens`, `keys`,
 `passwords`, `devices` and `revocations` are what they stand on. `proofs` tell whether somebody is who they
 say, by password, `totp/` and `lockout/`; `reauthentication` asks that again of who is signed in; `invites/`
 let people register where not everybody may. What people decide about themselves and each other are folders,
@@ -17,6 +18,7 @@ from .admin.overview import Condition, Figures
 from .announcements.store import Announcement
 from .blocks.store import are_apart
 from .devicekeys.store import note_departure
+from .recovery.letters import Letters
 from .reports.reports import Shown
 from .revocations import Lack, lacking
 from .room import Auth
@@ -30,6 +32,7 @@ __all__ = [
     "Condition",
     "Figures",
     "Lack",
+    "Letters",
     "Shown",
     "are_apart",
     "lacking",

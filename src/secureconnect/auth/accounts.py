@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Awaitable, Callable
 
 from .. import audit
 from ..config import AuthConfig
@@ -30,6 +31,7 @@ from .invites.invites import spend
 from .lockout import Lockout
 from .passwords import Passwords
 from .proofs import Claim, Proofs
+from .recovery.letters import Letters
 from .sessions import Grant, Opened, Origin, Sessions
 
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,49}$"
@@ -77,14 +79,21 @@ def checked_email(text: str) -> str:
     return text
 
 
-def checked_password(text: str) -> str:
+def checked_password(text: str, field: str = "password") -> str:
     low, high = PASSWORD_CHARS
     if not low <= len(text) <= high:
-        raise Invalid(f"A password has {low} to {high} characters.", details={"field": "password"})
+        raise Invalid(f"A password has {low} to {high} characters.", details={"field": field})
     return text
 
 
+# keeps a new account, the hash of its password, its owner's Accept-Language and the invite that it needs
+# until its address is confirmed
+Keep = Callable[[store.User, str, str, str | None], Awaitable[None]]
+
+
 class Accounts:
+    """keep_first: where e-mail addresses are confirmed before an account begins; None where they are not."""
+
     def __init__(
         self,
         config: AuthConfig,
@@ -93,7 +102,11 @@ class Accounts:
         sessions: Sessions,
         lockout: Lockout,
         proofs: Proofs,
+        letters: Letters,
+        keep_first: Keep | None,
     ) -> None:
+        self._letters = letters
+        self._keep_first = keep_first
         self._config = config
         self._db = db
         self._passwords = passwords
@@ -110,10 +123,13 @@ class Accounts:
         display_name: str | None,
         origin: Origin,
         invite_code: str | None = None,
-    ) -> tuple[store.User, Grant]:
-        """Raises Invalid, EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid.
+        language: str = "",
+    ) -> tuple[store.User, Grant] | None:
+        """None: the account begins once its address is confirmed, or is somebody else's; which, is not told.
 
-        invite_code: of use only where registration is by invite; spent with the account that is made."""
+        invite_code: of use only where registration is by invite; spent with the account.
+        Raises Invalid, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid; EmailTaken where
+        addresses are not confirmed."""
 
         async def unit(tx: Tx) -> Opened:
             # first, so that who is not invited does not learn which names are taken
@@ -136,6 +152,9 @@ class Accounts:
             now_us = self._db.now_us()
             user = checked_account(email, username, display_name, now_us)
             password_hash = await self._passwords.hash(password)
+            if self._keep_first is not None:
+                await self._keep_first(user, password_hash, language, needed_code)
+                return None
             return user, self._sessions.grant(await self._db.write(unit))
 
     def _needed_code(self, invite_code: str | None) -> str | None:
@@ -158,6 +177,7 @@ class Accounts:
         totp_code: str | None,
         claim: DeviceClaim,
         origin: Origin,
+        language: str = "",
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
         a wrong password, AccountLocked for either that has failed too often, after the same work; and
@@ -183,13 +203,33 @@ class Accounts:
             user = await store.get_user(tx, held.user_id)
             if user is None:
                 raise InvalidCredentials
-            return user, await self._sessions.open(tx, user.user_id, claim, origin, self._db.now_us())
+            is_first = not await store.has_device(tx, user.user_id)
+            now_us = self._db.now_us()
+            opened = await self._sessions.open(tx, user.user_id, claim, origin, now_us)
+            if opened.device_secret is not None and user.email_verified_us is not None and not is_first:
+                await self._tell_new_device(tx, user, claim, origin, language, now_us)
+            return user, opened
 
         with counted("login"):
             email_key = None if email is None else fold(email)
             username_key = None if username is None else fold(username)
             user, opened = await self._proofs.require(reserve, password, totp_code, accept)
             return user, self._sessions.grant(opened)
+
+    async def _tell_new_device(
+        self, tx: Tx, user: store.User, claim: DeviceClaim, origin: Origin, language: str, now_us: int
+    ) -> None:
+        await self._letters.notify(
+            tx,
+            user.user_id,
+            "device",
+            user.email,
+            language,
+            now_us=now_us,
+            username=user.username,
+            device=claim.name or origin.user_agent or "?",
+            address=origin.address,
+        )
 
     async def get(self, user: UserId) -> store.User:
         """Raises NotFound."""

@@ -40,6 +40,9 @@ from .passwords import Passwords
 from .profile.profile import Profile
 from .proofs import Proofs
 from .reauthentication import Reauthentication
+from .recovery.letters import Letters
+from .recovery.recovery import Recovery
+from .recovery.registrations import Registrations
 from .reports.reports import Reports, Shown
 from .revocations import Revocations
 from .sessions import Sessions
@@ -57,6 +60,7 @@ class Auth:
     """An `edge.Authenticator`. Serves once the keys and the revocations are read; without the database, from
     what an earlier run kept in the data folder.
 
+    letters: what people are written.  confirms_email: before an account begins; it needs a mail server.
     folder: the data folder.  server_name: stands in the device keys that clients sign, and in authenticator
     apps.  feed: of revocations, None where there is none; it must raise Unavailable when it cannot reach the
     other nodes, and never fall back to this process's memory.  public_url: of this server, may be empty.
@@ -74,6 +78,8 @@ class Auth:
         signals: Signals,
         server_name: str,
         keys: KeysConfig | None = None,
+        letters: Letters,
+        confirms_email: bool = False,
         outage_since_us: Since = never_away,
         feed: RevocationFeed | None = None,
         bus: Bus | None = None,
@@ -97,7 +103,21 @@ class Auth:
         self.reauthentication = Reauthentication(db, proofs, self.lockout)
         self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, server_name)
         self.invites = Invites(config, db, public_url)
-        self.accounts = Accounts(config, db, self._passwords, self.sessions, self.lockout, proofs)
+        registrations = Registrations(config, db, letters)
+        self.accounts = Accounts(
+            config,
+            db,
+            self._passwords,
+            self.sessions,
+            self.lockout,
+            proofs,
+            letters,
+            registrations.begin if confirms_email else None,
+        )
+        self.recovery = Recovery(
+            config, db, self._passwords, self.sessions, self.reauthentication, letters, registrations
+        )
+        self.recovery.forgive = self.lockout.clear
         self.bans = Bans(config, db, self._revocations, folder)
         self.overview = Overview(db)
         self.reports = Reports(config, db)
@@ -106,7 +126,11 @@ class Auth:
         self.friends = Friends(db, config.max_friends)
         self.blocks = Blocks(db, config.max_blocked)
         self.deletion = Deletion(
-            db, self.sessions, self.reauthentication, config.deletion_grace_days * DAY_US
+            db,
+            self.sessions,
+            self.reauthentication,
+            self.recovery.forget,
+            config.deletion_grace_days * DAY_US,
         )
         self.removal = Removal(config, db, self._revocations, self.deletion.erase_at_once)
         self.export = Export(db, config.exports_at_once)
@@ -225,6 +249,7 @@ class Auth:
         for table in (lockout_store, invite_store):
             while await self._db.relieve(table.prune, self._db.now_us()) == table.PRUNE_ROWS:
                 pass
+        await self.recovery.prune_once()
 
     async def write_back(self) -> None:
         """After the database went back to an earlier state: end again what had been ended since, and hand out

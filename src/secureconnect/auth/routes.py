@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..identity import SessionId, UserId, is_id
 from . import store
-from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, checked_name
+from .accounts import EMAIL_CHARS, NAME_CHARS, checked_name
 from .admin.routes import ROUTES as ADMIN
 from .announcements.routes import ROUTES as ANNOUNCEMENTS
 from .blocks.routes import ROUTES as BLOCKS
@@ -38,12 +38,14 @@ from .export.routes import ROUTES as EXPORT
 from .friends.routes import ROUTES as FRIENDS
 from .invites.routes import ROUTES as INVITES
 from .profile.routes import ROUTES as PROFILE
+from .recovery.routes import ROUTES as RECOVERY
 from .reports.routes import ROUTES as REPORTS
 from .room import Auth
 from .sessions import Grant
 from .shapes import (
     Code,
     Email,
+    GivenPassword,
     Name,
     NewPassword,
     Page,
@@ -70,7 +72,7 @@ class Login(Struct, frozen=True):
     """Either `email` or `username`. `device_id` counts only together with the `device_secret` that the first
     login of this device was answered with."""
 
-    password: Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
+    password: GivenPassword
     email: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     username: Annotated[str, Meta(max_length=EMAIL_CHARS)] | None = None
     device_id: Annotated[str, Meta(max_length=36)] | None = None
@@ -107,6 +109,13 @@ class SignedIn(Tokens, frozen=True, kw_only=True):
     device_secret: str | None
 
 
+class VerificationRequired(Struct, frozen=True):
+    """The address has been written to: the account begins once it is confirmed. It is the same answer if the
+    address has an account already."""
+
+    status: Literal["verification_required"]
+
+
 class Session(Struct, frozen=True):
     session_id: str
     device_id: str
@@ -140,15 +149,18 @@ class Ticket(Struct, frozen=True):
 
 async def register(auth: Auth, call: Call) -> Reply:
     body: Register = call.body
-    user, grant = await auth.accounts.register(
+    made = await auth.accounts.register(
         email=body.email,
         username=body.username,
         password=body.password,
         display_name=body.display_name,
         invite_code=body.invite_code,
         origin=origin_of(call),
+        language=call.language,
     )
-    return Reply(_signed_in(auth, user, grant))
+    if made is None:
+        return Reply(VerificationRequired("verification_required"), status=202)
+    return Reply(_signed_in(auth, *made))
 
 
 async def login(auth: Auth, call: Call) -> Reply:
@@ -165,6 +177,7 @@ async def login(auth: Auth, call: Call) -> Reply:
         totp_code=body.totp_code,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
         origin=origin_of(call),
+        language=call.language,
     )
     return Reply(_signed_in(auth, user, grant))
 
@@ -293,10 +306,12 @@ ROUTES: tuple[Route, ...] = (
         register,
         Audience.ANYONE,
         Rate.REGISTER,
-        "Make an account and sign in",
+        "Make an account and sign in; or, with 202, confirm the e-mail address first",
         body=Register,
         answer=SignedIn,
         status=201,
+        also=(202,),
+        other={202: VerificationRequired},
         errors=(EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid),
         no_store=True,
     ),
@@ -422,5 +437,6 @@ ROUTES: tuple[Route, ...] = (
     *REPORTS,
     *ANNOUNCEMENTS,
     *DEVICE_KEYS,
+    *RECOVERY,
 )
 SOCKETS: tuple[SocketRoute, ...] = ()

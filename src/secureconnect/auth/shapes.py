@@ -79,7 +79,7 @@ def user_shape(user: store.User, status: str | None, *, whole: bool) -> User:
         status,
         email=user.email if whole else UNSET,
         role=user.role if whole else UNSET,
-        email_verified=False if whole else UNSET,
+        email_verified=(user.email_verified_us is not None) if whole else UNSET,
         created_at=to_iso(user.created_us) if whole else UNSET,
         delete_at=to_iso(user.delete_us) if whole and user.delete_us is not None else UNSET,
     )

@@ -13,7 +13,10 @@ PRUNE_ROWS = 1_000  # rows deleted in one transaction: the writer is not held lo
 
 NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
 
-USER = "u.user_id, u.username, u.email, u.display_name, u.avatar_url, u.role, u.created_at, u.delete_at"
+USER = (
+    "u.user_id, u.username, u.email, u.display_name, u.avatar_url, u.role, u.created_at, u.delete_at,"
+    " u.email_verified_at"
+)
 
 _ADD_USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, display_key,"
@@ -50,6 +53,7 @@ _ADD_DEVICE = (
     "INSERT INTO devices (device_id, user_id, name, secret_hash, created_at) VALUES ($1, $2, $3, $4, $5)"
 )
 _KNOW_DEVICE = "SELECT secret_hash FROM devices WHERE device_id = $1 AND user_id = $2"
+_HAS_DEVICE = "SELECT 1 FROM devices WHERE user_id = $1 LIMIT 1"
 _RENAME_DEVICE = "UPDATE devices SET name = $2 WHERE device_id = $1"
 _LIST_DEVICES = "SELECT device_id, name, created_at FROM devices WHERE user_id = $1 ORDER BY device_id"
 
@@ -142,6 +146,7 @@ class User(NamedTuple):
     role: Role
     created_us: int
     delete_us: int | None = None
+    email_verified_us: int | None = None
 
 
 class Found(NamedTuple):
@@ -295,6 +300,11 @@ async def get_device_secret(tx: Tx, device: str, user: UserId) -> bytes | None:
     """The secret's hash; None when this is no device of this user."""
     row = await tx.one(_KNOW_DEVICE, device, user)
     return bytes(row[0]) if row else None
+
+
+async def has_device(tx: Tx, user: UserId) -> bool:
+    """Whether they have ever signed in."""
+    return await tx.one(_HAS_DEVICE, user) is not None
 
 
 async def rename_device(tx: Tx, device: DeviceId, name: str) -> None:

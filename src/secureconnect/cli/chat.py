@@ -100,7 +100,9 @@ async def _sign_in(client: Client, console: Console, invite: str) -> None:
         password = _ask_hidden("Password: ")
         try:
             if wants_new:
-                await _register(client, username, password, email, invite)
+                if not await _register(client, username, password, email, invite):
+                    console.print(f"A mail was sent to {email}: confirm the address, then log in.")
+                    continue
             else:
                 await _log_in(client, username, password)
         except ApiError as refusal:
@@ -109,14 +111,15 @@ async def _sign_in(client: Client, console: Console, invite: str) -> None:
             return
 
 
-async def _register(client: Client, username: str, password: str, email: str, invite: str) -> None:
-    """Asks for an invite if the server does and there is none."""
+async def _register(client: Client, username: str, password: str, email: str, invite: str) -> bool:
+    """Asks for an invite if the server does and there is none. False: the address must be confirmed first."""
     try:
-        await client.register(username, password, email, invite_code=_code_of(invite))
+        me = await client.register(username, password, email, invite_code=_code_of(invite))
     except ApiError as refusal:
         if refusal.code != "INVITE_REQUIRED":
             raise
-        await client.register(username, password, email, invite_code=_code_of(_ask("Invite: ")))
+        me = await client.register(username, password, email, invite_code=_code_of(_ask("Invite: ")))
+    return me is not None
 
 
 def _code_of(invite: str) -> str:

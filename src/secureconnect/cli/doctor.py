@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 
 def doctor(config_file: ConfigFile = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Check settings, data folder, keys, port, TLS, database, Redis and storage, and say how to mend each.
+    """Check settings, data folder, keys, port, TLS, database, Redis, storage and mail; say how to mend each.
 
     Works beside a running server, changes nothing, and ends within minutes whatever is frozen. Exit code 1 if
     a check failed; warnings leave it at 0.

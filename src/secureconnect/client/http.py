@@ -98,14 +98,16 @@ class Client:
         display_name: str | None = None,
         *,
         invite_code: str = "",
-    ) -> Json:
-        """Returns the user; the client is signed in afterwards."""
+    ) -> Json | None:
+        """Returns the user; the client is signed in afterwards. None: a mail was sent, and the account begins
+        once its address is confirmed."""
         body = {"username": username, "password": password, "email": email}
         if invite_code:
             body["invite_code"] = invite_code
         if display_name is not None:
             body["display_name"] = display_name
-        return self._sign_in(await self.call("POST", "/v1/auth/register", body, signed=False))
+        answer = await self.call("POST", "/v1/auth/register", body, signed=False)
+        return self._sign_in(answer) if "user" in answer else None
 
     async def login(
         self,

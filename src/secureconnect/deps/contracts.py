@@ -338,8 +338,42 @@ class Presigner(Protocol):
         ...
 
 
-Dependency = Literal["postgres", "redis", "minio"]
-Kind = Literal["sqlite", "memory", "files", "postgres", "redis", "minio"]
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One mail to one person.  html: the same as `text`, for those who like it pretty."""
+
+    mail_id: str
+    to: str
+    subject: str
+    text: str
+    html: str
+
+
+class Undeliverable(Exception):
+    """This mail will never be taken: the address, or what is in it, is refused for good."""
+
+
+class Deferred(Exception):
+    """The server is there and does not take this mail now: later it may."""
+
+
+class Mailer(Protocol):
+    """Hands mail over. A mail whose confirmation is lost may have been sent: whoever repeats it may send it
+    twice, under the same Message-ID."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known to take nothing now, so that there is no point in trying."""
+        ...
+
+    async def send(self, mail: Mail) -> None:
+        """Returns once the server answers for it. Raises Undeliverable, Deferred; Unavailable within a
+        bounded time when no server can be reached, or the one there makes no sense."""
+        ...
+
+
+Dependency = Literal["postgres", "redis", "minio", "smtp"]
+Kind = Literal["sqlite", "memory", "files", "postgres", "redis", "minio", "smtp"]
 Health = Literal["up", "down"]
 Breaker = Literal["closed", "half_open", "open"]
 
@@ -388,6 +422,7 @@ class Deps:
     signals: Signals
     objects: Objects
     journal: Journal
+    mailer: Mailer
     status: Callable[[], list[DependencyStatus]]
     ready: Ready
     observe: Callable[[Callable[[], None]], None]

@@ -24,7 +24,7 @@ from .contracts import Dependency, DependencyStatus
 
 log = structlog.get_logger(module="deps")
 
-# dependency: postgres, redis, minio
+# dependency: postgres, redis, minio, smtp
 UP = metrics.gauge("dependency_up", "1 while calls to it pass, 0 while it is away.", ["dependency"])
 STATE = metrics.gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", ["dependency"])
 # reason: open, busy
@@ -36,7 +36,12 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Probe = Callable[[], Awaitable[None]]
 
-TITLES: dict[Dependency, str] = {"postgres": "The database", "redis": "The cache", "minio": "The file store"}
+TITLES: dict[Dependency, str] = {
+    "postgres": "The database",
+    "redis": "The cache",
+    "minio": "The file store",
+    "smtp": "The mail server",
+}
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 # What a failure says of the dependency; the first class that fits. None: nothing.
@@ -99,6 +104,7 @@ class Guard:
         self._last_error: Reason | None = None
         self._observers: list[Callable[[bool], None]] = []
         self._hopeful = trio.lowlevel.ParkingLot()
+        self._lost = trio.lowlevel.ParkingLot()
         self._abandon = abandon
         self._up, self._state = UP.labels(name), STATE.labels(name)
         self._refused_open, self._refused_busy = REFUSED.labels(name, "open"), REFUSED.labels(name, "busy")
@@ -199,10 +205,31 @@ class Guard:
                 is_first = False
             await trio.sleep_until(due)
 
-    async def _ask(self, probe: Probe) -> Reason | None:
-        """Why it failed, or None."""
+    async def probe_while_away(
+        self, probe: Probe, *, limit_s: float, first_s: float, longest_s: float
+    ) -> None:
+        """Instead of `probe_forever`, for a server of others that is not to be asked all the time: once at
+        the start, then only after a call has failed, with pauses that double from `first_s` to `longest_s`
+        while it is away."""
+        is_first, pause_s = True, first_s
+        while True:
+            reason = await self._ask(probe, limit_s)
+            if reason is None:
+                self.breaker.probe_succeeded()
+                pause_s = first_s
+            else:
+                self.breaker.probe_failed(reason, decides=is_first)
+            is_first = False
+            while self.breaker.state == "closed":
+                await self._lost.park()
+                pause_s = first_s
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, longest_s)
+
+    async def _ask(self, probe: Probe, limit_s: float | None = None) -> Reason | None:
+        """Why it failed, or None.  limit_s: `probe_limit_ms` if left out."""
         try:
-            with trio.fail_after(self._config.probe_limit_ms / 1000):
+            with trio.fail_after(self._config.probe_limit_ms / 1000 if limit_s is None else limit_s):
                 await probe()
         except (Unavailable, trio.TooSlowError) as exc:
             return reason_of(exc) or "unreachable"
@@ -251,6 +278,7 @@ class Guard:
         self._state.set(STATES[change.new])
         if change.new == "open":
             self._last_error = change.reason
+            self._lost.unpark_all()
             for waiting in self._queue:
                 waiting.cancel()
             self._abandon()

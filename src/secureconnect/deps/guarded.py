@@ -12,7 +12,20 @@ from typing import ParamSpec, TypeVar, cast
 import trio
 
 from ..errors import Unavailable
-from .contracts import Allowance, Backlog, Bus, Cache, Database, Delivery, Objects, Place, StoredObject, Unit
+from .contracts import (
+    Allowance,
+    Backlog,
+    Bus,
+    Cache,
+    Database,
+    Delivery,
+    Mail,
+    Mailer,
+    Objects,
+    Place,
+    StoredObject,
+    Unit,
+)
 from .guard import Guard
 from .memory import MemoryBacklog, MemoryCache, Subscribers
 
@@ -44,6 +57,21 @@ class GuardedDatabase:
 
     def now_us(self) -> int:
         return self._inner.now_us()
+
+
+class GuardedMailer:
+    """contracts.Mailer behind a breaker, and within the time of one mail. No stand-in: mail waits."""
+
+    def __init__(self, inner: Mailer, guard: Guard) -> None:
+        self._inner = inner
+        self._guard = guard
+
+    @property
+    def is_away(self) -> bool:
+        return not self._guard.is_up
+
+    async def send(self, mail: Mail) -> None:
+        await self._guard.call(self._inner.send, mail)
 
 
 class FallbackCache:

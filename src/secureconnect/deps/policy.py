@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -31,6 +32,7 @@ from .contracts import (
     DependencyStatus,
     Deps,
     Kind,
+    Mailer,
     Objects,
     Presigner,
     Ready,
@@ -42,8 +44,9 @@ from .contracts import (
 )
 from .files import FolderObjects, sync_folder
 from .guard import Guard, Probe
-from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedObjects
+from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedMailer, GuardedObjects
 from .journal import FileJournal
+from .mail import FolderMailer
 from .memory import MemoryBus, MemoryCache, MemorySignals
 from .spool import SpooledObjects
 from .sqlite import Sqlite
@@ -60,6 +63,7 @@ DATABASE = "secureconnect.db"
 OBJECTS = "objects"
 JOURNAL = "journal"
 SPOOL = "spool"
+MAIL = "mail"
 LOCK = "lock"
 MIGRATION_S = 3600.0  # a unit of work that changes the schema of a large database
 MIGRATION_CONNECTIONS = 2
@@ -81,6 +85,7 @@ AFFECTED: dict[Dependency, tuple[str, ...]] = {
     "postgres": ("sign_in", "messages", "history", "settings"),
     "redis": ("presence", "typing", "delivery_between_nodes"),
     "minio": ("uploads", "downloads"),
+    "smtp": ("mail",),
 }
 
 _LIVE_NODES = "SELECT count(*) FROM nodes WHERE lease_ends_at > $1"
@@ -116,6 +121,7 @@ class _Wiring:
         self._since_us = clock.now_us()
         self._bridge: Bridge | None = None
         self._guards: list[tuple[Guard, Probe]] = []
+        self._unprobed: list[Guard] = []  # asked in another way, if at all
         self._status: list[Callable[[], DependencyStatus]] = []
         self._ready: Ready | None = None
         self._hold_back: Callable[[], None] = all_are_let_in
@@ -128,6 +134,7 @@ class _Wiring:
         cache, bus = await self._cache_and_bus()
         signals = self._signals(bus, db)
         objects, presigner = await self._objects()
+        mailer = await self._mailer()
         journal = await self._stack.enter_async_context(_journal(self._config))
         await self._start_probes(db)
         return Deps(
@@ -137,6 +144,7 @@ class _Wiring:
             signals=signals,
             objects=objects,
             journal=journal,
+            mailer=mailer,
             status=lambda: [status() for status in self._status],
             ready=self._ready or _at_once(db),
             observe=self._observe,
@@ -252,6 +260,32 @@ class _Wiring:
         self._passes += [spool.pass_forever, partial(_sweep_forever, real)]
         return spool, real
 
+    async def _mailer(self) -> Mailer:
+        config = self._config.smtp
+        host = urlsplit(self._config.gateway.public_url).hostname or "localhost"
+        sender = config.sender or f"no-reply@{host}"
+        if not config.url:
+            self._embedded("smtp", "files")
+            return FolderMailer(Path(self._config.data_dir) / MAIL, sender, config.kept_files)
+        from .smtp import SmtpMailer
+
+        real = SmtpMailer(config, sender, host, await self._bridged())
+        # one failed call is enough: it says more than a probe, and there are few of them
+        breaker = replace(self._config.breaker, failures=1)
+        guard = Guard("smtp", breaker, affects=AFFECTED["smtp"], limit_s=config.call_s)
+        self._status.append(guard.status)
+        self._unprobed.append(guard)
+        self._passes.append(
+            partial(
+                guard.probe_while_away,
+                real.probe,
+                limit_s=config.call_s,
+                first_s=config.first_pause_s,
+                longest_s=config.longest_pause_s,
+            )
+        )
+        return GuardedMailer(real, guard)
+
     # what they have in common
 
     def _embedded(self, name: Dependency, kind: Kind) -> None:
@@ -273,7 +307,7 @@ class _Wiring:
 
     async def _start_probes(self, db: Database) -> None:
         """Returns once each dependency has been asked whether it is there."""
-        if not self._guards:
+        if not self._guards and not self._passes:
             return
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._stack.callback(nursery.cancel_scope.cancel)
@@ -297,7 +331,7 @@ class _Wiring:
             await trio.sleep(COUNT_NODES_S)
 
     def _observe(self, told: Callable[[], None]) -> None:
-        for guard, _ in self._guards:
+        for guard in (*(guard for guard, _ in self._guards), *self._unprobed):
             guard.observe(lambda _: told())
 
 

@@ -66,7 +66,8 @@ SERVICES = {
     "gateway": "api-gateway",
 }
 MINUTE_S, HOUR_S = 60, 3600
-PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.REFRESH, Rate.PUBLIC})
+PER_HOUR = frozenset({Rate.REGISTER, Rate.MAIL})
+PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.MAIL, Rate.REFRESH, Rate.PUBLIC})
 
 # documented as it stands
 IDEMPOTENCY_KEY = "^[!-~]{1,128}$"
@@ -277,6 +278,7 @@ class Gate:
         if endpoint.repeats:
             call.route = f"{endpoint.method} {endpoint.route}"
             call.idempotency_key = _idempotency_key_of(request)
+        call.language = request.headers.get("accept-language", "")[:64]
 
     def headers(self, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
         """What stands on every answer, an upgraded or refused WebSocket included."""
@@ -503,7 +505,7 @@ class _Limit:
 
     def __init__(self, rate: Rate, calls: int) -> None:
         self.calls = calls
-        self.window_s = HOUR_S if rate is Rate.REGISTER else MINUTE_S
+        self.window_s = HOUR_S if rate in PER_HOUR else MINUTE_S
         self.per_address = rate in PER_ADDRESS
         self.key = f"rate:{rate.value}:"
         self.policy = f'"{rate.value}";q={calls};w={self.window_s}'

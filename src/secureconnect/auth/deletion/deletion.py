@@ -27,11 +27,18 @@ Forget = Callable[[UserId], Awaitable[None]]
 
 class Deletion:
     """grace_us: between the request and the erasure; 0 erases at once.  forget: of the other rooms, safe to
-    repeat; each returns when nothing personal is left there, and may raise Unavailable."""
+    repeat; each returns when nothing personal is left there, and may raise Unavailable.
+    forget_mail: in the unit that ends the account, what was or is to be mailed to it."""
 
     def __init__(
-        self, db: Database, sessions: Sessions, reauthentication: Reauthentication, grace_us: int
+        self,
+        db: Database,
+        sessions: Sessions,
+        reauthentication: Reauthentication,
+        forget_mail: Callable[[Tx, UserId], Awaitable[None]],
+        grace_us: int,
     ) -> None:
+        self._forget_mail = forget_mail
         self._db = db
         self._sessions = sessions
         self._reauthentication = reauthentication
@@ -112,6 +119,7 @@ class Deletion:
             return frozenset()
         ended = await self._sessions.close(tx, user, "", now_us)
         await store.erase(tx, user)
+        await self._forget_mail(tx, user)
         return ended
 
     async def _finish(self, tx: Tx, user: UserId) -> bool:

@@ -22,7 +22,7 @@ _BLANK = (
     "UPDATE users SET username = 'deleted', username_key = $3, email = '', email_key = $3, display_name = $4,"
     " display_key = '', avatar_url = NULL, role = 'user', password_hash = '', is_searchable = false,"
     " shows_last_seen = false, sends_read_receipts = false,"
-    " updated_at = $2, erased_at = $2"
+    " email_verified_at = NULL, updated_at = $2, erased_at = $2"
     " WHERE user_id = $1 AND delete_at <= $2 AND erased_at IS NULL RETURNING user_id"
 )
 # everything of this room that belongs to one person: a table made later is named here, too

@@ -14,6 +14,7 @@ from .. import store as accounts
 from ..accounts import checked_name, checked_password, checked_username, fold
 from ..passwords import Passwords
 from ..reauthentication import Reauthentication
+from ..recovery import store as mailed
 from ..sessions import Origin, Sessions
 from . import store
 from .store import Privacy
@@ -105,6 +106,9 @@ class Profile:
             await require_open(tx, caller)
             now_us = self._db.now_us()
             await accounts.change_password(tx, caller.user_id, password_hash, now_us)
+            await mailed.drop_tokens(
+                tx, caller.user_id
+            )  # whoever asked for another password, perhaps not them
             await audit.record(
                 tx,
                 action="auth:password:changed",
