@@ -106,9 +106,7 @@ class Profile:
             await require_open(tx, caller)
             now_us = self._db.now_us()
             await accounts.change_password(tx, caller.user_id, password_hash, now_us)
-            await mailed.drop_tokens(
-                tx, caller.user_id
-            )  # whoever asked for another password, perhaps not them
+            await mailed.drop_tokens(tx, caller.user_id)  # asked for by somebody else, perhaps
             await audit.record(
                 tx,
                 action="auth:password:changed",

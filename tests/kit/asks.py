@@ -1,0 +1,223 @@
+"""How to call each route well, so that only who asks can be what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.olm import OlmDevice
+from kit.people import PASSWORD, unique
+from secureconnect.client import Client
+from secureconnect.identity import new_id
+
+CONTENT = b"what is in it"
+FILE = {"file_name": "a.txt", "file_size": len(CONTENT), "content_type": "text/plain"}
+
+
+@dataclass
+class World:
+    """One try: a group of owner and member with a message of the owner, and the one who calls."""
+
+    owner: Client
+    member: Client
+    caller: Client | None
+    room: str
+    message_id: str
+    facts: dict[str, str] = field(default_factory=dict)
+    own: OlmDevice | None = None
+
+    def device(self) -> OlmDevice:
+        """The one that asks; whoever is not signed in has any."""
+        return self.own or OlmDevice(new_id(), new_id(), "nowhere")
+
+
+Tried = tuple[World, str | None]
+
+
+@dataclass(frozen=True)
+class Ask:
+    path: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    body: Any = None  # bytes: as they are
+
+
+def in_room(world: World, body: Any = None, **path: str) -> Ask:
+    return Ask({"conversation_id": world.room, **path}, body=body)
+
+
+def about_message(world: World, body: Any = None) -> Ask:
+    return Ask({"message_id": world.message_id}, body=body)
+
+
+def registration(_: World) -> Ask:
+    name = unique("new")
+    return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
+
+
+def own_file(world: World, **_: Any) -> Ask:
+    return Ask({"file_id": world.facts["file_id"]})
+
+
+def content(world: World, address: str, body: bytes | None = None) -> Ask:
+    """An address is enough, whoever has it."""
+    path = {"token": world.facts[address].rpartition("/")[2], "node_id": world.facts["node_id"]}
+    return Ask(path, body=body)
+
+
+def own_session(world: World, body: Any = None) -> Ask:
+    return Ask({"session_id": world.facts["session_id"]}, body=body)
+
+
+def about_victim(world: World, body: Any = None) -> Ask:
+    return Ask({"user_id": world.facts["victim_id"]}, body=body)
+
+
+def own_backup(world: World, body: Any = None) -> Ask:
+    """The version stands in the path or in the query."""
+    return Ask({"version": world.facts["backup"]}, {"version": world.facts["backup"]}, body)
+
+
+def friend(world: World) -> Ask:
+    """Somebody who has asked the owner."""
+    return Ask({"user_id": world.facts["third_id"]})
+
+
+def confirmation(world: World) -> Ask:
+    return Ask(body={"code": world.facts.get("totp_code", "123456")})
+
+
+def mailed(world: World, token: str, **more: str) -> Ask:
+    return Ask(body={"token": world.facts.get(token, "none")} | more)
+
+
+HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
+    ("POST", "/v1/auth/register"): registration,
+    ("POST", "/v1/auth/login"): lambda w: Ask(body={"username": w.member.me.username, "password": PASSWORD}),
+    ("POST", "/v1/auth/refresh"): lambda w: Ask(body={"refresh_token": w.facts["refresh_token"]}),
+    ("POST", "/v1/auth/logout"): lambda _: Ask(),
+    ("POST", "/v1/auth/logout-all"): lambda _: Ask(),
+    ("GET", "/v1/auth/profile"): lambda _: Ask(),
+    ("GET", "/v1/auth/sessions"): lambda _: Ask(),
+    ("PATCH", "/v1/auth/sessions/{session_id}"): lambda w: own_session(w, {"device_name": "phone"}),
+    ("DELETE", "/v1/auth/sessions/{session_id}"): own_session,
+    ("POST", "/v1/auth/ws-ticket"): lambda _: Ask(),
+    ("POST", "/v1/auth/email/verify/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/email/verify"): lambda w: mailed(w, "verify_token"),
+    ("POST", "/v1/auth/password-reset/request"): lambda w: Ask(body={"email": w.facts["email"]}),
+    ("POST", "/v1/auth/password-reset/confirm"): lambda w: mailed(w, "reset_token", new_password=PASSWORD),
+    ("POST", "/v1/users/me/email"): lambda _: Ask(
+        body={"email": f"{unique('other')}@example.org", "password": PASSWORD}
+    ),
+    ("POST", "/v1/users/me/email/verify"): lambda w: mailed(w, "change_token"),
+    ("POST", "/v1/auth/totp/enroll"): lambda _: Ask(body={"password": PASSWORD}),
+    ("POST", "/v1/auth/totp/confirm"): confirmation,
+    ("DELETE", "/v1/auth/totp"): lambda _: Ask(body={"password": PASSWORD}),
+    ("GET", "/v1/admin/invites"): lambda _: Ask(),
+    ("POST", "/v1/admin/invites"): lambda _: Ask(body={}),
+    ("DELETE", "/v1/admin/invites/{invite_id}"): lambda w: Ask({"invite_id": w.facts["invite_id"]}),
+    ("GET", "/v1/users/me"): lambda _: Ask(),
+    ("PATCH", "/v1/users/me"): lambda _: Ask(body={"display_name": "Somebody"}),
+    ("POST", "/v1/users/me/password"): lambda _: Ask(body={"password": PASSWORD, "new_password": PASSWORD}),
+    ("GET", "/v1/users/me/privacy"): lambda _: Ask(),
+    ("PUT", "/v1/users/me/privacy"): lambda _: Ask(body={"last_seen": False}),
+    ("DELETE", "/v1/users/me"): lambda _: Ask(body={"password": PASSWORD}),
+    ("POST", "/v1/users/me/restore"): lambda _: Ask(),
+    ("GET", "/v1/users/me/export"): lambda _: Ask(),
+    ("GET", "/v1/users/me/friends"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/friend"): about_victim,
+    ("POST", "/v1/users/me/friends/{user_id}/accept"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}/reject"): friend,
+    ("DELETE", "/v1/users/me/friends/{user_id}"): friend,
+    ("GET", "/v1/users/me/blocked"): lambda _: Ask(),
+    ("POST", "/v1/users/{user_id}/block"): about_victim,
+    ("DELETE", "/v1/users/{user_id}/block"): about_victim,
+    ("GET", "/v1/users/search"): lambda _: Ask(query={"q": "someone"}),
+    ("GET", "/v1/users/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/reports"): lambda w: Ask(body={"user_id": w.facts["victim_id"], "reason": "spam"}),
+    ("GET", "/v1/announcements"): lambda _: Ask(),
+    ("GET", "/v1/admin/stats"): lambda _: Ask(),
+    ("GET", "/v1/admin/health"): lambda _: Ask(),
+    ("GET", "/v1/admin/users"): lambda _: Ask(query={"banned": "true"}),
+    ("POST", "/v1/admin/users/{user_id}/ban"): lambda w: about_victim(w, {"reason": "spam"}),
+    ("POST", "/v1/admin/users/{user_id}/unban"): about_victim,
+    ("DELETE", "/v1/admin/users/{user_id}"): about_victim,
+    ("GET", "/v1/admin/audit"): lambda _: Ask(query={"action": "admin:user:banned"}),
+    ("GET", "/v1/admin/audit/export"): lambda _: Ask(),
+    ("GET", "/v1/admin/reports"): lambda _: Ask(query={"state": "open"}),
+    ("PATCH", "/v1/admin/reports/{report_id}"): lambda w: Ask(
+        {"report_id": w.facts["report_id"]}, body={"note": "seen"}
+    ),
+    ("GET", "/v1/admin/announcements"): lambda _: Ask(),
+    ("POST", "/v1/admin/announcements"): lambda _: Ask(body={"text": "hear"}),
+    ("POST", "/v1/keys/upload"): lambda w: Ask(body=w.device().bundle()),
+    ("POST", "/v1/keys/rotate"): lambda w: Ask(body={"signed_pre_key": w.device().pre_key()}),
+    ("GET", "/v1/keys/count"): lambda _: Ask(),
+    ("GET", "/v1/keys/{user_id}"): lambda w: Ask({"user_id": w.owner.me.user_id}),
+    ("POST", "/v1/e2ee/keys/upload"): lambda w: Ask(body=w.device().upload()),
+    ("POST", "/v1/e2ee/keys/query"): lambda _: Ask(body={"device_keys": {}}),
+    ("POST", "/v1/e2ee/keys/claim"): lambda _: Ask(body={"one_time_keys": {}}),
+    ("PUT", "/v1/e2ee/to-device/{type}/{txn}"): lambda _: Ask(
+        {"type": "m.x", "txn": "1"}, body={"messages": {}}
+    ),
+    ("GET", "/v1/e2ee/sync"): lambda _: Ask(),
+    ("POST", "/v1/e2ee/signing-keys"): lambda w: Ask(
+        body={"password": PASSWORD, "master_key": w.device().master_key()}
+    ),
+    ("POST", "/v1/e2ee/signatures"): lambda _: Ask(body={"signatures": {}}),
+    ("POST", "/v1/e2ee/backup/version"): lambda _: Ask(body={"algorithm": "m.x", "auth_data": {}}),
+    ("GET", "/v1/e2ee/backup/version"): lambda _: Ask(),
+    ("GET", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/version/{version}"): lambda w: own_backup(
+        w, {"algorithm": "m.x", "auth_data": {}}
+    ),
+    ("DELETE", "/v1/e2ee/backup/version/{version}"): own_backup,
+    ("PUT", "/v1/e2ee/backup/keys"): lambda w: own_backup(w, {"rooms": {}}),
+    ("GET", "/v1/e2ee/backup/keys"): own_backup,
+    ("DELETE", "/v1/e2ee/backup/keys"): own_backup,
+    ("POST", "/v1/conversations"): lambda w: Ask(
+        body={"type": "group", "title": "t", "participant_ids": [w.owner.me.user_id]}
+    ),
+    ("GET", "/v1/conversations"): lambda _: Ask(),
+    ("GET", "/v1/conversations/{conversation_id}"): in_room,
+    ("PATCH", "/v1/conversations/{conversation_id}"): lambda w: in_room(w, {"title": "other"}),
+    ("PUT", "/v1/conversations/{conversation_id}/settings"): lambda w: in_room(
+        w, {"message_retention_days": 7}
+    ),
+    ("GET", "/v1/conversations/{conversation_id}/participants"): in_room,
+    ("POST", "/v1/conversations/{conversation_id}/participants"): lambda w: in_room(
+        w, {"user_id": w.facts["newcomer_id"]}
+    ),
+    ("DELETE", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
+        w,
+        # members may leave; only the owner may remove others, and cannot leave
+        user_id=w.member.me.user_id if w.caller is w.member else w.facts["third_id"],
+    ),
+    ("PATCH", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
+        w, {"role": "admin"}, user_id=w.facts["third_id"]
+    ),
+    ("POST", "/v1/conversations/{conversation_id}/read"): lambda w: in_room(w, {"seq": 1}),
+    ("POST", "/v1/messages"): lambda w: Ask(
+        body={"conversation_id": w.room, "content": "hi", "client_message_id": new_id()}
+    ),
+    ("GET", "/v1/messages"): lambda w: Ask(query={"conversation_id": w.room}),
+    ("GET", "/v1/messages/{message_id}"): about_message,
+    ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
+    ("DELETE", "/v1/messages/{message_id}"): about_message,
+    ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
+    ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
+    ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),
+    ("POST", "/v1/storage/upload-complete"): lambda w: Ask(body={"file_id": w.facts["arrived_id"]}),
+    ("GET", "/v1/storage/download-url/{file_id}"): own_file,
+    ("GET", "/v1/storage/files"): lambda _: Ask(),
+    ("GET", "/v1/storage/files/{file_id}"): own_file,
+    ("DELETE", "/v1/storage/files/{file_id}"): own_file,
+    ("GET", "/v1/storage/quota"): lambda _: Ask(),
+    ("PUT", "/v1/storage/objects/{token}"): lambda w: content(w, "upload_url", CONTENT),
+    ("GET", "/v1/storage/objects/{token}"): lambda w: content(w, "download_url"),
+    ("PUT", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "upload_url", CONTENT),
+    ("GET", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "download_url"),
+}
+SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
+    "/v1/ws/chat": lambda w: {"conversation_id": w.room}
+}
