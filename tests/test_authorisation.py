@@ -16,7 +16,7 @@ import pyotp
 import pytest
 import trio
 
-from kit.asks import CONTENT, HOW, SOCKET_HOW, Ask, World
+from kit.asks import CONTENT, HOW, SOCKET_HOW, Ask, Tried, World
 from kit.command import succeeds
 from kit.fixtures import StartServer
 from kit.olm import OlmDevice, server_name
