@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from ... import audit, metrics
+from ... import audit, idempotency, metrics
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Problem
 from ...identity import Principal, SessionId, UserId
@@ -112,6 +112,7 @@ class Deletion:
             return frozenset()
         ended = await self._sessions.close(tx, user, "", now_us)
         await store.erase(tx, user)
+        await idempotency.forget(tx, user)
         return ended
 
     async def _finish(self, tx: Tx, user: UserId) -> bool:
