@@ -52,6 +52,7 @@ LOADED = {
     "priority",
     "prometheus_client",
     "PyJWT",
+    "PyOTP",
     "Quart",
     "quart-trio",
     "sniffio",

@@ -37,6 +37,7 @@ _CLAIM = (
 )
 _RECALL = "SELECT fingerprint, result FROM idempotency WHERE user_id = $1 AND route = $2 AND key = $3"
 _KEEP = "UPDATE idempotency SET result = $4 WHERE user_id = $1 AND route = $2 AND key = $3"
+_FORGET = "DELETE FROM idempotency WHERE user_id = $1"
 _PRUNE = (
     "DELETE FROM idempotency WHERE (user_id, route, key) IN"  # noqa: S608
     f" (SELECT user_id, route, key FROM idempotency WHERE made_at < $1 ORDER BY made_at LIMIT {BATCH})"
@@ -111,6 +112,11 @@ async def keep(tx: Tx, attempt: Attempt, value: object) -> None:
     if len(result) > RESULT_CHARS:
         raise ValueError(f"the result of {attempt.route} has {len(result)} characters: keep ids")
     await tx.run(_KEEP, attempt.user_id, attempt.route, attempt.key, result)
+
+
+async def forget(tx: Tx, user: UserId) -> None:
+    """Of a person whose account is erased."""
+    await tx.run(_FORGET, user)
 
 
 class Idempotency:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kit.olm import OlmDevice
 from secureconnect.auth.accounts import checked_email, checked_name, checked_username, fold
+from secureconnect.auth.admin import store as admin
+from secureconnect.auth.admin.store import Ban
 from secureconnect.auth.sessions import Origin
 from secureconnect.deps.contracts import Tx
 from secureconnect.errors import Invalid, Problem, Unavailable
@@ -220,6 +224,24 @@ async def test_export_holds_everything_but_secrets(node: Node) -> None:
     assert {each["address"] for each in export["sessions"]} == {"192.0.2.1"}
     assert len(export["sessions"]) == 2
     assert "argon2" not in repr(export)
+    assert export["ban"] is None
+
+
+async def test_export_holds_keys_reports_and_a_ban(node: Node) -> None:
+    ann, bob = await node.register("ann"), await node.register("bob")
+    phone = OlmDevice(ann.user_id, ann.device_id, "example.org")
+    await node.ask("POST /v1/e2ee/keys/upload", phone.upload(1), as_=ann)
+    body = {"user_id": bob.user_id, "reason": "spam", "comment": "again and again"}
+    await node.ask("POST /v1/reports", body, as_=ann, status=201)
+    export = msgspec.json.decode(msgspec.json.encode(await node.room.export_of(UserId(ann.user_id))))
+    [keys] = export["device_keys"]
+    assert keys["identity_key"] in keys["document"]["keys"].values()
+    assert export["signing_keys"] == {}
+    [report] = export["reports"]
+    assert (report["user_id"], report["comment"], report["state"]) == (bob.user_id, "again and again", "open")
+    now_us = node.db.now_us()
+    await node.db.write(admin.add_ban, UserId(ann.user_id), Ban("rude", now_us, now_us + 1, None))
+    assert (await node.room.export_of(UserId(ann.user_id)))["ban"]["reason"] == "rude"
 
 
 async def test_what_is_done_is_audited(node: Node) -> None:

@@ -20,7 +20,7 @@ from secureconnect.clock import to_iso
 from secureconnect.errors import NotFound, Problem
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
-from .harness import CHEAP, Node, Person, Site, refused
+from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
 
 ADMIN = "/v1/admin"
 
@@ -180,7 +180,13 @@ async def test_the_last_administrator_stays_one(node: Node) -> None:
         await node.db.write(standing.ban, CHEAP, root, Ban("", now_us, None, None), None, now_us)
     with refused("LAST_ADMINISTRATOR"):
         await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
+    with refused("LAST_ADMINISTRATOR"):
+        await node.ask("DELETE /v1/users/me", {"password": PASSWORD}, as_=admin)
     await node.db.write(standing.set_role, CHEAP, user, "admin", None, now_us)
+    await node.ask("DELETE /v1/users/me", {"password": PASSWORD}, as_=await node.login("ann"))
+    with refused("LAST_ADMINISTRATOR"):  # one who leaves does not count
+        await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
+    await node.ask("POST /v1/users/me/restore", as_=await node.login("ann"))
     await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
     await node.room.poll_once()
     with refused("TOKEN_REVOKED"):  # wherever its role was remembered

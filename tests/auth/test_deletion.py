@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import trio
 
+from kit.olm import SIGNED, OlmDevice
 from secureconnect.auth.deletion.store import _ERASE, DELETED
+from secureconnect.auth.devicekeys.inbox_store import open_inbox
 from secureconnect.deps import migrate
 from secureconnect.errors import Problem, Unavailable
-from secureconnect.identity import UserId
+from secureconnect.identity import DeviceId, UserId
 
 from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
 
@@ -23,6 +25,10 @@ ELSEWHERE = {
     "members": "chat has them leave their groups",
     "files": "storage deletes them, and the sweeper what they hold",
     "quotas": "storage takes it away with the files",
+    "idempotency": "its owner forgets what the person has made",
+    "reports": "what they wrote or are quoted with is emptied; that something was reported stays",
+    "key_changes": "others learn of it that the keys are gone; pruned after keys.changes_days",
+    "key_departures": "others learn of it who has gone; pruned after keys.changes_days",
 }
 PERSON = re.compile(r"^    (user_id|owner_id) uuid\b", re.MULTILINE)
 TABLE = re.compile(r"^CREATE TABLE (\w+) \((.*?)^\);", re.MULTILINE | re.DOTALL)
@@ -57,10 +63,27 @@ async def actions(node: Node, like: str = "auth:user:%") -> list[str]:
 
 
 async def acquaint(node: Node, ann: Person, *others: Person) -> None:
-    """Ann has asked the first, and blocked the second."""
+    """Ann has asked the first, and blocked and reported the second."""
     friend, foe = others
     await node.ask("POST /v1/users/{user_id}/friend", as_=ann, path={"user_id": friend.user_id})
     await node.ask("POST /v1/users/{user_id}/block", as_=ann, path={"user_id": foe.user_id})
+    body = {"user_id": foe.user_id, "reason": "spam", "comment": f"says {ann.username}"}
+    await node.ask("POST /v1/reports", body, as_=ann, status=201)
+
+
+async def publish(node: Node, who: Person) -> None:
+    """Keys, of which one is claimed, a backup, and something sent."""
+    device = OlmDevice(who.user_id, who.device_id, "example.org")
+    await node.ask("POST /v1/e2ee/keys/upload", device.upload(2), as_=who)
+    body: dict[str, Any] = {"one_time_keys": {device.name: {device.device_id: SIGNED}}}
+    await node.ask("POST /v1/e2ee/keys/claim", body, as_=who, idempotency_key="once")
+    await node.ask("POST /v1/e2ee/backup/version", {"algorithm": "m.x", "auth_data": {}}, as_=who)
+    await node.ask(
+        "PUT /v1/e2ee/to-device/{type}/{txn}",
+        {"messages": {device.name: {"*": {"a": 1}}}},
+        as_=who,
+        path={"type": "m.x", "txn": "1"},
+    )
 
 
 async def test_whoever_leaves_is_signed_out_and_may_come_back(node: Node) -> None:
@@ -96,6 +119,8 @@ async def test_after_the_grace_nothing_personal_is_left(node: Node) -> None:
     ann, bob, cid = [await node.register(name) for name in ("ann", "bob", "cid")]
     await acquaint(node, ann, bob, cid)
     await acquaint(node, bob, ann, cid)
+    for person in (ann, bob):
+        await publish(node, person)
     forgotten: list[str] = []
 
     async def forget(user: UserId) -> None:
@@ -107,6 +132,8 @@ async def test_after_the_grace_nothing_personal_is_left(node: Node) -> None:
     await node.room.deletion.pass_once()
     assert forgotten == []
     late = await node.login()
+    for device in (ann.device_id, bob.device_id):  # of sessions long forgotten
+        await node.db.write(open_inbox, DeviceId(device), node.db.now_us())
     node.db.forward(61)
     await node.room.deletion.pass_once()
     await node.room.deletion.pass_once()
@@ -121,10 +148,17 @@ async def test_after_the_grace_nothing_personal_is_left(node: Node) -> None:
     user = await node.rows(f"SELECT * FROM users WHERE user_id = '{ann.user_id}'")
     assert "ann@" not in repr(user)
     assert "argon2" not in repr(user)
-    for table in tables_of_people() - {"users", "files"}:
+    told = {"key_changes", "key_departures", "reports"}  # see ELSEWHERE
+    for table in tables_of_people() - {"users", "files"} - told:
         assert await node.rows(f"SELECT 1 FROM {table} WHERE user_id = '{ann.user_id}'") == [], table
     assert await node.rows(f"SELECT 1 FROM blocks WHERE blocked_id = '{ann.user_id}'") == []
     assert await node.rows(f"SELECT 1 FROM friends WHERE friend_id = '{ann.user_id}'") == []
+    for table in ("one_time_keys", "inboxes", "inbox_sendings", "key_claims"):
+        assert await node.rows(f"SELECT 1 FROM {table} WHERE device_id = '{ann.device_id}'") == [], table
+        assert await node.rows(f"SELECT 1 FROM {table} WHERE device_id = '{bob.device_id}'") != [], table
+    comments = "SELECT comment FROM reports WHERE reporter_id = '{}'"
+    assert await node.rows(comments.format(ann.user_id)) == [("",)]
+    assert await node.rows(comments.format(bob.user_id)) == [("says bob",)]
     about = f"(actor_id = '{ann.user_id}' OR subject = '{ann.user_id}')"
     assert await node.rows(f"SELECT 1 FROM audit WHERE {about} AND personal IS NOT NULL") == []
     assert (await actions(node))[-1] == "auth:user:erased"

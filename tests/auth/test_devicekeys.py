@@ -93,7 +93,7 @@ async def test_the_same_claim_again_gives_the_same_key(node: Node) -> None:
         "GET /v1/keys/{user_id}", as_=ann, path={"user_id": bob.user_id}, idempotency_key="bundle"
     )
     assert bundle == again
-    with refused("VALIDATION", field="Idempotency-Key"):
+    with refused("IDEMPOTENCY_KEY_REUSED"):
         await node.ask(
             "GET /v1/keys/{user_id}", as_=ann, path={"user_id": ann.user_id}, idempotency_key="again"
         )

@@ -62,9 +62,9 @@ async def test_from_enrolling_to_signing_in(node: Node, site: Site) -> None:
     answer = await node.ask(ENROLL, {"password": PASSWORD}, as_=ann)
     uri = urlsplit(answer["otpauth_uri"])
     asked = parse_qs(uri.query)
-    assert (uri.scheme, uri.netloc, uri.path) == ("otpauth", "totp", "/SecureConnect:ann")
+    assert (uri.scheme, uri.netloc, uri.path) == ("otpauth", "totp", "/example.org:ann")
     assert asked["secret"] == [answer["secret"]]
-    assert asked["issuer"] == ["SecureConnect"]
+    assert asked["issuer"] == ["example.org"]
     await node.login()  # nothing is asked for before it is confirmed
     app = App(site, answer["secret"])
     confirmed = await node.ask(CONFIRM, {"code": app.code()}, as_=ann)

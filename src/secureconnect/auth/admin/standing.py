@@ -28,7 +28,7 @@ async def ban(
 
     Raises NotFound, and LastAdministrator if nobody else could lift it again.
     """
-    await _require_another(tx, user, now_us)
+    await require_another(tx, user, now_us)
     await store.add_ban(tx, user, terms)
     await audit.record(
         tx,
@@ -59,10 +59,10 @@ async def set_role(
     tx: Tx, config: AuthConfig, user: UserId, role: Role, actor: UserId | None, now_us: int
 ) -> Ended:
     """Returns the sessions this ends: none if they have that role. Raises NotFound, LastAdministrator."""
-    held = await (_require_another(tx, user, now_us) if role != "admin" else store.lock_user(tx, user))
+    held = await (require_another(tx, user, now_us) if role != "admin" else store.lock_user(tx, user))
     if held is None:
         raise NotFound
-    if held == role:
+    if held.role == role:
         return frozenset()
     await store.set_role(tx, user, role, now_us)
     await audit.record(
@@ -75,7 +75,7 @@ async def remove(
     tx: Tx, config: AuthConfig, user: UserId, actor: UserId | None, address: str | None, now_us: int
 ) -> Ended:
     """The account is due to be erased. Returns the sessions this ends. Raises NotFound, LastAdministrator."""
-    await _require_another(tx, user, now_us)
+    await require_another(tx, user, now_us)
     if await deletion_store.schedule(tx, user, now_us, now_us) is None:
         raise NotFound
     await audit.record(
@@ -98,18 +98,19 @@ async def require_welcome(tx: Tx, user: UserId, now_us: int) -> None:
         )
 
 
-async def _require_another(tx: Tx, user: UserId, now_us: int) -> Role:
-    """The role of `user`. Raises NotFound, and LastAdministrator unless another one may sign in."""
-    roles = {each: await store.lock_user(tx, each) for each in sorted({user, *await store.list_admins(tx)})}
-    role = roles.pop(user)
-    if role is None:
+async def require_another(tx: Tx, user: UserId, now_us: int) -> store.Standing:
+    """The standing of `user`, who is about to lose it. Raises NotFound, and LastAdministrator unless another
+    one may sign in and stays."""
+    held = {each: await store.lock_user(tx, each) for each in sorted({user, *await store.list_admins(tx)})}
+    own = held.pop(user)
+    if own is None:
         raise NotFound
-    if role == "admin":
-        for other, theirs in roles.items():
-            if theirs == "admin" and await store.get_ban(tx, other, now_us) is None:
-                return role
+    if own.role == "admin":
+        for other, theirs in held.items():
+            if theirs == ("admin", False) and await store.get_ban(tx, other, now_us) is None:
+                return own
         raise LastAdministrator
-    return role
+    return own
 
 
 async def _end_sessions(tx: Tx, config: AuthConfig, user: UserId, now_us: int) -> Ended:

@@ -21,7 +21,9 @@ _GET_BAN = (
 )
 
 _ADMINS = "SELECT user_id FROM users WHERE role = 'admin'"
-_LOCK = "UPDATE users SET user_id = user_id WHERE user_id = $1 RETURNING role"
+_LOCK = (
+    "UPDATE users SET user_id = user_id WHERE user_id = $1 AND erased_at IS NULL RETURNING role, delete_at"
+)
 _SET_ROLE = "UPDATE users SET role = $2, updated_at = $3 WHERE user_id = $1"
 _FIND = "SELECT user_id FROM users WHERE username_key = $1 OR email_key = $1"
 
@@ -60,6 +62,13 @@ class Ban(NamedTuple):
     banned_us: int
     until_us: int | None
     banned_by: UserId | None
+
+
+class Standing(NamedTuple):
+    """is_leaving: the account is to be erased."""
+
+    role: Role
+    is_leaving: bool
 
 
 class Account(NamedTuple):
@@ -114,11 +123,10 @@ async def list_admins(tx: Tx) -> list[UserId]:
     return [UserId(row[0]) for row in await tx.all(_ADMINS)]
 
 
-async def lock_user(tx: Tx, user: UserId) -> Role | None:
+async def lock_user(tx: Tx, user: UserId) -> Standing | None:
     """Hold the account until the end of the transaction. None if there is none."""
     row = await tx.one(_LOCK, user)
-    role: Role | None = row[0] if row else None
-    return role
+    return Standing(row[0], row[1] is not None) if row else None
 
 
 async def set_role(tx: Tx, user: UserId, role: Role, now_us: int) -> None:

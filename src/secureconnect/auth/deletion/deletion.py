@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from ... import audit, metrics
+from ... import audit, idempotency, metrics
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Problem
 from ...identity import Principal, SessionId, UserId
+from ..admin.standing import require_another
 from ..profile.profile import require_open
 from ..reauthentication import Reauthentication
 from ..sessions import Origin, Sessions
@@ -46,11 +47,12 @@ class Deletion:
         self.forget: Sequence[Forget] = ()
 
     async def request(self, caller: Principal, password: str, totp_code: str | None, origin: Origin) -> int:
-        """Returns when the account is erased. Every session ends, this one too. Raises as
-        `Reauthentication.require` does."""
+        """Returns when the account is erased. Every session ends, this one too. Raises LastAdministrator, and
+        as `Reauthentication.require` does."""
 
         async def unit(tx: Tx) -> tuple[int, frozenset[SessionId]]:
             now_us = self._db.now_us()
+            await require_another(tx, caller.user_id, now_us)
             delete_us = await store.schedule(tx, caller.user_id, now_us + self._grace_us, now_us)
             await require_open(tx, caller)
             if delete_us is None:
@@ -119,6 +121,7 @@ class Deletion:
             return frozenset()
         ended = await self._sessions.close(tx, user, "", now_us)
         await store.erase(tx, user)
+        await idempotency.forget(tx, user)
         await self._forget_mail(tx, user)
         return ended
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
+from ...errors import LastAdministrator
 from ..profile.routes import PROOF_ERRORS, Proof
 from ..room import Auth
 from ..shapes import User, origin_of, user_shape
@@ -39,7 +40,7 @@ ROUTES: tuple[Route, ...] = (
         "Delete my account after a time of grace, and end every session of mine",
         body=Proof,
         answer=Leaving,
-        errors=PROOF_ERRORS,
+        errors=(*PROOF_ERRORS, LastAdministrator),
     ),
     Route(
         "POST",

@@ -27,6 +27,22 @@ _BLANK = (
 )
 # everything of this room that belongs to one person: a table made later is named here, too
 _ERASE = (
+    *(
+        f"DELETE FROM {table} WHERE device_id IN (SELECT device_id FROM devices WHERE user_id = $1)"  # noqa: S608
+        for table in (
+            "one_time_keys",
+            "fallback_keys",
+            "key_claims",
+            "inboxes",
+            "inbox_messages",
+            "inbox_sendings",
+        )
+    ),
+    "DELETE FROM device_keys WHERE user_id = $1",
+    "DELETE FROM key_signatures WHERE user_id = $1 OR signer_id = $1",
+    "DELETE FROM cross_signing_keys WHERE user_id = $1",
+    "DELETE FROM backup_keys WHERE user_id = $1",
+    "DELETE FROM backups WHERE user_id = $1",
     "DELETE FROM refresh_tokens WHERE session_id IN (SELECT session_id FROM sessions WHERE user_id = $1)",
     "DELETE FROM tickets WHERE session_id IN (SELECT session_id FROM sessions WHERE user_id = $1)",
     "DELETE FROM sessions WHERE user_id = $1",

@@ -17,10 +17,14 @@ from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Overloaded
 from ...identity import UserId
 from .. import store as accounts
+from ..admin import store as admin
+from ..devicekeys import store as devicekeys
 from ..profile import store as profile
+from ..reports import store as reports
 from ..totp import store as totp
 from . import store
 
+REPORTS = 1_000  # of what the person has reported: the newest
 PIECE = 65_536  # bytes of JSON between two looks at who else has work to do; and about what is sent at once
 
 Json = dict[str, Any]
@@ -158,4 +162,42 @@ async def _account(tx: Tx, user: UserId) -> Json:
             }
             for each in await store.list_words(tx, user)
         ],
+        "device_keys": [
+            {
+                "device_id": each.device_id,
+                "identity_key": each.identity_key,
+                "document": msgspec.Raw((each.document or "null").encode()),
+            }
+            for each in await devicekeys.devices_of(tx, user)
+        ],
+        "signing_keys": {
+            usage: msgspec.Raw(key.document.encode())
+            for usage, key in (await devicekeys.cross_keys(tx, user)).items()
+        },
+        "reports": [
+            {
+                "report_id": each.report_id,
+                "user_id": each.user_id,
+                "message_id": each.message_id,
+                "conversation_id": each.conversation_id,
+                "reason": each.reason,
+                "comment": each.comment,
+                "state": each.state,
+                "created_at": to_iso(each.created_us),
+            }
+            for each in await reports.list_made_by(tx, user, REPORTS)
+        ],
+        "ban": await _ban(tx, user),
+    }
+
+
+async def _ban(tx: Tx, user: UserId) -> Json | None:
+    """One that is over, too, as long as it is kept."""
+    ban = await admin.get_ban(tx, user, now_us=0)
+    if ban is None:
+        return None
+    return {
+        "reason": ban.reason,
+        "banned_at": to_iso(ban.banned_us),
+        "until": None if ban.until_us is None else to_iso(ban.until_us),
     }
