@@ -117,6 +117,7 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "guard",
         "guarded",
         "journal",
+        "mail",
         "memory",
         "meters",
         "migrate",
