@@ -14,7 +14,7 @@ from secureconnect.deps.contracts import Tx
 from secureconnect.errors import Problem
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId, new_id
 
-from .harness import CHEAP, Node, Person, Site, refused
+from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
 
 BY_INVITE = replace(CHEAP, registration="invite")
 LIST, MAKE, DELETE = "GET /v1/admin/invites", "POST /v1/admin/invites", "DELETE /v1/admin/invites/{invite_id}"
@@ -57,6 +57,18 @@ async def test_an_invite_lets_in(door: Node, admin: Person, site: Site) -> None:
         f"SELECT facts FROM audit WHERE action = 'auth:user:registered' AND subject = '{ann.user_id}'"
     )
     assert invite["invite_id"] in told[0]
+
+
+async def test_an_invite_is_spent_before_the_address_is_confirmed(site: Site, admin: Person) -> None:
+    door = await site.node(BY_INVITE, confirms_email=True)
+    invite = await made(door, admin)
+    ann = {"username": "ann", "email": "ann@example.org", "password": PASSWORD}
+    with refused("INVITE_REQUIRED"):
+        await door.ask("POST /v1/auth/register", ann)
+    code = {"invite_code": invite["invite_code"]}
+    await door.ask("POST /v1/auth/register", ann | code, status=202)
+    with refused("INVITE_INVALID"):
+        await door.ask("POST /v1/auth/register", ann | code | {"username": "bob"})
 
 
 async def test_as_many_get_in_as_were_invited_however_they_race(
