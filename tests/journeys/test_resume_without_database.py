@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -75,6 +76,14 @@ async def history(client: Client, room: str) -> tuple[list[str], str | None]:
     return [each["content"] for each in said["data"]["messages"]], said["meta"].get("as_of")
 
 
+async def read_at(node: Member, client: Client, room: str) -> None:
+    """The history, past the balancer: a node that was away has in memory what is read there."""
+    headers = {"authorization": f"Bearer {await client.access_token()}"}
+    async with httpx.AsyncClient(base_url=node.server.url, headers=headers) as direct:
+        answer = await direct.get(f"/v1/messages?conversation_id={room}&limit=100")
+    assert answer.status_code == 200
+
+
 async def test_clients_of_a_dead_node_go_on_at_the_other(
     tmp_path: Path, own_postgres: PostgresServer, shared_store: ObjectStore
 ) -> None:
@@ -99,6 +108,7 @@ async def test_clients_of_a_dead_node_go_on_at_the_other(
                 await anns.send(room, texts[-1])
                 for node, size in held:
                     await until(partial(remembers_more, node, size), WITHIN_S)
+                    await read_at(node, bob, room)
                 a, b = nodes.nodes
                 dead = a if await sockets(a) else b
                 resumed = count(at_ann + at_bob, "resuming") + await sockets(dead)
