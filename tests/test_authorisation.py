@@ -434,7 +434,7 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
 
 
 def prepare(server: Server, owner: Client, blocked: Client, admin: Client, deputy: Client) -> None:
-    """What no route does: administrators are made at the command line; there are two, so that one may leave."""
+    """What no route does: administrators are made at the command line. There are two: one may leave."""
     succeeds("user", "promote", admin.me.username, "--data-dir", server.data_dir, cwd=server.data_dir)
     with closing(sqlite3.connect(server.data_dir / "secureconnect.db", timeout=10)) as db, db:
         db.execute("UPDATE users SET role = 'admin' WHERE user_id = ?", (deputy.me.user_id,))
