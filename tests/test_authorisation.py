@@ -250,10 +250,10 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
         AUTH__MAIL_PAUSE_S="0",
         OUTBOX__POLL_S="0.05",
     )
-    names = ("owner", "member", "third", "stranger", "blocked", "admin", "banned")
-    async with people(server.url, *names) as (*clients, banned):
+    names = ("owner", "member", "third", "stranger", "blocked", "admin", "banned", "deputy")
+    async with people(server.url, *names) as (*clients, banned, deputy):
         *_, blocked, admin = clients
-        await trio.to_thread.run_sync(prepare, server, clients[0], blocked, admin)
+        await trio.to_thread.run_sync(prepare, server, clients[0], blocked, admin, deputy)
         expired = clients[0].me.access_token
         server.settings["AUTH__ACCESS_TTL_S"] = "900"
         await trio.to_thread.run_sync(server.restart)
@@ -274,10 +274,11 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
         yield Cast(server, clients, tokens, await begin(clients[0], admin, server))
 
 
-def prepare(server: Server, owner: Client, blocked: Client, admin: Client) -> None:
-    """What no route does: an administrator is made at the command line."""
+def prepare(server: Server, owner: Client, blocked: Client, admin: Client, deputy: Client) -> None:
+    """What no route does: administrators are made at the command line. There are two: one may leave."""
     succeeds("user", "promote", admin.me.username, "--data-dir", server.data_dir, cwd=server.data_dir)
     with closing(sqlite3.connect(server.data_dir / "secureconnect.db", timeout=10)) as db, db:
+        db.execute("UPDATE users SET role = 'admin' WHERE user_id = ?", (deputy.me.user_id,))
         db.execute("INSERT INTO blocks VALUES (?, ?, ?)", (owner.me.user_id, blocked.me.user_id, 0))
 
 

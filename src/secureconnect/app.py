@@ -449,6 +449,7 @@ def places(config: Config) -> dict[str, str]:
         "postgres": config.postgres.url,
         "redis": config.redis.url,
         "minio": config.minio.endpoint and f"//{config.minio.endpoint}",
+        "smtp": config.smtp.url,
     }
     return {
         name: urlsplit(url).netloc.rpartition("@")[2] if url else config.data_dir

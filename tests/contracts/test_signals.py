@@ -210,6 +210,7 @@ async def test_whatever_goes_away_it_arrives_once_and_in_order(site: Site) -> No
 
         site.redis.start()
         await site.see("redis", "up")
+        await hear_each_other(here, there)  # nothing makes up now for what is sent before
         await say(site, b"without the database", heard)
         here.postgres.flow()
         await until(lambda: here.sees("postgres", "up"))

@@ -8,10 +8,13 @@ from msgspec import Meta, Struct
 
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import (
+    AccountLocked,
     EmailTaken,
     InvalidCredentials,
     MailedTokenInvalid,
     RateLimited,
+    TotpInvalid,
+    TotpRequired,
     UsernameTaken,
 )
 from ..room import Auth
@@ -151,7 +154,7 @@ ROUTES: tuple[Route, ...] = (
         body=NewEmail,
         answer=Asked,
         status=202,
-        errors=(InvalidCredentials, RateLimited),
+        errors=(AccountLocked, InvalidCredentials, RateLimited, TotpInvalid, TotpRequired),
     ),
     Route(
         "POST",
