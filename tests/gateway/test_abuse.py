@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import resource
+import select
 import socket
 import struct
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from kit.fixtures import StartServer
 from kit.wait import until
 
-from .house import Raw, open_house
+from .house import House, Raw, open_house
 
 IDLE = 5_000
 SPARE_DESCRIPTORS = 500
@@ -48,6 +51,43 @@ async def test_heads_in_drops() -> None:
                 assert (await house.ask("GET", "/v1/open")).status == 200
         assert ended == [408] * 200
         await until(lambda: house.open_connections == 0)
+
+
+class LookAsItComes(trio.abc.Instrument):
+    """Looks at a connection after its bytes were found, and before the task that takes them has its turn."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._found = False
+        self.looked = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        [connection] = self._house.gateway._listener._open
+        self._found = bool(select.select([connection._sock], [], [], 0)[0])
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._found:
+            self._found = False
+            self.looked += 1
+            [connection] = self._house.gateway._listener._open
+            connection.look(math.inf)
+            trio.lowlevel.remove_instrument(self)
+
+
+async def test_a_head_whose_drop_comes_as_its_time_is_over() -> None:
+    """Nobody waits for what is to be interrupted then; it must end all the same."""
+    async with open_house(header_timeout_s=600.0, close_timeout_s=0.2) as house:
+        raw = await house.connect()
+        async with raw.stream:
+            await raw.send(b"GET /v1/open HTTP/1.1\r\nhost: x\r\n")
+            await until(lambda: house.open_connections == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            look = LookAsItComes(house)
+            trio.lowlevel.add_instrument(look)
+            await raw.send(b"a: b\r\n")
+            with trio.fail_after(5):
+                assert (await raw.response()).status == 408
+            assert look.looked == 1
 
 
 async def test_bodies_in_drops() -> None:

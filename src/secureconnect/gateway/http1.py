@@ -188,7 +188,8 @@ class Http1:
                 self.is_idle = False
                 self._due = min(self._due, trio.current_time() + self._config.header_timeout_s)
             if not self._unparsed:
-                data = await self._transport.receive()
+                # what came in the moment the wait was ended has been taken; nothing more is waited for
+                data = b"" if self._is_over else await self._transport.receive()
                 if not data:
                     if self._is_over and requests.is_amid and not self._transport.hung_up:
                         await self._refuse(RequestTimeout())
