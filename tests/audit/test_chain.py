@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from kit.databases import on_sqlite
+from kit.wait import until
 from secureconnect import metrics
 from secureconnect.audit import SEAL_ROWS, Audit, Verdict, forget, read_head, record, verify
 from secureconnect.config import AuditConfig
@@ -280,9 +281,7 @@ async def test_the_sealer_does_not_seal_again_what_changes_before_its_lock(
         file.execute("BEGIN IMMEDIATE")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(audit.seal_once)
-            with trio.fail_after(5):
-                while not writing():  # noqa: ASYNC110  (the writer's thread sends no word)
-                    await trio.sleep(0.01)
+            await until(writing, within_s=5)
             for statement in (
                 f"{SEALED} position = NULL, seal = NULL, key_id = NULL, actor_id = NULL WHERE position = 8",
                 "UPDATE audit_head SET count = 7, seal = (SELECT seal FROM audit WHERE position = 7)",
@@ -358,9 +357,10 @@ async def test_what_is_not_sealed_yet_is_sealed_at_the_end(db: Database, data_di
 
 async def test_it_seals_by_itself_and_goes_on_after_a_restart(db: Database, data_dir: Path) -> None:
     async def sealed(count: int) -> None:
-        with trio.fail_after(10):
-            while (await check(db, data_dir)).sealed != count:  # noqa: ASYNC110  (a row sends no word)
-                await trio.sleep(0.01)
+        async def are() -> bool:
+            return (await check(db, data_dir)).sealed == count
+
+        await until(are, within_s=10)
 
     for round_ in (1, 2):
         audit = Audit(AuditConfig(seal_ms=10), db, KEY, KEY_ID, data_dir / "audit.head")

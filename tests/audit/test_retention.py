@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.wait import until
 from secureconnect.audit import Audit, Verdict, export, forget, record, verify
 from secureconnect.audit.chain import PAGE_ROWS, page, read_head, write_head
 from secureconnect.clock import DAY_US
@@ -183,13 +184,14 @@ async def test_export_tells_every_sealed_row_in_order(db: Database, data_dir: Pa
 
 
 async def test_it_is_done_by_itself(db: Database, data_dir: Path) -> None:
+    async def is_done() -> bool:
+        return (await check(db, data_dir)).removed == 2
+
     config = AuditConfig(keep_days=30, seal_ms=10, cut_pass_s=0.1)
     await note(db, 50, 40, 1)
     async with trio.open_nursery() as nursery:
         await nursery.start(Audit(config, db, KEY, KEY_ID, data_dir / "audit.head").run)
-        with trio.fail_after(10):
-            while (await check(db, data_dir)).removed != 2:  # noqa: ASYNC110  (a row sends no word)
-                await trio.sleep(0.01)
+        await until(is_done, within_s=10)
         nursery.cancel_scope.cancel()
     assert (await check(db, data_dir)).whole
 
