@@ -150,7 +150,6 @@ class Route:
     also: tuple[int, ...] = ()
     other: Mapping[int, type] = field(default_factory=dict)
     errors: tuple[type[Problem], ...] = ()
-    no_store: bool = False  # answers that carry tokens or keys
     stream: int | None = None
     media: str = "application/octet-stream"
     outage: bool = False

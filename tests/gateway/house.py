@@ -200,9 +200,7 @@ ROUTES = (
     Route("GET", "/v1/public", _see, ANYONE, Rate.PUBLIC, "Open, limited", answer=Seen),
     Route("GET", "/v1/mine", _see, USER, Rate.READ, "For users", query=Filter, answer=Seen),
     Route("POST", "/v1/mine", _see, USER, Rate.WRITE, "Write", body=Note, answer=Seen, status=201),
-    Route(
-        "POST", "/v1/notes/", _see, ANYONE, Rate.NONE, "Open to write", body=Note, answer=Seen, no_store=True
-    ),
+    Route("POST", "/v1/notes/", _see, ANYONE, Rate.NONE, "Open to write", body=Note, answer=Seen),
     Route("GET", "/v1/things/{thing_id}", _see, ANYONE, Rate.NONE, "One thing", answer=Seen),
     Route("DELETE", "/v1/things/{thing_id}", _nothing, ANYONE, Rate.NONE, "Delete it", status=204),
     Route("GET", "/v1/named/{name}", _see, ANYONE, Rate.NONE, "By name", answer=Seen),

@@ -96,13 +96,15 @@ async def test_security_headers_stand_on_every_answer(house: House) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert headers["x-frame-options"] == "DENY"
+        assert headers["content-type"] == "application/json"
         assert "strict-transport-security" not in headers
         assert "server" not in headers
 
 
-async def test_answers_that_carry_secrets_are_not_stored(house: House) -> None:
-    assert (await house.post("/v1/notes", b'{"text": "x"}')).headers["cache-control"] == "no-store"
-    assert "cache-control" not in (await house.ask("GET", "/v1/open")).headers
+async def test_answers_are_not_stored_but_files_of_ours(house: House) -> None:
+    for path in ("/v1/open", "/v1/mine", "/v1/nowhere", "/v1/break", "/health"):
+        assert (await house.ask("GET", path)).headers["cache-control"] == "no-store", path
+    assert (await house.ask("GET", "/docs/start.js")).headers["cache-control"] == "no-cache"
 
 
 async def test_https_alone_brings_hsts() -> None:
@@ -186,6 +188,12 @@ async def test_callers(house: House) -> None:
         assert response.headers["www-authenticate"] == "Bearer"
     response = await house.ask("GET", "/v1/mine", {"authorization": "Bearer eve"})
     assert (response.status, response.code) == (401, "INVALID_TOKEN")
+
+
+@pytest.mark.parametrize("name", ["token", "access_token", "authorization", "ticket"])
+async def test_a_token_in_the_address_is_none(house: House, name: str) -> None:
+    for value in ("ann", "Bearer%20ann", "ticket-ann"):
+        assert (await house.ask("GET", f"/v1/mine?{name}={value}")).code == "UNAUTHENTICATED"
 
 
 async def test_a_denial_is_handed_on(house: House) -> None:

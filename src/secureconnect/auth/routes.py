@@ -313,7 +313,6 @@ ROUTES: tuple[Route, ...] = (
         also=(202,),
         other={202: VerificationRequired},
         errors=(EmailTaken, UsernameTaken, RegistrationClosed, InviteRequired, InviteInvalid),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -325,7 +324,6 @@ ROUTES: tuple[Route, ...] = (
         body=Login,
         answer=SignedIn,
         errors=(AccountBanned, AccountLocked, InvalidCredentials, TotpInvalid, TotpRequired),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -337,7 +335,6 @@ ROUTES: tuple[Route, ...] = (
         body=Refresh,
         answer=Tokens,
         errors=(InvalidToken, TokenExpired, TokenRevoked),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -403,7 +400,6 @@ ROUTES: tuple[Route, ...] = (
         Rate.WRITE,
         "A ticket that opens one WebSocket",
         answer=Ticket,
-        no_store=True,
     ),
     Route("GET", f"{_USERS}/me", get_me, Audience.USER, Rate.READ, "Who I am", answer=User),
     Route(

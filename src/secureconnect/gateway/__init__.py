@@ -162,7 +162,6 @@ def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
         rate=route.rate,
         query=route.query,
         body=route.body,
-        no_store=route.no_store,
         stream=route.stream,
         outage=route.outage,
         repeats=route.repeats,

@@ -129,7 +129,6 @@ class Endpoint:
         rate: Rate = Rate.NONE,
         query: type | None = None,
         body: type | None = None,
-        no_store: bool = False,
         stream: int | None = None,
         page: bool = False,
         route: str | None = None,
@@ -143,7 +142,6 @@ class Endpoint:
         self.audience = audience
         self.rate = rate
         self.query = query
-        self.no_store = no_store
         self.stream = stream
         self.outage = outage
         self.repeats = repeats
@@ -193,6 +191,7 @@ class Gate:
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "x-frame-options": "DENY",
+            "cache-control": "no-store",  # unless an answer says otherwise, as files of the client do
             "vary": "Origin",
         }
         if config.public_url.startswith("https:"):
@@ -235,11 +234,7 @@ class Gate:
                 )
         finally:
             IN_FLIGHT.dec()
-        headers = self.headers(request_id, extra)
-        headers |= answer.headers
-        if endpoint.no_store:
-            headers["cache-control"] = "no-store"
-        answer.headers = headers
+        answer.headers = self.headers(request_id, extra) | answer.headers
         return answer
 
     async def admit(

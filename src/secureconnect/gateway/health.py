@@ -99,7 +99,7 @@ class Health:
             "/readyz": self._ready,
             "/metrics": self._metrics,
         }
-        return [Endpoint("GET", path, serve, no_store=True) for path, serve in pages.items()]
+        return [Endpoint("GET", path, serve) for path, serve in pages.items()]
 
     async def _health(self, _: Call, __: Request) -> Answer:
         modules = {name: self._condition(name) for name in ("gateway", *self._rooms)}

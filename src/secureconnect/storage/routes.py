@@ -222,7 +222,6 @@ ROUTES: tuple[Route, ...] = (
         body=NewUpload,
         answer=Upload,
         errors=(DiskFull, FileTooLarge, QuotaExceeded, TooManyUploads, UploadArrived, UploadOver),
-        no_store=True,
         repeats=True,
     ),
     Route(
@@ -246,7 +245,6 @@ ROUTES: tuple[Route, ...] = (
         "Where the content of a file is to be had",
         answer=Download,
         errors=(FileOnAwayNode, UploadMissing),
-        no_store=True,
     ),
     Route(
         "GET",
@@ -289,7 +287,6 @@ ROUTES: tuple[Route, ...] = (
         "The content of a file, at the address that was given for it",
         also=(307,),
         errors=_GET_ERRORS,
-        no_store=True,
         stream=0,
     ),
     Route(
@@ -312,7 +309,6 @@ ROUTES: tuple[Route, ...] = (
         "The content of a file that was sent while the file store was away",
         also=(307,),
         errors=_GET_ERRORS,
-        no_store=True,
         stream=0,
     ),
 )

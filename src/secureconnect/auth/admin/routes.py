@@ -351,7 +351,6 @@ ROUTES: tuple[Route, ...] = (
         Rate.SEARCH,
         "The audit log as lines of JSON, the oldest first",
         query=AuditQuery,
-        no_store=True,
         stream=0,
     ),
 )

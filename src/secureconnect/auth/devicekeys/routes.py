@@ -290,7 +290,6 @@ ROUTES: tuple[Route, ...] = (
         answer=KeysKept,
         status=201,
         errors=(KeySignatureWrong, IdentityKeyChanged, KeyIdReused, TooManyKeys),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -302,7 +301,6 @@ ROUTES: tuple[Route, ...] = (
         body=RotatePreKey,
         answer=KeysKept,
         errors=(KeySignatureWrong, KeysMissing, KeyIdReused, TooManyKeys),
-        no_store=True,
     ),
     Route(
         "GET",
@@ -312,7 +310,6 @@ ROUTES: tuple[Route, ...] = (
         Rate.READ,
         "How many one-time keys of this device are left, and how old its signed pre-key is",
         answer=KeyCount,
-        no_store=True,
     ),
     Route(
         "GET",
@@ -324,7 +321,6 @@ ROUTES: tuple[Route, ...] = (
         query=WhichDevice,
         answer=GivenBundle,
         errors=(NotFound,),
-        no_store=True,
         repeats=True,
     ),
     Route(
@@ -337,7 +333,6 @@ ROUTES: tuple[Route, ...] = (
         body=UploadKeys,
         answer=KeyCounts,
         errors=(KeySignatureWrong, IdentityKeyChanged, KeyIdReused, TooManyKeys, KeysMissing),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -348,7 +343,6 @@ ROUTES: tuple[Route, ...] = (
         "The devices and signing keys of people I share a conversation with",
         body=QueryKeys,
         answer=QueriedKeys,
-        no_store=True,
     ),
     Route(
         "POST",
@@ -359,7 +353,6 @@ ROUTES: tuple[Route, ...] = (
         "One key of each of these devices, to begin with them",
         body=ClaimKeys,
         answer=ClaimedKeys,
-        no_store=True,
         repeats=True,
     ),
     Route(
@@ -371,7 +364,6 @@ ROUTES: tuple[Route, ...] = (
         "Send something to devices, once however often it is asked",
         body=ToDevices,
         answer=Undelivered,
-        no_store=True,
     ),
     Route(
         "GET",
@@ -382,7 +374,6 @@ ROUTES: tuple[Route, ...] = (
         "What this device was sent, and what it must know to go on encrypting",
         query=SyncQuery,
         answer=Sync,
-        no_store=True,
     ),
     Route(
         "POST",
@@ -394,7 +385,6 @@ ROUTES: tuple[Route, ...] = (
         body=SigningKeys,
         answer=Nothing,
         errors=(AccountLocked, Conflict, InvalidCredentials, KeySignatureWrong, TotpInvalid, TotpRequired),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -405,7 +395,6 @@ ROUTES: tuple[Route, ...] = (
         "Publish my signatures of keys",
         body=Signatures,
         answer=Signed,
-        no_store=True,
     ),
     Route(
         "POST",
@@ -418,7 +407,6 @@ ROUTES: tuple[Route, ...] = (
         answer=BackupNumber,
         status=201,
         errors=(TooManyKeys,),
-        no_store=True,
     ),
     Route(
         "GET",
@@ -429,7 +417,6 @@ ROUTES: tuple[Route, ...] = (
         "The latest version of my backup",
         answer=BackupState,
         errors=(NotFound,),
-        no_store=True,
     ),
     Route(
         "GET",
@@ -440,7 +427,6 @@ ROUTES: tuple[Route, ...] = (
         "One version of my backup",
         answer=BackupState,
         errors=(NotFound,),
-        no_store=True,
     ),
     Route(
         "PUT",
@@ -452,7 +438,6 @@ ROUTES: tuple[Route, ...] = (
         body=NewBackup,
         answer=Nothing,
         errors=(NotFound,),
-        no_store=True,
     ),
     Route(
         "DELETE",
@@ -463,7 +448,6 @@ ROUTES: tuple[Route, ...] = (
         "Delete a version of my backup with its keys",
         answer=Nothing,
         errors=(NotFound,),
-        no_store=True,
     ),
     Route(
         "PUT",
@@ -476,7 +460,6 @@ ROUTES: tuple[Route, ...] = (
         query=WhichBackup,
         answer=BackupCount,
         errors=(NotFound, BackupVersionWrong, TooManyKeys),
-        no_store=True,
     ),
     Route(
         "GET",
@@ -488,7 +471,6 @@ ROUTES: tuple[Route, ...] = (
         query=BackupPageQuery,
         answer=BackupPage,
         errors=(NotFound,),
-        no_store=True,
     ),
     Route(
         "DELETE",
@@ -500,6 +482,5 @@ ROUTES: tuple[Route, ...] = (
         query=WhichBackup,
         answer=BackupCount,
         errors=(NotFound,),
-        no_store=True,
     ),
 )

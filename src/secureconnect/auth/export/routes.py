@@ -27,7 +27,6 @@ ROUTES: tuple[Route, ...] = (
         Rate.SEARCH,
         "Everything the server holds of me, as a zip file",
         errors=(Overloaded,),
-        no_store=True,
         stream=0,
         media=ZIP,
     ),

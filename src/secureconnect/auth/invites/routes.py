@@ -101,7 +101,6 @@ ROUTES: tuple[Route, ...] = (
         answer=MadeInvite,
         status=201,
         errors=(Forbidden,),
-        no_store=True,
     ),
     Route(
         "DELETE",

@@ -70,7 +70,6 @@ ROUTES: tuple[Route, ...] = (
         body=Enroll,
         answer=Enrolled,
         errors=(*_REFUSED, TotpEnabled, NotFound),
-        no_store=True,
     ),
     Route(
         "POST",
@@ -82,7 +81,6 @@ ROUTES: tuple[Route, ...] = (
         body=Confirm,
         answer=Confirmed,
         errors=(TotpInvalid, AccountLocked, NotFound),
-        no_store=True,
     ),
     Route(
         "DELETE",
