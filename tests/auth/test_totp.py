@@ -69,6 +69,7 @@ async def test_from_enrolling_to_signing_in(node: Node, site: Site) -> None:
     app = App(site, answer["secret"])
     confirmed = await node.ask(CONFIRM, {"code": app.code()}, as_=ann)
     assert len(set(confirmed["recovery_codes"])) == CHEAP.recovery_codes
+    assert {len(each.replace("-", "")) for each in confirmed["recovery_codes"]} == {24}, "120 bits in base32"
     with refused("TOTP_REQUIRED"):
         await node.login()
     await node.login(totp_code=app.next())

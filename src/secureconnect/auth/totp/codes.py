@@ -21,7 +21,7 @@ from . import store
 STEP_S = 30
 NEIGHBOURS = (0, -1, 1)
 DIGITS = 6
-RECOVERY_BYTES = 10  # 80 bits, 16 characters
+RECOVERY_BYTES = 15  # 120 bits, 24 characters
 GROUP = 4
 
 
