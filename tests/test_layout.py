@@ -60,6 +60,10 @@ ONLY = {
     "jwt": {"auth"},
 }
 
+# runs text or bytes as a program, or makes objects of any kind of them
+DANGEROUS = {"pickle", "marshal", "shelve", "ctypes", "subprocess", "multiprocessing", "pty", "runpy", "yaml"}
+DANGEROUS |= {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "trio.run_process"}
+
 # one writer for each table
 OWNERS = {
     "node": {"meta", "nodes", "secrets"},
@@ -104,6 +108,12 @@ class Source:
                 module = ".".join([*above, *([node.module] if node.module else [])])
                 for each in node.names:
                     yield f"{module}.{each.name}", node.lineno
+
+    def calls(self) -> Iterator[tuple[str, int]]:
+        """`open` and `os.open`, as they are written."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                yield ast.unparse(node.func), node.lineno
 
     def texts(self) -> Iterator[tuple[str, int]]:
         for node in ast.walk(self.tree):
@@ -168,6 +178,16 @@ def test_what_is_imported_in_one_place_only() -> None:
         for imported, line in source.imports()
         if (allowed := ONLY.get(imported.partition(".")[0])) is not None
         and not allowed & {source.name, source.owner}
+    ]
+    assert not broken
+
+
+def test_nothing_can_run_or_revive_what_people_send() -> None:
+    broken = [
+        f"{source.name}:{line} has {name}"
+        for source in sources()
+        for name, line in (*source.imports(), *source.calls())
+        if DANGEROUS & {name, name.partition(".")[0]}
     ]
     assert not broken
 

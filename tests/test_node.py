@@ -177,6 +177,11 @@ async def test_a_secret_is_not_in_the_file(db: Database, data_dir: Path) -> None
         assert b"precious" not in await wal.read()
 
 
+def test_the_same_is_never_sealed_the_same_way() -> None:
+    secrets = Secrets(bytes(32))
+    assert len({secrets.seal("here", b"precious") for _ in range(100)}) == 100
+
+
 async def test_sealed_rows_cannot_be_swapped_or_changed(db: Database, data_dir: Path) -> None:
     secrets = await Secrets.open(db, data_dir, "")
     await store(db, secrets, "signing", 1, b"precious")

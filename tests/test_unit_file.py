@@ -34,3 +34,10 @@ def test_a_drain_is_given_its_time() -> None:
 
 def test_there_are_enough_descriptors() -> None:
     assert int(service()["LimitNOFILE"]) > 2 * Config().gateway.max_connections
+
+
+def test_it_has_a_user_of_its_own_and_no_rights() -> None:
+    unit = service()
+    assert (unit["DynamicUser"], unit["NoNewPrivileges"], unit["CapabilityBoundingSet"]) == ("yes", "yes", "")
+    assert (unit["ProtectSystem"], unit["ProtectHome"], unit["PrivateDevices"]) == ("strict", "yes", "yes")
+    assert (unit["StateDirectoryMode"], unit["UMask"]) == ("0700", "0077")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import statistics
 import time
 import unicodedata
@@ -24,6 +25,13 @@ async def test_argon2id_with_the_parameters_of_the_settings() -> None:
     assert made.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert await passwords.verify(made, PASSWORD)
     assert not await passwords.verify(made, PASSWORD + "x")
+
+
+async def test_each_hash_has_a_salt_of_its_own() -> None:
+    passwords = Passwords(CHEAP)
+    salts = {(await passwords.hash(PASSWORD)).split("$")[4] for _ in range(8)}
+    assert len(salts) == 8
+    assert {len(base64.b64decode(salt + "==")) for salt in salts} == {16}
 
 
 async def test_an_unknown_user_has_no_password() -> None:

@@ -67,6 +67,14 @@ async def test_a_profile_is_changed_field_by_field(node: Node) -> None:
     assert renamed == [(ann.user_id,)]
 
 
+async def test_what_is_not_offered_is_not_changed(node: Node) -> None:
+    ann = await node.register("ann")
+    before = await node.ask("GET /v1/users/me", as_=ann)
+    body = {"role": "admin", "user_id": "x", "email": "eve@example.org", "email_verified": True, "ban": None}
+    assert await node.ask("PATCH /v1/users/me", body, as_=ann) == before
+    assert await node.rows("SELECT role, email FROM users") == [("user", "ann@example.org")]
+
+
 async def test_a_name_of_somebody_else_is_refused(node: Node) -> None:
     ann, _ = await node.register("ann"), await node.register("bob")
     with refused("USERNAME_TAKEN"):

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pyotp
 import pytest
 import trio
 
@@ -244,6 +245,20 @@ async def test_a_reset_ends_every_session_and_works_once(site: Site, node: Node)
 
 def origin() -> Origin:
     return Origin("192.0.2.1", "tests")
+
+
+async def test_a_reset_is_no_way_around_the_second_factor(site: Site, node: Node) -> None:
+    ann = await confirmed(node, site)
+    secret = (await node.ask("POST /v1/auth/totp/enroll", {"password": PASSWORD}, as_=ann))["secret"]
+    app = pyotp.TOTP(secret)
+    code = app.at(site.db.now_us() // 1_000_000)
+    await node.ask("POST /v1/auth/totp/confirm", {"code": code}, as_=ann)
+    await ask_for(node, RESET, {"email": "ann@example.org"})
+    await node.ask(CONFIRM, {"token": token_in(await mail(node, site)), "new_password": NEW})
+    with refused("TOTP_REQUIRED"):
+        await node.login(password=NEW)
+    site.db.forward(30)
+    await node.login(password=NEW, totp_code=app.at(site.db.now_us() // 1_000_000))
 
 
 async def test_a_reset_voids_a_change_of_address(site: Site, node: Node) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kit.wait import until
 from secureconnect.auth import keys
 from secureconnect.auth.keys import Keyring, SigningKey
+from secureconnect.auth.tokens import random_token
 from secureconnect.errors import InvalidToken
 from secureconnect.identity import new_id
 
@@ -131,6 +132,12 @@ async def test_tokens_expire_in_and_out_of_the_cache(node: Node, site: Site) -> 
     assert node.room.known(ann.access_token) is None
     with refused("TOKEN_EXPIRED"):
         await node.who(ann)
+
+
+def test_random_tokens_have_256_bits() -> None:
+    made = {random_token() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(base64.urlsafe_b64decode(each + "=")) for each in made} == {32}
 
 
 async def test_role_comes_from_the_account(node: Node) -> None:

@@ -120,6 +120,7 @@ async def test_three_ways_to_tell_who_is_asking(house: House) -> None:
         ("/v1/ws/echo", {"authorization": ""}, 401, "UNAUTHENTICATED"),
         ("/v1/ws/echo", {"authorization": "Bearer eve"}, 401, "INVALID_TOKEN"),
         ("/v1/ws/echo?ticket=eve", {"authorization": ""}, 401, "INVALID_TOKEN"),
+        ("/v1/ws/echo?token=ann", {"authorization": ""}, 401, "UNAUTHENTICATED"),
         ("/v1/ws/echo", {"authorization": "", "sec-websocket-protocol": "bearer.eve"}, 401, "INVALID_TOKEN"),
         ("/v1/ws/echo", {"origin": "null"}, 403, "ORIGIN_FORBIDDEN"),
         ("/v1/ws/echo", {"origin": "http://evil.example"}, 403, "ORIGIN_FORBIDDEN"),
