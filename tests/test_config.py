@@ -226,6 +226,7 @@ def test_what_is_no_mail_server_is_refused(url: str) -> None:
 def test_secrets_are_masked(tmp_path: Path) -> None:
     secrets = [key for key, this in SETTINGS.items() if this.about["secret"]]
     assert "auth.master_key" in secrets
+    assert MASK not in render(Config()), "none has a default"
     shown = render(load(None, {"SECURECONNECT_AUTH__MASTER_KEY": "hush"}))
     assert "hush" not in shown
     assert f'master_key = "{MASK}"' in shown
