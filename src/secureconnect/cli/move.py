@@ -55,8 +55,9 @@ def move(to: To = None, config_file: ConfigFile = None, data_dir: DataDir = None
     if not (Path(settings.data_dir) / DATABASE).exists():
         raise NotReady(f"there is no database in {settings.data_dir}: give --data-dir")
     moved, files = trio.run(_move, settings)
+    width = max(map(len, moved.sums))
     for table, each in moved.sums.items():
-        print(f"{table:<16} {each.rows:>9} rows, checksum {each.checksum[:16]}")
+        print(f"{table:<{width}} {each.rows:>9} rows, checksum {each.checksum[:16]}")
     for difference in moved.differences:
         _print_difference(difference)
     for key in files.wrong:
