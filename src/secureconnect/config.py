@@ -428,9 +428,8 @@ class MinioConfig:
 class StorageConfig:
     quota_mb: int = setting(10_240, "megabytes of files that one account may keep", low=0, high=1_073_741_824)
     max_file_mb: int = setting(100, "megabytes of one file", low=1, high=1_024)
-    max_unfinished: int = setting(
-        100, "uploads that one account may have begun and not completed", low=1, high=100_000
-    )
+    max_files: int = setting(20_000, "files that one account may keep", low=1, high=10_000_000)
+    max_unfinished: int = setting(100, "uploads that one account may leave unfinished", low=1, high=100_000)
     upload_url_s: int = setting(900, "seconds in which the upload of a file must begin", low=1, high=604_800)
     download_url_s: int = setting(
         3_600, "seconds for which the address of a download is good", low=1, high=604_800

@@ -230,7 +230,7 @@ class FileTooLarge(TooLarge):
 
 
 class QuotaExceeded(TooLarge):
-    """`details` tells how things stand: `{"quota_bytes", "used_bytes", "reserved_bytes"}`."""
+    """`details` tells how things stand: `{"quota_bytes", "used_bytes", "reserved_bytes"}`, or `{"files"}`."""
 
     code, text = "QUOTA_EXCEEDED", "There is no room left for this file."
 

@@ -194,6 +194,29 @@ async def test_the_quota_is_exact_however_many_begin(node: Node, ann: UserId, bo
     assert outcomes[-1] == "begun", "everybody has their own"
 
 
+async def test_a_bounded_number_is_kept(world: World, ann: UserId, bob: UserId) -> None:
+    node = await world.node(StorageConfig(max_files=2), folder="b")
+    outcomes: list[str] = []
+
+    async def begin() -> None:
+        try:
+            await node.begin(ann, b"")
+        except QuotaExceeded as refusal:
+            outcomes.append(repr(refusal.details))
+        else:
+            outcomes.append("begun")
+
+    kept = await node.uploaded(ann, b"")
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(begin)
+    assert sorted(outcomes) == ["begun"] + ["{'files': 2}"] * 4
+    assert await node.quota(ann) == (0, 0, 1), "a refusal reserves nothing"
+    await node.begin(bob, b"")
+    await node.room.files.delete(ann, kept.file_id, "")
+    await node.begin(ann, b"")
+
+
 @embedded
 async def test_a_bounded_number_is_unfinished(node: Node, ann: UserId) -> None:
     files = [(await node.begin(ann, file_size=1))[0] for _ in range(CONFIG.max_unfinished)]

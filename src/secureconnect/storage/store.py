@@ -84,6 +84,10 @@ _FIGURES = (
     "SELECT (SELECT COUNT(*) FROM files WHERE status = 'completed'),"
     " (SELECT CAST(COALESCE(SUM(used_bytes), 0) AS bigint) FROM quotas)"
 )
+_COUNT = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM files WHERE owner_id = $1"
+    " AND status IN ('uploading', 'verifying', 'completed') LIMIT $2) counted"
+)
 _FORGET_QUOTA = "DELETE FROM quotas WHERE user_id = $1"
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
 
@@ -92,6 +96,12 @@ async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_upload
     """Room for one more file. False: there is none; `quota` tells of what."""
     await tx.run(_OPEN, user)
     return await tx.one(_RESERVE, user, size, limit_bytes, most_uploads) is not None
+
+
+async def count(tx: Tx, user: UserId, most: int) -> int:
+    """Of the files they keep or are uploading, counted up to `most`. Exact for whoever has reserved."""
+    row = await tx.one(_COUNT, user, most)
+    return 0 if row is None else row[0]
 
 
 async def forget_quota(tx: Tx, user: UserId) -> None:

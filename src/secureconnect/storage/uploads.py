@@ -159,6 +159,9 @@ class Uploads:
                     "reserved_bytes": quota.reserved_bytes,
                 }
             )
+        most_files = self._config.max_files
+        if await store.count(tx, file.owner_id, most_files) == most_files:
+            raise QuotaExceeded("There are too many files.", details={"files": most_files})
         await store.add(tx, file)
         await audit.record(
             tx,
