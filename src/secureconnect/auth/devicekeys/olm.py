@@ -61,6 +61,7 @@ class OlmKeys:
                 raise KeysMissing
             return {SIGNED: 0}
         identity = whose
+        _require_fallbacks(fallback_keys)
         fallbacks = await self._checked(caller, identity, fallback_keys, "fallback_keys")
         keys = await self._checked(caller, identity, one_time_keys, "one_time_keys")
         now_us = self._db.now_us()
@@ -234,3 +235,15 @@ class OlmKeys:
             raise Invalid(
                 f"At most {self._config.asked_people} can be named at a time.", details={"field": field}
             )
+
+
+def _require_fallbacks(given: Mapping[str, Document]) -> None:
+    """Raises Invalid unless they say that they are some, and nothing else: a bundle shows no more of them."""
+    if len(given) > 1 or any(
+        document.get("fallback") is not True
+        or document.keys() - {"key", "fallback", "signatures", "unsigned"}
+        for document in given.values()
+    ):
+        raise Invalid(
+            "There is one fallback key, and it says that it is one.", details={"field": "fallback_keys"}
+        )

@@ -81,8 +81,9 @@ _RETIRE_FALLBACK = (
     " WHERE device_id = $1 AND algorithm = $2 AND key_id <> $3 AND replaced_at IS NULL"
 )
 _DROP_RETIRED = (
-    "DELETE FROM fallback_keys WHERE device_id = $1 AND algorithm = $2"
-    " AND replaced_at IS NOT NULL AND replaced_at < $3"
+    "DELETE FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND key_id IN"  # noqa: S608
+    " (SELECT key_id FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND replaced_at IS NOT NULL"
+    f" ORDER BY replaced_at DESC, key_id LIMIT {PRUNE_ROWS} OFFSET $3)"
 )
 _HELD_FALLBACK = (
     "SELECT document, replaced_at FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND key_id = $3"
@@ -179,7 +180,9 @@ _SIGNATURES_FOR = (
     "SELECT target, signer_id, signing_key, signature FROM key_signatures"
     " WHERE user_id = $1 AND signer_id IN ($1, $2)"
 )
-_DROP_SIGNATURES = "DELETE FROM key_signatures WHERE signer_id = $1"
+_DROP_SIGNATURES = (
+    "DELETE FROM key_signatures WHERE (signer_id = $1 AND signing_key = $3) OR (user_id = $1 AND target = $2)"
+)
 
 
 class Published(NamedTuple):
@@ -315,11 +318,11 @@ async def held_fallback(
 
 
 async def put_fallback(
-    tx: Tx, device: DeviceId, algorithm: str, key_id: str, document: str, *, now_us: int, dropped_us: int
+    tx: Tx, device: DeviceId, algorithm: str, key_id: str, document: str, *, now_us: int, kept: int
 ) -> None:
-    """From now on this one is handed out. Those replaced before `dropped_us` are dropped."""
+    """From now on this one is handed out. Of those it replaces, so many of the latest are kept."""
     await tx.run(_RETIRE_FALLBACK, device, algorithm, key_id, now_us)
-    await tx.run(_DROP_RETIRED, device, algorithm, dropped_us)
+    await tx.run(_DROP_RETIRED, device, algorithm, kept)
     await tx.run(_ADD_FALLBACK, device, algorithm, key_id, document, now_us)
 
 
@@ -411,5 +414,6 @@ async def signatures_for(tx: Tx, user: UserId, viewer: UserId) -> list[Signature
     return [Signature(*row) for row in rows]
 
 
-async def drop_signatures(tx: Tx, signer: UserId) -> None:
-    await tx.run(_DROP_SIGNATURES, signer)
+async def drop_signatures(tx: Tx, user: UserId, public_key: str) -> None:
+    """Those made by this key of the person, and those of it."""
+    await tx.run(_DROP_SIGNATURES, user, public_key, f"ed25519:{public_key}")
