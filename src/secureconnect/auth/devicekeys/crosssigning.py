@@ -12,7 +12,7 @@ from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import Conflict, Invalid, KeySignatureWrong, NotFound, Problem
 from ...identity import Principal, UserId
-from . import store
+from . import company, store
 from .names import Names
 from .news import News
 from .signing import key_of, require_signed, require_signed_document, signable, signature_in, text_of, written
@@ -58,7 +58,7 @@ class CrossSigning:
                     await store.drop_signatures(tx, caller.user_id, before.public_key)
                 await store.put_cross_key(tx, caller.user_id, key)
             if fresh:
-                await store.note_change(tx, caller.user_id, caller.user_id, now_us)
+                await company.note_change(tx, caller.user_id, caller.user_id, now_us)
                 await audit.record(
                     tx,
                     action="auth:signing_keys:published",
@@ -118,7 +118,7 @@ class CrossSigning:
                     except (Invalid, NotFound, KeySignatureWrong) as problem:
                         failures.setdefault(self._names.of(user), {})[target] = problem
             if changed:
-                await store.note_change(tx, caller.user_id, caller.user_id, now_us)
+                await company.note_change(tx, caller.user_id, caller.user_id, now_us)
             return failures
 
         if sum(map(len, given.values())) + len(given) > SIGNED_AT_ONCE:
@@ -136,7 +136,7 @@ class CrossSigning:
         """Those of the caller that may stand there, each verified. Raises Invalid, NotFound,
         KeySignatureWrong."""
         field, me = "signatures", self._names.of(caller)
-        if user != caller and not await store.shares_conversation(tx, caller, user):
+        if user != caller and not await company.meets(tx, caller, user):
             raise NotFound
         held = await self._held(tx, user, target)
         if held is None:

@@ -16,7 +16,7 @@ from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import Invalid
 from ...identity import DeviceId, Principal, UserId, is_id
-from . import inbox_store, store
+from . import company, inbox_store, store
 from .inbox_store import Inbox
 from .names import Names
 from .news import News
@@ -50,7 +50,7 @@ class ToDevice(Struct, frozen=True):
 
 
 class DeviceLists(Struct, frozen=True):
-    """People whose keys must be asked for again, and those one shares no conversation with any more.
+    """People whose keys must be asked for again, and those whose keys one may not have any more.
     limited: there are more of them, or some were forgotten; take the keys of everybody for changed."""
 
     changed: list[str] = []
@@ -167,7 +167,7 @@ class Inboxes:
         missing: dict[str, list[str]] = {}
         for user, texts in wanted.items():
             known: list[DeviceId] = []
-            if user == caller.user_id or await store.shares_conversation(tx, caller.user_id, user):
+            if user == caller.user_id or await company.meets(tx, caller.user_id, user):
                 known = [each.device_id for each in await store.devices_of(tx, user)]
             for device in known:
                 text = texts.get(device)
@@ -258,8 +258,8 @@ class Inboxes:
         )
 
     async def _lists(self, tx: Tx, user: UserId, since_us: int, now_us: int) -> DeviceLists:
-        changed = await store.changed(tx, user, since_us - OVERLAP_US, CHANGES)
-        left = await store.left(tx, user, since_us - OVERLAP_US, CHANGES)
+        changed = await company.changed(tx, user, since_us - OVERLAP_US, CHANGES)
+        left = await company.left(tx, user, since_us - OVERLAP_US, CHANGES)
         is_forgotten = since_us - OVERLAP_US < now_us - self._config.changes_days * DAY_US
         is_limited = is_forgotten or max(len(changed), len(left)) == CHANGES
         return DeviceLists(

@@ -12,7 +12,7 @@ from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import IdentityKeyChanged, Invalid, KeysMissing, TooManyKeys
 from ...identity import DeviceId, Principal, UserId, is_id
-from . import shelf, store
+from . import company, shelf, store
 from .claims import Claims
 from .names import Names
 from .news import News
@@ -90,7 +90,7 @@ class OlmKeys:
             if msgspec.json.decode(held.document)["keys"][curve] != document["keys"][curve]:
                 raise IdentityKeyChanged
         await store.replace_document(tx, device, text)
-        await store.note_change(tx, device, caller.user_id, now_us)
+        await company.note_change(tx, device, caller.user_id, now_us)
         return True
 
     def _identity(self, caller: Principal, document: Document) -> bytes:
@@ -140,7 +140,7 @@ class OlmKeys:
 
     async def query(self, caller: Principal, asked: Mapping[str, list[str]]) -> Document:
         """The documents of these people's devices (all, or those named) and their cross-signing keys, as an
-        Olm client takes them. Who shares no conversation with the caller is left out."""
+        Olm client takes them. Whom the caller does not meet is left out."""
 
         async def unit(tx: Tx) -> Document:
             answer: Document = {
@@ -151,7 +151,7 @@ class OlmKeys:
                 "user_signing_keys": {},
             }
             for user, devices in people.items():
-                if user == caller.user_id or await store.shares_conversation(tx, caller.user_id, user):
+                if user == caller.user_id or await company.meets(tx, caller.user_id, user):
                     await self._describe(tx, caller.user_id, user, devices, answer)
             return answer
 
@@ -185,11 +185,11 @@ class OlmKeys:
         self, caller: Principal, asked: Mapping[str, Mapping[str, str]], claim_key: str | None
     ) -> Document:
         """One key of each of these devices, by person and device; devices without any are left out, and so
-        are people who share no conversation with the caller or of whom too many were claimed."""
+        are people whom the caller does not meet or of whom too many were claimed."""
 
         async def visible(tx: Tx) -> set[UserId]:
             me = caller.user_id
-            return {each for each in people if each == me or await store.shares_conversation(tx, me, each)}
+            return {each for each in people if each == me or await company.meets(tx, me, each)}
 
         async def unit(tx: Tx) -> str:
             text = written({user: dict(people[user]) for user in sorted(people)}, "one_time_keys")

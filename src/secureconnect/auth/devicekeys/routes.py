@@ -348,7 +348,7 @@ ROUTES: tuple[Route, ...] = (
         query_keys,
         _USER,
         Rate.READ,
-        "The devices and signing keys of people I share a conversation with",
+        "The devices and signing keys of friends and people I share a conversation with",
         body=QueryKeys,
         answer=QueriedKeys,
         no_store=True,
