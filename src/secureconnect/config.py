@@ -223,6 +223,7 @@ class KeysConfig:
     pre_key_kept_days: int = setting(
         30, "days a replaced signed pre-key, and a claimed one-time key, is kept", low=1, high=365
     )
+    pre_keys_kept: int = setting(100, "replaced signed pre-keys kept of one device", low=1, high=1_000)
     asked_people: int = setting(
         1_000, "people, or devices, named in one call for keys or messages", low=10, high=100_000
     )

@@ -46,6 +46,18 @@ async def test_a_burst_then_an_even_rate(cache: Cache) -> None:
     assert (await cache.take("other", 2, 0.4)).remaining == 1
 
 
+async def test_many_are_taken_of_in_one_question(cache: Cache) -> None:
+    assert await cache.take_each([], 2, 60) == []
+    await cache.take("b", 2, 60)
+    for wanted in ([(True, 1), (True, 0), (True, 1)], [(True, 0), (False, 0), (True, 0)]):
+        taken = await cache.take_each(["a", "b", "c"], 2, 60)
+        assert [(each.allowed, each.remaining) for each in taken] == wanted
+    assert [each.retry_after_s > 25 for each in taken] == [False, True, False]
+    await cache.put("v", b"1", 60)
+    with pytest.raises(TypeError, match="take"):
+        await cache.take_each(["d", "v"], 2, 60)
+
+
 async def test_takers_at_once_get_no_more_than_the_limit(cache: Cache) -> None:
     answers: list[Allowance] = []
 

@@ -193,6 +193,10 @@ class FlakyCache:
         self._server.require()
         return await self.inner.take(key, limit, window_s)
 
+    async def take_each(self, keys: Sequence[str], limit: int, window_s: float) -> list[Allowance]:
+        self._server.require()
+        return await self.inner.take_each(keys, limit, window_s)
+
 
 class Caches:
     def __init__(self, nodes: int = 1) -> None:
@@ -234,6 +238,8 @@ async def test_limits_are_stricter_where_each_node_counts_for_itself(
     taken = [await at.cache.take("k", limit, 60) for _ in range(limit + 2)]
     assert [each.allowed for each in taken].count(True) == allowed
     assert taken[-1].retry_after_s == pytest.approx(60 / allowed)
+    spent, fresh = await at.cache.take_each(["k", "fresh"], limit, 60)
+    assert (spent.allowed, fresh.remaining) == (False, allowed - 1)
 
 
 @pytest.mark.parametrize("way", ["probes", "a call"])

@@ -17,7 +17,7 @@ other. Which tables it writes stands in `tests/test_layout.py`.
 from .admin.overview import Condition, Figures
 from .announcements.store import Announcement
 from .blocks.store import are_apart
-from .devicekeys.store import note_departure
+from .devicekeys.company import note_departure
 from .recovery.letters import Letters
 from .reports.reports import Shown
 from .revocations import Lack, lacking

@@ -123,8 +123,8 @@ class Auth:
         self.reports = Reports(config, db)
         self.announcements = Announcements(db)
         self.profile = Profile(db, self._passwords, self.sessions, self.reauthentication)
-        self.friends = Friends(db, config.max_friends)
-        self.blocks = Blocks(db, config.max_blocked)
+        self.friends = Friends(db, config.max_friends, self.device_keys.news)
+        self.blocks = Blocks(db, config.max_blocked, self.device_keys.news)
         self.deletion = Deletion(
             db,
             self.sessions,

@@ -59,8 +59,8 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Stolen:
-    """A theft that showed, and the sessions ended by it, at `at_us`."""
+class Closed:
+    """Sessions of a person that a transaction has ended, at `at_us`; after its commit `closed` tells it."""
 
     user_id: UserId
     ended: frozenset[SessionId]
@@ -155,12 +155,11 @@ class Sessions:
             rotated = await self._db.write(self._rotate, token, origin, self._db.now_us())
             if isinstance(rotated, Opened):
                 return self.grant(rotated)
-            self._revocations.apply(rotated.ended)
-            self._device_keys.news.changed(rotated.user_id, rotated.at_us)
+            self.closed(rotated)
             log.warning("refresh_token_stolen", session_ids=sorted(rotated.ended))
             raise TokenStolen
 
-    async def _rotate(self, tx: Tx, token: str, origin: Origin, now_us: int) -> Opened | Stolen:
+    async def _rotate(self, tx: Tx, token: str, origin: Origin, now_us: int) -> Opened | Closed:
         """The session with its next refresh token; or, after a theft, what ended by it."""
         spent = digest(token)
         session = await store.lock_session(tx, spent)
@@ -196,7 +195,7 @@ class Sessions:
                 address=origin.address,
                 now_us=now_us,
             )
-            return Stolen(session.user_id, ended, now_us)
+            return Closed(session.user_id, ended, now_us)
         return Opened(session.user_id, session.session_id, session.device_id, successor)
 
     async def _may_repeat(self, tx: Tx, spent_us: int, successor: str, now_us: int) -> bool:
@@ -350,8 +349,7 @@ class Sessions:
             if session != caller.session_id:
                 raise
             return await self._revocations.end_session(session)
-        self._revocations.apply(ended)
-        self._device_keys.news.changed(caller.user_id, now_us)
+        self.closed(Closed(caller.user_id, ended, now_us))
         return True
 
     async def end_all(self, caller: Principal, address: str) -> bool:
@@ -372,16 +370,15 @@ class Sessions:
             ended = await self._db.relieve(unit)
         except Unavailable:
             return await self._revocations.end_all(caller.user_id)
-        self._revocations.apply(ended)
-        self._device_keys.news.changed(caller.user_id, now_us)
+        self.closed(Closed(caller.user_id, ended, now_us))
         return True
 
     async def close(
         self, tx: Tx, user: UserId, address: str, now_us: int, *, but: SessionId | None = None
-    ) -> frozenset[SessionId]:
+    ) -> Closed:
         """End every session of this person in the caller's transaction; after the commit `closed` makes it
-        effective here.  but: one that goes on."""
-        return await self._end(
+        effective here, and tells whoever encrypts for them.  but: one that goes on."""
+        ended = await self._end(
             tx,
             await store.end_sessions_of_user(tx, user, now_us)
             if but is None
@@ -391,9 +388,11 @@ class Sessions:
             address=address,
             now_us=now_us,
         )
+        return Closed(user, ended, now_us)
 
-    def closed(self, ended: frozenset[SessionId]) -> None:
-        self._revocations.apply(ended)
+    def closed(self, closed: Closed) -> None:
+        self._revocations.apply(closed.ended)
+        self._device_keys.news.changed(closed.user_id, closed.at_us)
 
     async def _end(
         self,

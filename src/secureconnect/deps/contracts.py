@@ -116,6 +116,10 @@ class Cache(Protocol):
         """Take one of `limit` calls per `window_s` (GCRA: an even rate with a burst of `limit`). Atomic."""
         ...
 
+    async def take_each(self, keys: Sequence[str], limit: int, window_s: float) -> list[Allowance]:
+        """`take` of each of these keys, in one question."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -106,10 +106,19 @@ class FallbackCache:
         await self._first(lambda: self._real.delete(key), lambda memory: memory.delete(key))
 
     async def take(self, key: str, limit: int, window_s: float) -> Allowance:
-        def share(memory: MemoryCache) -> Awaitable[Allowance]:
-            return memory.take(key, max(1, limit // max(1, self._nodes())), window_s)
+        return await self._first(
+            lambda: self._real.take(key, limit, window_s),
+            lambda memory: memory.take(key, self._share(limit), window_s),
+        )
 
-        return await self._first(lambda: self._real.take(key, limit, window_s), share)
+    async def take_each(self, keys: Sequence[str], limit: int, window_s: float) -> list[Allowance]:
+        return await self._first(
+            lambda: self._real.take_each(keys, limit, window_s),
+            lambda memory: memory.take_each(keys, self._share(limit), window_s),
+        )
+
+    def _share(self, limit: int) -> int:
+        return max(1, limit // max(1, self._nodes()))
 
     async def _first(
         self, ask: Callable[[], Awaitable[T]], instead: Callable[[MemoryCache], Awaitable[T]]

@@ -69,6 +69,9 @@ class MemoryCache:
         remaining = int((window_s - (arrival - now) + ROUNDING_S) / step_s)
         return Allowance(True, remaining, 0.0, arrival - now)
 
+    async def take_each(self, keys: Sequence[str], limit: int, window_s: float) -> list[Allowance]:
+        return [await self.take(key, limit, window_s) for key in keys]
+
     def _live(self, key: str, now: float) -> _Entry | None:
         entry = self._entries.get(key)
         return entry if entry is not None and entry.ends > now else None

@@ -63,16 +63,22 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local step = math.max(1, math.floor(window / limit))
-local arrival = tonumber(redis.call('HGET', KEYS[1], 'arrival') or now)
-arrival = math.min(math.max(arrival, now), now + window)
-local wait = arrival + step - window - now
-if wait > 0 then
-    return {0, 0, wait, arrival - now}
+local answers = {}
+for place, key in ipairs(KEYS) do
+    local arrival = tonumber(redis.call('HGET', key, 'arrival') or now)
+    arrival = math.min(math.max(arrival, now), now + window)
+    local wait = arrival + step - window - now
+    if wait > 0 then
+        answers[place] = {0, 0, wait, arrival - now}
+    else
+        arrival = arrival + step
+        redis.call('HSET', key, 'arrival', string.format('%.0f', arrival))
+        redis.call('PEXPIREAT', key, string.format('%.0f', math.ceil(arrival / 1000)))
+        local remaining = math.min(limit - 1, math.floor((window - (arrival - now)) / step))
+        answers[place] = {1, remaining, 0, arrival - now}
+    end
 end
-arrival = arrival + step
-redis.call('HSET', KEYS[1], 'arrival', string.format('%.0f', arrival))
-redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(arrival / 1000)))
-return {1, math.min(limit - 1, math.floor((window - (arrival - now)) / step)), 0, arrival - now}
+return answers
 """
 _TAKE_SHA = hashlib.sha1(_TAKE, usedforsecurity=False).hexdigest().encode()
 
@@ -333,12 +339,24 @@ class RedisCache:
         await self._lane.call(b"DEL", _named(key))
 
     async def take(self, key: str, limit: int, window_s: float) -> Allowance:
-        window_us = round(window_s * 1_000_000)
-        match await self._lane.call(b"EVALSHA", _TAKE_SHA, 1, _named(key), limit, window_us):
-            case [int(allowed), int(remaining), int(wait_us), int(reset_us)]:
-                return Allowance(allowed == 1, remaining, wait_us / 1_000_000, reset_us / 1_000_000)
-            case nonsense:
-                raise _meaning(InvalidResponse()) from TypeError(type(nonsense).__name__)
+        return (await self.take_each([key], limit, window_s))[0]
+
+    async def take_each(self, keys: Sequence[str], limit: int, window_s: float) -> list[Allowance]:
+        if not keys:
+            return []
+        named, window_us = map(_named, keys), round(window_s * 1_000_000)
+        answers = await self._lane.call(b"EVALSHA", _TAKE_SHA, len(keys), *named, limit, window_us)
+        if not isinstance(answers, list) or len(answers) != len(keys):
+            raise _meaning(InvalidResponse()) from TypeError(type(answers).__name__)
+        return [_allowance(answer) for answer in answers]
+
+
+def _allowance(answer: Any) -> Allowance:
+    match answer:
+        case [int(allowed), int(remaining), int(wait_us), int(reset_us)]:
+            return Allowance(allowed == 1, remaining, wait_us / 1_000_000, reset_us / 1_000_000)
+        case nonsense:
+            raise _meaning(InvalidResponse()) from TypeError(type(nonsense).__name__)
 
 
 def _named(key: str) -> bytes:

@@ -37,9 +37,10 @@ class _Node:
 class Router:
     """Finds endpoints.
 
-    A literal segment goes before a `{name}`, which takes one segment that is not empty. GET's endpoint serves
-    HEAD too. One slash at the end makes no difference; every other slash does. A segment is decoded after the
-    path was split, so a `%2F` stays inside it; bytes that are not UTF-8 become U+FFFD.
+    A literal segment goes before a `{name}`, which takes one segment that is not empty: a path that is served
+    as it stands is never the value of a name, whatever the method. GET's endpoint serves HEAD too. One slash
+    at the end makes no difference; every other slash does. A segment is decoded after the path was split, so
+    a `%2F` stays inside it; bytes that are not UTF-8 become U+FFFD.
     """
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
@@ -84,13 +85,11 @@ class Router:
         if not path.startswith(b"/"):
             return Match(None, {}, ())
         segments = _segments(path)
-        allow: set[str] = set()
-        for node in _ends(self._root, segments):
-            if (found := node.methods.get(method)) is not None:
-                endpoint, names = found
-                return Match(endpoint, {name: segments[place] for name, place in names}, ())
-            allow.update(node.methods)
-        return Match(None, {}, sorted(allow))
+        served = next((node.methods for node in _ends(self._root, segments) if node.methods), {})
+        if (found := served.get(method)) is None:
+            return Match(None, {}, sorted(served))
+        endpoint, names = found
+        return Match(endpoint, {name: segments[place] for name, place in names}, ())
 
 
 def _segments(path: bytes) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from ...deps.contracts import Database, Tx
 from ...errors import Conflict, Invalid, NotFound
 from ...identity import UserId
+from ..devicekeys import company
+from ..devicekeys.news import News
 from ..friends import store as friends
 from . import store
 from .store import Blocked
@@ -20,11 +22,12 @@ def _nobody(_: UserId, __: UserId) -> None:
 
 class Blocks:
     """most: people one account may block.  parted: is told of two people who must no longer see each other;
-    never waits."""
+    never waits.  news: told whose keys the two may not have any more, or may have again."""
 
-    def __init__(self, db: Database, most: int) -> None:
+    def __init__(self, db: Database, most: int, news: News) -> None:
         self._db = db
         self._most = most
+        self._news = news
         self.parted: Parted = _nobody
 
     async def add(self, caller: UserId, other: UserId) -> int:
@@ -34,21 +37,32 @@ class Blocks:
             raise Invalid("You cannot block yourself.", details={"field": "user_id"})
         since_us = await self._db.write(self._add, caller, other)
         self.parted(caller, other)
+        self._news.related(caller, other)
         return since_us
 
     async def _add(self, tx: Tx, caller: UserId, other: UserId) -> int:
         if other not in await store.lock_pair(tx, caller, other):
             raise NotFound
-        since_us = await store.add(tx, caller, other, self._db.now_us())
+        now_us = self._db.now_us()
+        since_us = await store.add(tx, caller, other, now_us)
         if await store.count(tx, caller) > self._most:
             raise Conflict(f"You can block at most {self._most} people.")
         await friends.remove(tx, caller, other)
         await friends.remove(tx, other, caller)
+        await company.note_relation(tx, caller, other, now_us)
         return since_us
 
     async def remove(self, caller: UserId, other: UserId) -> None:
         """Nothing happens when `other` is not blocked."""
-        await self._db.write(store.remove, caller, other)
+        if await self._db.write(self._remove, caller, other):
+            self._news.related(caller, other)
+
+    async def _remove(self, tx: Tx, caller: UserId, other: UserId) -> bool:
+        """Whether there was a block."""
+        if not await store.remove(tx, caller, other):
+            return False
+        await company.note_relation(tx, caller, other, self._db.now_us())
+        return True
 
     async def list_of(self, caller: UserId, after: UserId, limit: int) -> list[Blocked]:
         """One more than `limit` if there are more."""

@@ -46,8 +46,9 @@ async def add(tx: Tx, user: UserId, blocked: UserId, now_us: int) -> int:
     return int(row[0])
 
 
-async def remove(tx: Tx, user: UserId, blocked: UserId) -> None:
-    await tx.run(_REMOVE, user, blocked)
+async def remove(tx: Tx, user: UserId, blocked: UserId) -> bool:
+    """False when there was none."""
+    return await tx.run(_REMOVE, user, blocked) > 0
 
 
 async def count(tx: Tx, user: UserId) -> int:

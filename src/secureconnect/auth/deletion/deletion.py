@@ -9,11 +9,11 @@ import structlog
 from ... import audit, idempotency, metrics
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Problem
-from ...identity import Principal, SessionId, UserId
+from ...identity import Principal, UserId
 from ..admin.standing import require_another
 from ..profile.profile import require_open
 from ..reauthentication import Reauthentication
-from ..sessions import Origin, Sessions
+from ..sessions import Closed, Origin, Sessions
 from ..store import NO_ID
 from . import store
 
@@ -50,7 +50,7 @@ class Deletion:
         """Returns when the account is erased. Every session ends, this one too. Raises LastAdministrator, and
         as `Reauthentication.require` does."""
 
-        async def unit(tx: Tx) -> tuple[int, frozenset[SessionId]]:
+        async def unit(tx: Tx) -> tuple[int, Closed]:
             now_us = self._db.now_us()
             await require_another(tx, caller.user_id, now_us)
             delete_us = await store.schedule(tx, caller.user_id, now_us + self._grace_us, now_us)
@@ -61,8 +61,8 @@ class Deletion:
             return delete_us, await self._sessions.close(tx, caller.user_id, origin.address, now_us)
 
         await self._reauthentication.require(caller.user_id, password, totp_code, origin)
-        delete_us, ended = await self._db.write(unit)
-        self._sessions.closed(ended)
+        delete_us, closed = await self._db.write(unit)
+        self._sessions.closed(closed)
         if self._grace_us == 0:
             await self._try_erase(caller.user_id)
         return delete_us
@@ -106,7 +106,9 @@ class Deletion:
     async def _erase(self, user: UserId) -> None:
         """In this order: nobody can sign in or come back any more, then each room forgets, and the account
         counts as done once all have. A crash in between is made up for by the next pass."""
-        self._sessions.closed(await self._db.relieve(self._blank, user))
+        closed = await self._db.relieve(self._blank, user)
+        if closed is not None:
+            self._sessions.closed(closed)
         for forget in self.forget:
             await forget(user)
         while await self._db.relieve(audit.forget, user):
@@ -115,15 +117,16 @@ class Deletion:
             ERASED.inc()
             log.info("account_erased", user_id=user)
 
-    async def _blank(self, tx: Tx, user: UserId) -> frozenset[SessionId]:
+    async def _blank(self, tx: Tx, user: UserId) -> Closed | None:
+        """None when that has been done."""
         now_us = self._db.now_us()
         if not await store.blank(tx, user, now_us):
-            return frozenset()
-        ended = await self._sessions.close(tx, user, "", now_us)
+            return None
+        closed = await self._sessions.close(tx, user, "", now_us)
         await store.erase(tx, user)
         await idempotency.forget(tx, user)
         await self._forget_mail(tx, user)
-        return ended
+        return closed
 
     async def _finish(self, tx: Tx, user: UserId) -> bool:
         if not await store.done(tx, user):

@@ -15,7 +15,7 @@ from .backup_store import Backup, Key
 from .signing import written
 
 NAME_CHARS = 255
-_NUMBER = re.compile(r"[1-9]\d{0,17}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 Sessions = Mapping[str, Mapping[str, Key]]
 """By conversation and session."""

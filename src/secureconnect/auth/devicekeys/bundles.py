@@ -12,7 +12,7 @@ from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import Invalid, KeyIdReused, KeysMissing, NotFound
 from ...identity import DeviceId, Principal, UserId
-from . import shelf, store
+from . import company, shelf, store
 from .claims import Claims
 from .names import Names
 from .news import News
@@ -88,7 +88,7 @@ class Bundles:
             await shelf.add_one_time_keys(tx, self._config, caller.device_id, keys, now_us)
             is_new = held.published_us == now_us
             if is_new:
-                await store.note_change(tx, caller.device_id, caller.user_id, now_us)
+                await company.note_change(tx, caller.device_id, caller.user_id, now_us)
             return sum((await store.count_keys(tx, caller.device_id)).values()), is_new
 
         identity = key_of(identity_key, "identity_key", is_signing=True)
@@ -130,7 +130,7 @@ class Bundles:
         self, caller: Principal, user: UserId, device: DeviceId | None, claim_key: str | None
     ) -> Bundle:
         """A bundle of that device, else of the newest; a one-time key in it is gone with that. Raises
-        NotFound when the two share no conversation, RateLimited."""
+        NotFound when the two do not meet, RateLimited."""
 
         async def unit(tx: Tx) -> str:
             return await self._claims.once(
@@ -143,9 +143,7 @@ class Bundles:
             )
 
         now_us = self._db.now_us()
-        if user != caller.user_id and not await self._db.read(
-            store.shares_conversation, caller.user_id, user
-        ):
+        if user != caller.user_id and not await self._db.read(company.meets, caller.user_id, user):
             raise NotFound(denial="denied:keys", subject=user)
         await self._claims.allowed(caller.user_id, [user])
         bundle = _bundles.decode(await self._db.write(unit))

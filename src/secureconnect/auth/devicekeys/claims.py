@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ...clock import SECOND_US
 from ...config import KeysConfig
@@ -22,21 +22,16 @@ class Claims:
         self._config = config
         self._cache = cache
 
-    async def allowed(self, caller: UserId, targets: Iterable[UserId]) -> set[UserId]:
-        """Those of whom the caller may take keys now. Raises RateLimited if there is none."""
-        allowed: set[UserId] = set()
-        retry_after_s = 0.0
-        for target in dict.fromkeys(targets):
-            try:
-                taken = await self._cache.take(f"keys:{caller}:{target}", self._config.claims, MINUTE_S)
-            except Unavailable:
-                allowed.add(target)
-                continue
-            if taken.allowed:
-                allowed.add(target)
-            else:
-                retry_after_s = max(retry_after_s, taken.retry_after_s)
-        if retry_after_s and not allowed:
+    async def allowed(self, caller: UserId, targets: Sequence[UserId]) -> set[UserId]:
+        """Those of whom the caller may take keys now. Raises RateLimited if that is none of some."""
+        names = [f"keys:{caller}:{target}" for target in targets]
+        try:
+            taken = await self._cache.take_each(names, self._config.claims, MINUTE_S)
+        except Unavailable:
+            return set(targets)
+        allowed = {target for target, each in zip(targets, taken, strict=True) if each.allowed}
+        if taken and not allowed:
+            retry_after_s = min(each.retry_after_s for each in taken)
             raise RateLimited("Too many keys of this person were claimed.", retry_after_s=retry_after_s)
         return allowed
 

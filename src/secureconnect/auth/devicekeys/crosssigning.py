@@ -10,9 +10,9 @@ import msgspec
 from ... import audit
 from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
-from ...errors import Conflict, Invalid, NotFound, Problem
+from ...errors import Conflict, Invalid, KeySignatureWrong, NotFound, Problem
 from ...identity import Principal, UserId
-from . import store
+from . import company, store
 from .names import Names
 from .news import News
 from .signing import key_of, require_signed, require_signed_document, signable, signature_in, text_of, written
@@ -31,7 +31,7 @@ class CrossSigning:
 
     async def publish(self, caller: Principal, given: Mapping[str, Document], address: str) -> None:
         """given: by usage; `self_signing` and `user_signing` are signed by the master key that is given, else
-        by the one there is. Another master key ends what was signed with the old. The caller has been
+        by the one there is. What was signed with a key that is replaced, or of it, ends. The caller has been
         authenticated again. Raises Invalid, KeySignatureWrong, Conflict.
         """
 
@@ -41,10 +41,9 @@ class CrossSigning:
             master = held.get("master")
             if "master" in given:
                 new = self._checked(caller.user_id, "master", given["master"], None)
-                if master is not None and master.public_key != new.public_key:
-                    if not {"self_signing", "user_signing"} <= given.keys():
-                        raise Conflict("With another master key come the two that it signs.")
-                    await store.drop_signatures(tx, caller.user_id)
+                is_other = master is not None and master.public_key != new.public_key
+                if is_other and not {"self_signing", "user_signing"} <= given.keys():
+                    raise Conflict("With another master key come the two that it signs.")
                 master = new
             if master is None:
                 raise Invalid("There is no master key yet.", details={"field": "master_key"})
@@ -54,9 +53,12 @@ class CrossSigning:
             ]
             fresh = [key for key in keys if held.get(key.usage) != key]
             for key in fresh:
+                before = held.get(key.usage)
+                if before is not None and before.public_key != key.public_key:
+                    await store.drop_signatures(tx, caller.user_id, before.public_key)
                 await store.put_cross_key(tx, caller.user_id, key)
             if fresh:
-                await store.note_change(tx, caller.user_id, caller.user_id, now_us)
+                await company.note_change(tx, caller.user_id, caller.user_id, now_us)
                 await audit.record(
                     tx,
                     action="auth:signing_keys:published",
@@ -113,10 +115,10 @@ class CrossSigning:
                         for each in await self._signatures(tx, caller.user_id, user, target, document):
                             await store.put_signature(tx, user, each)
                         changed = changed or user == caller.user_id
-                    except Problem as problem:  # of ours: the transaction is whole
+                    except (Invalid, NotFound, KeySignatureWrong) as problem:
                         failures.setdefault(self._names.of(user), {})[target] = problem
             if changed:
-                await store.note_change(tx, caller.user_id, caller.user_id, now_us)
+                await company.note_change(tx, caller.user_id, caller.user_id, now_us)
             return failures
 
         if sum(map(len, given.values())) + len(given) > SIGNED_AT_ONCE:
@@ -134,7 +136,7 @@ class CrossSigning:
         """Those of the caller that may stand there, each verified. Raises Invalid, NotFound,
         KeySignatureWrong."""
         field, me = "signatures", self._names.of(caller)
-        if user != caller and not await store.shares_conversation(tx, caller, user):
+        if user != caller and not await company.meets(tx, caller, user):
             raise NotFound
         held = await self._held(tx, user, target)
         if held is None:

@@ -11,12 +11,12 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ... import metrics
-from ...clock import SECOND_US
+from ...clock import DAY_US, SECOND_US
 from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import Invalid
 from ...identity import DeviceId, Principal, UserId, is_id
-from . import inbox_store, store
+from . import company, inbox_store, store
 from .inbox_store import Inbox
 from .names import Names
 from .news import News
@@ -35,7 +35,7 @@ ALL = "*"
 CHANGES = 10_000  # people told of at a time, whose keys have changed
 # What was noted before a sync may be committed after it: as long as a unit takes at most, with room to spare.
 OVERLAP_US = 30 * SECOND_US
-_SINCE = re.compile(r"(\d{1,18})\.(\d{1,18})")
+_SINCE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 Content = dict[str, Any]
 
@@ -50,8 +50,8 @@ class ToDevice(Struct, frozen=True):
 
 
 class DeviceLists(Struct, frozen=True):
-    """People whose keys must be asked for again, and those one shares no conversation with any more.
-    limited: there are more of them; take the keys of everybody for changed."""
+    """People whose keys must be asked for again, and those whose keys one may not have any more.
+    limited: there are more of them, or some were forgotten; take the keys of everybody for changed."""
 
     changed: list[str] = []
     left: list[str] = []
@@ -113,11 +113,11 @@ class Inboxes:
         """Queue each content for its device, or for all of a person's (`*`) but the one that sends. The same
         `txn` again sends nothing, and is answered as it was. Raises Invalid."""
 
-        async def unit(tx: Tx) -> tuple[Undelivered, list[tuple[UserId, DeviceId]]]:
+        async def unit(tx: Tx) -> tuple[Undelivered, list[tuple[UserId, DeviceId]], int]:
             now_us = self._db.now_us()
             answered = await inbox_store.begin_sending(tx, caller.device_id, txn, now_us)
             if answered:
-                return _undelivered.decode(answered), []
+                return _undelivered.decode(answered), [], 0
             targets, undelivered = await self._targets(tx, caller, wanted)
             if len(targets) > self._config.asked_people:
                 raise self._too_many()
@@ -129,12 +129,12 @@ class Inboxes:
                     undelivered.setdefault(self._names.of(user), []).append(device)
             answer = Undelivered(undelivered)
             await inbox_store.keep_answer(tx, caller.device_id, txn, msgspec.json.encode(answer).decode())
-            return answer, reached
+            return answer, reached, sum(map(len, undelivered.values()))
 
         wanted = self._wanted(messages)
-        answer, reached = await self._db.write(unit)
+        answer, reached, dropped = await self._db.write(unit)
         _QUEUED.inc(len(reached))
-        _DROPPED.inc(sum(map(len, answer.undelivered.values())) if reached else 0)
+        _DROPPED.inc(dropped)
         self._news.stirred(reached)
         return answer
 
@@ -167,7 +167,7 @@ class Inboxes:
         missing: dict[str, list[str]] = {}
         for user, texts in wanted.items():
             known: list[DeviceId] = []
-            if user == caller.user_id or await store.shares_conversation(tx, caller.user_id, user):
+            if user == caller.user_id or await company.meets(tx, caller.user_id, user):
                 known = [each.device_id for each in await store.devices_of(tx, user)]
             for device in known:
                 text = texts.get(device)
@@ -218,7 +218,7 @@ class Inboxes:
                 )
                 await inbox_store.set_inbox(tx, caller.device_id, inbox)
             if since is not None:
-                lists = await self._lists(tx, caller.user_id, since.lists_us - OVERLAP_US)
+                lists = await self._lists(tx, caller.user_id, since.lists_us, now_us)
             return await self._told(tx, caller.device_id, Since(after, now_us), lists)
 
         return await self._db.relieve(unit)
@@ -257,10 +257,11 @@ class Inboxes:
             len(found) > limit,
         )
 
-    async def _lists(self, tx: Tx, user: UserId, since_us: int) -> DeviceLists:
-        changed = await store.changed(tx, user, since_us, CHANGES)
-        left = await store.left(tx, user, since_us, CHANGES)
-        is_limited = max(len(changed), len(left)) == CHANGES
+    async def _lists(self, tx: Tx, user: UserId, since_us: int, now_us: int) -> DeviceLists:
+        changed = await company.changed(tx, user, since_us - OVERLAP_US, CHANGES)
+        left = await company.left(tx, user, since_us - OVERLAP_US, CHANGES)
+        is_forgotten = since_us - OVERLAP_US < now_us - self._config.changes_days * DAY_US
+        is_limited = is_forgotten or max(len(changed), len(left)) == CHANGES
         return DeviceLists(
             [self._names.of(each) for each in changed],
             [self._names.of(each) for each in left],

@@ -10,7 +10,7 @@ from ...clock import DAY_US, SECOND_US
 from ...config import KeysConfig
 from ...deps.contracts import Cache, Database, Signals, Tx
 from ...identity import DeviceId, Principal, SessionId, UserId
-from . import store
+from . import company, store
 from .backup import Backups
 from .bundles import Bundles
 from .claims import Claims
@@ -60,7 +60,7 @@ class DeviceKeys:
 
     async def _forget(self, tx: Tx, device: DeviceId, user: UserId, now_us: int) -> None:
         if await store.forget(tx, device):
-            await store.note_change(tx, device, user, now_us)
+            await company.note_change(tx, device, user, now_us)
 
     async def purge(self) -> None:
         """Hand out none of the one-time keys there are: some may have been, before the database went back to

@@ -17,7 +17,7 @@ from ... import metrics
 from ...deps.contracts import Database, Delivery, Signals, Tx
 from ...errors import Problem
 from ...identity import ConversationId, DeviceId, UserId
-from . import store
+from . import company
 from .names import Names
 
 log = structlog.get_logger(module="auth")
@@ -37,13 +37,14 @@ Tell = Callable[[UserId, DeviceId | None, bytes], None]
 
 class _Signal(Struct, array_like=True):
     """stirred: `devices` have something to learn.  changed: keys of `user` did, at `since_us` or later.
-    left: `user` left `conversation`."""
+    left: `user` left `conversation`.  related: something has changed between `user` and `other`."""
 
-    kind: Literal["stirred", "changed", "left"]
+    kind: Literal["stirred", "changed", "left", "related"]
     devices: list[tuple[str, str]] = []
     user: str = ""
     since_us: int = 0
     conversation: str = ""
+    other: str = ""
 
 
 class _KeyChanged(Struct, tag_field="type", tag="key_changed"):
@@ -81,6 +82,10 @@ class News:
     def left(self, user: UserId, conversation: ConversationId) -> None:
         self._send(_Signal("left", user=user, conversation=conversation))
 
+    def related(self, one: UserId, other: UserId) -> None:
+        """As `company.note_relation` has noted."""
+        self._send(_Signal("related", user=one, other=other))
+
     def synced(self, device: DeviceId, position: int) -> None:
         """It has been told of messages up to there."""
         self._places[device] = position
@@ -116,8 +121,10 @@ class News:
                 await self._tell_stirred(UserId(user), DeviceId(device))
         elif signal.kind == "changed":
             await self._tell_changed(UserId(signal.user), signal.since_us)
-        else:
+        elif signal.kind == "left":
             await self._tell_left(UserId(signal.user), ConversationId(signal.conversation))
+        else:
+            await self._tell_related(UserId(signal.user), UserId(signal.other))
 
     async def _tell_stirred(self, user: UserId, device: DeviceId) -> None:
         if not self.is_here(user):
@@ -128,19 +135,19 @@ class News:
 
     async def _tell_changed(self, user: UserId, since_us: int) -> None:
         async def unit(tx: Tx) -> tuple[list[str], list[UserId]]:
-            changed = await store.changed_devices(tx, user, since_us)
-            return changed, await store.company(tx, user) if changed else []
+            changed = await company.changed_devices(tx, user, since_us)
+            return changed, await company.company(tx, user) if changed else []
 
-        devices, company = await self._db.read(unit)
+        devices, others = await self._db.read(unit)
         if not devices:
             return
         events = [_encoder.encode(_KeyChanged(user, None if each == user else each)) for each in devices]
-        self._tell_all([*company, user], [*events, self._lists("changed", user)])
+        self._tell_all([*others, user], [*events, self._lists("changed", user)])
 
     async def _tell_left(self, user: UserId, conversation: ConversationId) -> None:
         async def unit(tx: Tx) -> tuple[list[UserId], list[UserId]]:
-            stayed = await store.company_of(tx, conversation)
-            return stayed, await store.company(tx, user)
+            stayed = await company.company_of(tx, conversation)
+            return stayed, await company.company(tx, user)
 
         stayed, still = await self._db.read(unit)
         strangers = set(stayed) - set(still)
@@ -149,6 +156,15 @@ class News:
         if self.is_here(user):
             for each in sorted(strangers):
                 self._tell_all([user], [self._lists("left", each)])
+
+    async def _tell_related(self, one: UserId, other: UserId) -> None:
+        if not (self.is_here(one) or self.is_here(other)):
+            return
+        what: Literal["changed", "left"] = (
+            "changed" if await self._db.read(company.meets, one, other) else "left"
+        )
+        self._tell_all([one], [self._lists(what, other)])
+        self._tell_all([other], [self._lists(what, one)])
 
     def _tell_all(self, people: Iterable[UserId], events: Sequence[bytes]) -> None:
         for each in people:

@@ -12,7 +12,7 @@ from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import IdentityKeyChanged, Invalid, KeysMissing, TooManyKeys
 from ...identity import DeviceId, Principal, UserId, is_id
-from . import shelf, store
+from . import company, shelf, store
 from .claims import Claims
 from .names import Names
 from .news import News
@@ -61,6 +61,7 @@ class OlmKeys:
                 raise KeysMissing
             return {SIGNED: 0}
         identity = whose
+        _require_fallbacks(fallback_keys)
         fallbacks = await self._checked(caller, identity, fallback_keys, "fallback_keys")
         keys = await self._checked(caller, identity, one_time_keys, "one_time_keys")
         now_us = self._db.now_us()
@@ -89,7 +90,7 @@ class OlmKeys:
             if msgspec.json.decode(held.document)["keys"][curve] != document["keys"][curve]:
                 raise IdentityKeyChanged
         await store.replace_document(tx, device, text)
-        await store.note_change(tx, device, caller.user_id, now_us)
+        await company.note_change(tx, device, caller.user_id, now_us)
         return True
 
     def _identity(self, caller: Principal, document: Document) -> bytes:
@@ -139,7 +140,7 @@ class OlmKeys:
 
     async def query(self, caller: Principal, asked: Mapping[str, list[str]]) -> Document:
         """The documents of these people's devices (all, or those named) and their cross-signing keys, as an
-        Olm client takes them. Who shares no conversation with the caller is left out."""
+        Olm client takes them. Whom the caller does not meet is left out."""
 
         async def unit(tx: Tx) -> Document:
             answer: Document = {
@@ -150,7 +151,7 @@ class OlmKeys:
                 "user_signing_keys": {},
             }
             for user, devices in people.items():
-                if user == caller.user_id or await store.shares_conversation(tx, caller.user_id, user):
+                if user == caller.user_id or await company.meets(tx, caller.user_id, user):
                     await self._describe(tx, caller.user_id, user, devices, answer)
             return answer
 
@@ -184,11 +185,11 @@ class OlmKeys:
         self, caller: Principal, asked: Mapping[str, Mapping[str, str]], claim_key: str | None
     ) -> Document:
         """One key of each of these devices, by person and device; devices without any are left out, and so
-        are people who share no conversation with the caller or of whom too many were claimed."""
+        are people whom the caller does not meet or of whom too many were claimed."""
 
         async def visible(tx: Tx) -> set[UserId]:
             me = caller.user_id
-            return {each for each in people if each == me or await store.shares_conversation(tx, me, each)}
+            return {each for each in people if each == me or await company.meets(tx, me, each)}
 
         async def unit(tx: Tx) -> str:
             text = written({user: dict(people[user]) for user in sorted(people)}, "one_time_keys")
@@ -234,3 +235,15 @@ class OlmKeys:
             raise Invalid(
                 f"At most {self._config.asked_people} can be named at a time.", details={"field": field}
             )
+
+
+def _require_fallbacks(given: Mapping[str, Document]) -> None:
+    """Raises Invalid unless they say that they are some, and nothing else: a bundle shows no more of them."""
+    if len(given) > 1 or any(
+        document.get("fallback") is not True
+        or document.keys() - {"key", "fallback", "signatures", "unsigned"}
+        for document in given.values()
+    ):
+        raise Invalid(
+            "There is one fallback key, and it says that it is one.", details={"field": "fallback_keys"}
+        )

@@ -269,9 +269,12 @@ def _place(cursor: str | None) -> tuple[str, str]:
     if cursor is None:
         return "", ""
     try:
-        return msgspec.json.decode(cursor, type=tuple[str, str])
+        room, session = msgspec.json.decode(cursor, type=tuple[str, str])
     except msgspec.DecodeError:
-        raise Invalid("This cursor was not given by this list.", details={"field": "cursor"}) from None
+        room = session = "\0"
+    if "\0" in room + session:  # which the database has no form for
+        raise Invalid("This cursor was not given by this list.", details={"field": "cursor"})
+    return room, session
 
 
 _KEYS = "/v1/keys"
@@ -340,7 +343,7 @@ ROUTES: tuple[Route, ...] = (
         query_keys,
         _USER,
         Rate.READ,
-        "The devices and signing keys of people I share a conversation with",
+        "The devices and signing keys of friends and people I share a conversation with",
         body=QueryKeys,
         answer=QueriedKeys,
     ),

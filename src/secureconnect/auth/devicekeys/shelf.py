@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ...clock import DAY_US
 from ...config import KeysConfig
 from ...deps.contracts import Tx
 from ...errors import IdentityKeyChanged, KeyIdReused, TooManyKeys
@@ -69,7 +68,7 @@ async def put_fallback(
             *name,
             document,
             now_us=now_us,
-            dropped_us=now_us - config.pre_key_kept_days * DAY_US,
+            kept=config.pre_keys_kept,
         )
     elif held != (document, None):
         raise _reused(name)

@@ -10,6 +10,7 @@ import binascii
 import json
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,6 +22,7 @@ SAFE = 2**53 - 1  # the largest whole number that canonical JSON takes
 DEPTH = 32
 
 _P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P  # of Ed25519. Source: RFC 8032, section 5.1
 # u of the points of small order on Curve25519. Source: RFC 7748, section 6.1, and cr.yp.to/ecdh.html.
 _SMALL_U = frozenset(
     {
@@ -46,18 +48,25 @@ _SMALL_Y = _recovered_small_y()
 
 
 def key_of(text: str, field: str, *, is_signing: bool = False) -> bytes:
-    """The 32 bytes of a public key in base64, padded or not. Raises Invalid for what is none, and for a
-    point of small order, which makes every secret and every signature the same.
+    """The 32 bytes of a public key in base64, padded or not. Raises Invalid for what is none, for another
+    way to write one, and for a point of small order, which makes every secret and every signature the same.
 
     is_signing: of Ed25519, else of Curve25519.
     """
     key = _decoded(text, KEY_BYTES, field)
-    number = int.from_bytes(key, "little") & (2**255 - 1)
+    number = int.from_bytes(key, "little")
+    if is_signing:
+        number &= 2**255 - 1  # the highest bit is the sign of x
     if number % _P in (_SMALL_Y if is_signing else _SMALL_U):
         raise Invalid("This key is weak: it is a point of small order.", details={"field": field})
-    if is_signing and number >= _P:
-        raise Invalid("This is no Ed25519 key.", details={"field": field})
+    if number >= _P or (is_signing and not _is_on_curve(number)):
+        raise Invalid("This is no key of its curve.", details={"field": field})
     return key
+
+
+def _is_on_curve(y: int) -> bool:
+    """Whether a point of Ed25519 has this y: x² = (y² - 1)/(dy² + 1) has a root, by Euler's criterion."""
+    return pow((y * y - 1) * (_D * y * y + 1), (_P - 1) // 2, _P) == 1
 
 
 def text_of(key: bytes) -> str:
@@ -91,11 +100,20 @@ def signature_in(document: dict[str, Any], signer: str, key_id: str, field: str)
 
 
 def signable(document: dict[str, Any], field: str) -> bytes:
-    """What a signature covers. Raises Invalid for what canonical JSON has no form for."""
+    """What a signature covers. Raises Invalid for what canonical JSON has no form for, and for `signatures`
+    to which none could be added."""
+    _require_signatures(document.get("signatures", {}), field)
     covered = {name: value for name, value in document.items() if name not in ("signatures", "unsigned")}
     _require_shallow(covered, field, DEPTH)
     _check(covered, field)
     return json.dumps(covered, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _require_signatures(given: Any, field: str) -> None:
+    try:
+        msgspec.convert(given, dict[str, dict[str, str]])
+    except msgspec.ValidationError:
+        raise Invalid("Signatures are texts, by signer and key.", details={"field": field}) from None
 
 
 def written(document: Any, field: str) -> str:
@@ -121,10 +139,11 @@ def _check(value: Any, field: str) -> None:
 
 
 def _decoded(text: str, size: int, field: str) -> bytes:
+    bare = text.rstrip("=")
     try:
-        found = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        found = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
         found = b""
-    if len(found) != size:
+    if len(found) != size or text_of(found) != bare:
         raise Invalid(f"This is not {size} bytes in base64.", details={"field": field})
     return found

@@ -1,4 +1,4 @@
-"""The SQL of device keys, of what is signed, and of who must learn that they changed."""
+"""The SQL of device keys, and of what is signed."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from ...deps.contracts import Tx
-from ...identity import ConversationId, DeviceId, SessionId, UserId
+from ...identity import DeviceId, SessionId, UserId
 
 PRUNE_ROWS = 1_000
 FORGOTTEN_AT_ONCE = 100
-
-# Of both people, through a conversation that either is in; nobody else's keys are shown.
-_SHARES = (
-    "SELECT 1 FROM members me JOIN members other ON other.conversation_id = me.conversation_id"
-    " WHERE me.user_id = $1 AND other.user_id = $2 LIMIT 1"
-)
-_COMPANY = (
-    "SELECT DISTINCT other.user_id FROM members me"
-    " JOIN members other ON other.conversation_id = me.conversation_id"
-    " WHERE me.user_id = $1 AND other.user_id <> $1"
-)
-_COMPANY_OF = "SELECT user_id FROM members WHERE conversation_id = $1"
 
 # the update changes nothing: it locks the device's keys for this transaction
 _PUBLISH = (
@@ -81,8 +69,9 @@ _RETIRE_FALLBACK = (
     " WHERE device_id = $1 AND algorithm = $2 AND key_id <> $3 AND replaced_at IS NULL"
 )
 _DROP_RETIRED = (
-    "DELETE FROM fallback_keys WHERE device_id = $1 AND algorithm = $2"
-    " AND replaced_at IS NOT NULL AND replaced_at < $3"
+    "DELETE FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND key_id IN"  # noqa: S608
+    " (SELECT key_id FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND replaced_at IS NOT NULL"
+    f" ORDER BY replaced_at DESC, key_id LIMIT {PRUNE_ROWS} OFFSET $3)"
 )
 _HELD_FALLBACK = (
     "SELECT document, replaced_at FROM fallback_keys WHERE device_id = $1 AND algorithm = $2 AND key_id = $3"
@@ -101,35 +90,6 @@ _KEEP_CLAIM = (
     " ELSE excluded.claimed_at END RETURNING asked, answer"
 )
 _ANSWER_CLAIM = "UPDATE key_claims SET answer = $3 WHERE device_id = $1 AND claim_key = $2"
-
-_NOTE = (
-    "INSERT INTO key_changes (device_id, user_id, changed_at) VALUES ($1, $2, $3)"
-    " ON CONFLICT (device_id) DO UPDATE SET changed_at = excluded.changed_at"
-)
-_CHANGED_DEVICES = "SELECT device_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2"
-_DEPART = (
-    "INSERT INTO key_departures (conversation_id, user_id, left_at) VALUES ($1, $2, $3)"
-    " ON CONFLICT (conversation_id, user_id) DO UPDATE SET left_at = excluded.left_at"
-)
-# of people one shares a conversation with: new keys, or only now in one; and of oneself
-_CHANGED = (
-    "SELECT DISTINCT other.user_id FROM members me"
-    " JOIN members other ON other.conversation_id = me.conversation_id"
-    " WHERE me.user_id = $1 AND other.user_id <> $1 AND (me.joined_at >= $2 OR other.joined_at >= $2"
-    " OR EXISTS (SELECT 1 FROM key_changes k WHERE k.user_id = other.user_id AND k.changed_at >= $2))"
-    " UNION SELECT user_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2 LIMIT $3"
-)
-# who left a conversation of mine, and who is in one that I left; without whom I share another with
-_LEFT = (
-    "SELECT gone.user_id FROM (SELECT d.user_id FROM key_departures d"
-    " JOIN members me ON me.conversation_id = d.conversation_id AND me.user_id = $1 WHERE d.left_at >= $2"
-    " UNION SELECT other.user_id FROM key_departures d"
-    " JOIN members other ON other.conversation_id = d.conversation_id"
-    " WHERE d.user_id = $1 AND d.left_at >= $2) AS gone"
-    " WHERE gone.user_id <> $1 AND NOT EXISTS (SELECT 1 FROM members me"
-    " JOIN members other ON other.conversation_id = me.conversation_id"
-    " WHERE me.user_id = $1 AND other.user_id = gone.user_id) LIMIT $3"
-)
 
 _DEVICE_OF_SESSION = "SELECT device_id, user_id FROM sessions WHERE session_id = $1"
 _ORPHANS = (
@@ -179,7 +139,9 @@ _SIGNATURES_FOR = (
     "SELECT target, signer_id, signing_key, signature FROM key_signatures"
     " WHERE user_id = $1 AND signer_id IN ($1, $2)"
 )
-_DROP_SIGNATURES = "DELETE FROM key_signatures WHERE signer_id = $1"
+_DROP_SIGNATURES = (
+    "DELETE FROM key_signatures WHERE (signer_id = $1 AND signing_key = $3) OR (user_id = $1 AND target = $2)"
+)
 
 
 class Published(NamedTuple):
@@ -220,19 +182,6 @@ class Signature(NamedTuple):
     signer_id: UserId
     signing_key: str
     signature: str
-
-
-async def shares_conversation(tx: Tx, one: UserId, other: UserId) -> bool:
-    return await tx.one(_SHARES, one, other) is not None
-
-
-async def company(tx: Tx, user: UserId) -> list[UserId]:
-    """Everyone who shares a conversation with them."""
-    return [UserId(row[0]) for row in await tx.all(_COMPANY, user)]
-
-
-async def company_of(tx: Tx, conversation: ConversationId) -> list[UserId]:
-    return [UserId(row[0]) for row in await tx.all(_COMPANY_OF, conversation)]
 
 
 async def publish(
@@ -315,11 +264,11 @@ async def held_fallback(
 
 
 async def put_fallback(
-    tx: Tx, device: DeviceId, algorithm: str, key_id: str, document: str, *, now_us: int, dropped_us: int
+    tx: Tx, device: DeviceId, algorithm: str, key_id: str, document: str, *, now_us: int, kept: int
 ) -> None:
-    """From now on this one is handed out. Those replaced before `dropped_us` are dropped."""
+    """From now on this one is handed out. Of those it replaces, so many of the latest are kept."""
     await tx.run(_RETIRE_FALLBACK, device, algorithm, key_id, now_us)
-    await tx.run(_DROP_RETIRED, device, algorithm, dropped_us)
+    await tx.run(_DROP_RETIRED, device, algorithm, kept)
     await tx.run(_ADD_FALLBACK, device, algorithm, key_id, document, now_us)
 
 
@@ -335,29 +284,6 @@ async def begin_claim(
 
 async def keep_answer(tx: Tx, device: DeviceId, claim_key: str, answer: str) -> None:
     await tx.run(_ANSWER_CLAIM, device, claim_key, answer)
-
-
-async def note_change(tx: Tx, device: DeviceId | UserId, user: UserId, now_us: int) -> None:
-    """device: or the person, for what is theirs on all devices."""
-    await tx.run(_NOTE, device, user, now_us)
-
-
-async def changed_devices(tx: Tx, user: UserId, since_us: int) -> list[str]:
-    return [row[0] for row in await tx.all(_CHANGED_DEVICES, user, since_us)]
-
-
-async def note_departure(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> None:
-    """In the unit in which somebody leaves a conversation."""
-    await tx.run(_DEPART, conversation, user, now_us)
-
-
-async def changed(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
-    """People whose keys `user` must ask for again."""
-    return [UserId(row[0]) for row in await tx.all(_CHANGED, user, since_us, limit)]
-
-
-async def left(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
-    return [UserId(row[0]) for row in await tx.all(_LEFT, user, since_us, limit)]
 
 
 async def device_of_session(tx: Tx, session: SessionId) -> tuple[DeviceId, UserId] | None:
@@ -411,5 +337,6 @@ async def signatures_for(tx: Tx, user: UserId, viewer: UserId) -> list[Signature
     return [Signature(*row) for row in rows]
 
 
-async def drop_signatures(tx: Tx, signer: UserId) -> None:
-    await tx.run(_DROP_SIGNATURES, signer)
+async def drop_signatures(tx: Tx, user: UserId, public_key: str) -> None:
+    """Those made by this key of the person, and those of it."""
+    await tx.run(_DROP_SIGNATURES, user, public_key, f"ed25519:{public_key}")

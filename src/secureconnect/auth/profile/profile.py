@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from ... import audit
 from ...deps.contracts import Database, Tx, UniqueViolation
 from ...errors import Invalid, NotFound, TokenRevoked, UsernameTaken
-from ...identity import Principal, SessionId, UserId
+from ...identity import Principal, UserId
 from .. import store as accounts
 from ..accounts import checked_name, checked_password, checked_username, fold
 from ..passwords import Passwords
 from ..reauthentication import Reauthentication
 from ..recovery import store as mailed
-from ..sessions import Origin, Sessions
+from ..sessions import Closed, Origin, Sessions
 from . import store
 from .store import Privacy
 
@@ -101,7 +101,7 @@ class Profile:
     ) -> None:
         """Every other session of theirs ends. Raises Invalid, and as `Reauthentication.require` does."""
 
-        async def unit(tx: Tx) -> frozenset[SessionId]:
+        async def unit(tx: Tx) -> Closed:
             await _locked(tx, caller.user_id)
             await require_open(tx, caller)
             now_us = self._db.now_us()

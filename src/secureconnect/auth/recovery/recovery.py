@@ -9,11 +9,11 @@ from ...clock import SECOND_US
 from ...config import AuthConfig
 from ...deps.contracts import Database, Tx, UniqueViolation
 from ...errors import EmailTaken, Invalid, MailedTokenInvalid, NotFound, RateLimited
-from ...identity import Principal, SessionId, UserId, new_id
+from ...identity import Principal, UserId, new_id
 from ..accounts import checked_email, checked_password, fold
 from ..passwords import Passwords
 from ..reauthentication import Reauthentication
-from ..sessions import Origin, Sessions
+from ..sessions import Closed, Origin, Sessions
 from ..tokens import digest, random_token
 from . import store
 from .letters import Kind, Letters
@@ -188,7 +188,7 @@ class Recovery:
         """Set the password, end every session, forget failed logins. Whoever can read the mail has confirmed
         the address, too. Raises MailedTokenInvalid, Invalid."""
 
-        async def unit(tx: Tx) -> frozenset[SessionId]:
+        async def unit(tx: Tx) -> Closed:
             now_us = self._db.now_us()
             account = await self._use(tx, token_hash, "reset", now_us)
             user = account.user_id

@@ -1,0 +1,98 @@
+"""The SQL of whose keys a person may have, and of who must learn that keys have changed."""
+
+from __future__ import annotations
+
+from ...deps.contracts import Tx
+from ...identity import ConversationId, DeviceId, UserId
+
+# friends, and whom one shares a conversation with: a direct one only where neither has blocked the other
+_COMPANY = (
+    "SELECT other.user_id FROM members me JOIN members other"
+    " ON other.conversation_id = me.conversation_id AND other.user_id <> me.user_id"
+    " WHERE me.user_id = $1 AND (NOT EXISTS (SELECT 1 FROM blocks b"
+    " WHERE (b.user_id = $1 AND b.blocked_id = other.user_id)"
+    " OR (b.user_id = other.user_id AND b.blocked_id = $1))"
+    " OR EXISTS (SELECT 1 FROM conversations c"
+    " WHERE c.conversation_id = me.conversation_id AND c.type = 'group'))"
+    " UNION SELECT f.friend_id FROM friends f JOIN friends back"
+    " ON back.user_id = f.friend_id AND back.friend_id = f.user_id WHERE f.user_id = $1"
+)
+_MEETS = f"SELECT 1 FROM ({_COMPANY}) AS company WHERE company.user_id = $2"  # noqa: S608
+_COMPANY_OF = "SELECT user_id FROM members WHERE conversation_id = $1"
+
+_NOTE = (
+    "INSERT INTO key_changes (device_id, user_id, changed_at) VALUES ($1, $2, $3)"
+    " ON CONFLICT (device_id) DO UPDATE SET changed_at = excluded.changed_at"
+)
+_CHANGED_DEVICES = "SELECT device_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2"
+# under a person's own id as conversation_id: with whom something has changed between the two
+_DEPART = (
+    "INSERT INTO key_departures (conversation_id, user_id, left_at) VALUES ($1, $2, $3)"
+    " ON CONFLICT (conversation_id, user_id) DO UPDATE SET left_at = excluded.left_at"
+)
+# of people in company: new keys, or only now in it; and of oneself
+_CHANGED = (
+    f"SELECT company.user_id FROM ({_COMPANY}) AS company WHERE EXISTS"  # noqa: S608
+    " (SELECT 1 FROM key_changes k WHERE k.user_id = company.user_id AND k.changed_at >= $2)"
+    " OR EXISTS (SELECT 1 FROM members me JOIN members other ON other.conversation_id = me.conversation_id"
+    " WHERE me.user_id = $1 AND other.user_id = company.user_id"
+    " AND (me.joined_at >= $2 OR other.joined_at >= $2))"
+    " OR EXISTS (SELECT 1 FROM key_departures d"
+    " WHERE d.conversation_id = $1 AND d.user_id = company.user_id AND d.left_at >= $2)"
+    " UNION SELECT user_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2 LIMIT $3"
+)
+# who left a conversation of mine, who is in one that I left, and with whom something has changed; without
+# those still in company
+_LEFT = (
+    "SELECT gone.user_id FROM (SELECT d.user_id FROM key_departures d"  # noqa: S608
+    " JOIN members me ON me.conversation_id = d.conversation_id AND me.user_id = $1 WHERE d.left_at >= $2"
+    " UNION SELECT other.user_id FROM key_departures d"
+    " JOIN members other ON other.conversation_id = d.conversation_id"
+    " WHERE d.user_id = $1 AND d.left_at >= $2"
+    " UNION SELECT d.user_id FROM key_departures d WHERE d.conversation_id = $1 AND d.left_at >= $2) AS gone"
+    f" WHERE gone.user_id <> $1 AND gone.user_id NOT IN ({_COMPANY}) LIMIT $3"
+)
+
+
+async def meets(tx: Tx, one: UserId, other: UserId) -> bool:
+    """Whether each may have the other's keys, and send to their devices."""
+    return await tx.one(_MEETS, one, other) is not None
+
+
+async def company(tx: Tx, user: UserId) -> list[UserId]:
+    """Everyone whom they meet."""
+    return [UserId(row[0]) for row in await tx.all(_COMPANY, user)]
+
+
+async def company_of(tx: Tx, conversation: ConversationId) -> list[UserId]:
+    return [UserId(row[0]) for row in await tx.all(_COMPANY_OF, conversation)]
+
+
+async def note_change(tx: Tx, device: DeviceId | UserId, user: UserId, now_us: int) -> None:
+    """device: or the person, for what is theirs on all devices."""
+    await tx.run(_NOTE, device, user, now_us)
+
+
+async def changed_devices(tx: Tx, user: UserId, since_us: int) -> list[str]:
+    return [row[0] for row in await tx.all(_CHANGED_DEVICES, user, since_us)]
+
+
+async def note_departure(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> None:
+    """In the unit in which somebody leaves a conversation."""
+    await tx.run(_DEPART, conversation, user, now_us)
+
+
+async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int) -> None:
+    """In the unit in which two people become friends or are none any more, or a block begins or ends."""
+    for each, its in ((one, other), (other, one)):
+        await tx.run(_DEPART, each, its, now_us)
+
+
+async def changed(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
+    """People whose keys `user` must ask for again."""
+    return [UserId(row[0]) for row in await tx.all(_CHANGED, user, since_us, limit)]
+
+
+async def left(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
+    """People whose keys `user` may not have any more."""
+    return [UserId(row[0]) for row in await tx.all(_LEFT, user, since_us, limit)]
