@@ -15,7 +15,7 @@ from ..clock import to_iso
 from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
-from ..errors import InvalidToken, Problem
+from ..errors import InvalidToken, Problem, Unavailable, is_away
 from ..identity import ConversationId, DeviceId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
@@ -92,7 +92,8 @@ class Chat:
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
         self.hub = Hub(config.hub_conversations, self._recent.take)
-        self.recall = Recall(self.hub, self._recent, journal_config.trust_s)
+        self._trust_s = journal_config.trust_s
+        self.recall = Recall(self.hub, self._recent, self._trust_s)
         self._turns = trio.CapacityLimiter(RETURNING)
         pledges = Pledges(journal, journal_config, self.hub, told=self._accepted, settled=self._settled)
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
@@ -223,6 +224,21 @@ class Chat:
         """Raises NotFound for strangers."""
         if not self.hub.can_see(conversation, user):
             await self.conversations.participants(user, conversation, store.NO_ID, 1)
+
+    async def mark_typing(self, user: UserId, conversation: ConversationId, is_typing: bool) -> None:
+        """Raises NotFound for strangers. Where one of two has blocked the other, nobody is told."""
+        await self.require_member(user, conversation)
+        if self.hub.is_direct(conversation) is False or not await self._is_parted(user, conversation):
+            self.typing.mark(conversation, user, is_typing)
+
+    async def _is_parted(self, user: UserId, conversation: ConversationId) -> bool:
+        """While the database is away, as it was last known."""
+        try:
+            return await self._db.read(store.is_parted, conversation, user)
+        except Unavailable as problem:
+            if not is_away(problem):
+                raise
+            return self.hub.trusted(conversation, user, self._trust_s) is None
 
     def is_here(self, user: UserId) -> bool:
         """Whether they have a socket on this node."""
