@@ -22,6 +22,7 @@ from .accounts import Accounts
 from .admin.bans import Bans
 from .admin.overview import Condition, Figures, Overview
 from .admin.removal import Removal
+from .admin.rescue import Rescue
 from .announcements.announcements import Announcements
 from .announcements.store import Announcement
 from .blocks.blocks import Blocks, Parted
@@ -132,7 +133,8 @@ class Auth:
             self.recovery.forget,
             config.deletion_grace_days * DAY_US,
         )
-        self.removal = Removal(config, db, self._revocations, self.deletion.erase_at_once)
+        self.removal = Removal(config, db, self._revocations, self.deletion.try_erase)
+        self.rescue = Rescue(config, db, self.lockout, self._revocations)
         self.export = Export(db, config.exports_at_once)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 

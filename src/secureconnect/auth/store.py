@@ -37,7 +37,8 @@ _SEARCH = (
     " CASE WHEN username_key LIKE $1 ESCAPE '!' THEN 0 WHEN display_key LIKE $1 ESCAPE '!' THEN 1 ELSE 2 END"
     " AS tier FROM users f"
     " WHERE user_id <> $3 AND (username_key LIKE $2 ESCAPE '!' OR display_key LIKE $2 ESCAPE '!')"
-    " AND is_searchable AND delete_at IS NULL AND erased_at IS NULL) AS u"
+    " AND is_searchable AND delete_at IS NULL AND erased_at IS NULL AND NOT EXISTS (SELECT 1 FROM bans"
+    " WHERE bans.user_id = f.user_id AND (bans.until_at IS NULL OR bans.until_at > $7))) AS u"
     " WHERE (u.tier > $4 OR (u.tier = $4 AND u.username_key > $5)) AND NOT EXISTS (SELECT 1 FROM blocks b"
     " WHERE (b.user_id = $3 AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = $3))"
     " ORDER BY u.tier, u.username_key LIMIT $6"
@@ -277,11 +278,11 @@ async def change_password(tx: Tx, user: UserId, password_hash: str, now_us: int)
 
 
 async def search_users(
-    tx: Tx, text: str, *, without: UserId, after: tuple[int, str], limit: int
+    tx: Tx, text: str, *, without: UserId, after: tuple[int, str], limit: int, now_us: int
 ) -> list[Found]:
     """text: folded; found anywhere in a username or display name.  after: place of the last one seen."""
     escaped = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    rows = await tx.all(_SEARCH, f"{escaped}%", f"%{escaped}%", without, *after, limit)
+    rows = await tx.all(_SEARCH, f"{escaped}%", f"%{escaped}%", without, *after, limit, now_us)
     return [Found(tier, key, User(*user)) for tier, key, *user in rows]
 
 

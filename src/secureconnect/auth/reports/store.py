@@ -15,7 +15,7 @@ _REPORT = (
     " created_at, updated_at, updated_by"
 )
 _LOCK_REPORTER = "UPDATE users SET user_id = user_id WHERE user_id = $1"
-_HAS_USER = "SELECT 1 FROM users WHERE user_id = $1"
+_HAS_USER = "SELECT 1 FROM users WHERE user_id = $1 AND erased_at IS NULL"
 _OPEN_ALREADY = (
     f"SELECT {_REPORT} FROM reports WHERE reporter_id = $1 AND state = 'open'"  # noqa: S608
     " AND user_id = $2 AND (message_id = $3 OR (message_id IS NULL AND $3 IS NULL))"
