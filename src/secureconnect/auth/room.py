@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import structlog
 import trio
@@ -277,9 +276,6 @@ class Auth:
 
     async def redeem(self, ticket: str) -> Principal:
         return await self.sessions.redeem(ticket)
-
-    async def export_of(self, user: UserId) -> dict[str, Any]:
-        return await self.export.account_of(user)
 
 
 async def _every(period_s: float, failed: str, pass_once: Callable[[], Awaitable[None]]) -> None:

@@ -75,11 +75,11 @@ _TOUCH_SESSION = (
     "UPDATE sessions SET address = $2, user_agent = $3, last_seen_at = $4, expires_at = $5"
     " WHERE session_id = $1"
 )
-_EVERY_SESSION = (
+_LIVE = (
     "SELECT s.session_id, s.device_id, d.name, s.address, s.user_agent, s.created_at, s.last_seen_at,"
     " s.expires_at FROM sessions s JOIN devices d ON d.device_id = s.device_id WHERE s.user_id = $1"
+    " AND s.ended_at IS NULL AND s.expires_at > $2"
 )
-_LIVE = f"{_EVERY_SESSION} AND s.ended_at IS NULL AND s.expires_at > $2"
 _LIST_SESSIONS = f"{_LIVE} AND s.session_id < $3 ORDER BY s.session_id DESC LIMIT $4"
 _GET_LIVE = f"{_LIVE} AND s.session_id = $3"
 _END_ONE = (
@@ -352,11 +352,6 @@ async def list_sessions(
 ) -> list[DeviceSession]:
     """Live sessions, the newest first.  before: the last one seen."""
     return [DeviceSession(*row) for row in await tx.all(_LIST_SESSIONS, user, now_us, before, limit)]
-
-
-async def list_every_session(tx: Tx, user: UserId) -> list[DeviceSession]:
-    """Those that have ended too, as long as they are kept."""
-    return [DeviceSession(*row) for row in await tx.all(_EVERY_SESSION, user)]
 
 
 async def get_live_session(tx: Tx, user: UserId, session: SessionId, now_us: int) -> DeviceSession | None:

@@ -262,10 +262,18 @@ class Chat:
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """Everything this room keeps of a person, record by record: memberships, then their messages."""
-        for seat, _ in await self._db.read(store.standings, user):
-            shape = shapes.conversation_shape(seat.conversation)
-            shape.my_role = seat.member.role
-            yield {"kind": "conversation", **msgspec.to_builtins(shape)}
+        last = ConversationId(store.NO_ID)
+        while seats := await self._db.read(archive.seats_of, user, last, EXPORT_PAGE):
+            for seat in seats:
+                shape = shapes.conversation_shape(seat.conversation)
+                shape.my_role = seat.member.role
+                yield {
+                    "kind": "conversation",
+                    **msgspec.to_builtins(shape),
+                    "joined_at": to_iso(seat.member.joined_us),
+                    "last_read_seq": seat.member.last_read_seq,
+                }
+            last = seats[-1].conversation.conversation_id
         after = ""
         while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE):
             for message in page:
