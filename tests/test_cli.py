@@ -232,9 +232,12 @@ def test_accounts_on_a_stopped_server(tmp_path: Path) -> None:
     )
     assert fails(1, "user", "demote", "ROOT", cwd=tmp_path).startswith("This is the server's last")
     assert re.search("root .* root@example.org .* admin\n", succeeds("user", "list", cwd=tmp_path))
+    assert succeeds("user", "unlock", "Root", cwd=tmp_path) == "Root may try again\n"
+    assert fails(1, "user", "unlock", "nobody", cwd=tmp_path) == "there is no account nobody"
+    assert succeeds("user", "remove-totp", "root", cwd=tmp_path) == "root has no second factor\n"
     with closing(sqlite3.connect(tmp_path / "data" / "secureconnect.db")) as db:
         (found,) = db.execute("SELECT role, password_hash FROM users").fetchall()
         noted = db.execute("SELECT action, actor_id FROM audit").fetchall()
     assert found[0] == "admin"
     assert found[1].startswith("$argon2id$")
-    assert noted == [("admin:user:created", None)]
+    assert noted == [("admin:user:created", None), ("admin:user:unlocked", None)]

@@ -176,6 +176,10 @@ class LastAdministrator(Conflict):
     code, text = "LAST_ADMINISTRATOR", "This is the server's last administrator; make another one first."
 
 
+class AccountDeleted(Conflict):
+    code, text = "ACCOUNT_DELETED", "The other account was deleted; nothing can be sent there any more."
+
+
 class MessageDeleted(Conflict):
     code, text = "MESSAGE_DELETED", "This message has been deleted."
 

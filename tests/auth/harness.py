@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import msgspec
 import pytest
@@ -274,6 +276,14 @@ class Node:
 
     async def rows(self, sql: str) -> list[Row]:
         return await self.db.read(_all, sql)
+
+    async def export(self, person: Person) -> dict[str, Any]:
+        """What is in the archive, by the names of its files."""
+        body = await self.room.export.begin(UserId(person.user_id), "192.0.2.1")
+        data = b"".join([piece async for piece in body])
+        with ZipFile(io.BytesIO(data)) as archive:
+            assert archive.testzip() is None
+            return {name: msgspec.json.decode(archive.read(name)) for name in archive.namelist()}
 
     async def who(self, person: Person, *, outage: bool = False) -> Principal:
         return await self.room.authenticate(person.access_token, outage=outage)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import msgspec
 import pytest
 import trio
 from hypothesis import example, given, settings
@@ -218,7 +217,7 @@ async def test_signing_in_does_not_need_presence(node: Node) -> None:
 async def test_export_holds_everything_but_secrets(node: Node) -> None:
     ann = await node.register()
     await node.login(device_name="Ann's phone")
-    export = await node.room.export_of(UserId(ann.user_id))
+    export = (await node.export(ann))["account.json"]
     assert export["user"]["email"] == "ann@example.org"
     assert [each["name"] for each in export["devices"]] == [None, "Ann's phone"]
     assert {each["address"] for each in export["sessions"]} == {"192.0.2.1"}
@@ -233,7 +232,7 @@ async def test_export_holds_keys_reports_and_a_ban(node: Node) -> None:
     await node.ask("POST /v1/e2ee/keys/upload", phone.upload(1), as_=ann)
     body = {"user_id": bob.user_id, "reason": "spam", "comment": "again and again"}
     await node.ask("POST /v1/reports", body, as_=ann, status=201)
-    export = msgspec.json.decode(msgspec.json.encode(await node.room.export_of(UserId(ann.user_id))))
+    export = (await node.export(ann))["account.json"]
     [keys] = export["device_keys"]
     assert keys["identity_key"] in keys["document"]["keys"].values()
     assert export["signing_keys"] == {}
@@ -241,7 +240,7 @@ async def test_export_holds_keys_reports_and_a_ban(node: Node) -> None:
     assert (report["user_id"], report["comment"], report["state"]) == (bob.user_id, "again and again", "open")
     now_us = node.db.now_us()
     await node.db.write(admin.add_ban, UserId(ann.user_id), Ban("rude", now_us, now_us + 1, None))
-    assert (await node.room.export_of(UserId(ann.user_id)))["ban"]["reason"] == "rude"
+    assert (await node.export(ann))["account.json"]["ban"]["reason"] == "rude"
 
 
 async def test_what_is_done_is_audited(node: Node) -> None:

@@ -6,14 +6,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import trio
 
 from kit.olm import SIGNED, OlmDevice
 from secureconnect.auth.deletion.store import _ERASE, DELETED
 from secureconnect.auth.devicekeys.inbox_store import open_inbox
 from secureconnect.deps import migrate
-from secureconnect.errors import Problem, Unavailable
+from secureconnect.errors import Unavailable
 from secureconnect.identity import DeviceId, UserId
 
 from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
@@ -230,15 +229,3 @@ async def test_without_grace_it_is_erased_at_once(site: Site) -> None:
     assert (await profile(node, bob, ann))["display_name"] == DELETED
     with refused("TOKEN_REVOKED"):
         await node.who(ann)
-
-
-async def test_an_account_may_be_erased_for_its_owner(node: Node) -> None:
-    ann, boss = await node.register("ann"), await node.register("boss")
-    await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(boss.user_id), "192.0.2.9")
-    assert (await profile(node, boss, ann))["display_name"] == DELETED
-    assert ann.session_id in node.closed
-    [(actor,)] = await node.rows("SELECT actor_id FROM audit WHERE action = 'auth:user:leaving'")
-    assert actor == boss.user_id
-    with pytest.raises(Problem) as caught:
-        await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(boss.user_id), "192.0.2.9")
-    assert caught.value.code == "NOT_FOUND"

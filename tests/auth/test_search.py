@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from secureconnect.auth import store
+from secureconnect.auth.admin import store as admin
+from secureconnect.auth.admin.store import Ban
 from secureconnect.deps.contracts import Tx
 from secureconnect.identity import UserId, new_id
 
@@ -48,6 +50,18 @@ async def test_wildcards_stand_for_themselves(node: Node, ann: Person) -> None:
 async def test_oneself_and_addresses_are_not_found(node: Node, ann: Person) -> None:
     assert "ann" not in await _find(node, ann, "ann")
     assert await _find(node, ann, "example.org") == []
+
+
+async def test_who_is_banned_is_not_found_until_it_ends(node: Node, ann: Person) -> None:
+    now_us = node.db.now_us()
+    for user, until_us in await node.rows("SELECT user_id, NULL FROM users WHERE username <> 'joann'"):
+        await node.db.write(admin.add_ban, user, Ban("", now_us, until_us, None))
+    assert await _find(node, ann, "ann") == ["joann"]
+    (hannah,) = await node.rows("SELECT user_id FROM users WHERE username = 'hannah'")
+    await node.db.write(admin.add_ban, hannah[0], Ban("", now_us, now_us + 60_000_000, None))
+    assert await _find(node, ann, "ann") == ["joann"]
+    node.db.forward(61)
+    assert await _find(node, ann, "ann") == ["hannah", "joann"]
 
 
 async def test_answers_show_what_anyone_may_see(node: Node, ann: Person) -> None:

@@ -227,11 +227,10 @@ async def test_reauthentication_uses_the_code_up(node: Node, site: Site) -> None
 
 async def test_the_export_says_since_when(node: Node, site: Site) -> None:
     ann = await node.register()
-    user_id = UserId(ann.user_id)
     await begin(node, site, ann)
-    assert (await node.room.export_of(user_id))["user"]["second_factor_since"] is None
+    assert (await node.export(ann))["account.json"]["user"]["second_factor_since"] is None
     await turn_on(node, site, ann)
-    assert (await node.room.export_of(user_id))["user"]["second_factor_since"].endswith("Z")
+    assert (await node.export(ann))["account.json"]["user"]["second_factor_since"].endswith("Z")
 
 
 async def test_no_secret_lies_open(node: Node, site: Site) -> None:

@@ -11,7 +11,7 @@ from secureconnect.chat import Chat, store
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.errors import NotFound
+from secureconnect.errors import AccountDeleted, NotFound
 from secureconnect.identity import ConversationId, UserId
 
 from .rig import WAIT_S, MemorySocket, block, dialled, history, make_group, make_people, running, say
@@ -142,8 +142,32 @@ async def test_the_blocked_are_not_told_what_was_read(
     ann, bob, *_ = people
     pair, _ = await room.conversations.create(ann, "direct", None, [bob], False)
     sockets = await gathered(nursery, room, pair, ann, bob)
+    assert await told_of(room, ann, pair, sockets) == {ann, bob}
     await block(db, bob, ann)
     assert await told_of(room, bob, pair, sockets) == {bob}
+    for viewer, other in ((ann, bob), (bob, ann)):
+        listed = await room.conversations.participants(viewer, pair, store.NO_ID, 10)
+        marks = {each.person.user_id: each.member.last_read_seq for each in listed}
+        assert marks == {viewer: 1, other: 0}
+
+
+async def test_the_blocked_do_not_see_each_other_type(
+    db: Database, room: Chat, people: list[UserId], nursery: trio.Nursery
+) -> None:
+    """In their own conversation; in a group they do."""
+    ann, bob, *_ = people
+    pair, _ = await room.conversations.create(ann, "direct", None, [bob], False)
+    group = await make_group(room, ann, bob)
+    await say(room, ann, pair, "hello")
+    at_ann, at_bob = [await dialled(nursery, room, user) for user in (ann, bob)]
+    await block(db, bob, ann)
+    for socket, other, user in ((at_ann, at_bob, ann), (at_bob, at_ann, bob)):
+        for where in (pair, group):
+            socket.tell("typing", ref=where, conversation_id=where, is_typing=True)
+            await heard(socket, "ack", ref=where)  # nobody is told of a block
+        await heard(other, "typing", user_id=user, conversation_id=group)
+    for socket in (at_ann, at_bob):
+        assert {frame["conversation_id"] for frame in socket.of("typing")} == {group}
 
 
 # gone
@@ -155,6 +179,12 @@ async def roles(room: Chat, viewer: UserId, group: ConversationId) -> dict[UserI
 
 
 async def test_groups_are_handed_on(db: Database, room: Chat, nursery: trio.Nursery) -> None:
+    left_behind: list[tuple[str, str]] = []
+
+    async def member_left(_: Tx, conversation: ConversationId, user: UserId, __: int) -> None:
+        left_behind.append((conversation, user))
+
+    room.conversations.member_left = member_left
     ann, bob, cid, dan = await make_people(db, "ann", "bob", "cid", "dan")
     alone = await make_group(room, ann)
     to_first = await make_group(room, ann, bob, cid)
@@ -168,6 +198,7 @@ async def test_groups_are_handed_on(db: Database, room: Chat, nursery: trio.Nurs
     await room.forget(ann)
     await room.forget(ann)
 
+    assert sorted(left_behind) == sorted((each, ann) for each in (alone, to_first, to_admin, others))
     assert sorted(roles_ := await roles(room, bob, to_first)) == sorted((bob, cid))
     assert roles_[min(bob, cid)] == "owner"  # both came at the same moment
     assert await roles(room, bob, to_admin) == {bob: "member", cid: "owner"}
@@ -186,12 +217,34 @@ async def test_a_direct_conversation_stays_with_the_other(
     ann, bob, cid, _ = people
     pair, _ = await room.conversations.create(ann, "direct", None, [bob], False)
     await say(room, ann, pair, "hello")
+    mine = (await say(room, bob, pair, "good morning")).message
+    group = await make_group(room, cid)
     await set_user(db, ann, "display_name = 'deleted user', erased_at = created_at")
     await room.forget(ann)
     _, both = await room.conversations.get(bob, pair)
     assert {each.person.display_name for each in both} == {"deleted user", "bob"}
-    assert [each.content for each in await history(room, bob, pair)] == ["hello"]
-    with pytest.raises(NotFound):
-        await make_group(room, cid, ann)
-    with pytest.raises(NotFound):
-        await room.conversations.create(cid, "direct", None, [ann], False)
+    for act in (
+        lambda: say(room, bob, pair, "are you there?"),
+        lambda: room.messages.edit(bob, mine.message_id, "good night"),
+    ):
+        with pytest.raises(AccountDeleted):
+            await act()
+    assert [each.content for each in await history(room, bob, pair)] == ["hello", "good morning"]
+    for open_ in (
+        lambda: make_group(room, cid, ann),
+        lambda: room.conversations.create(cid, "direct", None, [ann], False),
+        lambda: room.conversations.add(cid, group, ann, "member"),
+    ):
+        with pytest.raises(NotFound):
+            await open_()
+
+
+async def test_a_socket_is_told_that_the_other_is_gone(
+    db: Database, room: Chat, people: list[UserId], nursery: trio.Nursery
+) -> None:
+    ann, bob, *_ = people
+    pair, _ = await room.conversations.create(ann, "direct", None, [bob], False)
+    at_bob = await dialled(nursery, room, bob)
+    await set_user(db, ann, "erased_at = created_at")
+    at_bob.tell("chat", ref="1", conversation_id=pair, content="are you there?")
+    assert (await heard(at_bob, "error", ref="1"))["code"] == "ACCOUNT_DELETED"

@@ -185,9 +185,11 @@ async def test_a_direct_conversation_takes_one_other(
 
 
 async def test_the_blocked_neither_open_nor_write(db: Database, room: Chat, people: list[UserId]) -> None:
-    ann, bob, cid, _ = people
+    ann, bob, cid, dee = people
     where, _ = await room.conversations.create(ann, "direct", None, [bob], False)
     told = (await say(room, ann, where, "hello")).message
+    group = await make_group(room, ann, bob)
+    hers = await make_group(room, ann)
     await block(db, bob, ann)
     await block(db, ann, cid)
     for act in (
@@ -196,10 +198,13 @@ async def test_the_blocked_neither_open_nor_write(db: Database, room: Chat, peop
         lambda: room.messages.edit(ann, told.message_id, "hello?"),
         lambda: room.conversations.create(ann, "direct", None, [cid], False),
         lambda: room.conversations.create(cid, "direct", None, [ann], False),
+        lambda: make_group(room, ann, bob),
+        lambda: make_group(room, bob, dee, ann),
+        lambda: room.conversations.add(ann, hers, cid, "member"),
     ):
         with pytest.raises(Forbidden):
             await act()
-    group = await make_group(room, ann, bob)
+    assert (await room.conversations.add(ann, group, bob, "member"))[1] is False
     assert (await say(room, ann, group, "a group is not theirs alone")).fresh
 
 

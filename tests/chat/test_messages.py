@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,7 +20,7 @@ from secureconnect.chat.append import Stored
 from secureconnect.chat.hub import Live
 from secureconnect.chat.pledges import Answer
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import ConstraintViolation, Database, P, T, UniqueViolation, Unit
+from secureconnect.deps.contracts import ConstraintViolation, Database, P, T, Tx, UniqueViolation, Unit
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import (
     ClientMessageIdReused,
@@ -32,7 +33,7 @@ from secureconnect.errors import (
     Problem,
     Unavailable,
 )
-from secureconnect.identity import ConversationId, UserId
+from secureconnect.identity import ConversationId, UserId, new_id
 from secureconnect.supervise import Handle
 
 from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs, signals_beside, store
@@ -391,6 +392,38 @@ async def test_an_export_holds_all_that_is_theirs(room: Chat, people: list[UserI
     records = [record async for record in room.export_of(ann)]
     assert {record["message_id"] for record in records if record["kind"] == "message"} == mine
     assert [record["conversation_id"] for record in records if record["kind"] == "conversation"] == [where]
+
+
+async def test_an_export_takes_no_more_memory_for_a_long_life(
+    db: Database, room: Chat, people: list[UserId]
+) -> None:
+    ann, *_ = people
+    where = await make_group(room, ann)
+
+    async def say_much(tx: Tx, seqs: range) -> None:
+        insert = (
+            "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
+            " message_type, content, is_encrypted, file_ids, sent_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, 'text', $7, false, '[]', $8)"
+        )
+        rows = [(new_id(), where, seq, seq + 1, ann, str(seq), "x" * 500, seq) for seq in seqs]
+        await tx.many(insert, rows)
+
+    async def peak_of(messages: int) -> int:
+        kinds: Counter[str] = Counter()
+        tracemalloc.start()
+        try:
+            async for record in room.export_of(ann):
+                kinds[record["kind"]] += 1
+            assert kinds == {"conversation": 1, "message": messages}
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    await db.write(say_much, range(1, 401))
+    short = await peak_of(400)
+    await db.write(say_much, range(401, 10_001))
+    assert await peak_of(10_000) < short + 500_000
 
 
 async def test_refusals_reach_everyone_who_waits(db: Database, bus: MemoryBus) -> None:

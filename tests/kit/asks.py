@@ -141,6 +141,8 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/admin/users"): lambda _: Ask(query={"banned": "true"}),
     ("POST", "/v1/admin/users/{user_id}/ban"): lambda w: about_victim(w, {"reason": "spam"}),
     ("POST", "/v1/admin/users/{user_id}/unban"): about_victim,
+    ("POST", "/v1/admin/users/{user_id}/unlock"): about_victim,
+    ("DELETE", "/v1/admin/users/{user_id}/totp"): about_victim,
     ("DELETE", "/v1/admin/users/{user_id}"): about_victim,
     ("GET", "/v1/admin/audit"): lambda _: Ask(query={"action": "admin:user:banned"}),
     ("GET", "/v1/admin/audit/export"): lambda _: Ask(),

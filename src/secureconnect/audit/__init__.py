@@ -7,7 +7,7 @@ to read, `export` tells all.
 
 from .chain import Head, read_head
 from .check import Verdict, verify
-from .entries import Asked, Entry, list_after, list_before
+from .entries import Asked, Entry, list_about, list_after, list_before
 from .export import export
 from .log import ACTIONS, SEAL_ROWS, Audit, forget, record
 
@@ -21,6 +21,7 @@ __all__ = [
     "Verdict",
     "export",
     "forget",
+    "list_about",
     "list_after",
     "list_before",
     "read_head",

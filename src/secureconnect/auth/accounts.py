@@ -246,7 +246,14 @@ class Accounts:
         wanted = fold(text.strip())
         if not wanted:
             raise Invalid("There is nothing to search for.", details={"field": "q"})
-        return await self._db.read(store.search_users, wanted, without=caller, after=after, limit=limit + 1)
+        return await self._db.read(
+            store.search_users,
+            wanted,
+            without=caller,
+            after=after,
+            limit=limit + 1,
+            now_us=self._db.now_us(),
+        )
 
 
 def checked_account(

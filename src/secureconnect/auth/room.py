@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import structlog
 import trio
@@ -22,6 +21,7 @@ from .accounts import Accounts
 from .admin.bans import Bans
 from .admin.overview import Condition, Figures, Overview
 from .admin.removal import Removal
+from .admin.rescue import Rescue
 from .announcements.announcements import Announcements
 from .announcements.store import Announcement
 from .blocks.blocks import Blocks, Parted
@@ -132,7 +132,8 @@ class Auth:
             self.recovery.forget,
             config.deletion_grace_days * DAY_US,
         )
-        self.removal = Removal(config, db, self._revocations, self.deletion.erase_at_once)
+        self.removal = Removal(config, db, self._revocations, self.deletion.try_erase)
+        self.rescue = Rescue(config, db, self.lockout, self._revocations)
         self.export = Export(db, config.exports_at_once)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows
 
@@ -275,9 +276,6 @@ class Auth:
 
     async def redeem(self, ticket: str) -> Principal:
         return await self.sessions.redeem(ticket)
-
-    async def export_of(self, user: UserId) -> dict[str, Any]:
-        return await self.export.account_of(user)
 
 
 async def _every(period_s: float, failed: str, pass_once: Callable[[], Awaitable[None]]) -> None:

@@ -37,7 +37,8 @@ _SEARCH = (
     " CASE WHEN username_key LIKE $1 ESCAPE '!' THEN 0 WHEN display_key LIKE $1 ESCAPE '!' THEN 1 ELSE 2 END"
     " AS tier FROM users f"
     " WHERE user_id <> $3 AND (username_key LIKE $2 ESCAPE '!' OR display_key LIKE $2 ESCAPE '!')"
-    " AND is_searchable AND delete_at IS NULL AND erased_at IS NULL) AS u"
+    " AND is_searchable AND delete_at IS NULL AND erased_at IS NULL AND NOT EXISTS (SELECT 1 FROM bans"
+    " WHERE bans.user_id = f.user_id AND (bans.until_at IS NULL OR bans.until_at > $7))) AS u"
     " WHERE (u.tier > $4 OR (u.tier = $4 AND u.username_key > $5)) AND NOT EXISTS (SELECT 1 FROM blocks b"
     " WHERE (b.user_id = $3 AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = $3))"
     " ORDER BY u.tier, u.username_key LIMIT $6"
@@ -74,11 +75,11 @@ _TOUCH_SESSION = (
     "UPDATE sessions SET address = $2, user_agent = $3, last_seen_at = $4, expires_at = $5"
     " WHERE session_id = $1"
 )
-_EVERY_SESSION = (
+_LIVE = (
     "SELECT s.session_id, s.device_id, d.name, s.address, s.user_agent, s.created_at, s.last_seen_at,"
     " s.expires_at FROM sessions s JOIN devices d ON d.device_id = s.device_id WHERE s.user_id = $1"
+    " AND s.ended_at IS NULL AND s.expires_at > $2"
 )
-_LIVE = f"{_EVERY_SESSION} AND s.ended_at IS NULL AND s.expires_at > $2"
 _LIST_SESSIONS = f"{_LIVE} AND s.session_id < $3 ORDER BY s.session_id DESC LIMIT $4"
 _GET_LIVE = f"{_LIVE} AND s.session_id = $3"
 _END_ONE = (
@@ -277,11 +278,11 @@ async def change_password(tx: Tx, user: UserId, password_hash: str, now_us: int)
 
 
 async def search_users(
-    tx: Tx, text: str, *, without: UserId, after: tuple[int, str], limit: int
+    tx: Tx, text: str, *, without: UserId, after: tuple[int, str], limit: int, now_us: int
 ) -> list[Found]:
     """text: folded; found anywhere in a username or display name.  after: place of the last one seen."""
     escaped = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    rows = await tx.all(_SEARCH, f"{escaped}%", f"%{escaped}%", without, *after, limit)
+    rows = await tx.all(_SEARCH, f"{escaped}%", f"%{escaped}%", without, *after, limit, now_us)
     return [Found(tier, key, User(*user)) for tier, key, *user in rows]
 
 
@@ -351,11 +352,6 @@ async def list_sessions(
 ) -> list[DeviceSession]:
     """Live sessions, the newest first.  before: the last one seen."""
     return [DeviceSession(*row) for row in await tx.all(_LIST_SESSIONS, user, now_us, before, limit)]
-
-
-async def list_every_session(tx: Tx, user: UserId) -> list[DeviceSession]:
-    """Those that have ended too, as long as they are kept."""
-    return [DeviceSession(*row) for row in await tx.all(_EVERY_SESSION, user)]
 
 
 async def get_live_session(tx: Tx, user: UserId, session: SessionId, now_us: int) -> DeviceSession | None:

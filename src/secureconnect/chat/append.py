@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..deps.contracts import Tx
-from ..errors import ClientMessageIdReused, E2eeRequired, Forbidden, Invalid, NotFound, Problem
+from ..errors import (
+    AccountDeleted,
+    ClientMessageIdReused,
+    E2eeRequired,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Problem,
+)
 from ..identity import ConversationId, MessageId, UserId
 from .store import MESSAGE, Message, message_of
 
@@ -46,12 +54,13 @@ Outcome = Stored | Problem
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """heads: locks, in id order.  All take one JSON list: of ids, or of pairs."""
+    """heads: locks, in id order.  others: who else is in a direct conversation, whether that account is
+    erased, and whether either has blocked the other.  All take one JSON list: of ids, or of pairs."""
 
     heads: str
     resends: str
     seats: str
-    blocked: str
+    others: str
     replied: str
 
 
@@ -70,11 +79,13 @@ _SQL: dict[str, _Texts] = {
             "SELECT m.conversation_id, m.user_id, m.visible_from_seq FROM json_each($1) k JOIN members m"
             " ON m.conversation_id = k.value->>0 AND m.user_id = k.value->>1"
         ),
-        blocked=(
-            "SELECT k.value->>0, k.value->>1 FROM json_each($1) k JOIN members other"
+        others=(
+            "SELECT k.value->>0, k.value->>1, u.erased_at, EXISTS (SELECT 1 FROM blocks b"
+            " WHERE (b.user_id = other.user_id AND b.blocked_id = k.value->>1)"
+            " OR (b.user_id = k.value->>1 AND b.blocked_id = other.user_id))"
+            " FROM json_each($1) k JOIN members other"
             " ON other.conversation_id = k.value->>0 AND other.user_id <> k.value->>1"
-            " JOIN blocks b ON (b.user_id = other.user_id AND b.blocked_id = k.value->>1)"
-            " OR (b.user_id = k.value->>1 AND b.blocked_id = other.user_id)"
+            " JOIN users u ON u.user_id = other.user_id"
         ),
         replied=(
             "SELECT message_id, conversation_id, seq FROM messages"
@@ -97,11 +108,13 @@ _SQL: dict[str, _Texts] = {
             "SELECT m.conversation_id, m.user_id, m.visible_from_seq FROM jsonb_array_elements($1) k(value)"
             " JOIN members m ON m.conversation_id = (k.value->>0)::uuid AND m.user_id = (k.value->>1)::uuid"
         ),
-        blocked=(
-            "SELECT k.value->>0, k.value->>1 FROM jsonb_array_elements($1) k(value) JOIN members other"
+        others=(
+            "SELECT k.value->>0, k.value->>1, u.erased_at, EXISTS (SELECT 1 FROM blocks b"
+            " WHERE (b.user_id = other.user_id AND b.blocked_id = (k.value->>1)::uuid)"
+            " OR (b.user_id = (k.value->>1)::uuid AND b.blocked_id = other.user_id))"
+            " FROM jsonb_array_elements($1) k(value) JOIN members other"
             " ON other.conversation_id = (k.value->>0)::uuid AND other.user_id <> (k.value->>1)::uuid"
-            " JOIN blocks b ON (b.user_id = other.user_id AND b.blocked_id = (k.value->>1)::uuid)"
-            " OR (b.user_id = (k.value->>1)::uuid AND b.blocked_id = other.user_id)"
+            " JOIN users u ON u.user_id = other.user_id"
         ),
         replied=(
             "SELECT message_id, conversation_id, seq FROM messages"
@@ -146,7 +159,8 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
     pairs = {(draft.conversation_id, draft.sender_id) for draft in drafts}
     seats = {(row[0], row[1]): row[2] for row in await tx.all(sql.seats, _json(list(pairs)))}
     direct = [pair for pair in pairs if pair[0] in heads and heads[pair[0]].is_direct]
-    blocked = {(row[0], row[1]) for row in await tx.all(sql.blocked, _json(direct))} if direct else set()
+    others = await tx.all(sql.others, _json(direct)) if direct else []
+    shut = {(row[0], row[1]): row[2] is not None for row in others if row[2] is not None or row[3]}
     answered = [draft.reply_to for draft in drafts if draft.reply_to is not None]
     replied = (
         {row[0]: (row[1], row[2]) for row in await tx.all(sql.replied, _json(answered))} if answered else {}
@@ -165,7 +179,7 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
         if head is None or visible_from is None:
             outcomes.append(NotFound(denial="denied:conversation", subject=draft.conversation_id))
             continue
-        refusal = _refusal(draft, head, visible_from, blocked, replied)
+        refusal = _refusal(draft, head, visible_from, shut, replied)
         if refusal is not None:
             outcomes.append(refusal)
             continue
@@ -187,10 +201,14 @@ def _refusal(
     draft: Draft,
     head: _Head,
     visible_from: int,
-    blocked: set[tuple[str, str]],
+    shut: dict[tuple[str, str], bool],
     replied: dict[str, tuple[str, int]],
 ) -> Problem | None:
-    if (draft.conversation_id, draft.sender_id) in blocked:
+    """shut: where this sender cannot write: True where the other is erased, False where there is a block."""
+    is_gone = shut.get((draft.conversation_id, draft.sender_id))
+    if is_gone:
+        return AccountDeleted()
+    if is_gone is False:
         return Forbidden(denial="denied:forbidden", subject=draft.conversation_id)
     if head.is_e2ee and not draft.is_encrypted:
         return E2eeRequired()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId
-from .store import MESSAGE, Message, message_of
+from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
 
 _GET = f"SELECT {MESSAGE} FROM messages g WHERE g.message_id = $1"  # noqa: S608
 _GET_VISIBLE = (
@@ -29,6 +29,11 @@ _DELETE = (
 _SENT_BY = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.sender_id = $1 AND g.client_message_id > $2"  # noqa: S608
     " ORDER BY g.client_message_id LIMIT $3"
+)
+_SEATS = (
+    f"SELECT {CONVERSATION}, {MEMBER} FROM members m"  # noqa: S608
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.user_id = $1 AND m.conversation_id > $2 ORDER BY m.conversation_id LIMIT $3"
 )
 
 
@@ -68,6 +73,11 @@ async def delete(tx: Tx, message: MessageId, now_us: int) -> None:
 async def sent_by(tx: Tx, user: UserId, after: str, limit: int) -> list[Message]:
     """Messages of `user` by `client_message_id`, from after that one on."""
     return [message_of(row) for row in await tx.all(_SENT_BY, user, after, limit)]
+
+
+async def seats_of(tx: Tx, user: UserId, after: ConversationId, limit: int) -> list[Seat]:
+    """Conversations of `user` by id, from after that one on."""
+    return [seat_of(row) for row in await tx.all(_SEATS, user, after, limit)]
 
 
 # Retention: a prefix goes

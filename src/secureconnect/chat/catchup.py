@@ -190,7 +190,7 @@ class CatchUp:
         events = await store.events(tx, conversation, after, PAGE)
         viewers = await store.viewers(tx, conversation_id)
         is_direct = conversation.type == "direct"
-        is_clear = not is_direct or not await store.is_blocked(tx, *_pair(viewers))
+        is_clear = not is_direct or await store.are_clear(tx, *_pair(viewers))
         about = About(is_direct, conversation.is_e2ee_enabled, is_clear)
         return Hole(after, viewers, events, about)
 
@@ -240,8 +240,8 @@ class CatchUp:
 async def _look(
     tx: Tx, pairs: list[tuple[ConversationId, UserId, UserId]]
 ) -> list[tuple[ConversationId, bool]]:
-    """Whether there is no block between the people of each."""
-    return [(name, not await store.is_blocked(tx, one, other)) for name, one, other in pairs]
+    """Whether the people of each may write to each other."""
+    return [(name, await store.are_clear(tx, one, other)) for name, one, other in pairs]
 
 
 def _pair(viewers: dict[UserId, int]) -> tuple[UserId, UserId]:

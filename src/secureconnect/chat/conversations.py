@@ -118,13 +118,8 @@ class Conversations:
         is_e2ee_enabled: bool,
     ) -> Done[tuple[ConversationId, bool]]:
         for user in others:
-            if not await store.is_there(tx, user):
-                raise NotFound("There is no such user.", details={"field": "participant_ids"})
-        direct_key = None
-        if kind == "direct":
-            direct_key = ":".join(sorted((caller, others[0])))
-            if await store.is_blocked(tx, caller, others[0]):
-                raise Forbidden(denial="denied:forbidden", subject=others[0])
+            await self._require_open(tx, caller, user, "participant_ids")
+        direct_key = ":".join(sorted((caller, *others))) if kind == "direct" else None
         now_us = self._db.now_us()
         new = Conversation(
             conversation_id=conversation,
@@ -273,12 +268,11 @@ class Conversations:
         group = self._require_group(seat)
         if role == "owner" and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
-        person = await store.person(tx, user) if await store.is_there(tx, user) else None
-        if person is None:
-            raise NotFound("There is no such user.")
-        is_apart = await store.is_blocked(tx, caller, user)
+        person = await store.person(tx, user) or Person(user, "", "", None)
         if already := await store.seat(tx, conversation, user):
+            is_apart = await store.are_apart(tx, caller, user) is not False
             return Done((Participant(person, already.member, is_apart), False))
+        await self._require_open(tx, caller, user, "user_id")
         members, _ = await store.count_members(tx, conversation)
         if members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
@@ -288,7 +282,7 @@ class Conversations:
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
-        return Done((Participant(person, member, is_apart), True), [event])
+        return Done((Participant(person, member), True), [event])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
@@ -331,7 +325,7 @@ class Conversations:
         if "owner" in (role, target.role) and seat.member.role != "owner":
             raise Forbidden(denial="denied:forbidden", subject=conversation)
         person = await store.person(tx, user) or Person(user, "", "", None)
-        is_apart = await store.is_blocked(tx, caller, user)
+        is_apart = await store.are_apart(tx, caller, user) is not False
         if target.role == role:
             return Done(Participant(person, target, is_apart))
         if role == "member":
@@ -357,7 +351,7 @@ class Conversations:
         moved = await store.mark_read(tx, conversation, caller, read)
         if not moved:
             return Done(None)
-        is_private = not await store.sends_receipts(tx, caller, conversation)
+        is_private = not await store.sends_receipts(tx, conversation, caller)
         return Done(None, marks=[ReadMark(conversation, caller, read, is_private)])
 
     # going for good
@@ -385,11 +379,22 @@ class Conversations:
             )
         person = await store.person(tx, user) or Person(user, "", "", None)
         await store.leave(tx, conversation, user)
+        await self.member_left(tx, conversation, user, now_us)
         events.append(await self._happened(tx, "user_left", conversation, user, person, None, now_us))
         await self._note(tx, "chat:member:left", user, conversation, now_us, user_id=user)
         return Done(None, events)
 
     # what they share
+
+    @staticmethod
+    async def _require_open(tx: Tx, caller: UserId, user: UserId, field: str) -> None:
+        """Whom the caller may bring into a conversation. Raises NotFound, and Forbidden where either has
+        blocked the other.  field: of the request that names them."""
+        is_apart = await store.are_apart(tx, caller, user)
+        if is_apart is None:
+            raise NotFound("There is no such user.", details={"field": field})
+        if is_apart:
+            raise Forbidden(denial="denied:forbidden", subject=user)
 
     @staticmethod
     def _require_group(seat: Seat) -> Conversation:

@@ -55,7 +55,7 @@ AT_ONCE = (SETTLED, WITHDRAWN)  # never held: told once, they would be lost with
 
 
 class About(NamedTuple):
-    """What is read of a conversation beside its members.  is_clear: of blocks between its two people."""
+    """What is read of a conversation beside its members.  is_clear: its two may write to each other."""
 
     is_direct: bool
     is_e2ee: bool
@@ -180,8 +180,8 @@ class View:
     """One conversation here.  change: the last one told.  heard: how far it is known to be stored.
 
     viewers: visible_from_seq of each member; None: not read yet.
-    is_direct, is_e2ee: as far as known.  clear_at: when it was last known that neither person of a direct
-    conversation has blocked the other, on trio's clock.
+    is_direct, is_e2ee: as far as known.  clear_at: when it was last known, on trio's clock, that neither
+    person of a direct conversation has blocked the other or is erased.
     """
 
     __slots__ = ("change", "clear_at", "heard", "is_direct", "is_e2ee", "viewers")
@@ -325,7 +325,7 @@ class Hub:
 
     def trusted(self, conversation: ConversationId, user: UserId, trust_s: float) -> View | None:
         """The same, if it may be written to as far as that is known: of a direct conversation, that neither
-        has blocked the other."""
+        has blocked the other or is erased."""
         view = self.known(conversation, user, trust_s)
         if view is None or view.is_e2ee is None:
             return None
@@ -348,7 +348,7 @@ class Hub:
         return found
 
     def looked(self, conversation: ConversationId, is_clear: bool, at: float) -> None:
-        """Whether, at that time, neither of its two people had blocked the other."""
+        """Whether, at that time, its two people could write to each other."""
         view = self._views.get(conversation)
         if view is not None:
             view.clear_at = max(view.clear_at, at) if is_clear else -inf
@@ -359,6 +359,11 @@ class Hub:
         """The last change told here, or None without a position."""
         view = self._views.get(conversation)
         return None if view is None else view.change
+
+    def is_direct(self, conversation: ConversationId) -> bool | None:
+        """None when that is not in memory."""
+        view = self._views.get(conversation)
+        return None if view is None else view.is_direct
 
     def can_see(self, conversation: ConversationId, user: UserId) -> bool | None:
         """Whether `user` is a member; None when the members are not in memory."""

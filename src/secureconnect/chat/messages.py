@@ -10,7 +10,7 @@ import msgspec
 from .. import audit
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
-from ..errors import E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
+from ..errors import AccountDeleted, E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
 from ..identity import ConversationId, MessageId, UserId, new_id
 from . import archive, store
 from .append import Draft, Stored
@@ -151,7 +151,10 @@ class Messages:
             raise Invalid("A message needs some content.", details={"field": "content"})
         if conversation.type == "direct":
             for other in await store.viewers(tx, conversation.conversation_id):
-                if other != caller and await store.is_blocked(tx, caller, other):
+                is_apart = other != caller and await store.are_apart(tx, caller, other)
+                if is_apart is None:
+                    raise AccountDeleted
+                if is_apart:
                     raise Forbidden(denial="denied:forbidden", subject=conversation.conversation_id)
         now_us = self._db.now_us()
         change = await store.number(tx, conversation.conversation_id, now_us)

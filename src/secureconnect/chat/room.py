@@ -15,7 +15,7 @@ from ..clock import to_iso
 from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
-from ..errors import InvalidToken, Problem
+from ..errors import InvalidToken, Problem, Unavailable, is_away
 from ..identity import ConversationId, DeviceId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
@@ -92,7 +92,8 @@ class Chat:
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
         self.hub = Hub(config.hub_conversations, self._recent.take)
-        self.recall = Recall(self.hub, self._recent, journal_config.trust_s)
+        self._trust_s = journal_config.trust_s
+        self.recall = Recall(self.hub, self._recent, self._trust_s)
         self._turns = trio.CapacityLimiter(RETURNING)
         pledges = Pledges(journal, journal_config, self.hub, told=self._accepted, settled=self._settled)
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
@@ -224,6 +225,21 @@ class Chat:
         if not self.hub.can_see(conversation, user):
             await self.conversations.participants(user, conversation, store.NO_ID, 1)
 
+    async def mark_typing(self, user: UserId, conversation: ConversationId, is_typing: bool) -> None:
+        """Raises NotFound for strangers. Where one of two has blocked the other, nobody is told."""
+        await self.require_member(user, conversation)
+        if self.hub.is_direct(conversation) is False or not await self._is_parted(user, conversation):
+            self.typing.mark(conversation, user, is_typing)
+
+    async def _is_parted(self, user: UserId, conversation: ConversationId) -> bool:
+        """While the database is away, as it was last known."""
+        try:
+            return await self._db.read(store.is_parted, conversation, user)
+        except Unavailable as problem:
+            if not is_away(problem):
+                raise
+            return self.hub.trusted(conversation, user, self._trust_s) is None
+
     def is_here(self, user: UserId) -> bool:
         """Whether they have a socket on this node."""
         return self.hub.is_connected(user)
@@ -246,10 +262,18 @@ class Chat:
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """Everything this room keeps of a person, record by record: memberships, then their messages."""
-        for seat, _ in await self._db.read(store.standings, user):
-            shape = shapes.conversation_shape(seat.conversation)
-            shape.my_role = seat.member.role
-            yield {"kind": "conversation", **msgspec.to_builtins(shape)}
+        last = ConversationId(store.NO_ID)
+        while seats := await self._db.read(archive.seats_of, user, last, EXPORT_PAGE):
+            for seat in seats:
+                shape = shapes.conversation_shape(seat.conversation)
+                shape.my_role = seat.member.role
+                yield {
+                    "kind": "conversation",
+                    **msgspec.to_builtins(shape),
+                    "joined_at": to_iso(seat.member.joined_us),
+                    "last_read_seq": seat.member.last_read_seq,
+                }
+            last = seats[-1].conversation.conversation_id
         after = ""
         while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE):
             for message in page:

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ..edge import Audience, Call, Rate, Reply, Route
 from ..errors import (
+    AccountDeleted,
     ClientMessageIdReused,
     Conflict,
     E2eeRequired,
@@ -477,7 +478,7 @@ ROUTES = (
         "POST", "/v1/messages", send_message, Audience.MEMBER, Rate.WRITE,
         "Send a message; the same client_message_id again gives the first",
         body=NewMessage, answer=MessageShape, status=201, also=(200, 202), other={202: AcceptedShape},
-        errors=(ClientMessageIdReused, E2eeRequired, Forbidden, NotFound), outage=True,
+        errors=(AccountDeleted, ClientMessageIdReused, E2eeRequired, Forbidden, NotFound), outage=True,
     ),
     Route(
         "GET", "/v1/messages", list_messages, Audience.MEMBER, Rate.READ,
@@ -492,7 +493,8 @@ ROUTES = (
     Route(
         "PATCH", _MESSAGE, edit_message, Audience.AUTHOR, Rate.WRITE,
         "Edit a message of one's own",
-        body=NewContent, answer=MessageShape, errors=(E2eeRequired, Forbidden, MessageDeleted, NotFound),
+        body=NewContent, answer=MessageShape,
+        errors=(AccountDeleted, E2eeRequired, Forbidden, MessageDeleted, NotFound),
     ),
     Route(
         "DELETE", _MESSAGE, delete_message, Audience.AUTHOR, Rate.WRITE,

@@ -165,8 +165,7 @@ class _Conversation:
                 self._ack(frame, conversation_id=frame.conversation_id)
             case frames.TypingIn():
                 conversation = ConversationId(frame.conversation_id)
-                await room.require_member(me, conversation)
-                room.typing.mark(conversation, me, frame.is_typing)
+                await room.mark_typing(me, conversation, frame.is_typing)
                 self._ack(frame, conversation_id=frame.conversation_id)
             case frames.PresenceIn():
                 room.presence.choose(me, frame.status)

@@ -281,10 +281,19 @@ async def describe(tx: Tx, as_of: Conversation) -> None:
 
 
 _PEOPLE = f"SELECT {PERSON} FROM users u WHERE u.user_id = $1"  # noqa: S608
-_IS_THERE = "SELECT 1 FROM users WHERE user_id = $1 AND erased_at IS NULL"
-_BLOCKED = (
+_APART = (
+    "SELECT EXISTS (SELECT 1 FROM blocks WHERE (user_id = $1 AND blocked_id = $2)"
+    " OR (user_id = $2 AND blocked_id = $1)) FROM users WHERE user_id = $2 AND erased_at IS NULL"
+)
+_UNCLEAR = (
     "SELECT 1 FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1)"
-    " LIMIT 1"
+    " UNION ALL SELECT 1 FROM users WHERE user_id IN ($1, $2) AND erased_at IS NOT NULL LIMIT 1"
+)
+_PARTED = (
+    "SELECT 1 FROM conversations c JOIN members other ON other.conversation_id = c.conversation_id"
+    " AND other.user_id <> $2 JOIN blocks b ON (b.user_id = $2 AND b.blocked_id = other.user_id)"
+    " OR (b.user_id = other.user_id AND b.blocked_id = $2)"
+    " WHERE c.conversation_id = $1 AND c.type = 'direct'"
 )
 _JOIN = (
     "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq)"
@@ -298,7 +307,8 @@ _COUNT = (
 )
 _PARTICIPANTS = (
     f"SELECT {PERSON}, m.user_id, m.role, m.joined_at, m.visible_from_seq,"  # noqa: S608
-    " CASE WHEN u.sends_read_receipts OR m.user_id = $2 THEN m.last_read_seq ELSE 0 END,"
+    f" CASE WHEN m.user_id = $2 OR (u.sends_read_receipts AND NOT EXISTS ({_PARTED}))"
+    " THEN m.last_read_seq ELSE 0 END,"
     " EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
     " OR (b.user_id = m.user_id AND b.blocked_id = $2))"
     " FROM members m JOIN users u ON u.user_id = m.user_id"
@@ -313,13 +323,7 @@ _HEIR = (
     " WHERE m.conversation_id = $1 AND m.user_id <> $2 AND u.erased_at IS NULL"
     " ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, m.joined_at, m.user_id LIMIT 1"
 )
-_SENDS_RECEIPTS = (
-    "SELECT 1 FROM users WHERE user_id = $1 AND sends_read_receipts AND NOT EXISTS (SELECT 1"
-    " FROM conversations c JOIN members other ON other.conversation_id = c.conversation_id"
-    " AND other.user_id <> $1 JOIN blocks b ON (b.user_id = $1 AND b.blocked_id = other.user_id)"
-    " OR (b.user_id = other.user_id AND b.blocked_id = $1)"
-    " WHERE c.conversation_id = $2 AND c.type = 'direct')"
-)
+_SENDS_RECEIPTS = f"SELECT 1 FROM users WHERE user_id = $2 AND sends_read_receipts AND NOT EXISTS ({_PARTED})"  # noqa: S608
 _SHOWS_LAST_SEEN = "SELECT 1 FROM users WHERE user_id = $1 AND shows_last_seen"
 _VIEWERS = "SELECT user_id, visible_from_seq FROM members WHERE conversation_id = $1"
 _MARK_READ = (
@@ -345,14 +349,20 @@ async def person(tx: Tx, user: UserId) -> Person | None:
     return Person._make(row) if row else None
 
 
-async def is_there(tx: Tx, user: UserId) -> bool:
-    """Whether there is such an account, and it was not erased."""
-    return await tx.one(_IS_THERE, user) is not None
+async def are_apart(tx: Tx, one: UserId, other: UserId) -> bool | None:
+    """Whether either has blocked the other. None: the other has no account, or none any more."""
+    row = await tx.one(_APART, one, other)
+    return bool(row[0]) if row else None
 
 
-async def is_blocked(tx: Tx, one: UserId, other: UserId) -> bool:
-    """Whether either has blocked the other."""
-    return await tx.one(_BLOCKED, one, other) is not None
+async def are_clear(tx: Tx, one: UserId, other: UserId) -> bool:
+    """Whether the two may write to each other: neither has blocked the other, and neither is erased."""
+    return await tx.one(_UNCLEAR, one, other) is None
+
+
+async def is_parted(tx: Tx, conversation: ConversationId, user: UserId) -> bool:
+    """Whether `user` shares it with one person alone, and either of the two has blocked the other."""
+    return await tx.one(_PARTED, conversation, user) is not None
 
 
 async def join(tx: Tx, conversation: ConversationId, member: Member) -> None:
@@ -414,9 +424,9 @@ async def mark_read(tx: Tx, conversation: ConversationId, user: UserId, seq: int
     return await tx.run(_MARK_READ, conversation, user, seq) > 0
 
 
-async def sends_receipts(tx: Tx, user: UserId, conversation: ConversationId) -> bool:
+async def sends_receipts(tx: Tx, conversation: ConversationId, user: UserId) -> bool:
     """Whether others there are told how far `user` has read."""
-    return await tx.one(_SENDS_RECEIPTS, user, conversation) is not None
+    return await tx.one(_SENDS_RECEIPTS, conversation, user) is not None
 
 
 async def shows_last_seen(tx: Tx, user: UserId) -> bool:

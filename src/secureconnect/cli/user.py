@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -18,11 +19,13 @@ from .options import ConfigFile, DataDir, Failed, prepare
 
 if TYPE_CHECKING:
     from ..deps.contracts import Database, Tx
-    from ..identity import Role, UserId
+    from ..identity import Role, SessionId, UserId
 
 T = TypeVar("T")
 
-user = typer.Typer(help="Accounts: make, list, ban, unban, delete, promote, demote.", no_args_is_help=True)
+user = typer.Typer(
+    help="Accounts: make, list, ban, unban, unlock, delete, promote, demote.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Username, or e-mail address.")]
 Email = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
@@ -160,6 +163,41 @@ def unban(name: Name, config_file: ConfigFile = None, data_dir: DataDir = None) 
         return await db.write(standing.unban, await _find(db, name), None, None, db.now_us())
 
     print(f"{name} {'may sign in again' if _on_database(settings, act) else 'was not banned'}")
+
+
+@user.command()
+def unlock(name: Name, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Let someone try again who has failed to sign in too often."""
+    settings = prepare(config_file, data_dir)
+    from ..auth.admin import standing
+    from ..auth.lockout import Lockout
+    from ..node import Secrets
+
+    async def act(db: Database) -> None:
+        secrets = await Secrets.open(db, Path(settings.data_dir), settings.auth.master_key)
+        lockout = Lockout(settings.auth, secrets.derive("lockout"))
+        await db.write(standing.unlock, lockout, await _find(db, name), None, None, db.now_us())
+
+    _on_database(settings, act)
+    print(f"{name} may try again")
+
+
+@user.command("remove-totp")
+def remove_totp(name: Name, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Take away the second factor of someone who has lost it, and end their sessions."""
+    settings = prepare(config_file, data_dir)
+    from ..auth.admin import standing
+
+    async def act(db: Database) -> frozenset[SessionId] | None:
+        who = await _find(db, name)
+        return await db.write(standing.remove_totp, settings.auth, who, None, None, db.now_us())
+
+    ended = _on_database(settings, act)
+    print(
+        f"{name} has no second factor"
+        if ended is None
+        else f"{name} signs in with the password alone; sessions ended: {len(ended)}"
+    )
 
 
 @user.command()

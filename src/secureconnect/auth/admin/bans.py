@@ -46,6 +46,7 @@ class Bans:
         self._revocations = revocations
         self._file = folder / PENDING
         self._writing = trio.CapacityLimiter(1)
+        self._storing = trio.Lock()
         self._pending: dict[UserId, _Waiting] = {}
 
     async def load(self) -> None:
@@ -85,20 +86,22 @@ class Bans:
     async def unban(self, caller: Principal, user: UserId, address: str) -> None:
         """Nothing happens to someone who is not banned. Raises Forbidden, NotFound."""
         require_admin(caller, user)
+        await self.store_pending_once()  # or a ban that waited would come after this
         await self._db.write(standing.unban, user, caller.user_id, address, self._db.now_us())
 
     async def store_pending_once(self) -> None:
         """Store the bans that had to wait. Raises Unavailable."""
-        for waiting in tuple(self._pending.values()):
-            try:
-                await self._store(waiting)
-            except Unavailable:
-                raise
-            except Problem as problem:  # no such account, or the last administrator
-                log.warning("ban_refused", user_id=waiting.user_id, code=problem.code)
-            if self._pending.get(waiting.user_id) is waiting:
-                del self._pending[waiting.user_id]
-                await self._keep()
+        async with self._storing:
+            for waiting in tuple(self._pending.values()):
+                try:
+                    await self._store(waiting)
+                except Unavailable:
+                    raise
+                except Problem as problem:  # no such account, or the last administrator
+                    log.warning("ban_refused", user_id=waiting.user_id, code=problem.code)
+                if self._pending.get(waiting.user_id) is waiting:
+                    del self._pending[waiting.user_id]
+                    await self._keep()
 
     async def _store(self, waiting: _Waiting) -> None:
         now_us = self._db.now_us()

@@ -12,11 +12,11 @@ from ...identity import Principal, UserId
 from ..revocations import Revocations
 from . import standing
 
-Erase = Callable[[UserId, UserId, str], Awaitable[None]]
+Erase = Callable[[UserId], Awaitable[None]]
 
 
 class Removal:
-    """erase: an account, for an administrator at that address; what it cannot do now is done later."""
+    """erase: an account that is due; what it cannot do now is done later."""
 
     def __init__(self, config: AuthConfig, db: Database, revocations: Revocations, erase: Erase) -> None:
         self._config = config
@@ -33,4 +33,4 @@ class Removal:
         now_us = self._db.now_us()
         ended = await self._db.write(standing.remove, self._config, user, caller.user_id, address, now_us)
         self._revocations.apply(ended)
-        await self._erase(user, caller.user_id, address)
+        await self._erase(user)

@@ -72,6 +72,14 @@ class Unbanned(Struct, frozen=True):
     status: Literal["unbanned"] = "unbanned"
 
 
+class Unlocked(Struct, frozen=True):
+    status: Literal["unlocked"] = "unlocked"
+
+
+class TotpRemoved(Struct, frozen=True):
+    status: Literal["removed"] = "removed"
+
+
 class Deleted(Struct, frozen=True):
     status: Literal["deleted"] = "deleted"
 
@@ -209,6 +217,16 @@ async def unban(auth: Auth, call: Call) -> Reply:
     return Reply(Unbanned())
 
 
+async def unlock(auth: Auth, call: Call) -> Reply:
+    await auth.rescue.unlock(call.caller, UserId(call.path["user_id"]), call.address)
+    return Reply(Unlocked())
+
+
+async def remove_totp(auth: Auth, call: Call) -> Reply:
+    await auth.rescue.remove_totp(call.caller, UserId(call.path["user_id"]), call.address)
+    return Reply(TotpRemoved())
+
+
 async def remove(auth: Auth, call: Call) -> Reply:
     await auth.removal.remove(call.caller, UserId(call.path["user_id"]), call.address)
     return Reply(Deleted())
@@ -322,6 +340,26 @@ ROUTES: tuple[Route, ...] = (
         "Let someone in again",
         answer=Unbanned,
         errors=(NotFound,),
+    ),
+    Route(
+        "POST",
+        f"{_USER}/unlock",
+        unlock,
+        Audience.ADMIN,
+        Rate.WRITE,
+        "Let someone try again who has failed to sign in too often",
+        answer=Unlocked,
+        errors=(Conflict, NotFound),
+    ),
+    Route(
+        "DELETE",
+        f"{_USER}/totp",
+        remove_totp,
+        Audience.ADMIN,
+        Rate.WRITE,
+        "Take away the second factor of who has lost it, and end their sessions",
+        answer=TotpRemoved,
+        errors=(Conflict, NotFound),
     ),
     Route(
         "DELETE",

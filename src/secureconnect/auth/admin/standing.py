@@ -1,8 +1,8 @@
 """Whether someone may sign in, and as what: units that a server and the command line share.
 
-Each ends every session of theirs, in the same transaction: all nodes learn that within a second, so nobody
-goes on with what they were before. Accounts are locked by id, one after the other: of two administrators who
-ban each other at the same moment one stays.
+What changes that ends every session of theirs, in the same transaction: all nodes learn it within a second,
+so nobody goes on with what they were before. Accounts are locked by id, one after the other: of two
+administrators who ban each other at the same moment one stays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from ...errors import AccountBanned, LastAdministrator, NotFound
 from ...identity import Role, SessionId, UserId
 from .. import store as auth_store
 from ..deletion import store as deletion_store
+from ..lockout import Lockout
+from ..totp import store as totp
 from . import store
 from .store import Ban
 
@@ -80,6 +82,33 @@ async def remove(
         raise NotFound
     await audit.record(
         tx, action="admin:user:deleted", actor=actor, subject=user, address=address, now_us=now_us
+    )
+    return await _end_sessions(tx, config, user, now_us)
+
+
+async def unlock(
+    tx: Tx, lockout: Lockout, user: UserId, actor: UserId | None, address: str | None, now_us: int
+) -> None:
+    """Forget the failures that have locked them out, on all their devices. Raises NotFound."""
+    if await store.lock_user(tx, user) is None:
+        raise NotFound
+    await lockout.clear(tx, user)
+    await audit.record(
+        tx, action="admin:user:unlocked", actor=actor, subject=user, address=address, now_us=now_us
+    )
+
+
+async def remove_totp(
+    tx: Tx, config: AuthConfig, user: UserId, actor: UserId | None, address: str | None, now_us: int
+) -> Ended | None:
+    """Take away the second factor of who has lost it. Returns the sessions this ends; None: there was none.
+    Raises NotFound."""
+    if await store.lock_user(tx, user) is None:
+        raise NotFound
+    if not await totp.delete(tx, user):
+        return None
+    await audit.record(
+        tx, action="admin:totp:removed", actor=actor, subject=user, address=address, now_us=now_us
     )
     return await _end_sessions(tx, config, user, now_us)
 

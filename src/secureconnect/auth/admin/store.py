@@ -33,7 +33,7 @@ _LIST = (
     " b.reason, b.banned_at, b.until_at, b.banned_by,"
     " (SELECT MAX(s.last_seen_at) FROM sessions s WHERE s.user_id = u.user_id)"
     " FROM users u LEFT JOIN bans b ON b.user_id = u.user_id AND (b.until_at IS NULL OR b.until_at > $1)"
-    " WHERE u.user_id < $2"
+    " WHERE u.user_id < $2 AND u.erased_at IS NULL"
     " AND ($3 = '' OR u.username_key LIKE $3 ESCAPE '!' OR u.display_key LIKE $3 ESCAPE '!'"
     " OR u.email_key LIKE $3 ESCAPE '!')"
     " AND ($4 = '' OR u.role = $4)"
@@ -42,7 +42,8 @@ _LIST = (
 )
 
 _COUNTS = (
-    "SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM users WHERE role = 'admin'),"
+    "SELECT (SELECT COUNT(*) FROM users WHERE erased_at IS NULL),"
+    " (SELECT COUNT(*) FROM users WHERE role = 'admin'),"
     " (SELECT COUNT(*) FROM bans WHERE until_at IS NULL OR until_at > $1),"
     " (SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND expires_at > $1),"
     " (SELECT COUNT(*) FROM conversations),"

@@ -64,7 +64,7 @@ class Deletion:
         delete_us, closed = await self._db.write(unit)
         self._sessions.closed(closed)
         if self._grace_us == 0:
-            await self._try_erase(caller.user_id)
+            await self.try_erase(caller.user_id)
         return delete_us
 
     async def restore(self, caller: UserId, address: str) -> None:
@@ -76,28 +76,16 @@ class Deletion:
 
         await self._db.write(unit)
 
-    async def erase_at_once(self, user: UserId, actor: UserId, address: str) -> None:
-        """Without grace, for whoever may decide that. Should a room be away, the pass does the rest. Raises
-        NotFound when there is no such account."""
-
-        async def unit(tx: Tx) -> None:
-            now_us = self._db.now_us()
-            if await store.schedule(tx, user, now_us, now_us) is None:
-                raise NotFound
-            await self._note(tx, "auth:user:leaving", actor, user, address)
-
-        await self._db.write(unit)
-        await self._try_erase(user)
-
     async def pass_once(self) -> None:
         """Erase every account whose time is over. What fails is tried again in the next pass."""
         after = UserId(NO_ID)
         while page := await self._db.read(store.due, self._db.now_us(), after, PAGE):
             for user in page:
-                await self._try_erase(user)
+                await self.try_erase(user)
             after = page[-1]
 
-    async def _try_erase(self, user: UserId) -> None:
+    async def try_erase(self, user: UserId) -> None:
+        """An account whose time is over. What cannot be done now, as a room is away, a later pass does."""
         try:
             await self._erase(user)
         except Problem as problem:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -20,14 +22,14 @@ from .. import store as accounts
 from ..admin import store as admin
 from ..devicekeys import store as devicekeys
 from ..profile import store as profile
-from ..reports import store as reports
+from ..shapes import iso_or_none
 from ..totp import store as totp
 from . import store
+from .store import Json, Listed
 
-REPORTS = 1_000  # of what the person has reported: the newest
+PAGE = 200  # rows in memory at once
 PIECE = 65_536  # bytes of JSON between two looks at who else has work to do; and about what is sent at once
 
-Json = dict[str, Any]
 Records = Callable[[UserId], AsyncIterator[Json]]
 
 
@@ -41,14 +43,79 @@ class Export:
 
     async def begin(self, user: UserId, address: str) -> AsyncGenerator[bytes, None]:
         """The bytes of the zip file. Raises Overloaded when as many are under way as may be."""
-        if self._turns.value == 0:
-            raise Overloaded("Too many exports are under way; try again later.", retry_after_s=60)
-        await self._db.write(self._note, user, address)
-        return self._zip(user)
+        body = self._zip(user, address)
+        await anext(body)
+        return body
 
-    async def account_of(self, user: UserId) -> Json:
-        """Everything this room holds of a person; no hashes and no secrets."""
-        return await self._db.read(_account, user)
+    async def _zip(self, user: UserId, address: str) -> AsyncGenerator[bytes, None]:
+        """The first piece is empty: with it the export has its turn, and is noted."""
+        try:
+            self._turns.acquire_nowait()
+        except trio.WouldBlock:
+            raise Overloaded("Too many exports are under way; try again later.", retry_after_s=60) from None
+        try:
+            await self._db.write(self._note, user, address)
+            yield b""
+            sink = _Sink()
+            with ZipFile(sink, "w", ZIP_DEFLATED) as archive:
+                for name, made in self._files(user):
+                    # its size is not known before its end
+                    with archive.open(f"{name}.json", "w", force_zip64=True) as entry:
+                        async with aclosing(made) as pieces:
+                            async for piece in pieces:
+                                entry.write(piece)
+                                if sink.size >= PIECE:
+                                    yield sink.take()
+                                await trio.lowlevel.checkpoint()
+            yield sink.take()
+        finally:
+            self._turns.release()
+
+    def _files(self, user: UserId) -> Iterator[tuple[str, AsyncGenerator[bytes, None]]]:
+        yield "account", self._account_of(user)
+        for name, records_of in self.rooms.items():
+            yield name, _pieces(records_of(user))
+
+    async def _account_of(self, user: UserId) -> AsyncGenerator[bytes, None]:
+        """Everything this room holds of a person, as one JSON object; no hashes and no secrets."""
+        account = await self._db.read(_account, user)
+        yield msgspec.json.format(msgspec.json.encode(account))[: -len("\n}")]
+        for name, records in self._lists(user):
+            yield f',\n  "{name}": '.encode()
+            async with aclosing(_pieces(records)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        yield b"}\n"
+
+    def _lists(self, user: UserId) -> Iterator[tuple[str, AsyncIterator[Json]]]:
+        for name, group in groupby(store.LISTS, key=attrgetter("name")):
+            yield name, self._records(user, tuple(group))
+        yield "audit", self._deeds(user)
+
+    async def _records(self, user: UserId, lists: tuple[Listed, ...]) -> AsyncIterator[Json]:
+        for listed in lists:
+            after = accounts.NO_ID
+            while page := await self._db.read(store.page, listed, user, after, PAGE):
+                for record in page:
+                    yield record
+                after = page[-1][listed.fields[0]]
+
+    async def _deeds(self, user: UserId) -> AsyncIterator[Json]:
+        """What the audit log says of the person: of themselves whole, of others that they did something to
+        this account, but not who and from where."""
+        after = accounts.NO_ID
+        while page := await self._db.read(audit.list_about, user, after, PAGE):
+            for entry in page:
+                personal = msgspec.json.decode(entry.personal or "{}")
+                if entry.actor not in (None, user):
+                    personal.pop("address", None)
+                yield {
+                    "recorded_at": to_iso(entry.recorded_us),
+                    "action": entry.action,
+                    "subject": entry.subject,
+                    "facts": msgspec.json.decode(entry.facts) | personal,
+                }
+            after = page[-1].audit_id
 
     async def _note(self, tx: Tx, user: UserId, address: str) -> None:
         await audit.record(
@@ -59,24 +126,6 @@ class Export:
             address=address,
             now_us=self._db.now_us(),
         )
-
-    async def _zip(self, user: UserId) -> AsyncGenerator[bytes, None]:
-        sink = _Sink()
-        async with self._turns:
-            with ZipFile(sink, "w", ZIP_DEFLATED) as archive:
-                archive.writestr(
-                    "account.json", msgspec.json.format(msgspec.json.encode(await self.account_of(user)))
-                )
-                for name, records_of in self.rooms.items():
-                    # its size is not known before its end
-                    with archive.open(f"{name}.json", "w", force_zip64=True) as entry:
-                        async with aclosing(_pieces(records_of(user))) as pieces:
-                            async for piece in pieces:
-                                entry.write(piece)
-                                if sink.size >= PIECE:
-                                    yield sink.take()
-                                await trio.lowlevel.checkpoint()
-            yield sink.take()
 
 
 class _Sink(io.RawIOBase):
@@ -122,72 +171,25 @@ async def _account(tx: Tx, user: UserId) -> Json:
     if account is None or privacy is None:
         raise NotFound
     second_factor = await totp.get(tx, user)
-    confirmed_us = second_factor.confirmed_us if second_factor else None
     return {
         "user": {
             "user_id": account.user_id,
             "username": account.username,
             "email": account.email,
+            "email_verified_at": iso_or_none(account.email_verified_us),
             "display_name": account.display_name,
             "avatar_url": account.avatar_url,
             "role": account.role,
             "created_at": to_iso(account.created_us),
-            "second_factor_since": None if confirmed_us is None else to_iso(confirmed_us),
+            "delete_at": iso_or_none(account.delete_us),
+            "second_factor_since": iso_or_none(second_factor.confirmed_us if second_factor else None),
         },
         "privacy": privacy._asdict(),
-        "devices": [
-            {"device_id": each.device_id, "name": each.name, "created_at": to_iso(each.created_us)}
-            for each in await accounts.list_devices(tx, user)
-        ],
-        "sessions": [
-            {
-                "session_id": each.session_id,
-                "device_id": each.device_id,
-                "address": each.address,
-                "user_agent": each.user_agent,
-                "created_at": to_iso(each.created_us),
-                "last_seen_at": to_iso(each.last_seen_us),
-            }
-            for each in await accounts.list_every_session(tx, user)
-        ],
-        "blocked": [
-            {"user_id": blocked, "created_at": to_iso(created_us)}
-            for blocked, created_us in await store.list_blocked(tx, user)
-        ],
-        "friend_requests": [
-            {
-                "user_id": each.user_id,
-                "direction": "outgoing" if each.is_mine else "incoming",
-                "created_at": to_iso(each.created_us),
-            }
-            for each in await store.list_words(tx, user)
-        ],
-        "device_keys": [
-            {
-                "device_id": each.device_id,
-                "identity_key": each.identity_key,
-                "document": msgspec.Raw((each.document or "null").encode()),
-            }
-            for each in await devicekeys.devices_of(tx, user)
-        ],
+        "ban": await _ban(tx, user),
         "signing_keys": {
             usage: msgspec.Raw(key.document.encode())
             for usage, key in (await devicekeys.cross_keys(tx, user)).items()
         },
-        "reports": [
-            {
-                "report_id": each.report_id,
-                "user_id": each.user_id,
-                "message_id": each.message_id,
-                "conversation_id": each.conversation_id,
-                "reason": each.reason,
-                "comment": each.comment,
-                "state": each.state,
-                "created_at": to_iso(each.created_us),
-            }
-            for each in await reports.list_made_by(tx, user, REPORTS)
-        ],
-        "ban": await _ban(tx, user),
     }
 
 
@@ -199,5 +201,5 @@ async def _ban(tx: Tx, user: UserId) -> Json | None:
     return {
         "reason": ban.reason,
         "banned_at": to_iso(ban.banned_us),
-        "until": None if ban.until_us is None else to_iso(ban.until_us),
+        "until": iso_or_none(ban.until_us),
     }

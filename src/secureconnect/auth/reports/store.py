@@ -15,7 +15,7 @@ _REPORT = (
     " created_at, updated_at, updated_by"
 )
 _LOCK_REPORTER = "UPDATE users SET user_id = user_id WHERE user_id = $1"
-_HAS_USER = "SELECT 1 FROM users WHERE user_id = $1"
+_HAS_USER = "SELECT 1 FROM users WHERE user_id = $1 AND erased_at IS NULL"
 _OPEN_ALREADY = (
     f"SELECT {_REPORT} FROM reports WHERE reporter_id = $1 AND state = 'open'"  # noqa: S608
     " AND user_id = $2 AND (message_id = $3 OR (message_id IS NULL AND $3 IS NULL))"
@@ -29,7 +29,6 @@ _LIST = (
     f"SELECT {_REPORT} FROM reports WHERE report_id < $1"  # noqa: S608
     " AND (state = $2 OR $2 IS NULL) ORDER BY report_id DESC LIMIT $3"
 )
-_MADE_BY = f"SELECT {_REPORT} FROM reports WHERE reporter_id = $1 ORDER BY report_id DESC LIMIT $2"  # noqa: S608
 _UPDATE = (
     "UPDATE reports SET state = COALESCE($2, state), note = COALESCE($3, note), updated_at = $4,"  # noqa: S608
     f" updated_by = $5 WHERE report_id = $1 RETURNING {_REPORT}"
@@ -83,11 +82,6 @@ async def add(tx: Tx, report: Report) -> None:
 async def list_reports(tx: Tx, state: State | None, before: str, limit: int) -> list[Report]:
     """The newest first."""
     return [Report(*row) for row in await tx.all(_LIST, before, state, limit)]
-
-
-async def list_made_by(tx: Tx, reporter: UserId, limit: int) -> list[Report]:
-    """The newest first."""
-    return [Report(*row) for row in await tx.all(_MADE_BY, reporter, limit)]
 
 
 async def update(
