@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from kit.cluster import Cluster, cluster
-from kit.command import succeeds
+from kit.command import beside
 from kit.doors import ENDED_S, end_of, socket, two_doors
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, direct, next_event, people, unique
@@ -28,20 +28,10 @@ from secureconnect.identity import new_id
 TALK_S = 30.0
 
 
-async def command(server: Server, *args: str, typed: str = "") -> str:
-    """The command line on the server's data, beside it."""
-
-    def run() -> str:
-        where = ("--data-dir", server.data_dir)
-        return succeeds(*args, *where, cwd=server.data_dir.parent, typed=typed, **server.settings)
-
-    return await trio.to_thread.run_sync(run)
-
-
 async def admin_of(server: Server, client: Client) -> None:
     name = unique("root")
     made = ("user", "create", name, "--email", f"{name}@example.org", "--admin", "--password-stdin")
-    await command(server, *made, typed=f"{PASSWORD}\n")
+    await beside(server, *made, typed=f"{PASSWORD}\n")
     await client.login(name, PASSWORD)
 
 
@@ -123,7 +113,7 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
         await bob.login(name, PASSWORD)
         async with bob.stream() as at_bob:
             await next_event(at_bob, "online")
-            await command(server, "user", "ban", name, "--hours", "1")
+            await beside(server, "user", "ban", name, "--hours", "1")
             await is_thrown_out(at_bob)
         await is_kept_out(server.url, name)
         stats = await admin.call("GET", "/v1/admin/stats")
