@@ -291,6 +291,7 @@ ROUTES: tuple[Route, ...] = (
         errors=_GET_ERRORS,
         no_store=True,
         stream=0,
+        media="*/*",
     ),
     Route(
         "PUT",
@@ -314,5 +315,6 @@ ROUTES: tuple[Route, ...] = (
         errors=_GET_ERRORS,
         no_store=True,
         stream=0,
+        media="*/*",
     ),
 )
