@@ -18,6 +18,7 @@ import trio
 
 from kit.asks import CONTENT, HOW, SOCKET_HOW, Ask, Tried, World
 from kit.command import succeeds
+from kit.document import Document
 from kit.fixtures import StartServer
 from kit.olm import OlmDevice, server_name
 from kit.people import PASSWORD, begin_upload, direct, download_url, group, people, put, unique, upload
@@ -106,15 +107,22 @@ def status_of(audience: Audience, caller: str) -> int:
 
 
 class Cast:
-    """Everybody on one server.  tokens: that were good once.  facts: the same in every world."""
+    """Everybody on one server.  tokens: that were good once.  facts: the same in every world.
+    document: what the server says of its answers."""
 
     def __init__(
-        self, server: Server, everybody: list[Client], tokens: dict[str, str], facts: dict[str, str]
+        self,
+        server: Server,
+        everybody: list[Client],
+        tokens: dict[str, str],
+        facts: dict[str, str],
+        document: Document,
     ) -> None:
         self.server = server
         self.owner, self.member, self.third, self.stranger, self.blocked, self.admin = everybody
         self.tokens = tokens
         self.facts = facts
+        self.document = document
         self._devices: dict[str, OlmDevice] = {}
 
     async def sign_in(self) -> None:
@@ -271,7 +279,8 @@ async def everybody(start_server: StartServer) -> AsyncIterator[Cast]:
 
         await until(has_expired, within_s=10)
         tokens = {"expired": expired, "revoked": revoked, "banned": banned.me.access_token}
-        yield Cast(server, clients, tokens, await begin(clients[0], admin, server))
+        facts = await begin(clients[0], admin, server)
+        yield Cast(server, clients, tokens, facts, await document_of(server))
 
 
 def prepare(server: Server, owner: Client, blocked: Client, admin: Client, deputy: Client) -> None:
@@ -295,6 +304,11 @@ async def begin(owner: Client, admin: Client, server: Server) -> dict[str, str]:
         }
 
 
+async def document_of(server: Server) -> Document:
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        return Document((await http.get("/openapi.json")).json())
+
+
 async def ask(server: Server, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=server.url, trust_env=False, verify=False) as http:
@@ -308,14 +322,13 @@ def test_every_route_is_in_the_table() -> None:
 
 
 async def test_the_document_names_no_other_route(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
-        document = (await http.get("/openapi.json")).json()
-    named = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs}
+    named = (await document_of(server)).operations
     versioned = {pair for pair in named if pair[1].startswith("/v1/") and pair[1] not in SOCKET_HOW}
     assert versioned == set(HOW) | NOT_IN_ROOMS
 
 
 async def test_routes(start_server: StartServer) -> None:
+    """Every answer, too, is as the document of the server says."""
     wrong: list[str] = []
 
     async def look(cast: Cast, route: Route, caller: str, still: Mapping[str, Tried]) -> None:
@@ -343,6 +356,8 @@ async def test_routes(start_server: StartServer) -> None:
         if got != status or (code is not None and said != code):
             told = f"{answer.status_code} {said}, not {status} {code or ''}"
             wrong.append(f"{route.method} {route.path} by {caller}: {told}")
+        if fault := cast.document.fault(route.method, route.path, answer):
+            wrong.append(f"{route.method} {route.path} by {caller}: {answer.status_code}, {fault}")
 
     async with everybody(start_server) as cast, AsyncExitStack() as stack:
         still = {

@@ -231,6 +231,10 @@ def test_accounts_on_a_stopped_server(tmp_path: Path) -> None:
         "This e-mail address already has an account."
     )
     assert fails(1, "user", "demote", "ROOT", cwd=tmp_path).startswith("This is the server's last")
+    assert fails(1, "user", "ban", "root", "--reason", "x" * 501, cwd=tmp_path) == (
+        "A reason has at most 500 characters."
+    )
+    assert "not text in UTF-8" in run("user", "ban", "r\udcffot", cwd=tmp_path).stderr
     assert re.search("root .* root@example.org .* admin\n", succeeds("user", "list", cwd=tmp_path))
     assert succeeds("user", "unlock", "Root", cwd=tmp_path) == "Root may try again\n"
     assert fails(1, "user", "unlock", "nobody", cwd=tmp_path) == "there is no account nobody"

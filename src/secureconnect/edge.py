@@ -132,7 +132,7 @@ class Route:
     stream: the body is not read before the handler runs: it reads `call.read`, up to `stream` bytes, and
     neither it nor the answer is bound by the request's deadline, only by the pace of the client. With 0 there
     is no body to read, and the deadline stands, but the answer may have a body that is not bytes.
-    media: the content type of an answer whose body is not JSON.
+    media: the content type of an answer whose body is not JSON; `*/*` where it is the content's own.
     outage: served while the database is away, too: its callers' tokens are then accepted past their end.
     repeats: takes an Idempotency-Key, which its rule keeps with what it has made (`idempotency.once`).
     """

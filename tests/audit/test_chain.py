@@ -331,7 +331,7 @@ async def test_an_unreadable_head_file_is_found_and_kept(
     verdict = await check(db, data_dir)
     assert verdict.sealed == 1
     assert len(verdict.findings) == 1
-    assert str(path) in verdict.findings[0]
+    assert verdict.findings[0] == f"the head file {path} is unreadable: it is no row and its seal"
     assert path.read_bytes() == content
 
 

@@ -408,7 +408,7 @@ async def test_the_audit_log_is_listed_filtered_and_exported(node: Node) -> None
     stored = await node.rows("SELECT COUNT(*) FROM audit")
     assert len(rows) == stored[0][0]
     assert [row["audit_id"] for row in rows] == sorted(row["audit_id"] for row in rows)
-    assert (rows[-1]["action"], rows[-1]["actor"]) == ("admin:audit:exported", admin.user_id)
+    assert (rows[-1]["action"], rows[-1]["actor_id"]) == ("admin:audit:exported", admin.user_id)
 
 
 # reports

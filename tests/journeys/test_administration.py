@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 import trio
 
 from kit.cluster import Cluster, cluster
-from kit.command import succeeds
+from kit.command import beside
+from kit.doors import ENDED_S, end_of, socket, two_doors
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, direct, next_event, people, unique
 from kit.postgres import PostgresServer
@@ -18,34 +21,58 @@ from kit.server import Server
 from kit.store import ObjectStore
 from kit.wait import until
 from secureconnect.client import ApiError, Client, Stream, StreamEnded
-from secureconnect.client.wire import Lost, Wire, connect
+from secureconnect.client.wire import Lost, Wire
 from secureconnect.edge import Close
+from secureconnect.identity import new_id
 
-BANNED_S = 5.0  # five times what is promised
-
-
-async def command(server: Server, *args: str, typed: str = "") -> str:
-    """The command line on the server's data, beside it."""
-
-    def run() -> str:
-        where = ("--data-dir", server.data_dir)
-        return succeeds(*args, *where, cwd=server.data_dir.parent, typed=typed, **server.settings)
-
-    return await trio.to_thread.run_sync(run)
+TALK_S = 30.0
 
 
 async def admin_of(server: Server, client: Client) -> None:
     name = unique("root")
     made = ("user", "create", name, "--email", f"{name}@example.org", "--admin", "--password-stdin")
-    await command(server, *made, typed=f"{PASSWORD}\n")
+    await beside(server, *made, typed=f"{PASSWORD}\n")
     await client.login(name, PASSWORD)
 
 
 async def is_thrown_out(stream: Stream) -> None:
-    with trio.fail_after(BANNED_S), pytest.raises(StreamEnded) as ended:
+    with trio.fail_after(ENDED_S), pytest.raises(StreamEnded) as ended:
         async for _ in stream:
             pass
     assert ended.value.code == Close.UNAUTHENTICATED
+
+
+async def talk(wire: Wire, room: str, acked: set[str]) -> None:
+    """Five messages in flight, until the server closes the socket. acked: whose, by client_message_id."""
+
+    async def say() -> None:
+        name = new_id()
+        chat = {"ref": name, "conversation_id": room, "client_message_id": name, "content": name}
+        await wire.send(json.dumps({"type": "chat"} | chat))
+
+    try:
+        with trio.fail_after(TALK_S):
+            for _ in range(5):
+                await say()
+            while True:
+                heard = json.loads(await wire.receive())
+                if heard["type"] == "ack":
+                    acked.add(heard["client_message_id"])
+                    await say()
+    except Lost as lost:
+        code = lost.code
+    assert code == Close.UNAUTHENTICATED
+
+
+def has_many(acked: set[str]) -> bool:
+    return len(acked) > 10
+
+
+async def is_kept(reader: Client, room: str, acked: set[str]) -> bool:
+    """Whether what was acked is in the history, whose numbers have no gap."""
+    history = await reader.history(room, 10_000)
+    assert [each["seq"] for each in history] == list(range(1, len(history) + 1))
+    return acked <= {each["client_message_id"] for each in history}
 
 
 async def is_kept_out(url: str, username: str) -> None:
@@ -86,7 +113,7 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
         await bob.login(name, PASSWORD)
         async with bob.stream() as at_bob:
             await next_event(at_bob, "online")
-            await command(server, "user", "ban", name, "--hours", "1")
+            await beside(server, "user", "ban", name, "--hours", "1")
             await is_thrown_out(at_bob)
         await is_kept_out(server.url, name)
         stats = await admin.call("GET", "/v1/admin/stats")
@@ -110,19 +137,62 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
         await until(is_noted)
 
 
+async def test_a_ban_in_mid_conversation(start_server: StartServer) -> None:
+    here, there = two_doors(start_server)
+    async with people(here.url, "ann", "bob") as (ann, bob), Client(here.url) as admin:
+        await admin_of(here, admin)
+        name, room = bob.me.username, await direct(ann, bob)
+        path = f"/v1/admin/users/{bob.me.user_id}"
+        acked: set[str] = set()
+        async with socket(here, bob) as one, socket(there, bob) as other, trio.open_nursery() as nursery:
+            nursery.start_soon(talk, one, room, acked)
+            nursery.start_soon(talk, other, room, acked)
+            await until(partial(has_many, acked))
+            await admin.call("POST", f"{path}/ban", {"reason": "spam"})
+            nursery.cancel_scope.deadline = trio.current_time() + ENDED_S
+        assert not nursery.cancel_scope.cancelled_caught
+        assert await is_kept(ann, room, acked)
+        for server in (here, there):
+            await is_kept_out(server.url, name)
+        await admin.call("POST", f"{path}/unban")
+        await bob.login(name, PASSWORD)
+        async with socket(there, bob) as wire:
+            until_s = time.time() + 1.5
+            await admin.call("POST", f"{path}/ban", {"until": iso(until_s)})
+            assert await end_of(wire) == Close.UNAUTHENTICATED
+        await is_kept_out(there.url, name)
+        await until(partial(may_come, there.url, name))
+        assert time.time() >= until_s
+        with pytest.raises(ApiError, match="TOKEN_REVOKED"):
+            await bob.profile()
+
+
+async def may_come(url: str, username: str) -> bool:
+    async with Client(url) as client:
+        try:
+            await client.login(username, PASSWORD)
+        except ApiError:
+            return False
+    return True
+
+
+def iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
+
+
 async def test_two_nodes_with_and_without_what_they_stand_on(
-    tmp_path: Path, postgres_server: PostgresServer, shared_store: ObjectStore
+    tmp_path: Path, own_postgres: PostgresServer, shared_store: ObjectStore
 ) -> None:
     """The socket is asked itself: a client that is thrown out would try for a fresh token as long as that
     may be had later."""
-    async with cluster(tmp_path, postgres_server, shared_store, balancer=None) as nodes:
+    await trio.to_thread.run_sync(own_postgres.start)
+    async with cluster(tmp_path, own_postgres, shared_store, balancer=None) as nodes:
         a, b = nodes.nodes
         async with people(b.url, "ann", "bob", "cid") as others, Client(a.url) as admin:
             await admin_of(a.server, admin)
             for away, other in zip((None, "redis", "postgres"), others, strict=True):
-                token = other.me.access_token
-                headers = [(b"authorization", f"Bearer {token}".encode())]
-                async with connect(f"ws{b.url.removeprefix('http')}/v1/ws/chat", headers) as wire:
+                room, acked = await direct(admin, other), set[str]()
+                async with socket(b.server, other) as wire, trio.open_nursery() as nursery:
                     if away is not None:
                         await nodes.kill(away)
                         await nodes.all_see(away, "down")
@@ -130,24 +200,18 @@ async def test_two_nodes_with_and_without_what_they_stand_on(
                         await admin.call("POST", "/v1/admin/announcements", {"text": f"without {away}"})
                         while heard(await wire.receive()) != f"without {away}":
                             pass
+                    nursery.start_soon(talk, wire, room, acked)
+                    await until(partial(has_many, acked))
                     path = f"/v1/admin/users/{other.me.user_id}/ban"
                     assert (await admin.call("POST", path, {}))["status"] == "banned"
-                    with trio.fail_after(BANNED_S):
-                        assert await end_of(wire) == Close.UNAUTHENTICATED
+                    nursery.cancel_scope.deadline = trio.current_time() + ENDED_S
+                assert not nursery.cancel_scope.cancelled_caught
                 if away is not None:
                     await nodes.restart(away)
                     await nodes.is_whole()
-                await until(partial(is_stored, nodes, other), BANNED_S)
+                await until(partial(is_stored, nodes, other), ENDED_S)
+                await until(partial(is_kept, admin, room, acked))
                 await is_kept_out(b.url, other.me.username)
-
-
-async def end_of(wire: Wire) -> int | None:
-    """The close code."""
-    try:
-        while True:
-            await wire.receive()
-    except Lost as lost:
-        return lost.code
 
 
 def heard(data: str | bytes) -> object:

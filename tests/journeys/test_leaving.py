@@ -7,10 +7,15 @@ import json
 from typing import Any
 from zipfile import ZipFile
 
+import httpx
 import pytest
 
+from kit.command import beside
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, direct, group, next_event, people, upload
+from kit.olm import Encrypting, server_name
+from kit.people import PASSWORD, direct, download_url, group, next_event, people, upload
+from kit.postgres import PostgresServer
+from kit.traces import traces
 from secureconnect.client import ApiError, Client, StreamEnded
 
 
@@ -84,3 +89,56 @@ async def test_who_leaves_takes_their_data_and_leaves_their_words(start_server: 
             with pytest.raises(ApiError) as refusal:
                 await late.login(name, PASSWORD)
             assert refusal.value.code == "INVALID_CREDENTIALS"
+
+
+async def test_nothing_of_a_person_is_left(start_server: StartServer, request: pytest.FixtureRequest) -> None:
+    """Asked for, taken back, asked for again; then everything that is kept is searched."""
+    server = start_server()
+    real = "POSTGRES__URL" in server.settings
+    postgres: PostgresServer | None = request.getfixturevalue("postgres_server") if real else None
+    async with people(server.url, "ann", "bob", "cid") as (ann, bob, cid):
+        name, room = ann.me.username, await direct(ann, bob)
+        shown = {"display_name": "Ann of Nowhere", "avatar_url": "https://example.org/face-of-ann.png"}
+        await ann.call("PATCH", "/v1/users/me", shown)
+        await ann.call("PATCH", f"/v1/auth/sessions/{ann.me.session_id}", {"device_name": "the phone of ann"})
+        await Encrypting(ann, await server_name(ann)).publish()
+        await ann.call("POST", f"/v1/users/{bob.me.user_id}/friend")
+        await ann.call("POST", f"/v1/users/{cid.me.user_id}/block")
+        about = {"user_id": cid.me.user_id, "reason": "spam", "comment": "it is me whom he pesters"}
+        await ann.call("POST", "/v1/reports", about)
+        file_id = await upload(ann, b"the content of her file", "cv-of-ann.txt")
+        url = await download_url(ann, file_id)
+        await ann.send_message(room, "look", "m1")
+
+        account = (await export(ann))["account.json"]
+        assert [each["name"] for each in account["devices"]] == ["the phone of ann"]
+        assert [each["identity_key"] for each in account["device_keys"]]
+        assert [each["user_id"] for each in account["friend_requests"]] == [bob.me.user_id]
+        assert [each["user_id"] for each in account["blocked"]] == [cid.me.user_id]
+        assert [each["comment"] for each in account["reports"]] == [about["comment"]]
+
+        await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
+        assert await bob.search_users(name) == []
+        await ann.login(name, PASSWORD)
+        assert (await ann.profile())["delete_at"]
+        await ann.call("POST", "/v1/users/me/restore")
+        assert [each["username"] for each in await bob.search_users(name)] == [name]
+        await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
+
+        personal = [name, *shown.values(), "the phone of ann", about["comment"], "cv-of-ann.txt"]
+        assert set(traces(server, personal, postgres)) == set(personal), (
+            "what is not found below is found now"
+        )
+        server.settings["AUTH__DELETION_GRACE_DAYS"] = "0"
+        server.restart()
+        await ann.login(name, PASSWORD)
+        await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(url)).status_code in (403, 404)
+        (message,) = await bob.history(room, 10)
+        assert (message["sender_id"], message["content"]) == (ann.me.user_id, "look")
+        assert (await bob.user(ann.me.user_id))["display_name"] == "deleted user"
+    assert server.terminate() == 0
+    assert traces(server, personal, postgres) == {}
+    verified = await beside(server, "audit", "verify")
+    assert "the personal fields are erased" in verified

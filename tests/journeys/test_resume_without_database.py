@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +17,6 @@ from kit.wait import until
 from secureconnect.client import ApiError, Client, Event, Stream
 
 WITHIN_S = 15.0
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """One that may be killed."""
-    server = PostgresServer()
-    yield server
-    server.close()
 
 
 async def take(stream: Stream, into: list[Event]) -> None:

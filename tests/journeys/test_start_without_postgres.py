@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,6 @@ from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Wire, connect
 
 WITHIN_S = 20.0
-
-
-@pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
-    """One of the test's own, not started, that keeps what it has committed when it is killed."""
-    server = PostgresServer(synchronous_commit="on")
-    yield server
-    server.close()
 
 
 async def ask(node: Member, method: str, path: str, token: str) -> httpx.Response:
@@ -81,11 +73,11 @@ async def write(wire: Wire, room: str, text: str) -> None:
 
 
 async def test_it_serves_what_it_can_and_is_whole_by_itself(
-    tmp_path: Path, shared_store: ObjectStore, postgres: PostgresServer
+    tmp_path: Path, shared_store: ObjectStore, own_postgres: PostgresServer
 ) -> None:
-    await trio.to_thread.run_sync(postgres.start)
+    await trio.to_thread.run_sync(own_postgres.start)
     async with (
-        cluster(tmp_path, postgres, shared_store, nodes=1, balancer=None) as nodes,
+        cluster(tmp_path, own_postgres, shared_store, nodes=1, balancer=None) as nodes,
         people(nodes.nodes[0].url, "ann", "bob", "cleo", "dan", "eve") as folk,
     ):
         ann, bob, cleo, dan, eve = folk

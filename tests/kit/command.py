@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import trio
+
+from kit.server import Server
+
 LIMIT_S = 30
 
 
@@ -29,6 +33,16 @@ def succeeds(*args: str | Path, cwd: Path, typed: str = "", **settings: str) -> 
     done = run(*args, cwd=cwd, typed=typed, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+async def beside(server: Server, *args: str, typed: str = "") -> str:
+    """What it prints when it works on the data of a server, which may run."""
+
+    def act() -> str:
+        where = ("--data-dir", server.data_dir)
+        return succeeds(*args, *where, cwd=server.data_dir.parent, typed=typed, **server.settings)
+
+    return await trio.to_thread.run_sync(act)
 
 
 def fails(code: int, *args: str | Path, cwd: Path, typed: str = "", **settings: str) -> str:

@@ -88,6 +88,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """One of the test's own, not started, that keeps what it has committed when it is killed."""
+    server = PostgresServer(synchronous_commit="on")
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """An empty database of the test's own."""
     name = postgres_server.create()

@@ -88,8 +88,10 @@ async def verify(db: Database, keys: Mapping[str, bytes], head_file: Path) -> Ve
 async def _file(path: Path) -> tuple[Head | None, str | None]:
     try:
         return await trio.to_thread.run_sync(read_head, path), None
-    except (ValueError, OSError) as exc:
-        return None, f"the head file {path} is unreadable: {exc}"
+    except ValueError:
+        return None, f"the head file {path} is unreadable: it is no row and its seal"
+    except OSError as exc:
+        return None, f"the head file {path} is unreadable: {exc.strerror}"
 
 
 async def _check(db: Database, keys: Mapping[str, bytes], survey: _Survey, verdict: Verdict) -> None:

@@ -71,12 +71,11 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadF
     if verdict.oldest_unsealed_us is not None:
         waiting += f", the oldest is {(now_us() - verdict.oldest_unsealed_us) / 1e6:.1f} s old"
     print(waiting)
-    if verdict.file is None:
+    if verdict.file is not None:
+        older = ", which was removed: a cut end would not show" if verdict.is_file_older else ""
+        print(f"head file: names row {verdict.file.count}{older}")
+    elif not head_file.exists():
         print(f"no head file at {head_file}: a cut end would not show")
-    elif verdict.is_file_older:
-        print(f"head file: names row {verdict.file.count}, which was removed: a cut end would not show")
-    else:
-        print(f"head file: names row {verdict.file.count}")
     for finding in verdict.findings:
         print(f"WRONG: {finding}")
     if verdict.faults > len(verdict.findings):

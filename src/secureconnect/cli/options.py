@@ -1,4 +1,4 @@
-"""What the commands share: two options, and the one way to fail."""
+"""What the commands share: two options, what text they take, and the one way to fail."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ DataDir = Annotated[
 
 class Failed(Exception):
     """One line for the person at the terminal; the command ends with exit code 1."""
+
+
+def as_text(value: str | None) -> str | None:
+    """What was typed, for the database: which knows no bytes that are not UTF-8. Raises BadParameter."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("this is not text in UTF-8") from None
+    return value
 
 
 def prepare(config_file: str | None, data_dir: str | None, level: str = "warning") -> Config:

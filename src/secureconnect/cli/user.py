@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from ..config import Config
-from .options import ConfigFile, DataDir, Failed, prepare
+from .options import ConfigFile, DataDir, Failed, as_text, prepare
 
 if TYPE_CHECKING:
     from ..deps.contracts import Database, Tx
@@ -27,19 +27,27 @@ user = typer.Typer(
     help="Accounts: make, list, ban, unban, unlock, delete, promote, demote.", no_args_is_help=True
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Username, or e-mail address.")]
-Email = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
-DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="What others see.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Username, or e-mail address.", callback=as_text)]
+Email = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.", callback=as_text)]
+DisplayName = Annotated[
+    str | None,
+    typer.Option("--display-name", metavar="NAME", help="What others see.", callback=as_text),
+]
 AsAdmin = Annotated[bool, typer.Option("--admin", help="Make an administrator.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
 ]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Told to the banned person.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Told to the banned person.", callback=as_text)
+]
 Hours = Annotated[
     float | None,
     typer.Option("--hours", metavar="N", min=0.01, max=876_000, help="For how long; else for good."),
 ]
-Text = Annotated[str, typer.Option("--find", metavar="TEXT", help="Part of a name or an e-mail address.")]
+Text = Annotated[
+    str,
+    typer.Option("--find", metavar="TEXT", help="Part of a name or an e-mail address.", callback=as_text),
+]
 OnlyAdmins = Annotated[bool, typer.Option("--admins", help="Administrators only.")]
 OnlyBanned = Annotated[bool, typer.Option("--banned", help="Banned people only.")]
 
@@ -251,7 +259,10 @@ async def _find(db: Database, name: str) -> UserId:
 def _password(from_stdin: bool) -> str:
     """Never from the command line, which other users of the machine can read."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failed("the password is not text in UTF-8") from None
     if not sys.stdin.isatty():
         raise Failed("there is no terminal to ask for the password at: give it with --password-stdin")
     password = getpass.getpass("Password: ")

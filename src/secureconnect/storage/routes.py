@@ -288,6 +288,7 @@ ROUTES: tuple[Route, ...] = (
         also=(307,),
         errors=_GET_ERRORS,
         stream=0,
+        media="*/*",
     ),
     Route(
         "PUT",
@@ -310,5 +311,6 @@ ROUTES: tuple[Route, ...] = (
         also=(307,),
         errors=_GET_ERRORS,
         stream=0,
+        media="*/*",
     ),
 )

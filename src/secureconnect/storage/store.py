@@ -201,7 +201,10 @@ _LIST = (
     " ORDER BY file_id DESC LIMIT $3"
 )
 _LOCK = f"UPDATE files SET status = status WHERE file_id = $1 RETURNING {_FILE}"  # noqa: S608
-_DELETE = "UPDATE files SET status = 'deleted', sweep_at = $2 WHERE file_id = $1"
+_DELETE = (
+    "UPDATE files SET status = 'deleted', sweep_at = $2, file_name = '', encryption_metadata = NULL,"
+    " checksum_sha256 = NULL WHERE file_id = $1"
+)
 _LIVES = "SELECT node_id FROM nodes WHERE node_id = $1 AND lease_ends_at > $2"
 
 
@@ -222,7 +225,8 @@ async def list_of(tx: Tx, owner: UserId, before: str, limit: int) -> list[File]:
 
 
 async def delete(tx: Tx, file: File, now_us: int) -> None:
-    """Its room is free at once, its content goes with the next sweep.  file: as `lock` gave it."""
+    """Its room is free and what described it is gone at once; its content goes with the next sweep, and the
+    row once nothing can arrive any more.  file: as `lock` gave it."""
     await tx.run(_DELETE, file.file_id, now_us)
     if file.status == "completed":
         await tx.run(_GIVE_BACK, file.owner_id, file.file_size)

@@ -110,7 +110,7 @@ async def _note(tx: Tx, action: str, caller: Principal, asked: Asked, now_us: in
 
 def _line(entry: Entry) -> bytes:
     row = entry._asdict()
-    row["recorded_at"] = to_iso(row.pop("recorded_us"))
+    row["recorded_at"], row["actor_id"] = to_iso(row.pop("recorded_us")), row.pop("actor")
     row["facts"] = msgspec.Raw(entry.facts.encode())
     row["personal"] = msgspec.Raw((entry.personal or "null").encode())
     return msgspec.json.encode(row) + b"\n"

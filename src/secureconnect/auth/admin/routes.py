@@ -16,9 +16,8 @@ from .. import store as auth_store
 from ..accounts import NAME_CHARS, fold
 from ..room import Auth
 from ..shapes import Id, Moment, Page, User, id_place, iso_or_none, moment_of, user_shape
-from .store import Account
+from .store import REASON_CHARS, Account
 
-REASON_CHARS = 500
 SUBJECT_CHARS = 200
 
 

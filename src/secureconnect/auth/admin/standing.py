@@ -11,7 +11,7 @@ from ... import audit
 from ...clock import SECOND_US, to_iso
 from ...config import AuthConfig
 from ...deps.contracts import Tx
-from ...errors import AccountBanned, LastAdministrator, NotFound
+from ...errors import AccountBanned, Invalid, LastAdministrator, NotFound
 from ...identity import Role, SessionId, UserId
 from .. import store as auth_store
 from ..deletion import store as deletion_store
@@ -28,8 +28,11 @@ async def ban(
 ) -> Ended:
     """Returns the sessions this ends. A ban that stands already gets these terms.
 
-    Raises NotFound, and LastAdministrator if nobody else could lift it again.
+    Raises NotFound, Invalid for a reason that is too long, and LastAdministrator if nobody else could lift it
+    again.
     """
+    if len(terms.reason) > store.REASON_CHARS:
+        raise Invalid(f"A reason has at most {store.REASON_CHARS} characters.", details={"field": "reason"})
     await require_another(tx, user, now_us)
     await store.add_ban(tx, user, terms)
     await audit.record(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...deps.contracts import Row, Tx
 from ...identity import NodeId, Role, UserId
 
+REASON_CHARS = 500  # of a ban
 LAST_ID = UserId("ffffffff-ffff-ffff-ffff-ffffffffffff")  # after every id: where a list begins
 
 _BAN = (
