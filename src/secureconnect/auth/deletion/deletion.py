@@ -9,11 +9,10 @@ import structlog
 from ... import audit, idempotency, metrics
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Problem
-from ...identity import Principal, SessionId, UserId
+from ...identity import Principal, UserId
 from ..admin.standing import require_another
-from ..profile.profile import require_open
-from ..reauthentication import Reauthentication
-from ..sessions import Origin, Sessions
+from ..reauthentication import Reauthentication, require_open
+from ..sessions import Closed, Origin, Sessions
 from ..store import NO_ID
 from . import store
 
@@ -50,7 +49,7 @@ class Deletion:
         """Returns when the account is erased. Every session ends, this one too. Raises LastAdministrator, and
         as `Reauthentication.require` does."""
 
-        async def unit(tx: Tx) -> tuple[int, frozenset[SessionId]]:
+        async def unit(tx: Tx) -> tuple[int, Closed]:
             now_us = self._db.now_us()
             await require_another(tx, caller.user_id, now_us)
             delete_us = await store.schedule(tx, caller.user_id, now_us + self._grace_us, now_us)
@@ -61,8 +60,8 @@ class Deletion:
             return delete_us, await self._sessions.close(tx, caller.user_id, origin.address, now_us)
 
         await self._reauthentication.require(caller.user_id, password, totp_code, origin)
-        delete_us, ended = await self._db.write(unit)
-        self._sessions.closed(ended)
+        delete_us, closed = await self._db.write(unit)
+        self._sessions.closed(closed)
         if self._grace_us == 0:
             await self._try_erase(caller.user_id)
         return delete_us
@@ -115,15 +114,15 @@ class Deletion:
             ERASED.inc()
             log.info("account_erased", user_id=user)
 
-    async def _blank(self, tx: Tx, user: UserId) -> frozenset[SessionId]:
+    async def _blank(self, tx: Tx, user: UserId) -> Closed:
         now_us = self._db.now_us()
         if not await store.blank(tx, user, now_us):
-            return frozenset()
-        ended = await self._sessions.close(tx, user, "", now_us)
+            return Closed(user, frozenset(), now_us)
+        closed = await self._sessions.close(tx, user, "", now_us)
         await store.erase(tx, user)
         await idempotency.forget(tx, user)
         await self._forget_mail(tx, user)
-        return ended
+        return closed
 
     async def _finish(self, tx: Tx, user: UserId) -> bool:
         if not await store.done(tx, user):
