@@ -9,6 +9,7 @@ from ...deps.contracts import Database, Tx, UniqueViolation
 from ...errors import EmailTaken, Invalid, MailedTokenInvalid, NotFound, RateLimited
 from ...identity import Principal, UserId, new_id
 from ..accounts import checked_email, checked_password, fold
+from ..devices import NOBODY
 from ..lockout import Lockout
 from ..passwords import Passwords
 from ..reauthentication import Reauthentication, require_open
@@ -53,7 +54,7 @@ class Recovery:
             if account is None:
                 if await self._registrations.send_again(tx, email, token, language, now_us):
                     return
-            elif account.verified_us is None and await self._may_write(tx, account, "verify", now_us):
+            elif account.verified_us is None and await self._may_write(tx, account.user_id, "verify", now_us):
                 await self._send(tx, account, "verify", token, language, now_us)
                 return
             await self._send_nothing(tx, "verify", email, token, language, now_us)
@@ -161,7 +162,8 @@ class Recovery:
             account = await store.lock_by_email(tx, fold(email))
             user = None if account is None else account.user_id
             await self._record(tx, "auth:password:reset_requested", user, origin, now_us)
-            if account is not None and await self._may_write(tx, account, "reset", now_us):
+            may_write = await self._may_write(tx, user or NOBODY, "reset", now_us)
+            if account is not None and may_write:
                 await self._send(tx, account, "reset", token, origin.language, now_us)
             else:
                 await self._send_nothing(tx, "reset", email, token, origin.language, now_us)
@@ -218,8 +220,8 @@ class Recovery:
             raise MailedTokenInvalid
         return account
 
-    async def _may_write(self, tx: Tx, account: store.Account, purpose: store.Purpose, now_us: int) -> bool:
-        asked_us = await store.asked_us(tx, account.user_id, purpose)
+    async def _may_write(self, tx: Tx, user: UserId, purpose: store.Purpose, now_us: int) -> bool:
+        asked_us = await store.asked_us(tx, user, purpose)
         return asked_us is None or now_us - asked_us >= self._pause_us
 
     async def _send(
