@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import httpx
@@ -88,6 +88,8 @@ def ends_sessions(route: Route) -> bool:
     return (route.method, route.path) in {
         ("POST", "/v1/auth/logout-all"),
         ("POST", "/v1/users/me/password"),
+        ("POST", f"{TOTP}/confirm"),
+        ("POST", f"{TOTP}/recovery-codes"),
         ("DELETE", "/v1/users/me"),
     }
 
@@ -136,14 +138,14 @@ class Cast:
         *,
         files: bool = False,
         friends: bool = False,
-        totp: bool = False,
+        totp: Literal["begun", "on"] | None = None,
         keys: bool = False,
         mail: bool = False,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
         files: the owner has some.  friends: the third has asked the owner.
-        totp: the caller has begun to set up a second factor, which is turned off afterwards.
+        totp: the second factor of the caller, who has begun to set it up or has it; turned off afterwards.
         keys: the owner's device and the caller's are published, and the caller has a backup.
         mail: tokens were mailed, to someone new and to the caller.
         """
@@ -174,12 +176,15 @@ class Cast:
                 await self._publish(self.owner)
                 world.facts["backup"] = await self._backup(self.owner if who is None else own)
                 world.own = None if who is None else await self._publish(own)
-            if not totp or who is None:
+            if totp is None or who is None:
                 yield world, token
                 return
             app = pyotp.TOTP((await own.call("POST", f"{TOTP}/enroll", {"password": PASSWORD}))["secret"])
             at_s = int(time.time())
             world.facts["totp_code"] = app.at(at_s)
+            if totp == "on":
+                codes = await own.call("POST", f"{TOTP}/confirm", {"code": app.at(at_s)})
+                world.facts["totp_code"] = codes["recovery_codes"][0]
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
 
@@ -338,12 +343,12 @@ async def test_routes(start_server: StartServer) -> None:
             if route.method == "GET" or refused:
                 world, token = still[caller]
             else:
-                needs = {
+                needs: dict[str, Any] = {
                     "files": about_a_file(route),
                     "friends": about_friends(route),
                     "keys": about_keys(route),
                     "mail": about_mail(route),
-                    "totp": route.path == f"{TOTP}/confirm",
+                    "totp": {f"{TOTP}/confirm": "begun", f"{TOTP}/recovery-codes": "on"}.get(route.path),
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))
             if (route.method, route.path) == ("DELETE", "/v1/users/me/friends/{user_id}"):

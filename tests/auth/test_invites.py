@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -69,6 +70,36 @@ async def test_an_invite_is_spent_before_the_address_is_confirmed(site: Site, ad
     await door.ask("POST /v1/auth/register", ann | code, status=202)
     with refused("INVITE_INVALID"):
         await door.ask("POST /v1/auth/register", ann | code | {"username": "bob"})
+    await door.outbox.pass_once()
+    found = re.search(r"#verify-email=(\S+)", site.postman.mails[-1].text)
+    assert found is not None
+    await door.ask("POST /v1/auth/email/verify", {"token": found[1]})
+    told = await site.rows("SELECT facts FROM audit WHERE action = 'auth:user:registered' ORDER BY audit_id")
+    assert invite["invite_id"] in told[-1][0]
+    site.db.forward(BY_INVITE.verify_ttl_s + 1)
+    await door.room.prune_once()
+    assert await site.rows("SELECT uses FROM invites") == [(1,)], "who has come in has used it"
+
+
+@pytest.mark.parametrize("by", ["time", "name"])
+async def test_an_invite_whose_guest_confirms_no_address_is_given_back(
+    site: Site, admin: Person, by: str
+) -> None:
+    """Once: by the pass, or by the next who wants that name."""
+    door = await site.node(BY_INVITE, confirms_email=True)
+    invites = [await made(door, admin), await made(door, admin, max_uses=2)]
+    ann = {"username": "ann", "email": "ann@example.org", "password": PASSWORD}
+    code = {"invite_code": invites[0]["invite_code"]}
+    await door.ask("POST /v1/auth/register", ann | code, status=202)
+    site.db.forward(BY_INVITE.verify_ttl_s + 1)
+    if by == "name":
+        other = {"invite_code": invites[1]["invite_code"]}
+        await door.ask("POST /v1/auth/register", ann | other, status=202)
+    for _ in range(2):
+        await door.room.prune_once()
+    uses = await site.rows("SELECT uses FROM invites ORDER BY max_uses")
+    assert uses == [(0,), (0 if by == "time" else 1,)]
+    await door.ask("POST /v1/auth/register", ann | code | {"username": "bob"}, status=202)
 
 
 async def test_as_many_get_in_as_were_invited_however_they_race(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from secureconnect.auth import store
+from secureconnect.auth import Letters, store
 from secureconnect.auth.devices import DeviceClaim
 from secureconnect.auth.passwords import Passwords
 from secureconnect.auth.proofs import Claim, Proofs
@@ -227,7 +227,7 @@ async def test_a_password_replaced_meanwhile_accepts_nothing(node: Node, site: S
     """It was right when it was looked at; but whoever replaced it has ended every session."""
     ann = await node.register()
     passwords, lockout = Passwords(CHEAP), node.room.lockout
-    proofs = Proofs(site.db, passwords, lockout, Codes(site.secrets))
+    proofs = Proofs(site.db, passwords, lockout, Codes(site.secrets, Letters(node.outbox, "")))
     accepted = []
 
     async def reserve(tx: Tx) -> Claim:
@@ -241,6 +241,6 @@ async def test_a_password_replaced_meanwhile_accepts_nothing(node: Node, site: S
         accepted.append(held)
 
     with refused("UNAVAILABLE"):
-        await proofs.require(reserve, PASSWORD, None, accept)
+        await proofs.require(reserve, PASSWORD, None, HOME, accept)
     assert accepted == []
     assert await site.rows("SELECT failures FROM lockouts") == []

@@ -112,6 +112,9 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/users/me/email/verify"): lambda w: mailed(w, "change_token"),
     ("POST", "/v1/auth/totp/enroll"): lambda _: Ask(body={"password": PASSWORD}),
     ("POST", "/v1/auth/totp/confirm"): confirmation,
+    ("POST", "/v1/auth/totp/recovery-codes"): lambda w: Ask(
+        body={"password": PASSWORD, "totp_code": w.facts.get("totp_code")}
+    ),
     ("DELETE", "/v1/auth/totp"): lambda _: Ask(body={"password": PASSWORD}),
     ("GET", "/v1/admin/invites"): lambda _: Ask(),
     ("POST", "/v1/admin/invites"): lambda _: Ask(body={}),

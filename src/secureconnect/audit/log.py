@@ -70,6 +70,7 @@ ACTIONS = frozenset(
         "auth:session:opened",
         "auth:session:refused",
         "auth:session:stolen",
+        "auth:totp:codes_renewed",
         "auth:totp:disabled",
         "auth:totp:enabled",
         "auth:totp:recovered",

@@ -123,7 +123,6 @@ class Accounts:
         display_name: str | None,
         origin: Origin,
         invite_code: str | None = None,
-        language: str = "",
     ) -> tuple[store.User, Grant] | None:
         """None: the account begins once its address is confirmed, or is somebody else's; which, is not told.
 
@@ -153,7 +152,7 @@ class Accounts:
             user = checked_account(email, username, display_name, now_us)
             password_hash = await self._passwords.hash(password)
             if self._keep_first is not None:
-                await self._keep_first(user, password_hash, language, needed_code)
+                await self._keep_first(user, password_hash, origin.language, needed_code)
                 return None
             return user, self._sessions.grant(await self._db.write(unit))
 
@@ -177,7 +176,6 @@ class Accounts:
         totp_code: str | None,
         claim: DeviceClaim,
         origin: Origin,
-        language: str = "",
     ) -> tuple[store.User, Grant]:
         """By e-mail address if given, else by username. Raises InvalidCredentials for an unknown user and for
         a wrong password, AccountLocked for either that has failed too often, after the same work; and
@@ -206,30 +204,16 @@ class Accounts:
             is_first = not await store.has_device(tx, user.user_id)
             now_us = self._db.now_us()
             opened = await self._sessions.open(tx, user.user_id, claim, origin, now_us)
-            if opened.device_secret is not None and user.email_verified_us is not None and not is_first:
-                await self._tell_new_device(tx, user, claim, origin, language, now_us)
+            if opened.device_secret is not None and not is_first:
+                device = claim.name or origin.user_agent or "?"
+                await self._letters.warn(tx, user, "device", origin, now_us, device=device)
             return user, opened
 
         with counted("login"):
             email_key = None if email is None else fold(email)
             username_key = None if username is None else fold(username)
-            user, opened = await self._proofs.require(reserve, password, totp_code, accept)
+            user, opened = await self._proofs.require(reserve, password, totp_code, origin, accept)
             return user, self._sessions.grant(opened)
-
-    async def _tell_new_device(
-        self, tx: Tx, user: store.User, claim: DeviceClaim, origin: Origin, language: str, now_us: int
-    ) -> None:
-        await self._letters.notify(
-            tx,
-            user.user_id,
-            "device",
-            user.email,
-            language,
-            now_us=now_us,
-            username=user.username,
-            device=claim.name or origin.user_agent or "?",
-            address=origin.address,
-        )
 
     async def get(self, user: UserId) -> store.User:
         """Raises NotFound."""

@@ -16,6 +16,7 @@ from ..errors import InvalidCredentials, Problem, TotpInvalid, Unavailable
 from . import store
 from .lockout import Attempt, Lockout
 from .passwords import Passwords
+from .sessions import Origin
 from .totp.codes import Codes
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Proofs:
         reserve: Callable[[Tx], Awaitable[Claim]],
         password: str,
         totp_code: str | None,
+        origin: Origin,
         accept: Callable[[Tx, store.Password], Awaitable[T]],
     ) -> T:
         """What `accept` returns, done in the unit that accepts.
@@ -50,7 +52,7 @@ class Proofs:
         """
         claim = await self._db.write(reserve)
         try:
-            outcome = await self._judge(claim, password, totp_code, accept)
+            outcome = await self._judge(claim, password, totp_code, origin, accept)
         except Problem:  # it failed for another reason
             with suppress(Unavailable):  # then it stays counted, for a while
                 await self._db.write(self._lockout.refund, claim.attempt)
@@ -64,6 +66,7 @@ class Proofs:
         claim: Claim,
         password: str,
         totp_code: str | None,
+        origin: Origin,
         accept: Callable[[Tx, store.Password], Awaitable[T]],
     ) -> T | Problem:
         """What is returned as a refusal has been counted; what is raised has not."""
@@ -80,8 +83,7 @@ class Proofs:
         async def unit(tx: Tx) -> T | Problem:
             if await store.lock_password(tx, held.user_id) != held.password_hash:
                 raise Unavailable("The password was changed at this moment; try again.", retry_after_s=1)
-            address, now_us = claim.attempt.address, self._db.now_us()
-            refusal = await self._codes.check(tx, held.user_id, totp_code, address, now_us)
+            refusal = await self._codes.check(tx, held.user_id, totp_code, origin, self._db.now_us())
             if isinstance(refusal, TotpInvalid):
                 await self._lockout.fail(tx, claim.attempt)
                 return refusal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..deps.contracts import Database, Tx
-from ..identity import UserId
+from ..errors import TokenRevoked
+from ..identity import Principal, UserId
 from . import store
 from .attempts import counted
 from .lockout import Lockout
@@ -33,7 +34,17 @@ class Reauthentication:
             return Claim(held, attempt)
 
         with counted("reauthentication"):
-            await self._proofs.require(reserve, password, totp_code, _do_nothing)
+            await self._proofs.require(reserve, password, totp_code, origin, _do_nothing)
+
+
+async def require_open(tx: Tx, caller: Principal) -> None:
+    """In the unit of the change, first: hold the account. The session that asks goes on, so what it proved
+    before was not overtaken by a new password or the end of the account: they end it.
+    Raises TokenRevoked."""
+    await store.lock_password(tx, caller.user_id)
+    session = await store.get_session(tx, caller.session_id)
+    if session is None or session.ended_us is not None:
+        raise TokenRevoked
 
 
 async def _do_nothing(_: Tx, __: store.Password) -> None:

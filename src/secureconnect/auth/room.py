@@ -98,10 +98,19 @@ class Auth:
             config, db, secrets, tokens, self._revocations, self._outage, self.device_keys
         )
         self.lockout = Lockout(config, secrets.derive("lockout"))
-        codes = Codes(secrets)
+        codes = Codes(secrets, letters)
         proofs = Proofs(db, self._passwords, self.lockout, codes)
         self.reauthentication = Reauthentication(db, proofs, self.lockout)
-        self.totp = Totp(config, db, codes, self.reauthentication, self.lockout, server_name)
+        self.totp = Totp(
+            config,
+            db,
+            codes,
+            self.reauthentication,
+            self.lockout,
+            self.sessions,
+            letters,
+            issuer=server_name,
+        )
         self.invites = Invites(config, db, public_url)
         registrations = Registrations(config, db, letters)
         self.accounts = Accounts(
@@ -115,14 +124,20 @@ class Auth:
             registrations.begin if confirms_email else None,
         )
         self.recovery = Recovery(
-            config, db, self._passwords, self.sessions, self.reauthentication, letters, registrations
+            config,
+            db,
+            self._passwords,
+            self.sessions,
+            self.reauthentication,
+            self.lockout,
+            letters,
+            registrations,
         )
-        self.recovery.forgive = self.lockout.clear
         self.bans = Bans(config, db, self._revocations, folder)
         self.overview = Overview(db)
         self.reports = Reports(config, db)
         self.announcements = Announcements(db)
-        self.profile = Profile(db, self._passwords, self.sessions, self.reauthentication)
+        self.profile = Profile(db, self._passwords, self.sessions, self.reauthentication, letters)
         self.friends = Friends(db, config.max_friends, self.device_keys.news)
         self.blocks = Blocks(db, config.max_blocked, self.device_keys.news)
         self.deletion = Deletion(

@@ -156,7 +156,6 @@ async def register(auth: Auth, call: Call) -> Reply:
         display_name=body.display_name,
         invite_code=body.invite_code,
         origin=origin_of(call),
-        language=call.language,
     )
     if made is None:
         return Reply(VerificationRequired("verification_required"), status=202)
@@ -177,7 +176,6 @@ async def login(auth: Auth, call: Call) -> Reply:
         totp_code=body.totp_code,
         claim=DeviceClaim(body.device_id, body.device_secret, name),
         origin=origin_of(call),
-        language=call.language,
     )
     return Reply(_signed_in(auth, user, grant))
 

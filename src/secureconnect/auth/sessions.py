@@ -37,10 +37,11 @@ NEWEST = SessionId("ffffffff-ffff-ffff-ffff-ffffffffffff")  # after every sessio
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from."""
+    """Where a request came from.  language: the Accept-Language it sent."""
 
     address: str
     user_agent: str
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Sessions of a person that a transaction has ended, at `at_us`; after its commit `closed` tells it."""
+    """Sessions of a person that a transaction has ended, at `at_us`."""
 
     user_id: UserId
     ended: frozenset[SessionId]
@@ -187,15 +188,14 @@ class Sessions:
                 expires_us=expires_us,
             )
         elif not await self._may_repeat(tx, held.spent_us, successor, now_us):
-            ended = await self._end(
+            return await self._end(
                 tx,
                 await store.end_session(tx, session.session_id, session.user_id, now_us),
                 action="auth:session:stolen",
-                actor=session.user_id,
+                user=session.user_id,
                 address=origin.address,
                 now_us=now_us,
             )
-            return Closed(session.user_id, ended, now_us)
         return Opened(session.user_id, session.session_id, session.device_id, successor)
 
     async def _may_repeat(self, tx: Tx, spent_us: int, successor: str, now_us: int) -> bool:
@@ -329,7 +329,7 @@ class Sessions:
         same moment both succeed. Without the database only the one that asks is known to be the caller's.
         """
 
-        async def unit(tx: Tx) -> frozenset[SessionId]:
+        async def unit(tx: Tx) -> Closed:
             ended = await store.end_session(tx, session, caller.user_id, now_us)
             if not ended and session != caller.session_id:
                 raise NotFound
@@ -337,62 +337,50 @@ class Sessions:
                 tx,
                 ended,
                 action="auth:session:ended",
-                actor=caller.user_id,
+                user=caller.user_id,
                 address=address,
                 now_us=now_us,
             )
 
         now_us = self._db.now_us()
         try:
-            ended = await self._db.relieve(unit)
+            self.closed(await self._db.relieve(unit))
         except Unavailable:
             if session != caller.session_id:
                 raise
             return await self._revocations.end_session(session)
-        self.closed(Closed(caller.user_id, ended, now_us))
         return True
 
     async def end_all(self, caller: Principal, address: str) -> bool:
         """End every session of the caller's, this one too. Returns as `end` does."""
 
-        async def unit(tx: Tx) -> frozenset[SessionId]:
-            return await self._end(
-                tx,
-                await store.end_sessions_of_user(tx, caller.user_id, now_us),
-                action="auth:session:ended",
-                actor=caller.user_id,
-                address=address,
-                now_us=now_us,
-            )
-
-        now_us = self._db.now_us()
         try:
-            ended = await self._db.relieve(unit)
+            self.closed(await self._db.relieve(self.close, caller.user_id, address, self._db.now_us()))
         except Unavailable:
             return await self._revocations.end_all(caller.user_id)
-        self.closed(Closed(caller.user_id, ended, now_us))
         return True
 
     async def close(
         self, tx: Tx, user: UserId, address: str, now_us: int, *, but: SessionId | None = None
     ) -> Closed:
         """End every session of this person in the caller's transaction; after the commit `closed` makes it
-        effective here, and tells whoever encrypts for them.  but: one that goes on."""
-        ended = await self._end(
+        effective here.  but: one that goes on."""
+        return await self._end(
             tx,
             await store.end_sessions_of_user(tx, user, now_us)
             if but is None
             else await store.end_other_sessions(tx, user, but, now_us),
             action="auth:session:ended",
-            actor=user,
+            user=user,
             address=address,
             now_us=now_us,
         )
-        return Closed(user, ended, now_us)
 
     def closed(self, closed: Closed) -> None:
+        """After the commit: their tokens are refused, and who shares a conversation learns of the keys."""
         self._revocations.apply(closed.ended)
-        self._device_keys.news.changed(closed.user_id, closed.at_us)
+        if closed.ended:
+            self._device_keys.news.changed(closed.user_id, closed.at_us)
 
     async def _end(
         self,
@@ -400,18 +388,16 @@ class Sessions:
         ended: frozenset[SessionId],
         *,
         action: str,
-        actor: UserId,
+        user: UserId,
         address: str,
         now_us: int,
-    ) -> frozenset[SessionId]:
+    ) -> Closed:
         """Revoke and audit sessions that this transaction has ended; the keys of their devices go."""
         await self._revocations.write(tx, ended, now_us)
         await self._device_keys.forget(tx, ended, now_us)
         for session in sorted(ended):
-            await audit.record(
-                tx, action=action, actor=actor, subject=session, address=address, now_us=now_us
-            )
-        return ended
+            await audit.record(tx, action=action, actor=user, subject=session, address=address, now_us=now_us)
+        return Closed(user, ended, now_us)
 
 
 async def _take_ticket(tx: Tx, ticket_hash: bytes) -> tuple[store.Ticket | None, store.Session | None]:

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..clock import from_iso, to_iso
 from ..edge import Call
-from ..errors import Invalid
+from ..errors import AccountLocked, Invalid, InvalidCredentials, TotpInvalid, TotpRequired
 from ..identity import Role, UserId, is_id
 from . import store
 from .accounts import EMAIL_CHARS, NAME_CHARS, PASSWORD_CHARS, USERNAME
@@ -38,10 +38,20 @@ Moment = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-t
 NEWEST = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every id: where a list begins
 LATEST_US = 253_402_300_799_000_000  # the end of the year 9999
 
+PROOF_ERRORS = (InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked)
+
 
 class Page(Struct, frozen=True):
     limit: Limit = 20
     cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """That it is the person themselves who asks, which a stolen token does not show.  totp_code: where
+    sign-ins need one."""
+
+    password: GivenPassword
+    totp_code: Code | None = None
 
 
 class User(Struct, frozen=True):
@@ -66,7 +76,7 @@ class UserList(Struct, frozen=True):
 
 
 def origin_of(call: Call) -> Origin:
-    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS])
+    return Origin(call.address, call.user_agent[:USER_AGENT_CHARS], call.language)
 
 
 def user_shape(user: store.User, status: str | None, *, whole: bool) -> User:

@@ -11,8 +11,7 @@ from ...deps.contracts import Database, Tx
 from ...errors import NotFound, Problem
 from ...identity import Principal, UserId
 from ..admin.standing import require_another
-from ..profile.profile import require_open
-from ..reauthentication import Reauthentication
+from ..reauthentication import Reauthentication, require_open
 from ..sessions import Closed, Origin, Sessions
 from ..store import NO_ID
 from . import store

@@ -7,9 +7,8 @@ from msgspec import Struct
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import LastAdministrator
-from ..profile.routes import PROOF_ERRORS, Proof
 from ..room import Auth
-from ..shapes import User, origin_of, user_shape
+from ..shapes import PROOF_ERRORS, Proof, User, origin_of, user_shape
 
 
 class Leaving(Struct, frozen=True):

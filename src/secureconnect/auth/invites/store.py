@@ -22,6 +22,7 @@ _SPEND = (
     "UPDATE invites SET uses = uses + 1 WHERE code_hash = $1 AND expires_at > $2 AND uses < max_uses"
     " RETURNING invite_id"
 )
+_GIVE_BACK = "UPDATE invites SET uses = uses - 1 WHERE invite_id = $1 AND uses > 0"
 _DELETE = "DELETE FROM invites WHERE invite_id = $1 RETURNING invite_id"
 _PRUNE = (
     f"DELETE FROM invites WHERE invite_id IN"  # noqa: S608
@@ -59,6 +60,11 @@ async def spend(tx: Tx, code_hash: bytes, now_us: int) -> str | None:
     """Take one use of an invite. Returns its id; None when it is not, or no longer, good."""
     row = await tx.one(_SPEND, code_hash, now_us)
     return str(row[0]) if row else None
+
+
+async def give_back(tx: Tx, invite: str) -> None:
+    """A use that came to nothing. Nothing happens when the invite is gone."""
+    await tx.run(_GIVE_BACK, invite)
 
 
 async def delete(tx: Tx, invite: str) -> bool:

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 from ... import audit
 from ...deps.contracts import Database, Tx, UniqueViolation
-from ...errors import Invalid, NotFound, TokenRevoked, UsernameTaken
+from ...errors import Invalid, NotFound, UsernameTaken
 from ...identity import Principal, UserId
 from .. import store as accounts
 from ..accounts import checked_name, checked_password, checked_username, fold
 from ..passwords import Passwords
-from ..reauthentication import Reauthentication
+from ..reauthentication import Reauthentication, require_open
 from ..recovery import store as mailed
+from ..recovery.letters import Letters
 from ..sessions import Closed, Origin, Sessions
 from . import store
 from .store import Privacy
@@ -40,8 +41,14 @@ def checked_avatar(url: str) -> str:
 
 class Profile:
     def __init__(
-        self, db: Database, passwords: Passwords, sessions: Sessions, reauthentication: Reauthentication
+        self,
+        db: Database,
+        passwords: Passwords,
+        sessions: Sessions,
+        reauthentication: Reauthentication,
+        letters: Letters,
     ) -> None:
+        self._letters = letters
         self._db = db
         self._passwords = passwords
         self._sessions = sessions
@@ -102,8 +109,8 @@ class Profile:
         """Every other session of theirs ends. Raises Invalid, and as `Reauthentication.require` does."""
 
         async def unit(tx: Tx) -> Closed:
-            await _locked(tx, caller.user_id)
             await require_open(tx, caller)
+            user = await _locked(tx, caller.user_id)
             now_us = self._db.now_us()
             await accounts.change_password(tx, caller.user_id, password_hash, now_us)
             await mailed.drop_tokens(tx, caller.user_id)  # asked for by somebody else, perhaps
@@ -115,6 +122,7 @@ class Profile:
                 address=origin.address,
                 now_us=now_us,
             )
+            await self._letters.warn(tx, user, "password_changed", origin, now_us)
             return await self._sessions.close(
                 tx, caller.user_id, origin.address, now_us, but=caller.session_id
             )
@@ -143,14 +151,6 @@ class Profile:
             return new
 
         return await self._db.write(unit)
-
-
-async def require_open(tx: Tx, caller: Principal) -> None:
-    """The session that asks goes on: what it proved before this transaction was not overtaken by a change of
-    the password or the end of the account, which end it. Raises TokenRevoked."""
-    session = await accounts.get_session(tx, caller.session_id)
-    if session is None or session.ended_us is not None:
-        raise TokenRevoked
 
 
 async def _locked(tx: Tx, user: UserId) -> accounts.User:

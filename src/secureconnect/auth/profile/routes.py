@@ -7,21 +7,10 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import AccountLocked, InvalidCredentials, TotpInvalid, TotpRequired, UsernameTaken
-from ..accounts import PASSWORD_CHARS
+from ...errors import UsernameTaken
 from ..room import Auth
-from ..shapes import Name, NewPassword, User, Username, origin_of, user_shape
+from ..shapes import PROOF_ERRORS, Name, NewPassword, Proof, User, Username, origin_of, user_shape
 from .profile import AVATAR_CHARS
-
-Password = Annotated[str, Meta(max_length=PASSWORD_CHARS[1])]
-TotpCode = Annotated[str, Meta(max_length=64)]
-
-
-class Proof(Struct, frozen=True, kw_only=True):
-    """That it is the person themselves who asks.  totp_code: where sign-ins need one."""
-
-    password: Password
-    totp_code: TotpCode | None = None
 
 
 class NewProfile(Struct, frozen=True):
@@ -81,7 +70,6 @@ async def set_privacy(auth: Auth, call: Call) -> Reply:
 
 
 _ME = "/v1/users/me"
-PROOF_ERRORS = (InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked)
 
 ROUTES: tuple[Route, ...] = (
     Route(

@@ -1,7 +1,8 @@
 """What people are written, as text and as HTML, in their language if we speak it.
 
-A letter is a file of `mails`: its subject, then paragraphs. One that begins with `[…]` is a link, and what
-stands in the brackets its name. Facts come from us and from people; HTML gets them escaped. Links begin with
+A letter is a file of `mails`: its subject, then paragraphs. `[…] $link` is a link, and what stands in the
+brackets its name. Facts come from us and from people: they make no paragraph and no link, and HTML gets them
+escaped. Links begin with
 `gateway.public_url`, and the token is behind the `#`, which no browser sends on: not to servers, not to logs.
 """
 
@@ -11,19 +12,34 @@ import re
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Literal, get_args
 
 from ...clock import to_iso
 from ...deps.contracts import Tx
 from ...identity import UserId, new_id
 from ...outbox import Letter, Outbox
+from ..sessions import Origin
+from ..store import User
 
-Kind = Literal["verify", "reset", "taken", "change", "password", "device"]
-KINDS: tuple[Kind, ...] = ("verify", "reset", "taken", "change", "password", "device")
+Kind = Literal[
+    "verify",
+    "reset",
+    "taken",
+    "change",
+    "address_changed",
+    "password",
+    "password_changed",
+    "device",
+    "totp_on",
+    "totp_off",
+    "code_used",
+    "codes_renewed",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 LANGUAGES = ("en", "vi")  # the first one for everybody else
 
 _FOLDER = Path(__file__).parent / "mails"
-_LINK = re.compile(r"\[(.+)\] (\S+)")
+_LINK = re.compile(r"\[(.+)\] \$link")
 _BUTTON = (
     '<p style="margin:24px 0"><a href="{url}" style="background:#1f5eff;color:#fff;padding:12px 20px;'
     'border-radius:8px;text-decoration:none;font-weight:600">{name}</a></p>'
@@ -46,7 +62,7 @@ class Letters:
         self._outbox = outbox
         self._public_url = public_url.rstrip("/")
         self._texts = {
-            (kind, language): Template((_FOLDER / f"{kind}.{language}.txt").read_text("utf-8"))
+            (kind, language): (_FOLDER / f"{kind}.{language}.txt").read_text("utf-8")
             for kind in KINDS
             for language in LANGUAGES
         }
@@ -91,32 +107,39 @@ class Letters:
         letter = self._write(kind, to, language, time=_moment(now_us), **facts)
         await self._outbox.notify(tx, user, letter, now_us=now_us)
 
+    async def warn(self, tx: Tx, user: User, kind: Kind, origin: Origin, now_us: int, **facts: str) -> None:
+        """`notify` of what was done in somebody's name; not to an address that may be somebody else's."""
+        if user.email_verified_us is not None:
+            await self.notify(
+                tx,
+                user.user_id,
+                kind,
+                user.email,
+                origin.language,
+                now_us=now_us,
+                username=user.username,
+                address=origin.address,
+                **facts,
+            )
+
     async def forget(self, tx: Tx, user: UserId) -> None:
         await self._outbox.forget(tx, user)
 
     def _write(self, kind: Kind, to: str, language: str, *, page: str = "", **facts: str) -> Letter:
-        link = f"{self._public_url}/#{page}={facts['token']}" if page and self._public_url else ""
-        server = self._public_url or "SecureConnect"
-        whole = self._texts[kind, language_of(language)].substitute(facts, link=link, server=server)
-        subject, _, body = whole.partition("\n")
-        paragraphs = body.strip().split("\n\n")
-        if page and not link:
-            paragraphs = [each for each in paragraphs if not each.startswith("[")]
-        subject = subject.removeprefix("Subject: ")
-        return Letter(kind, to, subject, _as_text(paragraphs), self._as_html(subject, paragraphs))
-
-    def _as_html(self, subject: str, paragraphs: list[str]) -> str:
-        parts = []
-        for each in paragraphs:
-            if match := _LINK.fullmatch(each):
-                parts.append(_BUTTON.format(name=escape(match[1]), url=escape(match[2])))
-            else:
-                parts.append(f"<p>{escape(each)}</p>".replace("\n", "<br>\n"))
-        return self._frame.substitute(title=escape(subject), body="\n".join(parts))
-
-
-def _as_text(paragraphs: list[str]) -> str:
-    return "\n\n".join(_LINK.sub(r"\1:\n\2", each) for each in paragraphs) + "\n"
+        facts["server"] = self._public_url or "SecureConnect"
+        head, _, body = self._texts[kind, language_of(language)].partition("\n")
+        subject, text, html = head.removeprefix("Subject: "), [], []
+        for each in body.strip().split("\n\n"):
+            if (found := _LINK.fullmatch(each)) is None:
+                said = Template(each).substitute(facts)
+                text.append(said)
+                html.append(f"<p>{escape(said)}</p>".replace("\n", "<br>\n"))
+            elif self._public_url:
+                url = f"{self._public_url}/#{page}={facts['token']}"
+                text.append(f"{found[1]}:\n{url}")
+                html.append(_BUTTON.format(name=escape(found[1]), url=escape(url)))
+        whole = self._frame.substitute(title=escape(subject), body="\n".join(html))
+        return Letter(kind, to, subject, "\n\n".join(text) + "\n", whole)
 
 
 def _moment(us: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from ... import audit
 from ...clock import SECOND_US
 from ...config import AuthConfig
@@ -11,24 +9,18 @@ from ...deps.contracts import Database, Tx, UniqueViolation
 from ...errors import EmailTaken, Invalid, MailedTokenInvalid, NotFound, RateLimited
 from ...identity import Principal, UserId, new_id
 from ..accounts import checked_email, checked_password, fold
+from ..devices import NOBODY
+from ..lockout import Lockout
 from ..passwords import Passwords
-from ..reauthentication import Reauthentication
+from ..reauthentication import Reauthentication, require_open
 from ..sessions import Closed, Origin, Sessions
 from ..tokens import digest, random_token
 from . import store
 from .letters import Kind, Letters
 from .registrations import PAGE, Registrations
 
-Forgive = Callable[[Tx, UserId], Awaitable[None]]
-
-
-async def _nothing_held_against(_: Tx, __: UserId) -> None:
-    """Where failed logins are not counted."""
-
 
 class Recovery:
-    """forgive: forgets a person's failed logins, in the caller's transaction."""
-
     def __init__(
         self,
         config: AuthConfig,
@@ -36,6 +28,7 @@ class Recovery:
         passwords: Passwords,
         sessions: Sessions,
         reauthentication: Reauthentication,
+        lockout: Lockout,
         letters: Letters,
         registrations: Registrations,
     ) -> None:
@@ -43,12 +36,12 @@ class Recovery:
         self._passwords = passwords
         self._sessions = sessions
         self._reauthentication = reauthentication
+        self._lockout = lockout
         self._letters = letters
         self._registrations = registrations
         self._verify_us = config.verify_ttl_s * SECOND_US
         self._reset_us = config.reset_ttl_s * SECOND_US
         self._pause_us = config.mail_pause_s * SECOND_US
-        self.forgive: Forgive = _nothing_held_against
 
     # confirming an address
 
@@ -61,7 +54,7 @@ class Recovery:
             if account is None:
                 if await self._registrations.send_again(tx, email, token, language, now_us):
                     return
-            elif account.verified_us is None and await self._may_write(tx, account, "verify", now_us):
+            elif account.verified_us is None and await self._may_write(tx, account.user_id, "verify", now_us):
                 await self._send(tx, account, "verify", token, language, now_us)
                 return
             await self._send_nothing(tx, "verify", email, token, language, now_us)
@@ -94,12 +87,12 @@ class Recovery:
         password: str,
         totp_code: str | None,
         origin: Origin,
-        language: str,
     ) -> None:
         """Write a token to the new address and a notice to the old one. If the new one has an account, its
         owner is told instead; the caller is not. Raises InvalidCredentials, Invalid, RateLimited."""
 
         async def unit(tx: Tx) -> None:
+            await require_open(tx, caller)
             account = await store.lock(tx, caller.user_id)
             if account is None:
                 raise NotFound
@@ -114,29 +107,21 @@ class Recovery:
             await store.put_token(tx, proof, "change", digest(token), now_us=now_us, expires_us=expires_us)
             other = await store.find_by_email(tx, fold(email))
             if other is not None:
-                await self._registrations.tell_taken(tx, other, token, language, now_us)
+                await self._registrations.tell_taken(tx, other, token, origin.language, now_us)
             else:
                 await self._letters.send_token(
                     tx,
                     account.user_id,
                     "verify",
                     email,
-                    language,
+                    origin.language,
                     username=account.username,
                     token=token,
                     page="change-email",
                     now_us=now_us,
                     expires_us=expires_us,
                 )
-            await self._letters.notify(
-                tx,
-                account.user_id,
-                "change",
-                account.email,
-                language,
-                now_us=now_us,
-                username=account.username,
-            )
+            await self._tell(tx, account, "change", origin, now_us)
             await self._record(tx, "auth:email:change_requested", account.user_id, origin, now_us)
 
         checked_email(email)
@@ -146,10 +131,11 @@ class Recovery:
         await self._db.write(unit)
 
     async def change(self, caller: Principal, token: str, origin: Origin) -> None:
-        """The address the caller's token was mailed to becomes that of the account.
+        """The address the caller's token was mailed to becomes that of the account; the one it had is told.
         Raises MailedTokenInvalid, EmailTaken."""
 
         async def unit(tx: Tx) -> None:
+            await require_open(tx, caller)
             now_us = self._db.now_us()
             account = await store.lock(tx, caller.user_id)
             proof = await store.take_token(tx, digest(token), "change", now_us)
@@ -158,6 +144,7 @@ class Recovery:
             if await store.find_by_email(tx, proof.email_key) is not None:
                 raise EmailTaken
             await store.change_email(tx, account.user_id, proof.email, proof.email_key, now_us)
+            await self._tell(tx, account, "address_changed", origin, now_us)
             await self._record(tx, "auth:email:changed", account.user_id, origin, now_us)
 
         try:
@@ -167,7 +154,7 @@ class Recovery:
 
     # a new password
 
-    async def request_reset(self, email: str, origin: Origin, language: str) -> None:
+    async def request_reset(self, email: str, origin: Origin) -> None:
         """A token that sets a new password, to the address if it has an account. Whether it has shows in
         nothing. Raises Unavailable."""
 
@@ -175,16 +162,17 @@ class Recovery:
             account = await store.lock_by_email(tx, fold(email))
             user = None if account is None else account.user_id
             await self._record(tx, "auth:password:reset_requested", user, origin, now_us)
-            if account is not None and await self._may_write(tx, account, "reset", now_us):
-                await self._send(tx, account, "reset", token, language, now_us)
+            may_write = await self._may_write(tx, user or NOBODY, "reset", now_us)
+            if account is not None and may_write:
+                await self._send(tx, account, "reset", token, origin.language, now_us)
             else:
-                await self._send_nothing(tx, "reset", email, token, language, now_us)
+                await self._send_nothing(tx, "reset", email, token, origin.language, now_us)
 
         self._letters.require_room()
         now_us, token = self._db.now_us(), random_token()
         await self._db.write(unit)
 
-    async def reset(self, token: str, new_password: str, origin: Origin, language: str) -> None:
+    async def reset(self, token: str, new_password: str, origin: Origin) -> None:
         """Set the password, end every session, forget failed logins. Whoever can read the mail has confirmed
         the address, too. Raises MailedTokenInvalid, Invalid."""
 
@@ -195,13 +183,11 @@ class Recovery:
             await store.set_password(tx, user, password_hash, now_us)
             await store.mark_verified(tx, user, now_us)
             await store.drop_tokens(tx, user)  # a change of address, too, that somebody else asked for
-            await self.forgive(tx, user)
-            ended = await self._sessions.close(tx, user, origin.address, now_us)
+            await self._lockout.clear(tx, user)
+            closed = await self._sessions.close(tx, user, origin.address, now_us)
             await self._record(tx, "auth:password:reset", user, origin, now_us)
-            await self._letters.notify(
-                tx, user, "password", account.email, language, now_us=now_us, username=account.username
-            )
-            return ended
+            await self._tell(tx, account, "password", origin, now_us)
+            return closed
 
         checked_password(new_password, "new_password")
         token_hash = digest(token)
@@ -218,8 +204,8 @@ class Recovery:
 
     async def prune_once(self) -> None:
         """Delete what has expired, a bounded transaction at a time."""
-        for kind in store.PRUNE_KINDS:
-            while await self._db.relieve(store.prune, kind, self._db.now_us()) == store.PRUNE_ROWS:
+        for prune in (store.prune_tokens, self._registrations.prune):
+            while await self._db.relieve(prune, self._db.now_us()) == store.PRUNE_ROWS:
                 pass
 
     # what they have in common
@@ -234,8 +220,8 @@ class Recovery:
             raise MailedTokenInvalid
         return account
 
-    async def _may_write(self, tx: Tx, account: store.Account, purpose: store.Purpose, now_us: int) -> bool:
-        asked_us = await store.asked_us(tx, account.user_id, purpose)
+    async def _may_write(self, tx: Tx, user: UserId, purpose: store.Purpose, now_us: int) -> bool:
+        asked_us = await store.asked_us(tx, user, purpose)
         return asked_us is None or now_us - asked_us >= self._pause_us
 
     async def _send(
@@ -273,6 +259,18 @@ class Recovery:
         expires_us = now_us + self._reset_us
         await store.put_token(tx, nobody, "reset", digest(token), now_us=now_us, expires_us=expires_us)
         await self._letters.send_nothing(tx, purpose, email, language, token=token, now_us=now_us)
+
+    async def _tell(self, tx: Tx, account: store.Account, kind: Kind, origin: Origin, now_us: int) -> None:
+        """At the address it has, or had until now."""
+        await self._letters.notify(
+            tx,
+            account.user_id,
+            kind,
+            account.email,
+            origin.language,
+            now_us=now_us,
+            username=account.username,
+        )
 
     async def _record(self, tx: Tx, action: str, user: UserId | None, origin: Origin, now_us: int) -> None:
         await audit.record(tx, action=action, actor=user, subject=user, address=origin.address, now_us=now_us)

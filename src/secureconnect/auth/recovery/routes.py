@@ -8,17 +8,13 @@ from msgspec import Meta, Struct
 
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import (
-    AccountLocked,
     EmailTaken,
-    InvalidCredentials,
     MailedTokenInvalid,
     RateLimited,
-    TotpInvalid,
-    TotpRequired,
     UsernameTaken,
 )
 from ..room import Auth
-from ..shapes import Code, Email, GivenPassword, NewPassword, Token, origin_of
+from ..shapes import PROOF_ERRORS, Email, NewPassword, Proof, Token, origin_of
 
 
 class Address(Struct, frozen=True):
@@ -31,10 +27,8 @@ class MailedToken(Struct, frozen=True):
     token: Annotated[Token, Meta(min_length=1)]
 
 
-class NewEmail(Struct, frozen=True):
+class NewEmail(Proof, frozen=True, kw_only=True):
     email: Email
-    password: GivenPassword
-    totp_code: Code | None = None
 
 
 class NewSecret(Struct, frozen=True):
@@ -70,13 +64,13 @@ async def verify(auth: Auth, call: Call) -> Reply:
 
 async def request_reset(auth: Auth, call: Call) -> Reply:
     body: Address = call.body
-    await auth.recovery.request_reset(body.email, origin_of(call), call.language)
+    await auth.recovery.request_reset(body.email, origin_of(call))
     return Reply(Asked("accepted"))
 
 
 async def reset(auth: Auth, call: Call) -> Reply:
     body: NewSecret = call.body
-    await auth.recovery.reset(body.token, body.new_password, origin_of(call), call.language)
+    await auth.recovery.reset(body.token, body.new_password, origin_of(call))
     return Reply(Changed("changed"))
 
 
@@ -88,7 +82,6 @@ async def request_change(auth: Auth, call: Call) -> Reply:
         password=body.password,
         totp_code=body.totp_code,
         origin=origin_of(call),
-        language=call.language,
     )
     return Reply(Asked("accepted"))
 
@@ -154,7 +147,7 @@ ROUTES: tuple[Route, ...] = (
         body=NewEmail,
         answer=Asked,
         status=202,
-        errors=(AccountLocked, InvalidCredentials, RateLimited, TotpInvalid, TotpRequired),
+        errors=(*PROOF_ERRORS, RateLimited),
     ),
     Route(
         "POST",

@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 from ...deps.contracts import Tx
 from ...identity import UserId
 
-# taken: no token, the mark that a notice was sent
-Purpose = Literal["verify", "change", "reset", "taken"]
+Purpose = Literal["verify", "change", "reset"]
+# no tokens and nobody's: marks that an address was written to, which has no account, or has one
+Mark = Literal["address", "taken"]
 
 PRUNE_ROWS = 1_000
 
@@ -31,17 +32,18 @@ _PUT = (
     " token_hash = excluded.token_hash, email = excluded.email, email_key = excluded.email_key,"
     " created_at = excluded.created_at, expires_at = excluded.expires_at"
 )
+_MARK = f"{_PUT} WHERE mail_tokens.created_at <= $8 RETURNING user_id"
 _OF_TOKEN = "WHERE token_hash = $1 AND purpose = $2 AND expires_at > $3"  # noqa: S105
 _GET_TOKEN = f"SELECT user_id, email, email_key FROM mail_tokens {_OF_TOKEN}"  # noqa: S608
 _TAKE_TOKEN = f"DELETE FROM mail_tokens {_OF_TOKEN} RETURNING user_id, email, email_key"  # noqa: S608
 _DROP_TOKENS = "DELETE FROM mail_tokens WHERE user_id = $1"
 
-_REGISTRATION = "user_id, username, username_key, email, email_key, display_name, password_hash, mailed_at"
-_FREE_NAME = "DELETE FROM registrations WHERE username_key = $1 AND expires_at <= $2"
+_REGISTRATION = "user_id, username, username_key, email, email_key, display_name, password_hash, invite_id"
+_FREE_NAME = "DELETE FROM registrations WHERE username_key = $1 AND expires_at <= $2 RETURNING invite_id"
 _ADD_REGISTRATION = (
     "INSERT INTO registrations (user_id, username, username_key, email, email_key, display_name,"
-    " password_hash, token_hash, created_at, mailed_at, expires_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) ON CONFLICT DO NOTHING RETURNING user_id"
+    " password_hash, invite_id, token_hash, created_at, mailed_at, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) ON CONFLICT DO NOTHING RETURNING user_id"
 )
 _LATEST_REGISTRATION = (
     f"SELECT {_REGISTRATION} FROM registrations WHERE email_key = $1 AND expires_at > $2"  # noqa: S608
@@ -55,11 +57,13 @@ _TAKE_REGISTRATION = (
     f" RETURNING {_REGISTRATION}"
 )
 
-_PRUNE = (
+_PRUNE_TOKENS = (
     "DELETE FROM mail_tokens WHERE token_hash IN"  # noqa: S608
-    f" (SELECT token_hash FROM mail_tokens WHERE expires_at <= $1 LIMIT {PRUNE_ROWS})",
+    f" (SELECT token_hash FROM mail_tokens WHERE expires_at <= $1 LIMIT {PRUNE_ROWS})"
+)
+_PRUNE_REGISTRATIONS = (
     "DELETE FROM registrations WHERE user_id IN"  # noqa: S608
-    f" (SELECT user_id FROM registrations WHERE expires_at <= $1 LIMIT {PRUNE_ROWS})",
+    f" (SELECT user_id FROM registrations WHERE expires_at <= $1 LIMIT {PRUNE_ROWS}) RETURNING invite_id"
 )
 
 
@@ -80,6 +84,8 @@ class Proof(NamedTuple):
 
 
 class Registration(NamedTuple):
+    """invite_id: the invite a use was taken of, None where none was needed."""
+
     user_id: UserId
     username: str
     username_key: str
@@ -87,7 +93,7 @@ class Registration(NamedTuple):
     email_key: str
     display_name: str
     password_hash: str
-    mailed_us: int
+    invite_id: str | None = None
 
 
 async def lock_by_email(tx: Tx, email_key: str) -> Account | None:
@@ -136,6 +142,15 @@ async def put_token(
     await tx.run(_PUT, proof.user_id, purpose, token_hash, proof.email, proof.email_key, now_us, expires_us)
 
 
+async def mark_address(
+    tx: Tx, address: UserId, mark: Mark, chance: bytes, *, now_us: int, pause_us: int, expires_us: int
+) -> bool:
+    """Whether nobody has done so within the pause; of several at once, one.  chance: what no other mark or
+    token has.  address: stands for it, and is no person's id."""
+    values = (address, mark, chance, "", "", now_us, expires_us, now_us - pause_us)
+    return await tx.one(_MARK, *values) is not None
+
+
 async def get_token(tx: Tx, token_hash: bytes, purpose: Purpose, now_us: int) -> Proof | None:
     row = await tx.one(_GET_TOKEN, token_hash, purpose, now_us)
     return Proof(*row) if row else None
@@ -155,8 +170,12 @@ async def add_registration(
     tx: Tx, new: Registration, token_hash: bytes, *, now_us: int, expires_us: int
 ) -> bool:
     """False when another one holds the username."""
-    await tx.run(_FREE_NAME, new.username_key, now_us)
-    return await tx.one(_ADD_REGISTRATION, *new[:7], token_hash, now_us, expires_us) is not None
+    return await tx.one(_ADD_REGISTRATION, *new, token_hash, now_us, expires_us) is not None
+
+
+async def free_name(tx: Tx, username_key: str, now_us: int) -> list[str | None]:
+    """Delete the registration that holds this name and has expired, if there is one. Returns its invite."""
+    return [row[0] for row in await tx.all(_FREE_NAME, username_key, now_us)]
 
 
 async def get_latest_registration(tx: Tx, email_key: str, now_us: int) -> Registration | None:
@@ -176,9 +195,11 @@ async def take_registration(tx: Tx, token_hash: bytes, now_us: int) -> Registrat
     return Registration(*row) if row else None
 
 
-async def prune(tx: Tx, kind: int, now_us: int) -> int:
-    """Delete up to PRUNE_ROWS expired rows of one kind. Returns how many."""
-    return await tx.run(_PRUNE[kind], now_us)
+async def prune_tokens(tx: Tx, now_us: int) -> int:
+    """Delete up to PRUNE_ROWS that have expired. Returns how many."""
+    return await tx.run(_PRUNE_TOKENS, now_us)
 
 
-PRUNE_KINDS = range(len(_PRUNE))
+async def prune_registrations(tx: Tx, now_us: int) -> list[str | None]:
+    """Delete up to PRUNE_ROWS that have expired. Returns the invite of each."""
+    return [row[0] for row in await tx.all(_PRUNE_REGISTRATIONS, now_us)]

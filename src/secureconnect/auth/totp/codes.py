@@ -16,6 +16,9 @@ from ...deps.contracts import Tx
 from ...errors import Problem, TotpInvalid, TotpRequired
 from ...identity import UserId
 from ...node import Secrets
+from .. import store as accounts
+from ..recovery.letters import Letters
+from ..sessions import Origin
 from . import store
 
 STEP_S = 30
@@ -26,12 +29,15 @@ GROUP = 4
 
 
 class Codes:
-    def __init__(self, secrets: Secrets) -> None:
+    """letters: who uses a recovery code is told so."""
+
+    def __init__(self, secrets: Secrets, letters: Letters) -> None:
+        self._letters = letters
         self._secrets = secrets
         self._key = secrets.derive("recovery-codes")
 
     async def check(
-        self, tx: Tx, user: UserId, code: str | None, address: str, now_us: int
+        self, tx: Tx, user: UserId, code: str | None, origin: Origin, now_us: int
     ) -> Problem | None:
         """What a code, sent with the right password, is refused with. None, too, when the person has no
         second factor; what is accepted is used up by this transaction."""
@@ -47,12 +53,19 @@ class Codes:
         else:
             accepted = await store.use_code(tx, user, self._hash(user, written))
             if accepted:
-                await audit.record(
-                    tx, action="auth:totp:recovered", actor=user, subject=user, address=address, now_us=now_us
-                )
+                await self._recovered(tx, user, origin, now_us)
         if accepted:
             return None
         return TotpInvalid(denial="auth:session:refused", subject=user)
+
+    async def _recovered(self, tx: Tx, user: UserId, origin: Origin, now_us: int) -> None:
+        await audit.record(
+            tx, action="auth:totp:recovered", actor=user, subject=user, address=origin.address, now_us=now_us
+        )
+        account = await accounts.get_user(tx, user)
+        if account is not None:
+            left = await store.count_codes(tx, user)
+            await self._letters.warn(tx, account, "code_used", origin, now_us, left=str(left))
 
     def seal(self, user: UserId, secret: str) -> bytes:
         """secret: base32."""

@@ -5,16 +5,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import AccountLocked, InvalidCredentials, NotFound, TotpEnabled, TotpInvalid, TotpRequired
+from ...errors import AccountLocked, NotFound, TotpEnabled, TotpInvalid
 from ..room import Auth
-from ..shapes import Code, GivenPassword, origin_of
-
-
-class Enroll(Struct, frozen=True):
-    """The password once more; what a stolen token must not do."""
-
-    password: GivenPassword
-    totp_code: Code | None = None
+from ..shapes import PROOF_ERRORS, Code, Proof, origin_of
 
 
 class Enrolled(Struct, frozen=True):
@@ -28,36 +21,36 @@ class Confirm(Struct, frozen=True):
     code: Code
 
 
-class Confirmed(Struct, frozen=True):
+class RecoveryCodes(Struct, frozen=True):
     """Each replaces the app once. They are told this once."""
 
     recovery_codes: list[str]
 
 
-class Disable(Struct, frozen=True):
-    password: GivenPassword
-    totp_code: Code | None = None
-
-
 async def enroll(auth: Auth, call: Call) -> Reply:
-    body: Enroll = call.body
+    body: Proof = call.body
     begun = await auth.totp.enroll(call.caller, body.password, body.totp_code, origin_of(call))
     return Reply(Enrolled(begun.secret, begun.uri))
 
 
 async def confirm(auth: Auth, call: Call) -> Reply:
     body: Confirm = call.body
-    return Reply(Confirmed(await auth.totp.confirm(call.caller, body.code, origin_of(call))))
+    return Reply(RecoveryCodes(await auth.totp.confirm(call.caller, body.code, origin_of(call))))
+
+
+async def renew_codes(auth: Auth, call: Call) -> Reply:
+    body: Proof = call.body
+    renewed = await auth.totp.renew_codes(call.caller, body.password, body.totp_code, origin_of(call))
+    return Reply(RecoveryCodes(renewed))
 
 
 async def disable(auth: Auth, call: Call) -> Reply:
-    body: Disable = call.body
+    body: Proof = call.body
     await auth.totp.disable(call.caller, body.password, body.totp_code, origin_of(call))
     return Reply()
 
 
 _TOTP = "/v1/auth/totp"
-_REFUSED = (InvalidCredentials, TotpRequired, TotpInvalid, AccountLocked)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -67,9 +60,9 @@ ROUTES: tuple[Route, ...] = (
         Audience.USER,
         Rate.WRITE,
         "Begin to set up a second factor",
-        body=Enroll,
+        body=Proof,
         answer=Enrolled,
-        errors=(*_REFUSED, TotpEnabled, NotFound),
+        errors=(*PROOF_ERRORS, TotpEnabled, NotFound),
     ),
     Route(
         "POST",
@@ -77,10 +70,21 @@ ROUTES: tuple[Route, ...] = (
         confirm,
         Audience.USER,
         Rate.WRITE,
-        "Turn the second factor on with a first code",
+        "Turn the second factor on with a first code, and end every other session of mine",
         body=Confirm,
-        answer=Confirmed,
+        answer=RecoveryCodes,
         errors=(TotpInvalid, AccountLocked, NotFound),
+    ),
+    Route(
+        "POST",
+        f"{_TOTP}/recovery-codes",
+        renew_codes,
+        Audience.USER,
+        Rate.WRITE,
+        "Have new recovery codes made; those there were are void",
+        body=Proof,
+        answer=RecoveryCodes,
+        errors=(*PROOF_ERRORS, NotFound),
     ),
     Route(
         "DELETE",
@@ -89,7 +93,7 @@ ROUTES: tuple[Route, ...] = (
         Audience.USER,
         Rate.WRITE,
         "Turn the second factor off",
-        body=Disable,
-        errors=_REFUSED,
+        body=Proof,
+        errors=PROOF_ERRORS,
     ),
 )

@@ -24,6 +24,7 @@ _DELETE = "DELETE FROM totps WHERE user_id = $1 RETURNING user_id"
 _ADD_CODE = "INSERT INTO recovery_codes (user_id, code_hash) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND code_hash = $2 RETURNING user_id"
 _DELETE_CODES = "DELETE FROM recovery_codes WHERE user_id = $1"
+_COUNT_CODES = "SELECT COUNT(*) FROM recovery_codes WHERE user_id = $1"
 
 
 class Kept(NamedTuple):
@@ -73,3 +74,9 @@ async def replace_codes(tx: Tx, user: UserId, code_hashes: Iterable[bytes]) -> N
 async def use_code(tx: Tx, user: UserId, code_hash: bytes) -> bool:
     """False when there is no such code, or it was used before."""
     return await tx.one(_USE_CODE, user, code_hash) is not None
+
+
+async def count_codes(tx: Tx, user: UserId) -> int:
+    """How many are left."""
+    row = await tx.one(_COUNT_CODES, user)
+    return int(row[0]) if row else 0
