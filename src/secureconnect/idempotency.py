@@ -20,8 +20,9 @@ from .clock import HOUR_US
 from .config import IdempotencyConfig
 from .deps.contracts import Database, Tx, Unit
 from .edge import Call
-from .errors import IdempotencyKeyInUse, IdempotencyKeyReused, PoolExhausted, Problem
+from .errors import IdempotencyKeyInUse, IdempotencyKeyReused, PoolExhausted
 from .identity import UserId
+from .periodic import every
 
 log = structlog.get_logger(module="idempotency")
 
@@ -128,12 +129,7 @@ class Idempotency:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        while True:
-            await trio.sleep(self._config.prune_s)
-            try:
-                await self.pass_once()
-            except Problem as problem:
-                log.info("prune_waits", code=problem.code)
+        await every(self._config.prune_s, self.pass_once, log, "idempotency_not_pruned")
 
     async def pass_once(self) -> int:
         """Returns how many keys were forgotten."""
