@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -71,13 +71,13 @@ def attempt_of(call: Call) -> Attempt | None:
 
 
 async def once(
-    db: Database, attempt: Attempt | None, kind: type[T], unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs
+    db: Database, attempt: Attempt | None, kind: Any, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """`db.write` of `unit`, or what it returned to an earlier attempt.  kind: of the result, as msgspec reads
     it. Raises IdempotencyKeyReused, IdempotencyKeyInUse."""
 
     async def claimed(tx: Tx, attempt: Attempt) -> T:
-        kept = await recall(tx, attempt, kind, db.now_us())
+        kept: Kept[T] | None = await recall(tx, attempt, kind, db.now_us())
         if kept is not None:
             return kept.value
         value = await unit(tx, *args, **kwargs)
@@ -89,7 +89,7 @@ async def once(
     return await db.write(claimed, attempt)
 
 
-async def recall(tx: Tx, attempt: Attempt, kind: type[T], now_us: int) -> Kept[T] | None:
+async def recall(tx: Tx, attempt: Attempt, kind: Any, now_us: int) -> Kept[Any] | None:
     """What an earlier attempt made; waits for one that is under way. None: this is the first, and the key is
     claimed: call `keep` before the transaction ends. The first thing a unit does."""
     key = (attempt.user_id, attempt.route, attempt.key)

@@ -41,7 +41,7 @@ class Trouble:
 
 
 async def every(period_s: float, attempt: Callable[[], Awaitable[object]], log: Any, event: str) -> None:
-    """For ever, a pause before each. What is refused waits for the next turn.  log, event: as of `Trouble`."""
+    """For ever, a pause before each. What is refused waits for the next turn.  log, event: of `Trouble`."""
     trouble = Trouble(log, event)
     while True:
         await trio.sleep(period_s)

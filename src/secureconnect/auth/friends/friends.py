@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...deps.contracts import Database, Tx
 from ...errors import Conflict, Forbidden, Invalid, NotFound
+from ...idempotency import Attempt, once
 from ...identity import UserId
 from ..blocks import store as blocks
 from . import store
@@ -17,12 +18,12 @@ class Friends:
         self._db = db
         self._most = most
 
-    async def ask(self, caller: UserId, other: UserId) -> State:
+    async def ask(self, caller: UserId, other: UserId, attempt: Attempt | None) -> State:
         """Ask `other` to be friends; if they have asked already, they are. Raises NotFound, Forbidden where
         either has blocked the other, and Conflict when there are as many as may be."""
         if other == caller:
             raise Invalid("You cannot befriend yourself.", details={"field": "user_id"})
-        return await self._db.write(self._ask, caller, other)
+        return await once(self._db, attempt, State, self._ask, caller, other)
 
     async def _ask(self, tx: Tx, caller: UserId, other: UserId) -> State:
         if other not in await blocks.lock_pair(tx, caller, other):
