@@ -12,7 +12,7 @@ import trio
 
 from kit.cluster import cluster
 from kit.databases import on_both
-from kit.people import people
+from kit.people import PASSWORD, make_admin, people
 from kit.postgres import PostgresServer
 from kit.routes import ROUTES
 from kit.server import Server
@@ -93,6 +93,21 @@ async def test_many_at_the_same_moment_make_one_thing(db: Database) -> None:
     assert len(set(told)) == await db.read(maker.made) == 1
 
 
+async def test_one_that_is_cancelled_has_happened_or_has_not(db: Database) -> None:
+    """Whether its client left before, in or after the transaction."""
+    maker = Maker()
+    for steps in range(8):
+        key = attempt(f"k{steps}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(once, db, key, str, maker.make)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        told = await once(db, key, str, maker.make)
+        assert await once(db, key, str, maker.make) == told
+        assert await db.read(maker.made) == steps + 1
+
+
 async def test_a_result_has_a_size(db: Database) -> None:
     async def large(_: Tx) -> str:
         return "x" * RESULT_CHARS
@@ -168,18 +183,83 @@ async def somebody_sleeps(tx: Tx) -> bool:
 # over HTTP
 
 
-def test_which_routes_take_a_key() -> None:
-    """Those that make something, and answer with no token."""
-    taking = {(route.method, route.path): route for route in ROUTES if route.repeats}
-    assert {path for _, path in taking} >= {
-        "/v1/conversations",
-        "/v1/conversations/{conversation_id}/participants",
-        "/v1/storage/upload-url",
-    }
-    for (_, path), route in taking.items():
-        assert route.audience is not Audience.ANYONE, path
-        assert route.answer is not None, path
-        assert not {"access_token", "refresh_token", "ticket"} & set(route.answer.__annotations__), path
+# POSTs without a key, and why asking again does no harm
+TOKENS = "the answer carries a token, which is never kept"
+SPENT = "the token that is sent is spent by it"
+SET = "done twice is done once"
+NEWEST = "the newer mail takes the place of the older"
+WITHOUT_KEY = {
+    "/v1/auth/register": TOKENS,
+    "/v1/auth/login": TOKENS,
+    "/v1/auth/refresh": "the same token gives the same successor",
+    "/v1/auth/logout": SET,
+    "/v1/auth/logout-all": SET,
+    "/v1/auth/ws-ticket": TOKENS,
+    "/v1/auth/email/verify/request": NEWEST,
+    "/v1/auth/email/verify": SPENT,
+    "/v1/auth/password-reset/request": NEWEST,
+    "/v1/auth/password-reset/confirm": SPENT,
+    "/v1/auth/totp/enroll": TOKENS,
+    "/v1/auth/totp/confirm": TOKENS,
+    "/v1/users/me/email": NEWEST,
+    "/v1/users/me/email/verify": SPENT,
+    "/v1/users/me/password": SET,
+    "/v1/users/me/restore": SET,
+    "/v1/users/me/friends/{user_id}/accept": SET,
+    "/v1/users/{user_id}/block": SET,
+    "/v1/admin/invites": TOKENS,
+    "/v1/admin/users/{user_id}/ban": SET,
+    "/v1/admin/users/{user_id}/unban": SET,
+    "/v1/keys/upload": "the same keys under the same ids are there already",
+    "/v1/keys/rotate": "the same keys under the same ids are there already",
+    "/v1/e2ee/keys/upload": "the same keys under the same ids are there already",
+    "/v1/e2ee/keys/query": "it only reads",
+    "/v1/e2ee/signing-keys": SET,
+    "/v1/e2ee/signatures": SET,
+    "/v1/conversations/{conversation_id}/read": SET,
+    "/v1/messages": "client_message_id",
+    "/v1/presence": SET,
+    "/v1/storage/upload-complete": SET,
+}
+
+
+def test_what_makes_something_takes_a_key_or_needs_none() -> None:
+    """PUT, PATCH and DELETE are done once however often they are asked."""
+    without = {route.path for route in ROUTES if route.method == "POST" and not route.repeats}
+    assert without == set(WITHOUT_KEY)
+
+
+def test_no_answer_that_is_kept_carries_a_token() -> None:
+    for route in ROUTES:
+        if route.repeats:
+            assert route.audience is not Audience.ANYONE, route.path
+            assert route.answer is not None, route.path
+            told = set(route.answer.__annotations__)
+            assert not {"access_token", "refresh_token", "ticket", "invite_code"} & told, route.path
+
+
+# those with a test of their own, for their answers are made anew
+ALONE = {
+    "/v1/conversations",
+    "/v1/conversations/{conversation_id}/participants",
+    "/v1/storage/upload-url",
+    "/v1/keys/{user_id}",
+    "/v1/e2ee/keys/claim",
+}
+REPORT = {"user_id": "{other}", "reason": "spam", "comment": "it is"}
+NOTICE = {"text": "hear"}
+BACKUP = {"algorithm": "m.x", "auth_data": {}}
+# another request with the same key: another body, or another person in the path
+REPEATED: dict[str, tuple[Any, Any]] = {
+    "/v1/reports": (REPORT, {**REPORT, "reason": "other"}),
+    "/v1/admin/announcements": (NOTICE, {"text": "hear, hear"}),
+    "/v1/e2ee/backup/version": (BACKUP, {**BACKUP, "algorithm": "m.y"}),
+    "/v1/users/{user_id}/friend": (None, None),
+}
+
+
+def test_each_route_that_takes_a_key_is_tried() -> None:
+    assert {route.path for route in ROUTES if route.repeats} == ALONE | set(REPEATED)
 
 
 async def ask(
@@ -213,6 +293,56 @@ async def test_a_conversation(server: Server) -> None:
         assert (added.status_code, again.status_code) == (201, 201), "a key is of one route"
         assert again.json()["data"] == added.json()["data"]
         assert (await ask(ann, path, newcomer, None)).status_code == 200
+
+
+async def test_each_makes_one_and_answers_the_same(server: Server) -> None:
+    async with people(server.url, "ann", "bob", "eve") as (ann, bob, eve):
+        await make_admin(server, ann)
+        await ann.login(ann.me.username, PASSWORD)
+        for path, (body, changed) in REPEATED.items():
+            key, (one, other) = new_id(), (path.format(user_id=who.me.user_id) for who in (bob, eve))
+            body, changed = (_about(bob, each) for each in (body, changed))
+            first = await ask(ann, one, body, key)
+            again = await ask(ann, one, body, key)
+            assert first.is_success, first.text
+            assert (again.status_code, again.json()["data"]) == (first.status_code, first.json()["data"])
+            reused = await ask(ann, other, changed, key)
+            assert (reused.status_code, reused.json()["error"]["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+        assert await _reports_by(ann, ann) == 1
+        assert len((await ann.call("GET", "/v1/announcements"))["announcements"]) == 1
+        assert (await ann.call("GET", "/v1/e2ee/backup/version"))["version"] == "1"
+
+
+def _about(person: Client, body: Any) -> Any:
+    return {**body, "user_id": person.me.user_id} if body and "user_id" in body else body
+
+
+async def _reports_by(admin: Client, reporter: Client) -> int:
+    told = (await admin.call("GET", "/v1/admin/reports"))["reports"]
+    return sum(each["reporter_id"] == reporter.me.user_id for each in told)
+
+
+async def test_a_request_that_comes_late_undoes_nothing(server: Server) -> None:
+    """It has been turned down, or settled, meanwhile."""
+    async with people(server.url, "ann", "bob") as (ann, bob):
+        await make_admin(server, bob)
+        await bob.login(bob.me.username, PASSWORD)
+        keys = new_id(), new_id()
+        friend, report = f"/v1/users/{bob.me.user_id}/friend", _about(bob, REPORT)
+
+        async def both() -> list[Any]:
+            answers = [
+                await ask(ann, friend, None, keys[0]),
+                await ask(ann, "/v1/reports", report, keys[1]),
+            ]
+            return [(answer.status_code, answer.json()["data"]) for answer in answers]
+
+        first = await both()
+        await bob.call("DELETE", f"/v1/users/me/friends/{ann.me.user_id}/reject")
+        await bob.call("PATCH", f"/v1/admin/reports/{first[1][1]['report_id']}", {"state": "resolved"})
+        assert await both() == first, "and the reporter is not told what became of it"
+        assert (await bob.call("GET", "/v1/users/me/friends?state=incoming"))["friends"] == []
+        assert await _reports_by(bob, ann) == 1
 
 
 async def test_the_answer_shows_nothing_that_may_no_longer_be_seen(server: Server) -> None:
@@ -272,20 +402,24 @@ async def test_twenty_at_once_on_two_nodes_make_one(
         people(nodes.nodes[0].url, "ann") as [ann],
     ):
         answers: list[httpx.Response] = []
+        versions: list[httpx.Response] = []
         key = new_id()
 
-        async def send(url: str) -> None:
+        async def send(url: str, path: str, body: Any, answers: list[httpx.Response]) -> None:
             """Asked again as clients do, where a node is too busy to answer."""
             with trio.fail_after(ANSWER_S):
-                answer = await ask(ann, "/v1/conversations", GROUP, key, url)
+                answer = await ask(ann, path, body, key, url)
                 while answer.status_code in BUSY:
                     await trio.sleep(0.1)
-                    answer = await ask(ann, "/v1/conversations", GROUP, key, url)
+                    answer = await ask(ann, path, body, key, url)
             answers.append(answer)
 
         async with trio.open_nursery() as nursery:
             for number in range(20):
-                nursery.start_soon(send, nodes.nodes[number % 2].url)
+                url = nodes.nodes[number % 2].url
+                nursery.start_soon(send, url, "/v1/conversations", GROUP, answers)
+                nursery.start_soon(send, url, "/v1/e2ee/backup/version", BACKUP, versions)
+        assert {(each.status_code, each.json()["data"]["version"]) for each in versions} == {(201, "1")}
         assert Counter(each.status_code for each in answers) == {201: 20}
         told = {each.json()["data"]["conversation_id"] for each in answers}
         listed = (await ann.call("GET", "/v1/conversations"))["conversations"]

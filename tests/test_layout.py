@@ -24,9 +24,11 @@ GROUND = {
     "clock",
     "config",
     "config_file",
+    "durable",
     "settings",
     "log",
     "metrics",
+    "periodic",
     "tracing",
 }
 GROUND |= {"supervise"}

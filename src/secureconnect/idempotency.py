@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -20,8 +20,9 @@ from .clock import HOUR_US
 from .config import IdempotencyConfig
 from .deps.contracts import Database, Tx, Unit
 from .edge import Call
-from .errors import IdempotencyKeyInUse, IdempotencyKeyReused, PoolExhausted, Problem
+from .errors import IdempotencyKeyInUse, IdempotencyKeyReused, PoolExhausted
 from .identity import UserId
+from .periodic import every
 
 log = structlog.get_logger(module="idempotency")
 
@@ -70,13 +71,13 @@ def attempt_of(call: Call) -> Attempt | None:
 
 
 async def once(
-    db: Database, attempt: Attempt | None, kind: type[T], unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs
+    db: Database, attempt: Attempt | None, kind: Any, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """`db.write` of `unit`, or what it returned to an earlier attempt.  kind: of the result, as msgspec reads
     it. Raises IdempotencyKeyReused, IdempotencyKeyInUse."""
 
     async def claimed(tx: Tx, attempt: Attempt) -> T:
-        kept = await recall(tx, attempt, kind, db.now_us())
+        kept: Kept[T] | None = await recall(tx, attempt, kind, db.now_us())
         if kept is not None:
             return kept.value
         value = await unit(tx, *args, **kwargs)
@@ -88,7 +89,7 @@ async def once(
     return await db.write(claimed, attempt)
 
 
-async def recall(tx: Tx, attempt: Attempt, kind: type[T], now_us: int) -> Kept[T] | None:
+async def recall(tx: Tx, attempt: Attempt, kind: Any, now_us: int) -> Kept[Any] | None:
     """What an earlier attempt made; waits for one that is under way. None: this is the first, and the key is
     claimed: call `keep` before the transaction ends. The first thing a unit does."""
     key = (attempt.user_id, attempt.route, attempt.key)
@@ -128,12 +129,7 @@ class Idempotency:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        while True:
-            await trio.sleep(self._config.prune_s)
-            try:
-                await self.pass_once()
-            except Problem as problem:
-                log.info("prune_waits", code=problem.code)
+        await every(self._config.prune_s, self.pass_once, log, "idempotency_not_pruned")
 
     async def pass_once(self) -> int:
         """Returns how many keys were forgotten."""

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from . import __version__
 from .clock import SECOND_US
 from .deps.contracts import Database, Row, Tx
+from .durable import create_file, replace_file
 from .errors import Problem
 from .identity import NodeId, is_id, new_id
 from .settings import MASK, BadSetting
@@ -391,7 +391,7 @@ def _from_file(path: Path, may_make: bool) -> bytes:
     if not path.exists():
         if not may_make:
             raise BadSetting(f"{path} is missing, and the stored secrets need it: restore the file")
-        _create(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+        create_file(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
         log.info("master_key_made", path=str(path))
     try:
         mode = path.stat().st_mode & 0o777
@@ -409,7 +409,7 @@ def _from_file(path: Path, may_make: bool) -> bytes:
 def _node_id(path: Path) -> NodeId:
     """The id of the node that lives in this data folder, so that its next start is recognised."""
     if not path.exists():
-        _create(path, new_id().encode() + b"\n")
+        create_file(path, new_id().encode() + b"\n")
     text = path.read_text("utf-8", "replace").strip()
     if not is_id(text):
         raise BadSetting(f"{path} is not a node id: remove the file to get a new one")
@@ -440,40 +440,5 @@ def _read_known(path: Path) -> Known | None:
 
 
 def _write_known(path: Path, known: Known) -> None:
-    """Replace the file, durably; a crash leaves the old one or the new one."""
     body = msgspec.json.encode(known)
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    _write(draft, b"%s %s\n%s" % (FORMAT, hashlib.sha256(body).hexdigest().encode(), body))
-    draft.replace(path)
-    _sync_folder(path.parent)
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Make a private file whole or not at all, durably. One that another process made meanwhile stays."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    try:
-        _write(draft, content)
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A private file that was not there, synced."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, b"%s %s\n%s" % (FORMAT, hashlib.sha256(body).hexdigest().encode(), body))

@@ -22,6 +22,7 @@ from .config import OutboxConfig
 from .deps.contracts import Database, Deferred, Mail, Mailer, Row, Tx, Undeliverable, Value
 from .errors import Problem, Unavailable
 from .identity import UserId, new_id
+from .periodic import every
 
 log = structlog.get_logger(module="outbox")
 
@@ -134,17 +135,7 @@ class Outbox:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what is due, for ever."""
         task_status.started()
-        failing = False
-        while True:
-            try:
-                await self.pass_once()
-            except Problem as problem:
-                if not failing:
-                    log.warning("outbox_not_read", code=problem.code)
-                failing = True
-            else:
-                failing = False
-            await trio.sleep(self._config.poll_s)
+        await every(self._config.poll_s, self.pass_once, log, "outbox_not_read")
 
     async def pass_once(self) -> None:
         """Send what is due now, each mail once, until the mail server fails. Raises Unavailable."""

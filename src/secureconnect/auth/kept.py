@@ -21,6 +21,7 @@ import trio
 
 from ..clock import SECOND_US
 from ..deps.contracts import Revoked
+from ..durable import replace_file, sync_folder
 from ..errors import Unavailable
 
 log = structlog.get_logger(module="auth")
@@ -144,16 +145,7 @@ def _content(path: Path) -> bytes | None:
 
 def _save(path: Path, journal: Path, snapshot: Snapshot) -> None:
     body = msgspec.json.encode(snapshot)
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(b"%s %s\n" % (FORMAT, hashlib.sha256(body).hexdigest().encode()))
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
+    replace_file(path, b"%s %s\n%s" % (FORMAT, hashlib.sha256(body).hexdigest().encode(), body))
     if journal.exists() and journal.stat().st_size:
         os.truncate(journal, 0)
 
@@ -180,7 +172,7 @@ def _append(path: Path, revoked: Sequence[Revoked]) -> None:
             raise OSError("a short write")
         os.fsync(file.fileno())
     if is_new:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _line(revoked: Revoked) -> bytes:
@@ -199,14 +191,6 @@ def _sound_lines(content: bytes | None) -> Iterator[Revoked]:
             pass
         if line:
             log.warning("revocations_journal_line_damaged", size_bytes=len(line))
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def refresh_us(token_life_s: int) -> int:

@@ -30,6 +30,7 @@ from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Problem, Unavailable
 from ..identity import SessionId, UserId, time_of
 from ..metrics import gauge
+from ..periodic import Trouble
 from . import store
 from .kept import Kept, Snapshot, VerifyingKey, refresh_us
 from .outage import Outage
@@ -237,18 +238,12 @@ class Revocations:
 
     async def tell(self) -> None:
         """Say at once, on the bus and the feed, what this node has learnt; again and again."""
-        failing = False
+        trouble = Trouble(log, "revocations_not_told")
         while True:
             with trio.move_on_after(RETRY_S if self._untold else RETELL_S):
                 await self._told.wait()
-            try:
+            with trouble:
                 await self.tell_once()
-            except Problem as problem:
-                if not failing:
-                    log.warning("revocations_not_told", code=problem.code)
-                failing = True
-            else:
-                failing = False
 
     async def tell_once(self) -> None:
         self._told = trio.Event()

@@ -13,9 +13,10 @@ from ..clock import DAY_US
 from ..config import AuthConfig, KeysConfig
 from ..deps.contracts import Bus, Cache, Database, RevocationFeed, Signals
 from ..edge import PeopleSignedOut, SessionsEnded
-from ..errors import Problem, Unavailable
+from ..errors import Unavailable
 from ..identity import ConversationId, MessageId, Principal, UserId
 from ..node import Secrets
+from ..periodic import every
 from . import store
 from .accounts import Accounts
 from .admin.bans import Bans
@@ -225,15 +226,15 @@ class Auth:
         except Unavailable as problem:
             log.warning("auth_without_database", code=problem.code, trusted=self._revocations.trusted)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_every, self._poll_s, "auth_poll_failed", self.poll_once)
-            nursery.start_soon(_every, self._poll_s, "auth_feed_failed", self.read_feed_once)
-            nursery.start_soon(_every, self._poll_s, "auth_snapshot_failed", self.save_once)
-            nursery.start_soon(_every, PRUNE_S, "auth_prune_failed", self.prune_once)
-            nursery.start_soon(_every, PRUNE_S, "auth_deletion_failed", self.deletion.pass_once)
-            nursery.start_soon(_every, PRUNE_S, "key_prune_failed", self.device_keys.prune_once)
+            nursery.start_soon(every, self._poll_s, self.poll_once, log, "auth_poll_failed")
+            nursery.start_soon(every, self._poll_s, self.read_feed_once, log, "auth_feed_failed")
+            nursery.start_soon(every, self._poll_s, self.save_once, log, "auth_snapshot_failed")
+            nursery.start_soon(every, PRUNE_S, self.prune_once, log, "auth_prune_failed")
+            nursery.start_soon(every, PRUNE_S, self.deletion.pass_once, log, "auth_deletion_failed")
+            nursery.start_soon(every, PRUNE_S, self.device_keys.prune_once, log, "key_prune_failed")
             nursery.start_soon(self._revocations.tell)
             nursery.start_soon(self.device_keys.news.tell_forever)
-            nursery.start_soon(_every, LISTEN_AGAIN_S, "auth_bus_failed", self._revocations.listen)
+            nursery.start_soon(every, LISTEN_AGAIN_S, self._revocations.listen, log, "auth_bus_failed")
             task_status.started()
 
     async def poll_once(self) -> None:
@@ -291,21 +292,6 @@ class Auth:
 
     async def redeem(self, ticket: str) -> Principal:
         return await self.sessions.redeem(ticket)
-
-
-async def _every(period_s: float, failed: str, pass_once: Callable[[], Awaitable[None]]) -> None:
-    """Repeat for ever. What is refused is said once and tried again at the next turn."""
-    failing = False
-    while True:
-        await trio.sleep(period_s)
-        try:
-            await pass_once()
-        except Problem as problem:
-            if not failing:
-                log.warning(failed, code=problem.code)
-            failing = True
-        else:
-            failing = False
 
 
 def _nobody_knows(_: UserId) -> None:

@@ -17,6 +17,7 @@ from ..clock import MINUTE_US, SECOND_US
 from ..deps.contracts import Database, Tx
 from ..errors import Problem, Unavailable, is_away
 from ..identity import ConversationId, UserId
+from ..periodic import Trouble
 from . import frames, store
 from .hub import About, Behind, Hub
 from .store import Event, Head
@@ -228,13 +229,13 @@ class CatchUp:
                 return
 
     async def repair_forever(self) -> None:
+        trouble = Trouble(log, "repair_failed")
         while True:
             await self._hub.wait_behind()
-            try:
+            with trouble:
                 await self.repair_once()
-            except Problem as problem:
-                log.warning("repair_failed", code=problem.code)
-                await trio.sleep(PAUSE_S)
+                continue
+            await trio.sleep(PAUSE_S)
 
 
 async def _look(

@@ -8,8 +8,8 @@ import trio
 from ..clock import DAY_US
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
-from ..errors import Problem
 from ..identity import ConversationId
+from ..periodic import Trouble
 from . import archive, store
 from .store import Event
 from .writer import Done, Writer
@@ -64,9 +64,8 @@ class Retention:
         return Done(True, [event])
 
     async def pass_forever(self) -> None:
+        trouble = Trouble(log, "retention_failed")
         while True:
-            try:
+            with trouble:
                 await self.pass_once()
-            except Problem as problem:
-                log.warning("retention_failed", code=problem.code)
             await trio.sleep(self._config.retention_pass_s)

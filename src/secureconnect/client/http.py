@@ -13,12 +13,14 @@ import httpx
 import msgspec
 import trio
 
+from ..identity import new_id
 from .answers import ApiError
 from .stream import Stream, follow
 
 TIMEOUT_S = 35.0  # above the server's own deadline, so that its answer tells what happened
 RENEW_BEFORE_S = 30.0
 REFRESH_S = 5.0
+CREATE_PAUSES_S = (0.5, 2.0)  # before what may have been done is asked for again
 CONNECTIONS = 100
 PAGE = 100
 
@@ -186,12 +188,11 @@ class Client:
 
     async def open_direct(self, user_id: str) -> Json:
         """The conversation with one other person, made if there is none."""
-        body = {"type": "direct", "participant_ids": [user_id]}
-        return _object(await self.call("POST", "/v1/conversations", body))
+        return await self.create("/v1/conversations", {"type": "direct", "participant_ids": [user_id]})
 
     async def create_group(self, title: str, user_ids: Sequence[str]) -> Json:
         body = {"type": "group", "title": title, "participant_ids": list(user_ids)}
-        return _object(await self.call("POST", "/v1/conversations", body))
+        return await self.create("/v1/conversations", body)
 
     async def conversations(self) -> list[Json]:
         return await self._list("/v1/conversations", "conversations")
@@ -269,6 +270,21 @@ class Client:
         """
         return follow(self, auth=auth, conversation_id=conversation_id, **limits)
 
+    async def create(self, path: str, body: Any = None) -> Json:
+        """Make something by a POST that takes an Idempotency-Key: where an answer is lost on its way the
+        request is sent again, and what it makes is made once. Raises as `call`."""
+        key = new_id()
+        for pause_s in CREATE_PAUSES_S:
+            try:
+                return _object(await self.call("POST", path, body, idempotency_key=key))
+            except httpx.TransportError:
+                await trio.sleep(pause_s)
+            except ApiError as refusal:
+                if refusal.code != "IDEMPOTENCY_KEY_IN_USE":
+                    raise
+                await trio.sleep(pause_s)
+        return _object(await self.call("POST", path, body, idempotency_key=key))
+
     async def call(
         self,
         method: str,
@@ -277,9 +293,12 @@ class Client:
         *,
         query: Mapping[str, str | int] | None = None,
         signed: bool = True,
+        idempotency_key: str | None = None,
     ) -> Any:
         """The `data` of the answer. Raises ApiError, and httpx.TransportError when there is no answer."""
-        reply = await self.reply(method, path, body, query=query, signed=signed)
+        reply = await self.reply(
+            method, path, body, query=query, signed=signed, idempotency_key=idempotency_key
+        )
         return msgspec.json.decode(reply.content)["data"]
 
     async def reply(
@@ -290,23 +309,32 @@ class Client:
         *,
         query: Mapping[str, str | int] | None = None,
         signed: bool = True,
+        idempotency_key: str | None = None,
     ) -> httpx.Response:
         """The same, with status and headers. An expired token is renewed, once, and the call made again."""
         token = await self.access_token() if signed else None
         try:
-            return await self._exchange(method, path, body, query, token)
+            return await self._exchange(method, path, body, query, token, idempotency_key)
         except ApiError as refusal:
             if token is None or refusal.code != "TOKEN_EXPIRED":
                 raise
         await self.refresh(token)
-        return await self._exchange(method, path, body, query, self.me.access_token)
+        return await self._exchange(method, path, body, query, self.me.access_token, idempotency_key)
 
     async def _exchange(
-        self, method: str, path: str, body: Any, query: Mapping[str, str | int] | None, token: str | None
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Mapping[str, str | int] | None,
+        token: str | None,
+        idempotency_key: str | None,
     ) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         content = None if body is None else msgspec.json.encode(body)
         reply = await self._http.request(method, path, params=query, content=content, headers=headers)
         if not reply.is_success:

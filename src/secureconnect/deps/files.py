@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import trio
 
+from ..durable import sync_folder
 from ..errors import Conflict, DiskFull, NotFound, TooLarge, Unavailable
 from ..identity import new_id
 from .contracts import Place, StoredObject
@@ -233,14 +234,6 @@ def _names(folder: Path) -> list[str]:
         return [entry.name for entry in folder.iterdir() if not entry.name.startswith(SUFFIX)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

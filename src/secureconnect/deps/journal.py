@@ -27,9 +27,9 @@ from msgspec import Struct
 
 from .. import clock, metrics
 from ..config import JournalConfig
+from ..durable import sync_folder
 from ..errors import DiskFull, OutcomeUnknown, Problem, Unavailable
 from .contracts import JournalRecord
-from .files import sync_folder
 
 log = structlog.get_logger(module="journal")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -14,6 +13,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from ..durable import replace_file
 from ..errors import Unavailable
 from .contracts import Mail, Undeliverable
 
@@ -79,14 +79,7 @@ class FolderMailer:
     def _write(self, mail_id: str, content: bytes) -> Path:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"{mail_id}.eml"
-        draft = path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, content)
         # their names are time-ordered
         for old in sorted(self._folder.glob("*.eml"))[: -self._kept]:
             old.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ import trio
 
 from .. import clock
 from ..config import Config, PostgresConfig
+from ..durable import sync_folder
 from ..errors import Problem
 from ..metrics import gauge
 from ..settings import BadSetting
@@ -42,7 +43,7 @@ from .contracts import (
     Tx,
     all_are_let_in,
 )
-from .files import FolderObjects, sync_folder
+from .files import FolderObjects
 from .guard import Guard, Probe
 from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedMailer, GuardedObjects
 from .journal import FileJournal

@@ -19,10 +19,12 @@ import structlog
 import trio
 
 from ..config import MinioConfig
-from ..errors import DiskFull, NotFound, Problem, Unavailable
+from ..durable import sync_folder
+from ..errors import DiskFull, NotFound, Unavailable
 from ..metrics import counter, gauge
+from ..periodic import Trouble
 from .contracts import Objects, Place, StoredObject
-from .files import SUFFIX, FolderObjects, check_key, sync_folder
+from .files import SUFFIX, FolderObjects, check_key
 
 T = TypeVar("T")
 
@@ -195,13 +197,12 @@ class SpooledObjects:
 
     async def pass_forever(self) -> None:
         """`pass_once` each second in which something waits. What this disk refuses is tried again."""
+        trouble = Trouble(log, "spool_pass_failed")
         while True:
             await trio.sleep(PASS_S)
             if self.waiting and not self._is_away():
-                try:
+                with trouble:
                     await self.pass_once()
-                except Problem as problem:
-                    log.warning("spool_pass_failed", code=problem.code)
 
     async def pass_once(self) -> int:
         """Bring what waits to the store: deletions, then objects, the oldest first, then what has failed

@@ -11,6 +11,7 @@ from ..deps.contracts import Database, Objects
 from ..errors import Problem
 from ..identity import NodeId
 from ..metrics import counter
+from ..periodic import Trouble, every
 from . import store
 from .files import Files
 from .store import File
@@ -46,12 +47,11 @@ class Sweeper:
         self._hurried.set()
 
     async def pass_forever(self) -> None:
+        trouble = Trouble(log, "sweep_failed")
         while True:
             self._hurried = trio.Event()
-            try:
+            with trouble:
                 await self.pass_once()
-            except Problem as problem:
-                log.warning("sweep_failed", code=problem.code)
             with trio.move_on_after(self._config.sweep_s):
                 await self._hurried.wait()
 
@@ -86,23 +86,12 @@ class Sweeper:
     # the spool
 
     async def settle_forever(self) -> None:
-        """While something may lie in this node's spool."""
-        failing = False
-        while True:
-            await trio.sleep(SETTLE_S)
-            if not self._files.may_be_spooled:
-                continue
-            try:
-                await self.settle_once()
-            except Problem as problem:
-                if not failing:
-                    log.warning("spooled_files_not_settled", code=problem.code)
-                failing = True
-            else:
-                failing = False
+        await every(SETTLE_S, self.settle_once, log, "spooled_files_not_settled")
 
     async def settle_once(self) -> None:
-        """Note which files have moved to the store."""
+        """Note which files have moved to the store, if any may lie in this node's spool."""
+        if not self._files.may_be_spooled:
+            return
         self._files.may_be_spooled = False  # one that comes meanwhile sets it again
         left = True
         try:

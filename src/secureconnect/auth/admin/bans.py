@@ -7,7 +7,6 @@ again.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -16,6 +15,7 @@ import trio
 
 from ...config import AuthConfig
 from ...deps.contracts import Database
+from ...durable import replace_file
 from ...edge import require_admin
 from ...errors import Conflict, Invalid, Problem, Unavailable, is_away
 from ...identity import Principal, UserId
@@ -123,26 +123,10 @@ class Bans:
         with trio.move_on_after(WRITE_S, shield=True):
             try:
                 await trio.to_thread.run_sync(
-                    _replace, self._file, text, limiter=self._writing, abandon_on_cancel=True
+                    replace_file, self._file, text, limiter=self._writing, abandon_on_cancel=True
                 )
             except OSError as exc:
                 log.warning("bans_pending_not_kept", reason=str(exc))
                 return False
             return True
         return False
-
-
-def _replace(path: Path, text: bytes) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -8,6 +8,7 @@ from ... import audit
 from ...deps.contracts import Database, Tx
 from ...edge import require_admin
 from ...errors import Invalid
+from ...idempotency import Attempt, once
 from ...identity import Principal, new_id
 from . import store
 from .store import Announcement
@@ -24,27 +25,31 @@ class Announcements:
         self._db = db
         self.tell: Callable[[Announcement], None] = _to_nobody
 
-    async def make(self, caller: Principal, text: str, until_us: int | None, address: str) -> Announcement:
+    async def make(
+        self, caller: Principal, text: str, until_us: int | None, address: str, attempt: Attempt | None
+    ) -> Announcement:
         """Raises Forbidden, Invalid."""
 
-        async def unit(tx: Tx) -> None:
-            await store.add(tx, made)
+        async def unit(tx: Tx) -> Announcement:
+            if until_us is not None and until_us <= now_us:
+                raise Invalid("An announcement ends in the future.", details={"field": "until"})
+            await store.add(tx, new)
             await audit.record(
                 tx,
                 action="admin:announcement:made",
                 actor=caller.user_id,
-                subject=made.announcement_id,
+                subject=new.announcement_id,
                 address=address,
                 now_us=now_us,
             )
+            return new
 
         require_admin(caller, "announcements")
         now_us = self._db.now_us()
-        if until_us is not None and until_us <= now_us:
-            raise Invalid("An announcement ends in the future.", details={"field": "until"})
-        made = Announcement(new_id(), text, now_us, caller.user_id, until_us)
-        await self._db.write(unit)
-        self.tell(made)
+        new = Announcement(new_id(), text, now_us, caller.user_id, until_us)
+        made = await once(self._db, attempt, Announcement, unit)
+        if made == new:  # not by an earlier attempt, which has told of it
+            self.tell(made)
         return made
 
     async def list_current(self, before: str, limit: int) -> list[Announcement]:

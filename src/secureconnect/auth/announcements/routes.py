@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Invalid
+from ...idempotency import attempt_of
 from ..room import Auth
 from ..shapes import Moment, Page, id_place, iso_or_none, moment_of
 from .store import Announcement
@@ -41,7 +42,8 @@ async def make_announcement(auth: Auth, call: Call) -> Reply:
     if not text:
         raise Invalid("An announcement needs some text.", details={"field": "text"})
     until_us = moment_of(body.until, "until")
-    return Reply(_shape(await auth.announcements.make(call.caller, text, until_us, call.address)))
+    made = await auth.announcements.make(call.caller, text, until_us, call.address, attempt_of(call))
+    return Reply(_shape(made))
 
 
 async def list_announcements(auth: Auth, call: Call) -> Reply:
@@ -96,5 +98,6 @@ ROUTES: tuple[Route, ...] = (
         body=NewAnnouncement,
         answer=AnnouncementShape,
         status=201,
+        repeats=True,
     ),
 )

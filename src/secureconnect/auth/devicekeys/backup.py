@@ -9,6 +9,7 @@ from typing import Any
 from ...config import KeysConfig
 from ...deps.contracts import Database, Tx
 from ...errors import BackupVersionWrong, Invalid, NotFound, TooManyKeys
+from ...idempotency import Attempt, once
 from ...identity import UserId
 from . import backup_store, store
 from .backup_store import Backup, Key
@@ -26,7 +27,9 @@ class Backups:
         self._config = config
         self._db = db
 
-    async def begin(self, user: UserId, algorithm: str, auth_data: dict[str, Any]) -> int:
+    async def begin(
+        self, user: UserId, algorithm: str, auth_data: dict[str, Any], attempt: Attempt | None
+    ) -> int:
         """The number of a new version, which takes keys from now on. Raises Invalid, TooManyKeys."""
 
         async def unit(tx: Tx) -> int:
@@ -41,7 +44,7 @@ class Backups:
             return version
 
         text = self._bounded(auth_data, "auth_data")
-        return await self._db.write(unit)
+        return await once(self._db, attempt, int, unit)
 
     async def get(self, user: UserId, version: int | None) -> Backup:
         """version: None for the latest. Raises NotFound."""

@@ -21,6 +21,7 @@ from ...errors import (
     TotpInvalid,
     TotpRequired,
 )
+from ...idempotency import attempt_of
 from ...identity import DeviceId, UserId, is_id
 from ..room import Auth
 from ..shapes import origin_of
@@ -157,7 +158,9 @@ async def sign(auth: Auth, call: Call) -> Reply:
 
 async def begin_backup(auth: Auth, call: Call) -> Reply:
     body: NewBackup = call.body
-    version = await auth.device_keys.backups.begin(call.caller.user_id, body.algorithm, body.auth_data)
+    version = await auth.device_keys.backups.begin(
+        call.caller.user_id, body.algorithm, body.auth_data, attempt_of(call)
+    )
     return Reply(BackupNumber(str(version)))
 
 
@@ -410,6 +413,7 @@ ROUTES: tuple[Route, ...] = (
         answer=BackupNumber,
         status=201,
         errors=(TooManyKeys,),
+        repeats=True,
     ),
     Route(
         "GET",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...deps.contracts import Database, Tx
 from ...errors import Conflict, Forbidden, Invalid, NotFound
+from ...idempotency import Attempt, once
 from ...identity import UserId
 from ..blocks import store as blocks
 from ..devicekeys import company
@@ -21,12 +22,12 @@ class Friends:
         self._most = most
         self._news = news
 
-    async def ask(self, caller: UserId, other: UserId) -> State:
+    async def ask(self, caller: UserId, other: UserId, attempt: Attempt | None) -> State:
         """Ask `other` to be friends; if they have asked already, they are. Raises NotFound, Forbidden where
         either has blocked the other, and Conflict when there are as many as may be."""
         if other == caller:
             raise Invalid("You cannot befriend yourself.", details={"field": "user_id"})
-        state = await self._db.write(self._ask, caller, other)
+        state = await once(self._db, attempt, State, self._ask, caller, other)
         if state == "accepted":
             self._news.related(caller, other)
         return state

@@ -7,6 +7,7 @@ from msgspec import Struct
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Conflict, Forbidden, Invalid, NotFound
+from ...idempotency import attempt_of
 from ...identity import UserId
 from ..room import Auth
 from ..shapes import Page, User, after_id
@@ -60,7 +61,7 @@ async def list_friends(auth: Auth, call: Call) -> Reply:
 
 async def befriend(auth: Auth, call: Call) -> Reply:
     other = UserId(call.path["user_id"])
-    return Reply(Friendship(other, await auth.friends.ask(call.caller.user_id, other)))
+    return Reply(Friendship(other, await auth.friends.ask(call.caller.user_id, other, attempt_of(call))))
 
 
 async def accept_friend(auth: Auth, call: Call) -> Reply:
@@ -102,6 +103,7 @@ ROUTES: tuple[Route, ...] = (
         "Ask somebody to be friends; who was asked by them is friends at once",
         answer=Friendship,
         errors=(NotFound, Forbidden, Conflict, Invalid),
+        repeats=True,
     ),
     Route(
         "POST",

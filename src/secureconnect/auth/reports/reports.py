@@ -10,6 +10,7 @@ from ...config import AuthConfig
 from ...deps.contracts import Database, Tx
 from ...edge import require_admin
 from ...errors import Invalid, NotFound, TooManyReports, Unavailable
+from ...idempotency import Attempt, once
 from ...identity import ConversationId, MessageId, Principal, UserId, new_id
 from . import store
 from .store import Reason, Report, State
@@ -21,6 +22,14 @@ class Shown(NamedTuple):
     sender_id: UserId
     conversation_id: ConversationId
     content: str | None
+
+
+class Made(NamedTuple):
+    """is_new: whether it was not there before, open."""
+
+    report_id: str
+    created_us: int
+    is_new: bool
 
 
 async def _nobody_knows(_: UserId, __: MessageId) -> Shown:
@@ -44,9 +53,10 @@ class Reports:
         reason: Reason,
         comment: str,
         address: str,
-    ) -> tuple[Report, bool]:
-        """About a person, or a message and with it its sender. Returns the report, and whether it is new:
-        the same one again, while it is open, is not.
+        attempt: Attempt | None,
+    ) -> Made:
+        """About a person, or a message and with it its sender. The same one again, while it is open, is not
+        new.
 
         Raises Invalid about oneself, NotFound, TooManyReports.
         """
@@ -74,15 +84,15 @@ class Reports:
             updated_us=now_us,
             updated_by=None,
         )
-        return await self._db.write(self._add, report, address)
+        return await once(self._db, attempt, Made, self._add, report, address)
 
-    async def _add(self, tx: Tx, report: Report, address: str) -> tuple[Report, bool]:
+    async def _add(self, tx: Tx, report: Report, address: str) -> Made:
         await store.lock_reporter(tx, report.reporter_id)
         if report.message_id is None and not await store.has_user(tx, report.user_id):
             raise NotFound
         known = await store.get_open(tx, report.reporter_id, report.user_id, report.message_id)
         if known is not None:
-            return known, False
+            return Made(known.report_id, known.created_us, is_new=False)
         if await store.count_open(tx, report.reporter_id) >= self._most:
             raise TooManyReports
         await store.add(tx, report)
@@ -95,7 +105,7 @@ class Reports:
             facts={"user_id": report.user_id, "message_id": report.message_id},
             now_us=report.created_us,
         )
-        return report, True
+        return Made(report.report_id, report.created_us, is_new=True)
 
     async def list(self, caller: Principal, state: State | None, before: str, limit: int) -> list[Report]:
         """The newest first; one more than `limit` if there are more. Raises Forbidden."""

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Invalid, NotFound, TooManyReports
+from ...idempotency import attempt_of
 from ...identity import MessageId, UserId
 from ..room import Auth
 from ..shapes import Id, Page, id_place
@@ -71,16 +72,17 @@ async def make_report(auth: Auth, call: Call) -> Reply:
     body: NewReport = call.body
     if (body.user_id is None) == (body.message_id is None):
         raise Invalid("Report either a person or a message.", details={"field": "user_id"})
-    report, is_new = await auth.reports.make(
+    made = await auth.reports.make(
         call.caller,
         user=None if body.user_id is None else UserId(body.user_id),
         message=None if body.message_id is None else MessageId(body.message_id),
         reason=body.reason,
         comment=body.comment.strip(),
         address=call.address,
+        attempt=attempt_of(call),
     )
-    shape = MyReport(report.report_id, report.state, to_iso(report.created_us))
-    return Reply(shape, status=201 if is_new else 200)
+    shape = MyReport(made.report_id, "open", to_iso(made.created_us))
+    return Reply(shape, status=201 if made.is_new else 200)
 
 
 async def list_reports(auth: Auth, call: Call) -> Reply:
@@ -118,6 +120,7 @@ ROUTES: tuple[Route, ...] = (
         status=201,
         also=(200,),
         errors=(NotFound, TooManyReports),
+        repeats=True,
     ),
     Route(
         "GET",
