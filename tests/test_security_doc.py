@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -40,6 +41,7 @@ def standard() -> Iterator[str]:
                 yield f"{name}.{number}"
 
 
+@cache
 def names_of(path: Path) -> set[str]:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, functions)}
