@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,11 +12,21 @@ import vodozemac as olm
 from kit.fixtures import StartServer
 from kit.olm import SIGNED, Encrypting, server_name
 from kit.people import PASSWORD, group, next_event, people
-from kit.server import Server
+from kit.traces import LOG, traces
+from kit.wait import until
 from secureconnect.client import Client
+from secureconnect.deps.policy import JOURNAL
 from secureconnect.identity import new_id
 
-SECRET = "the-quick-brown-fox-meets-at-nine"
+SECRET = "the-quickest-brownish-fox-meets-at-nine"
+OPEN = "this-everybody-may-read"
+AWAY = str(Path(__file__).parent.parent / "kit" / "launchers" / "database_away.py")
+RECORDS = "secureconnect_journal_records"
+
+
+def words(text: str) -> list[str]:
+    """It, and what an index would make of it."""
+    return [text, *(word for word in text.split("-") if len(word) > 5)]
 
 
 async def another_device(stack: AsyncExitStack, client: Client) -> Client:
@@ -24,16 +35,37 @@ async def another_device(stack: AsyncExitStack, client: Client) -> Client:
     return made
 
 
-def files_with(folder: Path, text: str) -> list[Path]:
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink() and text.encode() in path.read_bytes()
-    ]
+async def sealed_group(owner: Client, *others: Client) -> str:
+    """The id of a group in which only sealed messages are taken."""
+    members = [other.me.user_id for other in others]
+    made = {"type": "group", "title": "sealed", "participant_ids": members, "is_e2ee_enabled": True}
+    return str((await owner.call("POST", "/v1/conversations", made))["conversation_id"])
 
 
-def is_logged(server: Server, text: str) -> bool:
-    return any(text in line for line in server.output)
+async def test_what_is_written_without_the_database_lies_sealed_too(start_server: StartServer) -> None:
+    server = start_server([AWAY], LOG__LEVEL="debug")
+    async with people(server.url, "ann", "bob") as (ann, bob):
+        rooms = [await sealed_group(ann, bob), await group(ann, bob)]
+        session, journal = olm.GroupSession(), server.data_dir / JOURNAL
+        async with ann.stream() as stream:
+            await next_event(stream, "online")
+            for is_away in (False, True):
+                if is_away:
+                    server.signal(signal.SIGUSR1)
+                    assert await server.metric(RECORDS) == 0
+                for room, text in zip(rooms, (SECRET, OPEN), strict=True):
+                    is_sealed = text == SECRET
+                    sent = session.encrypt(text.encode()).to_base64() if is_sealed else text
+                    body = {"conversation_id": room, "content": sent, "is_encrypted": is_sealed}
+                    status = (await ann.reply("POST", "/v1/messages", body)).status_code
+                    assert status == (202 if is_away else 201)
+                    assert (sent.encode() in journal.read_bytes()) is is_away
+                    assert SECRET.encode() not in journal.read_bytes()
+            server.signal(signal.SIGUSR2)
+            await until(lambda: OPEN.encode() not in journal.read_bytes())
+        assert await traces(server, OPEN) >= {"messages"}
+        for word in words(SECRET):
+            assert await traces(server, word) == set(), word
 
 
 async def test_two_people_and_four_devices(start_server: StartServer) -> None:
@@ -42,7 +74,7 @@ async def test_two_people_and_four_devices(start_server: StartServer) -> None:
         ann, bob = await stack.enter_async_context(people(server.url, "ann", "bob"))
         name = await server_name(ann)
         clients = [ann, await another_device(stack, ann), bob, await another_device(stack, bob)]
-        room = await group(ann, bob)
+        room = await sealed_group(ann, bob)
         devices = [Encrypting(client, name) for client in clients]
         phone, tablet, theirs, laptop = devices
         for each in devices:
@@ -61,6 +93,7 @@ async def test_two_people_and_four_devices(start_server: StartServer) -> None:
                 if device != phone.client.me.device_id
             ]
             session = olm.GroupSession()
+            shared_key = session.session_key.to_base64()[:60]
             await phone.share(session, others)
             told = await next_event(stream, "e2ee")
             while not told["to_device"]:
@@ -89,9 +122,20 @@ async def test_two_people_and_four_devices(start_server: StartServer) -> None:
         sealed = rotated.encrypt(SECRET.encode()).to_base64()
         assert laptop.read(rotated.session_id, sealed) == SECRET
         assert rotated.session_id not in theirs.groups
-        assert not is_logged(server, SECRET)
-        assert not files_with(server.data_dir, SECRET)
-        assert not is_logged(server, sealed[:40])
+        again = {"client_message_id": new_id(), "is_encrypted": True, "content": sealed}
+        await ann.call("POST", "/v1/messages", {**again, "conversation_id": room})
+
+        # what lies on the server: the same search finds what was written without a seal
+        written = {"conversation_id": await group(ann, laptop.client), "content": OPEN}
+        await ann.call("POST", "/v1/messages", written)
+        lies = await traces(server, OPEN)
+        assert {"messages"} <= lies
+        assert all(name == "messages" or name.startswith("secureconnect.db") for name in lies), lies
+        assert LOG in await traces(server, str(server.port))
+        assert "messages" in await traces(server, sealed)
+        assert LOG not in await traces(server, sealed[:40])
+        for word in (*words(SECRET), shared_key):
+            assert await traces(server, word) == set(), word
 
 
 async def test_fallbacks_serve_and_forgeries_do_not(start_server: StartServer) -> None:

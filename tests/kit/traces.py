@@ -1,37 +1,39 @@
-"""Where a text can still be read of what a server keeps: in its data folder and in every table."""
+"""Where a text lies on a server: in which tables, in which files, in the log."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from urllib.parse import urlsplit
-
-from kit.postgres import PostgresServer
 from kit.server import Server
+from secureconnect.config_file import load
+from secureconnect.deps.contracts import Tx
+from secureconnect.deps.policy import open_database
 
-_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-
-
-def traces(server: Server, texts: Iterable[str], postgres: PostgresServer | None) -> dict[str, list[str]]:
-    """Files and tables, by the text that is there. A database in the folder is read as bytes, what it has
-    freed as well."""
-    files = [path for path in server.data_dir.rglob("*") if path.is_file() and not path.is_symlink()]
-    places = {path.name: path.read_bytes() for path in files}
-    if postgres is not None:
-        places |= _tables(server, postgres)
-    return {
-        text: found
-        for text in texts
-        if (found := [name for name, content in places.items() if text.encode() in content])
-    }
+LOG = "the log"
+_TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name",
+    "postgres": "SELECT table_name FROM information_schema.tables"
+    " WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name",
+}
 
 
-def _tables(server: Server, postgres: PostgresServer) -> dict[str, bytes]:
-    """The rows of each as text; bytes in them are hexadecimal."""
-    database = urlsplit(server.settings["POSTGRES__URL"]).path.lstrip("/")
-    rows = [f"SELECT '{name}', t::text FROM {name} AS t" for name in postgres.sql(_TABLES, database).split()]
-    tables: dict[str, bytes] = defaultdict(bytes)
-    for line in postgres.sql(" UNION ALL ".join(rows), database).splitlines():
-        name, _, row = line.partition("|")
-        tables[name] += row.encode()
-    return tables
+async def traces(server: Server, text: str) -> set[str]:
+    """Names of tables, of files in the data folder (what is written before rows, too, and journals), and LOG.
+    The server runs on."""
+    settings = {f"SECURECONNECT_{name}": value for name, value in server.settings.items()}
+    async with open_database(load(None, settings, {"data_dir": str(server.data_dir)})) as db:
+        found = await db.read(_tables_with, text)
+    files = (path for path in server.data_dir.rglob("*") if path.is_file() and not path.is_symlink())
+    found |= {path.name for path in files if text.encode() in path.read_bytes()}
+    return found | ({LOG} if any(text in line for line in server.output) else set())
+
+
+async def _tables_with(tx: Tx, text: str) -> set[str]:
+    found: set[str] = set()
+    for (table,) in await tx.all(_TABLES[tx.dialect]):
+        rows = await tx.all(f'SELECT * FROM "{table}"')
+        if any(_is_in(text, value) for row in rows for value in row):
+            found.add(table)
+    return found
+
+
+def _is_in(text: str, value: object) -> bool:
+    return text.encode() in value if isinstance(value, bytes) else text in str(value)
