@@ -77,6 +77,7 @@ async def at_once(*acts: Callable[[], Awaitable[Any]]) -> list[str]:
 async def test_a_ban_ends_everything_and_keeps_out(node: Node) -> None:
     admin, ann = await admin_of(node), await node.register("ann")
     phone = await node.login("ann")
+    ticket = (await node.ask("POST /v1/auth/ws-ticket", as_=phone))["ticket"]
     until = later(node, 3_600)
     assert await ban(node, admin, ann, reason="spam", until=until) == {"status": "banned"}
     assert {ann.session_id, phone.session_id} <= set(node.closed)
@@ -85,6 +86,8 @@ async def test_a_ban_ends_everything_and_keeps_out(node: Node) -> None:
             await node.who(session)
         with refused("TOKEN_REVOKED"):
             await node.refresh(session)
+    with refused("INVALID_TOKEN"):
+        await node.room.redeem(ticket)
     with refused("ACCOUNT_BANNED", reason="spam", until=until):
         await node.login("ann")
     with refused("INVALID_CREDENTIALS"):  # nobody else learns of it
