@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import trio
 
-from secureconnect.auth.admin import standing
-from secureconnect.auth.admin.store import Ban
 from secureconnect.auth.sessions import Origin
 from secureconnect.deps.contracts import Mail
 from secureconnect.errors import Problem
@@ -242,23 +240,6 @@ async def test_a_reset_ends_every_session_and_works_once(site: Site, node: Node)
     assert subjects[0] == "Your password has been changed"
     actions = [row[0] for row in await node.rows("SELECT action FROM audit ORDER BY audit_id")]
     assert {"auth:password:reset_requested", "auth:password:reset"} <= set(actions)
-
-
-async def test_a_reset_neither_lifts_a_ban_nor_takes_back_a_deletion(site: Site, node: Node) -> None:
-    ann, bob = await confirmed(node, site), await confirmed(node, site, "bob")
-    now_us = node.db.now_us()
-    terms = Ban("rude", now_us, None, None)
-    await node.db.write(standing.ban, CHEAP, UserId(ann.user_id), terms, None, now_us)
-    await node.ask("DELETE /v1/users/me", {"password": PASSWORD}, as_=bob)
-    for person in (ann, bob):
-        email = f"{person.username}@example.org"
-        await ask_for(node, RESET, {"email": email})
-        await node.ask(CONFIRM, {"token": token_in(await mail(node, site, email)), "new_password": NEW})
-        await mails(node, site)
-    with refused("ACCOUNT_BANNED"):
-        await node.login(password=NEW)
-    me = await node.ask("GET /v1/users/me", as_=await node.login("bob", NEW))
-    assert me["delete_at"]
 
 
 def origin() -> Origin:

@@ -14,11 +14,6 @@ _ASKED = (  # an empty filter takes everything
 )
 _NEWEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id < $1 AND {_ASKED} ORDER BY audit_id DESC LIMIT $7"  # noqa: S608
 _OLDEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id > $1 AND {_ASKED} ORDER BY audit_id LIMIT $7"  # noqa: S608
-# denials of others are not theirs; what says nothing personal of anybody is left out
-_ABOUT = (
-    f"SELECT {_SHOWN} FROM audit WHERE audit_id > $2 AND personal IS NOT NULL"  # noqa: S608
-    " AND (actor_id = $1 OR (subject = $3 AND action NOT LIKE 'denied:%')) ORDER BY audit_id LIMIT $4"
-)
 
 
 class Asked(NamedTuple):
@@ -53,6 +48,13 @@ async def list_before(tx: Tx, asked: Asked, before: str, limit: int) -> list[Ent
 async def list_after(tx: Tx, asked: Asked, after: str, limit: int) -> list[Entry]:
     """The oldest first, of those whose id comes after that one."""
     return [Entry(*row) for row in await tx.all(_OLDEST_FIRST, after, *asked, limit)]
+
+
+# denials of others are not theirs; what says nothing personal of anybody is left out
+_ABOUT = (
+    f"SELECT {_SHOWN} FROM audit WHERE audit_id > $2 AND personal IS NOT NULL"  # noqa: S608
+    " AND (actor_id = $1 OR (subject = $3 AND action NOT LIKE 'denied:%')) ORDER BY audit_id LIMIT $4"
+)
 
 
 async def list_about(tx: Tx, user: UserId, after: str, limit: int) -> list[Entry]:
