@@ -6,9 +6,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import trio
 
 from kit.olm import SIGNED, OlmDevice
+from secureconnect.auth.deletion import deletion
 from secureconnect.auth.deletion.store import _ERASE, DELETED
 from secureconnect.auth.devicekeys.inbox_store import open_inbox
 from secureconnect.deps import migrate
@@ -268,6 +270,26 @@ async def test_whoever_is_being_erased_cannot_come_back(site: Site) -> None:
         assert deleting is None
         assert (username == "deleted") == (erased is not None) == (number % 2 == 0)
     assert len(await site.rows("SELECT 1 FROM audit WHERE action = 'auth:user:erased'")) == 3
+
+
+async def test_whoever_asks_does_not_wait_for_a_slow_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "AT_ONCE_S", 0.2)
+    node = await site.node(replace(CHEAP, deletion_grace_days=0))
+    ann, is_slow = await node.register("ann"), True
+
+    async def forget(_: UserId) -> None:
+        if is_slow:
+            await trio.sleep_forever()
+
+    node.room.deletion.forget = (forget,)
+    with trio.fail_after(10):
+        await leave(node, ann)
+    assert "auth:user:erased" not in await actions(node)
+    is_slow = False
+    await node.room.deletion.pass_once()
+    assert (await actions(node))[-1] == "auth:user:erased"
 
 
 async def test_without_grace_it_is_erased_at_once(site: Site) -> None:

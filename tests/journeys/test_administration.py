@@ -88,8 +88,8 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
         await ann.send_message(room, "read this when you are back", "later")
         await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/unban")
         await bob.login(name, PASSWORD)
-        said = [each["content"] for each in await bob.history(room, 10)]
-        assert said == ["buy this", "read this when you are back"]
+        told = [each["content"] for each in await bob.history(room, 10)]
+        assert told == ["buy this", "read this when you are back"]
         assert [each["username"] for each in await ann.search_users(name)] == [name]
         async with bob.stream() as at_bob:
             await next_event(at_bob, "online")

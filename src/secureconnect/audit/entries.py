@@ -50,10 +50,14 @@ async def list_after(tx: Tx, asked: Asked, after: str, limit: int) -> list[Entry
     return [Entry(*row) for row in await tx.all(_OLDEST_FIRST, after, *asked, limit)]
 
 
-# denials of others are not theirs; what says nothing personal of anybody is left out
+# by actor and by subject, each on its index; denials of others are not theirs, and what says nothing personal
+# of anybody is left out
 _ABOUT = (
-    f"SELECT {_SHOWN} FROM audit WHERE audit_id > $2 AND personal IS NOT NULL"  # noqa: S608
-    " AND (actor_id = $1 OR (subject = $3 AND action NOT LIKE 'denied:%')) ORDER BY audit_id LIMIT $4"
+    f"SELECT {_SHOWN} FROM (SELECT {_SHOWN} FROM audit"  # noqa: S608
+    " WHERE actor_id = $1 AND personal IS NOT NULL AND audit_id > $2"
+    f" UNION ALL SELECT {_SHOWN} FROM audit WHERE subject = $3 AND personal IS NOT NULL AND audit_id > $2"
+    " AND (actor_id IS NULL OR actor_id <> $1) AND action NOT LIKE 'denied:%') found"
+    " ORDER BY audit_id LIMIT $4"
 )
 
 
