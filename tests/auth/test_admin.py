@@ -77,6 +77,7 @@ async def at_once(*acts: Callable[[], Awaitable[Any]]) -> list[str]:
 async def test_a_ban_ends_everything_and_keeps_out(node: Node) -> None:
     admin, ann = await admin_of(node), await node.register("ann")
     phone = await node.login("ann")
+    ticket = (await node.ask("POST /v1/auth/ws-ticket", as_=phone))["ticket"]
     until = later(node, 3_600)
     assert await ban(node, admin, ann, reason="spam", until=until) == {"status": "banned"}
     assert {ann.session_id, phone.session_id} <= set(node.closed)
@@ -85,6 +86,8 @@ async def test_a_ban_ends_everything_and_keeps_out(node: Node) -> None:
             await node.who(session)
         with refused("TOKEN_REVOKED"):
             await node.refresh(session)
+    with refused("INVALID_TOKEN"):
+        await node.room.redeem(ticket)
     with refused("ACCOUNT_BANNED", reason="spam", until=until):
         await node.login("ann")
     with refused("INVALID_CREDENTIALS"):  # nobody else learns of it
@@ -310,11 +313,18 @@ async def test_a_ban_without_the_database_ends_sessions_at_once_and_is_stored_la
     assert (node.folder / "bans.pending").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_ban_that_waits_is_lifted(site: Site) -> None:
+async def test_a_ban_that_waits_is_replaced_and_lifted(site: Site) -> None:
     """It is stored before that, not after."""
     node = await site.node(replace(CHEAP, revocation_poll_ms=60_000))  # which is left to the test
     admin, ann = await admin_of(node), await node.register("ann")
     await node.who(admin)
+    node.db.take_away()
+    await ban(node, admin, ann, status=202)
+    node.db.bring_back()
+    await ban(node, admin, ann, reason="on second thoughts")
+    await node.room.poll_once()
+    with refused("ACCOUNT_BANNED", reason="on second thoughts", until=None):
+        await node.login("ann")
     node.db.take_away()
     await ban(node, admin, ann, status=202)
     node.db.bring_back()

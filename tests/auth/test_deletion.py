@@ -6,16 +6,19 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import trio
 
 from kit.olm import SIGNED, OlmDevice
+from secureconnect.auth.deletion import deletion
 from secureconnect.auth.deletion.store import _ERASE, DELETED
 from secureconnect.auth.devicekeys.inbox_store import open_inbox
 from secureconnect.deps import migrate
+from secureconnect.deps.contracts import P, T, Unit
 from secureconnect.errors import Unavailable
 from secureconnect.identity import DeviceId, UserId
 
-from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
+from .harness import CHEAP, PASSWORD, Clocked, Node, Person, Site, refused
 
 DAY_S = 86_400
 # Tables with people in them from which the account is not simply deleted, and what is done instead.
@@ -196,6 +199,53 @@ async def test_a_room_that_is_away_forgets_later(node: Node) -> None:
     assert (await actions(node)).count("auth:user:erased") == 2
 
 
+class Breaking(Clocked):
+    """Ends a task after so many things it has done: as a crash would, just after the commit."""
+
+    def __init__(self, site: Site, after: int) -> None:
+        super().__init__(site.db.inner)
+        self.ahead_us = site.db.ahead_us
+        self.after = after
+        self.scope = trio.CancelScope()
+
+    async def relieve(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        done = await super().relieve(unit, *args, **kwargs)
+        self.after -= 1
+        if self.after == 0:
+            self.scope.cancel()
+            await trio.lowlevel.checkpoint()
+        return done
+
+
+async def test_what_breaks_off_goes_on_on_another_node(site: Site) -> None:
+    node = await site.node()
+    bob, cid = await node.register("bob"), await node.register("cid")
+    for step in range(1, 10):
+        ann = await node.register(f"ann{step}")
+        await acquaint(node, ann, bob, cid)
+        await publish(node, ann)
+        await leave(node, ann)
+        site.db.forward(30 * DAY_S + 1)
+        bob, cid = await node.login("bob"), await node.login("cid")
+        breaking = Breaking(site, step)
+        with breaking.scope:
+            await (await site.node(db=breaking)).room.deletion.pass_once()
+        await node.room.deletion.pass_once()
+        left = await site.rows(
+            f"SELECT username, email, password_hash, delete_at FROM users WHERE user_id = '{ann.user_id}'"
+        )
+        assert left == [("deleted", "", "", None)], step
+        for table in ("sessions", "devices", "friends", "blocks", "device_keys", "backups", "idempotency"):
+            rows = await site.rows(f"SELECT 1 FROM {table} WHERE user_id = '{ann.user_id}'")
+            assert rows == [], (step, table)
+        about = f"(actor_id = '{ann.user_id}' OR subject = '{ann.user_id}')"
+        assert await site.rows(f"SELECT 1 FROM audit WHERE {about} AND personal IS NOT NULL") == [], step
+        assert (await actions(node)).count("auth:user:erased") == step
+        if not breaking.scope.cancelled_caught:
+            break
+    assert step > 3
+
+
 async def test_whoever_is_being_erased_cannot_come_back(site: Site) -> None:
     """Restoring and erasing at the same moment: one of the two happens, whole."""
     nodes = [await site.node(), await site.node()]
@@ -220,6 +270,26 @@ async def test_whoever_is_being_erased_cannot_come_back(site: Site) -> None:
         assert deleting is None
         assert (username == "deleted") == (erased is not None) == (number % 2 == 0)
     assert len(await site.rows("SELECT 1 FROM audit WHERE action = 'auth:user:erased'")) == 3
+
+
+async def test_whoever_asks_does_not_wait_for_a_slow_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "AT_ONCE_S", 0.2)
+    node = await site.node(replace(CHEAP, deletion_grace_days=0))
+    ann, is_slow = await node.register("ann"), True
+
+    async def forget(_: UserId) -> None:
+        if is_slow:
+            await trio.sleep_forever()
+
+    node.room.deletion.forget = (forget,)
+    with trio.fail_after(10):
+        await leave(node, ann)
+    assert "auth:user:erased" not in await actions(node)
+    is_slow = False
+    await node.room.deletion.pass_once()
+    assert (await actions(node))[-1] == "auth:user:erased"
 
 
 async def test_without_grace_it_is_erased_at_once(site: Site) -> None:

@@ -198,6 +198,8 @@ async def test_the_blocked_neither_open_nor_write(db: Database, room: Chat, peop
         lambda: room.messages.edit(ann, told.message_id, "hello?"),
         lambda: room.conversations.create(ann, "direct", None, [cid], False),
         lambda: room.conversations.create(cid, "direct", None, [ann], False),
+        lambda: room.conversations.describe(ann, where, {"title": "are you there?"}),
+        lambda: room.conversations.configure(ann, where, {"message_retention_days": 1}),
         lambda: make_group(room, ann, bob),
         lambda: make_group(room, bob, dee, ann),
         lambda: room.conversations.add(ann, hers, cid, "member"),
@@ -205,6 +207,7 @@ async def test_the_blocked_neither_open_nor_write(db: Database, room: Chat, peop
         with pytest.raises(Forbidden):
             await act()
     assert (await room.conversations.add(ann, group, bob, "member"))[1] is False
+    await room.conversations.describe(ann, group, {"title": "a group"})
     assert (await say(room, ann, group, "a group is not theirs alone")).fresh
 
 

@@ -363,6 +363,24 @@ async def test_blocks_are_looked_at_each_minute(here: Scene, monkeypatch: pytest
     await here.accept("one", where=here.group)
 
 
+async def test_a_block_of_just_now_holds_without_the_database(here: Scene) -> None:
+    """Nobody is shown a message, or somebody who types, only to have it taken back."""
+    await block(here.db.inner, here.bob, here.ann)
+    here.room.part(here.bob, here.ann)
+    here.db.go_away()
+    with pytest.raises(Unavailable):
+        await here.send("one", where=here.direct)
+    for where in (here.direct, here.group):
+        here.anns.tell("typing", ref=where, conversation_id=where, is_typing=True)
+    assert (await here.bobs.wait_for("typing"))["conversation_id"] == here.group
+
+
+async def test_typing_is_seen_without_the_database(here: Scene) -> None:
+    here.db.go_away()
+    here.anns.tell("typing", conversation_id=here.direct, is_typing=True)
+    assert (await here.bobs.wait_for("typing"))["conversation_id"] == here.direct
+
+
 async def test_a_provisional_message_cannot_be_changed_yet(here: Scene) -> None:
     here.db.go_away()
     accepted = await here.accept("one")

@@ -109,15 +109,22 @@ async def test_an_administrator_keeps_order(start_server: StartServer) -> None:
             await is_thrown_out(at_bob)
         await is_kept_out(server.url, bob.me.username)
         name = bob.me.username
+        assert await ann.search_users(name) == []
+        both = (await ann.conversation(room))["participants"]
+        assert name in [each["username"] for each in both]
+        await ann.send_message(room, "read this when you are back", "later")
         await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/unban")
         await bob.login(name, PASSWORD)
+        told = [each["content"] for each in await bob.history(room, 10)]
+        assert told == ["buy this", "read this when you are back"]
+        assert [each["username"] for each in await ann.search_users(name)] == [name]
         async with bob.stream() as at_bob:
             await next_event(at_bob, "online")
             await beside(server, "user", "ban", name, "--hours", "1")
             await is_thrown_out(at_bob)
         await is_kept_out(server.url, name)
         stats = await admin.call("GET", "/v1/admin/stats")
-        assert (stats["banned"], stats["messages"], stats["open_reports"]) == (1, 1, 1)
+        assert (stats["banned"], stats["messages"], stats["open_reports"]) == (1, 2, 1)
         health = await admin.call("GET", "/v1/admin/health")
         assert {each["name"] for each in health["dependencies"]} >= {"postgres", "redis", "minio"}
         places = [each["place"] for each in health["dependencies"]]

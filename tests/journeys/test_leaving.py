@@ -14,7 +14,6 @@ from kit.command import beside
 from kit.fixtures import StartServer
 from kit.olm import Encrypting, server_name
 from kit.people import PASSWORD, direct, download_url, group, next_event, people, upload
-from kit.postgres import PostgresServer
 from kit.traces import traces
 from secureconnect.client import ApiError, Client, StreamEnded
 
@@ -95,7 +94,6 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer, request: p
     """Asked for, taken back, asked for again; then everything that is kept is searched."""
     server = start_server()
     real = "POSTGRES__URL" in server.settings
-    postgres: PostgresServer | None = request.getfixturevalue("postgres_server") if real else None
     async with people(server.url, "ann", "bob", "cid") as (ann, bob, cid):
         name, room = ann.me.username, await direct(ann, bob)
         shown = {"display_name": "Ann of Nowhere", "avatar_url": "https://example.org/face-of-ann.png"}

@@ -14,11 +14,6 @@ _ASKED = (  # an empty filter takes everything
 )
 _NEWEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id < $1 AND {_ASKED} ORDER BY audit_id DESC LIMIT $7"  # noqa: S608
 _OLDEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id > $1 AND {_ASKED} ORDER BY audit_id LIMIT $7"  # noqa: S608
-# denials of others are not theirs; what says nothing personal of anybody is left out
-_ABOUT = (
-    f"SELECT {_SHOWN} FROM audit WHERE audit_id > $2 AND personal IS NOT NULL"  # noqa: S608
-    " AND (actor_id = $1 OR (subject = $3 AND action NOT LIKE 'denied:%')) ORDER BY audit_id LIMIT $4"
-)
 
 
 class Asked(NamedTuple):
@@ -53,6 +48,17 @@ async def list_before(tx: Tx, asked: Asked, before: str, limit: int) -> list[Ent
 async def list_after(tx: Tx, asked: Asked, after: str, limit: int) -> list[Entry]:
     """The oldest first, of those whose id comes after that one."""
     return [Entry(*row) for row in await tx.all(_OLDEST_FIRST, after, *asked, limit)]
+
+
+# by actor and by subject, each on its index; denials of others are not theirs, and what says nothing personal
+# of anybody is left out
+_ABOUT = (
+    f"SELECT {_SHOWN} FROM (SELECT {_SHOWN} FROM audit"  # noqa: S608
+    " WHERE actor_id = $1 AND personal IS NOT NULL AND audit_id > $2"
+    f" UNION ALL SELECT {_SHOWN} FROM audit WHERE subject = $3 AND personal IS NOT NULL AND audit_id > $2"
+    " AND (actor_id IS NULL OR actor_id <> $1) AND action NOT LIKE 'denied:%') found"
+    " ORDER BY audit_id LIMIT $4"
+)
 
 
 async def list_about(tx: Tx, user: UserId, after: str, limit: int) -> list[Entry]:

@@ -148,7 +148,7 @@ class Auth:
             self.recovery.forget,
             config.deletion_grace_days * DAY_US,
         )
-        self.removal = Removal(config, db, self._revocations, self.deletion.try_erase)
+        self.removal = Removal(config, db, self._revocations, self.deletion.erase_at_once)
         self.rescue = Rescue(config, db, self.lockout, self._revocations)
         self.export = Export(db, config.exports_at_once)
         self._status_of: Callable[[UserId], str | None] = _nobody_knows

@@ -231,6 +231,8 @@ class Conversations:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
         require_moderator(seat)
+        if await store.is_parted(tx, conversation, caller):  # a title is a way to say something, too
+            raise Forbidden(denial="denied:forbidden", subject=conversation)
         old = seat.conversation
         new = old._replace(**changes)
         if old.is_e2ee_enabled and not new.is_e2ee_enabled:

@@ -353,6 +353,13 @@ class Hub:
         if view is not None:
             view.clear_at = max(view.clear_at, at) if is_clear else -inf
 
+    def part(self, one: UserId, other: UserId) -> None:
+        """One of the two has just blocked the other."""
+        both = {one, other}
+        for view in self._views.values():
+            if view.is_direct and view.viewers is not None and view.viewers.keys() == both:
+                view.clear_at = -inf
+
     # positions
 
     def change_of(self, conversation: ConversationId) -> int | None:

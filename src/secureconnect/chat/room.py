@@ -111,7 +111,7 @@ class Chat:
             config.publish_queue,
             deliver=self.hub.deliver,
             seen=self.presence.heard,
-            parted=self.presence.part,
+            parted=self._part,
             greet=self.presence.greet,
             gone=self.presence.gone,
             lost=self.catch_up.hurry,
@@ -252,9 +252,14 @@ class Chat:
         return self.presence.status_of(user)
 
     def part(self, one: UserId, other: UserId) -> None:
-        """One has blocked the other: on every node each vanishes from what the other sees. Never waits."""
-        self.presence.part(one, other)
+        """One has blocked the other: on every node each vanishes from what the other sees, and no message of
+        theirs is accepted without the database. Never waits."""
+        self._part(one, other)
         self._carrier.send_parted(one, other)
+
+    def _part(self, one: UserId, other: UserId) -> None:
+        self.hub.part(one, other)
+        self.presence.part(one, other)
 
     async def forget(self, user: UserId) -> None:
         """Somebody is erased: what they said stays, as said by somebody unknown. Safe to repeat."""

@@ -76,6 +76,7 @@ class Bans:
             raise Invalid("A ban ends in the future.", details={"field": "until"})
         waiting = _Waiting(user, Ban(reason, now_us, until_us, caller.user_id), address)
         try:
+            await self.store_pending_once()  # or one that waited would take the place of this
             await self._store(waiting)
         except Unavailable as problem:
             if not is_away(problem):

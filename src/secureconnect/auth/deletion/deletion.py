@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+import trio
 
 from ... import audit, idempotency, metrics
 from ...deps.contracts import Database, Tx
@@ -21,6 +22,7 @@ log = structlog.get_logger(module="auth")
 ERASED = metrics.counter("secureconnect_auth_erased_total", "Accounts erased.")
 
 PAGE = 100
+AT_ONCE_S = 5.0  # that whoever asks for an erasure waits for it
 
 Forget = Callable[[UserId], Awaitable[None]]
 
@@ -63,7 +65,7 @@ class Deletion:
         delete_us, closed = await self._db.write(unit)
         self._sessions.closed(closed)
         if self._grace_us == 0:
-            await self.try_erase(caller.user_id)
+            await self.erase_at_once(caller.user_id)
         return delete_us
 
     async def restore(self, caller: UserId, address: str) -> None:
@@ -75,16 +77,20 @@ class Deletion:
 
         await self._db.write(unit)
 
+    async def erase_at_once(self, user: UserId) -> None:
+        """An account whose time is over. What takes longer, or cannot be done now, a later pass does."""
+        with trio.move_on_after(AT_ONCE_S):
+            await self._try_erase(user)
+
     async def pass_once(self) -> None:
         """Erase every account whose time is over. What fails is tried again in the next pass."""
         after = UserId(NO_ID)
         while page := await self._db.read(store.due, self._db.now_us(), after, PAGE):
             for user in page:
-                await self.try_erase(user)
+                await self._try_erase(user)
             after = page[-1]
 
-    async def try_erase(self, user: UserId) -> None:
-        """An account whose time is over. What cannot be done now, as a room is away, a later pass does."""
+    async def _try_erase(self, user: UserId) -> None:
         try:
             await self._erase(user)
         except Problem as problem:
