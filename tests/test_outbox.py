@@ -15,7 +15,7 @@ from secureconnect.config import OutboxConfig
 from secureconnect.deps.contracts import Database, Deferred, Mail, Row, Tx, Undeliverable
 from secureconnect.errors import Unavailable
 from secureconnect.identity import UserId, new_id
-from secureconnect.outbox import DECOY, MAILS, Letter, Outbox
+from secureconnect.outbox import DECOY, MAILS, WAITING, Letter, Outbox
 
 pytest_generate_tests = on_both
 
@@ -273,3 +273,43 @@ async def test_it_goes_on_after_the_database_was_away(clocked: Clocked) -> None:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     assert postman.subjects == ["one"]
+
+
+async def test_what_no_key_opens_is_dropped_and_holds_up_nothing(clocked: Clocked) -> None:
+    """As after a master key was lost."""
+    postman = Postman()
+    other, outbox = (
+        Outbox(OutboxConfig(), clocked, postman, bytes(31) + b"x", 20),
+        outbox_of(clocked, postman),
+    )
+    for _ in range(3):
+        await put(other, clocked, "unreadable")
+    await put(outbox, clocked, "readable")
+    await outbox.pass_once()
+    assert postman.subjects == ["readable"]
+    assert await rows(clocked) == []
+
+
+async def test_how_many_wait_is_counted_no_further_than_there_is_room(clocked: Clocked) -> None:
+    postman = Postman()
+    postman.is_away = True
+    outbox = outbox_of(clocked, postman, waiting=3)
+    for _ in range(2):
+        await put(outbox, clocked, "stale", lasts_us=1_000_000)
+    await put(outbox, clocked, "fresh")
+    await outbox.pass_once()
+    with pytest.raises(Unavailable):
+        outbox.require_room()
+    for _ in range(2):
+        await put(outbox, clocked, "fresh")
+    await outbox.pass_once()
+    assert WAITING._value.get() == 3
+    clocked.forward(2)
+    await put(outbox, clocked, "stale", lasts_us=-1)
+    await outbox.pass_once()
+    assert WAITING._value.get() == 3, "three are fresh"
+    postman.is_away = False
+    await outbox.pass_once()
+    await outbox.pass_once()
+    assert WAITING._value.get() == 0
+    outbox.require_room()

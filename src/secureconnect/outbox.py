@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -28,12 +29,13 @@ log = structlog.get_logger(module="outbox")
 
 # result: sent; deferred: tried in vain; refused: for good; expired; dropped: a notice, for want of room
 MAILS = metrics.counter("secureconnect_outbox_mails_total", "What became of mail.", ["result"])
-WAITING = metrics.gauge("secureconnect_outbox_waiting", "Mails waiting to be sent.")
+WAITING = metrics.gauge("secureconnect_outbox_waiting", "Mails waiting to be sent, up to outbox.waiting.")
 _SENT, _DEFERRED, _REFUSED, _EXPIRED, _DROPPED = (
     MAILS.labels(each) for each in ("sent", "deferred", "refused", "expired", "dropped")
 )
 
 DECOY = "decoy"
+NEVER_US = 2**62
 NONCE_BYTES = 12
 EXPIRE_ROWS = 1_000  # deleted in one transaction
 CLAIM_MARGIN_S = 30.0  # beyond the longest try: for the note of how it went
@@ -46,9 +48,11 @@ _ADD = (
 )
 _REPLACE = "DELETE FROM outbox WHERE user_id = $1 AND kind = $2"
 _FORGET = "DELETE FROM outbox WHERE user_id = $1"
-_COUNT = "SELECT COUNT(*) FROM outbox"
-_DUE = "SELECT mail_id FROM outbox WHERE due_at <= $1 AND expires_at > $1 LIMIT 1"
-_IS_EXPIRED = "SELECT mail_id FROM outbox WHERE expires_at <= $1 LIMIT 1"
+# of the indexes alone, and no more of them than there is room for: it is asked every second
+_LOOK = (
+    "SELECT (SELECT COUNT(*) FROM (SELECT due_at FROM outbox ORDER BY due_at LIMIT $1) AS soonest),"
+    " (SELECT MIN(due_at) FROM outbox), (SELECT MIN(expires_at) FROM outbox)"
+)
 # two nodes that choose the same row: the second finds, once it has the lock, that it is due no longer
 _TAKE = (
     "UPDATE outbox SET claim = $2, due_at = $3, attempts = attempts + 1 WHERE due_at <= $1 AND mail_id ="
@@ -81,6 +85,15 @@ class _Taken:
     mail: Mail
     claim: str
     attempts: int
+
+
+class _Seen(NamedTuple):
+    """waiting: how many, up to those there is room for.  due_us, ends_us: when the first of them is due, and
+    when the first is of no use any more."""
+
+    waiting: int
+    due_us: int
+    ends_us: int
 
 
 class Outbox:
@@ -140,26 +153,24 @@ class Outbox:
     async def pass_once(self) -> None:
         """Send what is due now, each mail once, until the mail server fails. Raises Unavailable."""
         now_us = self._db.now_us()
-        waiting, is_due, has_expired = await self._db.read(_look, now_us)
-        if has_expired:
-            waiting -= await self._expire(now_us)
-        WAITING.set(waiting)
-        self._is_full = waiting >= self._config.waiting
-        if not is_due or self._mailer.is_away:
+        seen = await self._db.read(_look, self._config.waiting)
+        if seen.ends_us <= now_us:
+            await self._expire(now_us)
+            seen = await self._db.read(_look, self._config.waiting)
+        WAITING.set(seen.waiting)
+        self._is_full = seen.waiting >= self._config.waiting
+        if seen.due_us > now_us or self._mailer.is_away:
             return
         async with trio.open_nursery() as nursery:
-            for _ in range(min(waiting, self._config.senders)):
+            for _ in range(min(seen.waiting, self._config.senders)):
                 nursery.start_soon(self._send_due)
 
-    async def _expire(self, now_us: int) -> int:
-        """Delete what is of no use any more. Returns how many."""
-        total = 0
+    async def _expire(self, now_us: int) -> None:
+        """Delete what is of no use any more."""
         while gone := await self._db.relieve(_all, _EXPIRE, now_us):
-            total += len(gone)
             if lost := sum(kind != DECOY for (kind,) in gone):
                 _EXPIRED.inc(lost)
                 log.warning("mail_expired", count=lost)
-        return total
 
     async def _send_due(self) -> None:
         """One mail after another. What keeps one from being sent ends it; the next pass tries again."""
@@ -193,17 +204,17 @@ class Outbox:
         return True
 
     async def _take(self) -> _Taken | None:
-        claim, now_us = new_id(), self._db.now_us()
-        row = await self._db.relieve(_one, _TAKE, now_us, claim, now_us + self._claim_us)
-        if row is None:
-            return None
-        mail_id, sealed, attempts = row
-        letter = self._unseal(mail_id, bytes(sealed))
-        if letter is None:
+        claim = new_id()
+        now_us = self._db.now_us()
+        while row := await self._db.relieve(_one, _TAKE, now_us, claim, now_us + self._claim_us):
+            mail_id, sealed, attempts = row
+            letter = self._unseal(mail_id, bytes(sealed))
+            if letter is not None:
+                mail = Mail(mail_id, letter.to, letter.subject, letter.text, letter.html)
+                return _Taken(mail, claim, attempts)
             log.error("mail_damaged", mail_id=mail_id)
             await self._db.relieve(_run, _DONE, mail_id, claim)
-            return await self._take()
-        return _Taken(Mail(mail_id, letter.to, letter.subject, letter.text, letter.html), claim, attempts)
+        return None
 
     def _pause_s(self, attempts: int) -> float:
         doubled: float = self._config.retry_s * 2 ** min(attempts - 1, LATEST_DOUBLING)
@@ -221,11 +232,11 @@ class Outbox:
             return None
 
 
-async def _look(tx: Tx, now_us: int) -> tuple[int, bool, bool]:
-    """How many wait, whether one is due, and whether one has expired."""
-    row = await tx.one(_COUNT)
-    is_due, has_expired = await tx.one(_DUE, now_us), await tx.one(_IS_EXPIRED, now_us)
-    return (int(row[0]) if row else 0), is_due is not None, has_expired is not None
+async def _look(tx: Tx, limit: int) -> _Seen:
+    row = await tx.one(_LOOK, limit)
+    if row is None or row[1] is None:
+        return _Seen(0, NEVER_US, NEVER_US)
+    return _Seen(*row)
 
 
 async def _run(tx: Tx, sql: str, *args: Value) -> int:

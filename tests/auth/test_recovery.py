@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pyotp
 import pytest
 import trio
 
+from secureconnect.auth.admin import store as admin
+from secureconnect.auth.admin.store import Ban
 from secureconnect.auth.sessions import Origin
 from secureconnect.errors import Problem
 from secureconnect.identity import UserId
@@ -400,3 +403,61 @@ async def test_too_much_mail_waiting_is_told_to_everybody_alike(site: Site, node
                 await node.ask(what, {"email": email})
     with refused("UNAVAILABLE"):
         await node.ask(REGISTER, registration("bob", "bob@example.org"))
+
+
+# at the same moment, and at the wrong one
+
+
+async def test_an_address_raced_for_is_one_account_s(site: Site, node: Node) -> None:
+    """Somebody changes to it while somebody else registers it."""
+    nodes = [node, await site.node(replace(CHEAP, mail_pause_s=60), confirms_email=True)]
+    for number in range(4):
+        ann, email = await confirmed(node, site, f"ann{number}"), f"both{number}@example.org"
+        await ask_for(node, CHANGE, {"email": email, "password": PASSWORD}, as_=ann)
+        changing = token_in(next(each for each in await mails(node, site) if each.to == email))
+        await ask_for(node, REGISTER, registration(f"bob{number}", email))
+        registering = token_in(await mail(node, site, email))
+        said: dict[str, str] = {}
+        async with trio.open_nursery() as nursery:
+            changed = nodes[0].ask(CHANGED, {"token": changing}, as_=ann)
+            nursery.start_soon(note, said, "ann", changed)
+            nursery.start_soon(note, said, "bob", nodes[1].ask(VERIFY, {"token": registering}))
+        assert sorted(said.values()) == ["EMAIL_TAKEN", "ok"]
+        [owner] = await node.rows(f"SELECT username FROM users WHERE email = '{email}'")
+        assert owner == (f"{'ann' if said['ann'] == 'ok' else 'bob'}{number}",)
+        await mails(node, site)
+
+
+async def note(said: dict[str, str], who: str, asked: Awaitable[Any]) -> None:
+    try:
+        await asked
+    except Problem as problem:
+        said[who] = problem.code
+    else:
+        said[who] = "ok"
+
+
+async def test_a_new_password_lifts_no_ban_and_keeps_nobody(site: Site, node: Node) -> None:
+    ann = await confirmed(node, site)
+    user = UserId(ann.user_id)
+    await node.ask("DELETE /v1/users/me", {"password": PASSWORD}, as_=ann)
+    await node.db.write(admin.add_ban, user, Ban("spam", node.db.now_us(), None, None))
+    await ask_for(node, RESET, {"email": "ann@example.org"})
+    await node.ask(CONFIRM, {"token": token_in(await mail(node, site)), "new_password": NEW})
+    with refused("TOKEN_REVOKED"):
+        await node.refresh(ann)
+    with refused("ACCOUNT_BANNED"):
+        await node.login(password=NEW)
+    [kept] = await node.rows("SELECT delete_at FROM users")
+    assert kept[0] is not None
+
+
+async def test_nobody_is_written_to_who_was_erased(site: Site, node: Node) -> None:
+    """What stands in the place of their address is none, and no way to them."""
+    ann = await confirmed(node, site)
+    await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(ann.user_id), "")
+    await mails(node, site)
+    for what in (RESET, VERIFY_AGAIN):
+        await ask_for(node, what, {"email": f"!{ann.user_id}"})
+    assert [row[0] for row in await node.rows("SELECT kind FROM outbox")] == [DECOY, DECOY]
+    assert await node.rows(f"SELECT purpose FROM mail_tokens WHERE user_id = '{ann.user_id}'") == []

@@ -1,8 +1,8 @@
 """Whether there is an account, and what is the matter with it, does not show in how long an answer takes.
 
 Each round asks about everybody, in a random order, so that what slows the machine slows all alike. Two are
-told apart if one takes much longer than the other, and does so in most pairs: noise does the one or the other,
-work that is left out does both.
+told apart if one takes much longer than the other, and does so in most pairs: noise does the one or the
+other, work that is left out does both.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ PRUNE_ROWS = 1_000
 
 # no `IS NOT NULL` here: of a column that a migration added, SQLite 3.40 gives it wrong in RETURNING
 _ACCOUNT = "user_id, username, email, email_key, email_verified_at"
-_LOCK_BY_EMAIL = f"UPDATE users SET user_id = user_id WHERE email_key = $1 RETURNING {_ACCOUNT}"  # noqa: S608
+_LOCK_BY_EMAIL = (
+    f"UPDATE users SET user_id = user_id WHERE email_key = $1 AND erased_at IS NULL RETURNING {_ACCOUNT}"  # noqa: S608
+)
 _LOCK = f"UPDATE users SET user_id = user_id WHERE user_id = $1 RETURNING {_ACCOUNT}"  # noqa: S608
 _FIND_BY_EMAIL = f"SELECT {_ACCOUNT} FROM users WHERE email_key = $1"  # noqa: S608
 _NAME_TAKEN = "SELECT 1 FROM users WHERE username_key = $1"
