@@ -333,6 +333,9 @@ async def test_whoever_reads_the_audit_log_is_in_it(node: Node) -> None:
 
     assert await read(action="admin:user:banned") == 1
     assert await read(cursor="ffffffff-ffff-7fff-bfff-fffffffffffe") == 2
+    assert await read(subject="ann@example.org") == 3
+    last = await node.rows("SELECT facts FROM audit ORDER BY audit_id DESC LIMIT 1")
+    assert last == [('{"subject":"no id"}',)], "a name would stay when its person is erased"
 
 
 # reports

@@ -11,7 +11,7 @@ from ... import audit
 from ...audit import Asked, Entry
 from ...deps.contracts import Database, DependencyStatus, Tx
 from ...edge import require_admin
-from ...identity import Principal, UserId
+from ...identity import Principal, UserId, is_id
 from . import store
 from .store import Account, Counts, LiveNode
 
@@ -104,7 +104,10 @@ class Overview:
 
 
 async def _note(tx: Tx, action: str, caller: Principal, asked: Asked, now_us: int) -> None:
+    """Of a subject that is no id, which could be anybody's name, only that it was asked for."""
     facts = {key: value for key, value in asked._asdict().items() if value is not None}
+    if asked.subject is not None and not is_id(asked.subject):
+        facts["subject"] = "no id"
     await audit.record(tx, action=action, actor=caller.user_id, facts=facts, now_us=now_us)
 
 
