@@ -11,7 +11,7 @@ import trio
 
 from secureconnect.audit import Audit, verify
 from secureconnect.audit import log as audit_log
-from secureconnect.audit.log import DENIALS
+from secureconnect.audit.log import DENIALS, SUBJECTS
 from secureconnect.clock import MINUTE_US
 from secureconnect.config import AuditConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -125,6 +125,23 @@ async def test_a_flood_is_bounded_and_counted(db: Database, data_dir: Path) -> N
         audit.deny(refusal(f"c{number}"), call(ANN))
     assert lost._value.get() - before == 990
     assert await audit.flush_denials() == 10
+
+
+async def test_whoever_tries_everything_leaves_a_few_rows(db: Database, data_dir: Path, clock: Clock) -> None:
+    audit = noter(db, data_dir)
+    for _ in range(2):
+        for number in range(100):
+            audit.deny(refusal(f"c{number}"), call(ANN))
+        audit.deny(refusal(), call(BOB))
+        await audit.flush_denials()
+        clock.pass_minute()
+    await audit.flush_denials()
+    rows = await written(db)
+    assert len(rows) == 2 * (SUBJECTS + 2)
+    assert sum(times for who, _, times in rows if who == ANN) == 200
+    assert [times for who, subject, times in rows if subject is None] == [100 - SUBJECTS] * 2
+    assert [row for row in rows if row[0] == BOB] == [(BOB, "c1", 1)] * 2
+    assert audit._subjects == {}, "and it is forgotten"
 
 
 async def test_nothing_is_lost_while_the_table_is_written(db: Database, data_dir: Path, clock: Clock) -> None:

@@ -11,11 +11,13 @@ import pytest
 import trio
 
 from kit.wait import until
-from secureconnect.audit import Audit, Verdict, export, forget, record, verify
-from secureconnect.audit.chain import PAGE_ROWS, page, read_head, write_head
+from secureconnect.audit import Audit, Verdict, chain, export, forget, log, record, verify
+from secureconnect.audit.chain import PAGE_ROWS, page_and_anchor, read_head, write_head
 from secureconnect.clock import DAY_US
 from secureconnect.config import AuditConfig
 from secureconnect.deps.contracts import Database, Tx
+from secureconnect.edge import Call
+from secureconnect.errors import DiskFull, Forbidden
 from secureconnect.identity import UserId, new_id
 
 KEY, KEY_ID = bytes(range(32)), "k1"
@@ -196,23 +198,146 @@ async def test_it_is_done_by_itself(db: Database, data_dir: Path) -> None:
     assert (await check(db, data_dir)).whole
 
 
-class Cutting:
-    """A database in which old rows are removed as soon as somebody has begun to read them."""
+class Lent:
+    """A database, a part of which a test replaces."""
 
-    def __init__(self, db: Database, audit: Audit) -> None:
-        self._db, self._audit, self._waits = db, audit, True
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
     async def read(self, unit: Any, *args: Any) -> Any:
-        if unit is page and self._waits:
-            self._waits = False
-            assert await self._audit.cut_once() == 2
         return await self._db.read(unit, *args)
 
+    async def write(self, unit: Any, *args: Any) -> Any:
+        return await self._db.write(unit, *args)
 
-async def test_rows_that_go_while_they_are_checked_are_no_fault(db: Database, data_dir: Path) -> None:
+    async def relieve(self, unit: Any, *args: Any) -> Any:
+        return await self._db.relieve(unit, *args)
+
+    def now_us(self) -> int:
+        return self._db.now_us()
+
+
+class Cutting(Lent):
+    """Before each page that is read, which has one row, rows are written and sealed, and those older than so
+    many days go."""
+
+    def __init__(self, db: Database, folder: Path, *keep_days: int) -> None:
+        super().__init__(db)
+        self._audits = [keeper(db, folder, days) for days in keep_days]
+
+    async def read(self, unit: Any, *args: Any) -> Any:
+        if unit is not page_and_anchor:
+            return await super().read(unit, *args)
+        if self._audits:
+            audit = self._audits.pop(0)
+            await note(self._db, 30.5, 0)
+            await audit.seal_once()
+            assert await audit.cut_once() > 0
+        rows, anchor = await super().read(unit, *args)
+        return rows[:1], anchor
+
+
+# none is left of those that are checked, or only the last ones; again and again
+@pytest.mark.parametrize("keep_days", [(45,), (45, 35), (30,), (45, 42, 38, 35, 32)])
+async def test_rows_that_go_while_they_are_checked_are_no_fault(
+    db: Database, data_dir: Path, keep_days: tuple[int, ...]
+) -> None:
     audit = keeper(db, data_dir)
-    await note(db, 50, 40, 1)
+    await note(db, 50, 44, 41, 37, 34, 31)
     await audit.seal_once()
-    cutting: Any = Cutting(db, audit)
+    cutting: Any = Cutting(db, data_dir, *keep_days)
     verdict = await verify(cutting, {KEY_ID: KEY}, data_dir / "audit.head")
-    assert (verdict.whole, verdict.removed, verdict.findings) == (True, 2, [])
+    assert (verdict.whole, verdict.findings) == (True, [])
+    assert verdict.removed > 0
+
+
+async def test_a_check_tells_how_far_it_is(
+    db: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "_PAGE", chain._PAGE.replace(f"LIMIT {PAGE_ROWS}", "LIMIT 2"))
+    await note(db, 1, 1, 1, 1, 1)
+    await keeper(db, data_dir).seal_once()
+    told: list[tuple[int, int]] = []
+    verdict = await verify(db, {KEY_ID: KEY}, data_dir / "audit.head", lambda *far: told.append(far))
+    assert (verdict.sealed, told) == (5, [(2, 5), (4, 5), (5, 5)])
+
+
+class Full(Lent):
+    """Its disk is nearly full."""
+
+    async def write(self, unit: Any, *args: Any) -> Any:
+        raise DiskFull
+
+
+async def test_on_a_full_disk_rows_are_sealed_and_old_ones_go(db: Database, data_dir: Path) -> None:
+    """What goes on then is in the log as well, and each row that is removed is room."""
+    await note(db, 50, 40, 1)
+    full: Any = Full(db)
+    config = AuditConfig(keep_days=30, seal_ms=10, cut_pass_s=0.1)
+    audit = Audit(config, full, KEY, KEY_ID, data_dir / "audit.head")
+    call = Call(request_id="r", address="192.0.2.1", deadline=0)
+    audit.deny(Forbidden(denial="denied:forbidden"), call)
+
+    async def is_done() -> bool:
+        verdict = await check(db, data_dir)
+        return (verdict.removed, verdict.sealed) == (2, 2)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(audit.run)
+        await until(is_done)
+        nursery.cancel_scope.cancel()
+    assert (await check(db, data_dir)).whole
+
+
+class Ahead(Lent):
+    """Its clock is years ahead."""
+
+    def now_us(self) -> int:
+        return super().now_us() + 1_000 * DAY_US
+
+
+async def test_a_clock_that_is_wrong_removes_nothing(
+    db: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await note(db, 20, 10, 1)
+    ahead: Any = Ahead(db)
+    audit = Audit(AuditConfig(keep_days=30), ahead, KEY, KEY_ID, data_dir / "audit.head")
+    await audit.seal_once()
+    assert await audit.cut_once() == 0
+    monkeypatch.setattr(log, "now_us", ahead.now_us)
+    assert await keeper(db, data_dir).cut_once() == 0
+    assert await audit.cut_once() == 2, "both say so"
+
+
+async def test_a_chain_that_lost_its_end_is_not_cut_at_the_start(db: Database, data_dir: Path) -> None:
+    """Retention looks for itself, whatever the sealer has seen by then."""
+    await note(db, 50, 40, 1, 0)
+    await keeper(db, data_dir).seal_once()
+
+    async def rewind(tx: Tx) -> None:
+        await tx.run("DELETE FROM audit WHERE position > 3")
+        await tx.run("UPDATE audit_head SET count = 3, seal = (SELECT seal FROM audit WHERE position = 3)")
+
+    await db.write(rewind)
+    late = keeper(db, data_dir)
+    late._known = read_head(data_dir / "audit.head")  # as `run` reads it
+    assert await late.cut_once() == 0
+    assert len(await told(db)) == 3
+
+
+@pytest.mark.parametrize("facts", ["none", "[]", '{"a":\n1}', '{}\n{"position":7}'])
+async def test_what_somebody_made_unreadable_stays_on_its_line(
+    db: Database, data_dir: Path, facts: str
+) -> None:
+    """No line of an export is one that nobody sealed."""
+    await note(db, 2, 1)
+    await keeper(db, data_dir).seal_once()
+
+    async def spoil(tx: Tx) -> None:
+        assert await tx.run("UPDATE audit SET facts = $1, recorded_at = $2 WHERE position = 1", facts, 2**60)
+
+    await db.write(spoil)
+    first, second = await told(db)
+    assert (first["position"], second["position"]) == (1, 2)
+    assert first["facts"] == {"unreadable": facts}
+    assert first["recorded_at"] == "9999-12-31T23:59:59.000000Z"

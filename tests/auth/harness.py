@@ -314,9 +314,9 @@ async def _all(tx: Tx, sql: str) -> list[Row]:
 
 
 @contextmanager
-def refused(code: str, **details: Any) -> Iterator[None]:
+def refused(code: str, **details: Any) -> Iterator[pytest.ExceptionInfo[Problem]]:
     """The block must end in this refusal."""
     with pytest.raises(Problem) as caught:
-        yield
+        yield caught
     assert caught.value.code == code
     assert not details or caught.value.details == details

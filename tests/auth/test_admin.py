@@ -200,6 +200,8 @@ async def test_the_last_administrator_stays_one(node: Node) -> None:
         await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
     await node.ask("POST /v1/users/me/restore", as_=await node.login("ann"))
     await node.db.write(standing.set_role, CHEAP, root, "user", None, now_us)
+    changed = [each for each in await actions(node) if each[0] == "admin:role:changed"]
+    assert changed == [("admin:role:changed", None, who) for who in (root, user, root)]
     await node.room.poll_once()
     with refused("TOKEN_REVOKED"):  # wherever its role was remembered
         await node.who(admin)
@@ -419,6 +421,26 @@ async def test_the_audit_log_is_listed_filtered_and_exported(node: Node) -> None
     assert len(rows) == stored[0][0]
     assert [row["audit_id"] for row in rows] == sorted(row["audit_id"] for row in rows)
     assert (rows[-1]["action"], rows[-1]["actor_id"]) == ("admin:audit:exported", admin.user_id)
+    lines = await node.room.overview.export_audit(await node.who(admin), Asked(), rows[3]["audit_id"])
+    text = b"".join([piece async for piece in lines])
+    assert [msgspec.json.decode(line) for line in text.splitlines()][:-1] == rows[4:]
+
+
+async def test_whoever_reads_the_audit_log_is_in_it(node: Node) -> None:
+    """From wherever they begin."""
+    admin = await admin_of(node)
+
+    async def read(**query: str) -> int:
+        await node.ask(f"GET {ADMIN}/audit", as_=admin, query=query)
+        rows = await node.rows("SELECT actor_id, facts FROM audit WHERE action = 'admin:audit:read'")
+        assert {actor for actor, _ in rows} == {admin.user_id}
+        return len(rows)
+
+    assert await read(action="admin:user:banned") == 1
+    assert await read(cursor="ffffffff-ffff-7fff-bfff-fffffffffffe") == 2
+    assert await read(subject="ann@example.org") == 3
+    last = await node.rows("SELECT facts FROM audit ORDER BY audit_id DESC LIMIT 1")
+    assert last == [('{"subject":"no id"}',)], "a name would stay when its person is erased"
 
 
 # reports
@@ -430,6 +452,8 @@ async def test_reports_are_made_once_read_and_settled(node: Node) -> None:
     made = await node.ask("POST /v1/reports", body, as_=ann, status=201)
     same = await node.ask("POST /v1/reports", body, as_=ann, status=200)
     assert same == made
+    noted = await node.rows("SELECT actor_id, subject FROM audit WHERE action = 'auth:report:made'")
+    assert noted == [(ann.user_id, made["report_id"])]
     assert made["state"] == "open"
     (report,) = (await node.ask(f"GET {ADMIN}/reports", as_=admin, query={"state": "open"}))["reports"]
     assert (report["reporter_id"], report["user_id"], report["comment"]) == (

@@ -110,8 +110,9 @@ async def test_who_shares_no_conversation_gets_nothing(node: Node) -> None:
     device = device_of(bob)
     await node.ask("POST /v1/e2ee/keys/upload", device.upload(1), as_=bob)
     for person in (bob.user_id, new_id()):
-        with refused("NOT_FOUND"):
+        with refused("NOT_FOUND") as caught:
             await node.ask("GET /v1/keys/{user_id}", as_=eve, path={"user_id": person})
+        assert (caught.value.denial, caught.value.subject) == ("denied:keys", person)
     assert await claim(node, eve, device) is None
     queried = await node.ask("POST /v1/e2ee/keys/query", {"device_keys": {device.name: []}}, as_=eve)
     assert queried["device_keys"] == {}
@@ -487,6 +488,8 @@ async def test_signing_keys_are_published_by_whoever_knows_the_password(node: No
         master_alone = {"password": PASSWORD, "master_key": other["master_key"]}
         await node.ask("POST /v1/e2ee/signing-keys", master_alone, as_=ann)
     await node.ask("POST /v1/e2ee/signing-keys", other, as_=ann)
+    noted = await node.rows("SELECT actor_id FROM audit WHERE action = 'auth:signing_keys:published'")
+    assert noted == [(ann.user_id,)] * 2
     shown = await node.ask("POST /v1/e2ee/keys/query", {"device_keys": {device.name: []}}, as_=ann)
     assert shown["user_signing_keys"][device.name] == other["user_signing_key"]
 

@@ -110,6 +110,8 @@ async def test_a_new_password_ends_every_other_session(node: Node) -> None:
         await node.room.profile.change_password(await node.who(phone), PASSWORD, None, "short", ORIGIN)
     await node.ask("POST /v1/users/me/password", body, as_=phone)
     assert node.closed == [ann.session_id]
+    noted = await node.rows("SELECT subject FROM audit WHERE action = 'auth:password:changed'")
+    assert noted == [(ann.user_id,)]
     with refused("TOKEN_REVOKED"):
         await node.who(ann)
     await node.who(phone)

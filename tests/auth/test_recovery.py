@@ -161,6 +161,8 @@ async def test_an_account_of_a_time_without_mail_can_confirm_its_address(site: S
     with refused("MAILED_TOKEN_INVALID"):
         await node.ask(VERIFY, {"token": token})
     assert (await node.ask("GET /v1/users/me", as_=ann))["email_verified"]
+    noted = await node.rows("SELECT subject FROM audit WHERE action = 'auth:email:verified'")
+    assert noted == [(ann.user_id,)]
     await ask_for(node, VERIFY_AGAIN, {"email": "ann@example.org"})
     assert await mails(node, site) == [], "it is confirmed"
 
@@ -312,6 +314,10 @@ async def test_an_address_changes_once_the_new_one_is_confirmed(site: Site, node
     await node.ask(CHANGED, {"token": token}, as_=ann)
     me = await node.ask("GET /v1/users/me", as_=ann)
     assert (me["email"], me["email_verified"]) == ("ann@new.example", True)
+    noted = await node.rows(
+        "SELECT action, subject FROM audit WHERE action LIKE 'auth:email:change%' ORDER BY 1"
+    )
+    assert noted == [("auth:email:change_requested", ann.user_id), ("auth:email:changed", ann.user_id)]
     with refused("MAILED_TOKEN_INVALID"):
         await node.ask(CONFIRM, {"token": old, "new_password": NEW})
     with refused("MAILED_TOKEN_INVALID"):

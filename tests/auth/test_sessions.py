@@ -229,8 +229,9 @@ async def test_devices_are_renamed_through_their_session(node: Node) -> None:
     assert session["device_name"] == "Laptop"
     [listed] = (await node.ask("GET /v1/auth/sessions", as_=ann))["sessions"]
     assert listed == session
-    with refused("NOT_FOUND"):
+    with refused("NOT_FOUND") as caught:
         await node.ask(what, {"device_name": "Mine"}, as_=bob, path=path)
+    assert (caught.value.denial, caught.value.subject) == ("denied:session", path["session_id"])
     with refused("VALIDATION", field="device_name"):
         await node.ask(what, {"device_name": "a\nb"}, as_=ann, path=path)
 
@@ -239,8 +240,9 @@ async def test_one_session_ends_without_the_others(node: Node) -> None:
     ann, bob = await node.register("ann"), await node.register("bob")
     phone = await node.login("ann")
     what, path = "DELETE /v1/auth/sessions/{session_id}", {"session_id": phone.session_id}
-    with refused("NOT_FOUND"):
+    with refused("NOT_FOUND") as caught:
         await node.ask(what, as_=bob, path=path)
+    assert (caught.value.denial, caught.value.subject) == ("denied:session", phone.session_id)
     assert node.closed == []
     await node.ask(what, as_=ann, path=path)
     assert node.closed == [phone.session_id]

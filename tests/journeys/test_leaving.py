@@ -90,10 +90,9 @@ async def test_who_leaves_takes_their_data_and_leaves_their_words(start_server: 
             assert refusal.value.code == "INVALID_CREDENTIALS"
 
 
-async def test_nothing_of_a_person_is_left(start_server: StartServer, request: pytest.FixtureRequest) -> None:
+async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
     """Asked for, taken back, asked for again; then everything that is kept is searched."""
     server = start_server()
-    real = "POSTGRES__URL" in server.settings
     async with people(server.url, "ann", "bob", "cid") as (ann, bob, cid):
         name, room = ann.me.username, await direct(ann, bob)
         shown = {"display_name": "Ann of Nowhere", "avatar_url": "https://example.org/face-of-ann.png"}

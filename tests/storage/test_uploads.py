@@ -228,9 +228,8 @@ async def test_a_bounded_number_is_unfinished(node: Node, ann: UserId) -> None:
 
 
 async def test_abandoned_uploads_are_freed(node: Node, ann: UserId) -> None:
-    _, _ = await node.begin(ann)
-    _, url = await node.begin(ann)
-    await node.send(url)
+    abandoned = [await node.begin(ann) for _ in range(2)]
+    await node.send(abandoned[1][1])
     kept = await node.uploaded(ann)
     await node.room.sweeper.pass_once()
     assert await node.quota(ann) == (SIZE, 2 * SIZE, 2)
@@ -240,6 +239,8 @@ async def test_abandoned_uploads_are_freed(node: Node, ann: UserId) -> None:
         assert await node.quota(ann) == (SIZE, 0, 0)
         assert await node.statuses() == ["completed"]
         assert await node.stored() == [kept.key]
+    noted = await node.rows("SELECT subject FROM audit WHERE action = 'storage:file:expired' ORDER BY 1")
+    assert noted == [(file.file_id,) for file, _ in abandoned]
 
 
 async def test_what_cannot_be_removed_now_is_removed_later(world: World, node: Node, ann: UserId) -> None:

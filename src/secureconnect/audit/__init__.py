@@ -7,7 +7,7 @@ to read, `export` tells all.
 
 from .chain import Head, read_head
 from .check import Verdict, verify
-from .entries import Asked, Entry, list_about, list_after, list_before
+from .entries import Asked, Entry, json_of, list_about, list_after, list_before, time_of
 from .export import export
 from .log import ACTIONS, SEAL_ROWS, Audit, forget, record
 
@@ -21,10 +21,12 @@ __all__ = [
     "Verdict",
     "export",
     "forget",
+    "json_of",
     "list_about",
     "list_after",
     "list_before",
     "read_head",
     "record",
+    "time_of",
     "verify",
 ]

@@ -124,3 +124,8 @@ async def anchor_of(tx: Tx) -> Anchor | None:
 async def page(tx: Tx, after: int) -> list[Row]:
     """The next sealed rows: ROW, position, key_id, seal, salt, personal."""
     return await tx.all(_PAGE, after)
+
+
+async def page_and_anchor(tx: Tx, after: int) -> tuple[list[Row], Anchor | None]:
+    """The next rows, and where the chain begins at that moment."""
+    return await page(tx, after), await anchor_of(tx)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from ..deps.contracts import Database, Tx
+from ..deps.contracts import Database, Row, Tx
 from .chain import (
-    PAGE_ROWS,
     START,
     Anchor,
     Head,
@@ -19,12 +18,13 @@ from .chain import (
     commitment_of,
     head_of,
     last_of,
-    page,
+    page_and_anchor,
     read_head,
     seal_of,
 )
 
-ATTEMPTS = 3
+Progress = Callable[[int, int], None]
+
 FINDINGS = 20  # said one by one by `verify`; the others are counted
 
 _COUNT_SEALED = "SELECT COUNT(*) FROM audit WHERE position IS NOT NULL"
@@ -66,22 +66,43 @@ class Verdict:
             self.findings.append(finding)
 
 
-async def verify(db: Database, keys: Mapping[str, bytes], head_file: Path) -> Verdict:
+def _to_nobody(_: int, __: int) -> None:
+    """Whoever does not ask is not told."""
+
+
+async def verify(
+    db: Database, keys: Mapping[str, bytes], head_file: Path, told: Progress = _to_nobody
+) -> Verdict:
     """Check every sealed row, their order and number, where they begin and end, and the head file.
 
-    keys: audit keys by key id.  Works beside a running server: should that remove rows meanwhile, it is begun
-    anew.
+    keys: audit keys by key id.  told: how far it is, after each page: a position, and the last one.
+    A page of rows is held at a time. Works beside a running server: rows that it seals meanwhile are left
+    out, and those that it removes were checked by that.
     """
-    for _ in range(ATTEMPTS):
-        # the file first: it is written after the rows it speaks of
-        file, trouble = await _file(head_file)
-        survey = await db.read(_survey)
-        verdict = Verdict(file=file, unsealed=survey.unsealed, oldest_unsealed_us=survey.oldest_us)
-        if trouble is not None:
-            verdict.find(trouble)
-        await _check(db, keys, survey, verdict)
-        if await db.read(anchor_of) == survey.anchor:
-            break
+    file, trouble = await _file(head_file)  # first: it is written after the rows it speaks of
+    survey = await db.read(_survey)
+    verdict = Verdict(file=file, unsealed=survey.unsealed, oldest_unsealed_us=survey.oldest_us)
+    if trouble is not None:
+        verdict.find(trouble)
+    if survey.head != survey.last:
+        verdict.find(f"the chain ends at row {survey.last.count}, its head says row {survey.head.count}")
+    walk = _Walk(keys, verdict)
+    walk.begin(survey.anchor)
+    spare = survey.sealed - (survey.last.count - walk.at.count)
+    if spare > 0:
+        verdict.find(f"{spare} rows are marked as sealed and have no place in the chain")
+    while walk.at.count < survey.last.count:
+        rows, anchor = await db.read(page_and_anchor, walk.at.count)
+        if anchor is not None and anchor.head.count > walk.at.count:
+            walk.begin(anchor)
+        for row in rows:
+            if row[7] <= survey.last.count:
+                walk.step(row)
+        if not rows or rows[-1][7] >= survey.last.count:
+            walk.end(survey.last.count)
+        told(walk.at.count, survey.last.count)
+    if file is not None and not walk.has_met_file and not verdict.is_file_older:
+        verdict.find(f"the head file names row {file.count}, which is not in the chain as it was")
     return verdict
 
 
@@ -94,49 +115,53 @@ async def _file(path: Path) -> tuple[Head | None, str | None]:
         return None, f"the head file {path} is unreadable: {exc.strerror}"
 
 
-async def _check(db: Database, keys: Mapping[str, bytes], survey: _Survey, verdict: Verdict) -> None:
-    last, begin = survey.last, START
-    if survey.head != last:
-        verdict.find(f"the chain ends at row {last.count}, its head says row {survey.head.count}")
-    if survey.anchor is not None:
-        begin = survey.anchor.head
-        verdict.removed, verdict.cut_us = begin.count, survey.anchor.cut_us
-        _check_anchor(survey.anchor, keys, verdict)
-    before, at = begin.seal, begin.count
-    file_holds = verdict.file in (None, START, begin) or verdict.is_file_older
-    while at < last.count:
-        rows = await db.read(page, at)
-        for row in rows:
-            fields, (position, key_id, seal, salt, personal) = row[:7], row[7:]
-            seal = seal or b""
-            if position > last.count:
-                break
-            if position != at + 1:
-                verdict.find(f"rows {at + 1} to {position - 1} are missing")
-            if key_id not in keys:
-                verdict.find(f"row {position} is sealed with key {key_id}, which is not at hand")
-            elif not hmac.compare_digest(seal, seal_of(keys[key_id], key_id, position, before, fields)):
-                verdict.find(f"row {position} ({fields[0]}) was changed, inserted or moved")
-            elif personal is None:
-                verdict.erased += fields[6] is not None
-            elif salt is None or commitment_of(salt, personal) != fields[6]:
-                verdict.find(f"the personal fields of row {position} ({fields[0]}) were changed")
-            verdict.sealed += 1
-            file_holds = file_holds or Head(position, seal) == verdict.file
-            before, at = seal, position
-        if len(rows) < PAGE_ROWS:
-            break
-    if verdict.sealed != survey.sealed:
-        verdict.find(f"{survey.sealed} rows are marked as sealed, {verdict.sealed} are in the chain")
-    if verdict.file is not None and not file_holds:
-        verdict.find(f"the head file names row {verdict.file.count}, which is not in the chain as it was")
+class _Walk:
+    """From row to row.  at: the last one seen.  has_met_file: the head that the head file names was seen."""
 
+    def __init__(self, keys: Mapping[str, bytes], verdict: Verdict) -> None:
+        self._keys = keys
+        self._verdict = verdict
+        self.at = START
+        self.has_met_file = verdict.file == START
 
-def _check_anchor(anchor: Anchor, keys: Mapping[str, bytes], verdict: Verdict) -> None:
-    if anchor.key_id not in keys:
-        verdict.find(f"the beginning is sealed with key {anchor.key_id}, which is not at hand")
-    elif not anchor.is_proved(keys[anchor.key_id]):
-        verdict.find(f"that the chain begins after row {anchor.head.count} was not said by this server")
+    def begin(self, anchor: Anchor | None) -> None:
+        """After what was removed, if anything was."""
+        if anchor is None:
+            return
+        verdict = self._verdict
+        if anchor.key_id not in self._keys:
+            verdict.find(f"the beginning is sealed with key {anchor.key_id}, which is not at hand")
+        elif not anchor.is_proved(self._keys[anchor.key_id]):
+            verdict.find(f"that the chain begins after row {anchor.head.count} was not said by this server")
+        verdict.removed, verdict.cut_us = anchor.head.count, anchor.cut_us
+        self._reach(anchor.head)
+
+    def step(self, row: Row) -> None:
+        verdict, fields, (position, key_id, seal, salt, personal) = self._verdict, row[:7], row[7:]
+        self.end(position - 1)
+        seal = seal or b""  # it can be taken away
+        if key_id not in self._keys:
+            verdict.find(f"row {position} is sealed with key {key_id}, which is not at hand")
+        elif not hmac.compare_digest(
+            seal, seal_of(self._keys[key_id], key_id, position, self.at.seal, fields)
+        ):
+            verdict.find(f"row {position} ({fields[0]}) was changed, inserted or moved")
+        elif personal is None:
+            verdict.erased += fields[6] is not None
+        elif salt is None or commitment_of(salt, personal) != fields[6]:
+            verdict.find(f"the personal fields of row {position} ({fields[0]}) were changed")
+        verdict.sealed += 1
+        self._reach(Head(position, seal))
+
+    def end(self, position: int) -> None:
+        """All up to there must have been seen."""
+        if self.at.count < position:
+            self._verdict.find(f"rows {self.at.count + 1} to {position} are missing")
+            self.at = Head(position, self.at.seal)
+
+    def _reach(self, head: Head) -> None:
+        self.at = head
+        self.has_met_file |= head == self._verdict.file
 
 
 @dataclass(frozen=True, slots=True)

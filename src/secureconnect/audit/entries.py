@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
+from ..clock import from_iso, to_iso
 from ..deps.contracts import Tx
 from ..identity import UserId
 
@@ -14,6 +17,7 @@ _ASKED = (  # an empty filter takes everything
 )
 _NEWEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id < $1 AND {_ASKED} ORDER BY audit_id DESC LIMIT $7"  # noqa: S608
 _OLDEST_FIRST = f"SELECT {_SHOWN} FROM audit WHERE audit_id > $1 AND {_ASKED} ORDER BY audit_id LIMIT $7"  # noqa: S608
+_FIRST_US, _LAST_US = from_iso("0001-01-01T00:00:00Z"), from_iso("9999-12-31T23:59:59Z")
 
 
 class Asked(NamedTuple):
@@ -38,6 +42,23 @@ class Entry(NamedTuple):
     facts: str
     personal: str | None
     position: int | None
+
+
+def json_of(text: str) -> msgspec.Raw:
+    """`facts` or `personal` as they were sealed, on one line. What is no JSON object, because somebody has
+    changed it, stands as text in one."""
+    try:
+        msgspec.json.decode(text, type=dict)
+        if "\n" not in text and "\r" not in text:
+            return msgspec.Raw(text.encode())
+    except msgspec.DecodeError:
+        pass
+    return msgspec.Raw(msgspec.json.encode({"unreadable": text}))
+
+
+def time_of(recorded_us: int) -> str:
+    """What somebody has moved out of the calendar stands at its end."""
+    return to_iso(min(max(recorded_us, _FIRST_US), _LAST_US))
 
 
 async def list_before(tx: Tx, asked: Asked, before: str, limit: int) -> list[Entry]:

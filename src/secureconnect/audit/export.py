@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from ..clock import to_iso
 from ..deps.contracts import Database, Row
 from .chain import PAGE_ROWS, page
+from .entries import json_of, time_of
 
 
 async def export(db: Database, after: int = 0) -> AsyncGenerator[bytes, None]:
@@ -32,12 +32,12 @@ def _line(row: Row) -> bytes:
     told = {
         "position": position,
         "audit_id": audit_id,
-        "recorded_at": to_iso(recorded_us),
+        "recorded_at": time_of(recorded_us),
         "action": action,
         "actor_id": actor_id,
         "subject": subject,
-        "facts": msgspec.Raw(facts.encode()),
-        "personal": None if personal is None else msgspec.Raw(personal.encode()),
+        "facts": json_of(facts),
+        "personal": None if personal is None else json_of(personal),
         "salt": _hex(salt),
         "commitment": _hex(commitment),
         "key_id": key_id,

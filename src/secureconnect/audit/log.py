@@ -8,8 +8,8 @@ Refusals are merged in memory and written beside the seals, so that a flood of t
 
 from __future__ import annotations
 
-import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..deps.contracts import Database, Tx
 from ..edge import Call
 from ..errors import Problem
 from ..identity import UserId, new_id
+from ..periodic import Trouble
 from .chain import (
     HEAD,
     ROW,
@@ -42,6 +43,17 @@ from .retention import Cut, cut
 
 log = structlog.get_logger(module="audit")
 
+# of the room that is to come
+CALLS = frozenset(
+    {
+        "denied:call",
+        "signaling:call:ended",
+        "signaling:call:joined",
+        "signaling:call:left",
+        "signaling:call:missed",
+        "signaling:call:started",
+    }
+)
 ACTIONS = frozenset(
     {
         "admin:announcement:made",
@@ -93,11 +105,14 @@ ACTIONS = frozenset(
         "denied:conversation",
         "denied:file",
         "denied:forbidden",
-        "storage:file:announced",
         "denied:keys",
+        "denied:session",
+        "storage:file:announced",
         "storage:file:deleted",
         "storage:file:downloaded",
+        "storage:file:expired",
         "storage:file:uploaded",
+        *CALLS,
     }
 )
 # facts that say something about a person: kept so that they can be erased, like the address
@@ -111,6 +126,7 @@ WHOLE = metrics.gauge(
 )
 
 SALT_BYTES = 16
+SUBJECTS = 20  # of one caller's refusals of a kind, told apart within a minute
 SEAL_ROWS = 500  # rows sealed in one transaction: the writer is not held longer than a few milliseconds
 LAST_PASS_S = 2.0
 FORGET_ROWS = 1_000  # rows whose personal fields are erased in one transaction
@@ -206,28 +222,47 @@ class Audit:
         self._known: Head | None = None  # the chain was seen to reach this far
         self._whole = True
         self._denials: dict[tuple[str, str, str | None, int], _Denial] = {}
+        self._subjects: Counter[tuple[str, str, int]] = Counter()  # of a caller's refusals in that minute
         self._lost = 0
-        self._waits = False
-        self._cut_at = -math.inf  # when to look next for rows past their term
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write refusals and seal, every `seal_ms`, until cancelled; then once more."""
+        """Write refusals and seal, every `seal_ms`, until cancelled; then once more. Remove what is past its
+        term, now and then."""
         WHOLE.set(self._whole)
         try:
             self._known = await trio.to_thread.run_sync(read_head, self._head_file)
         except (ValueError, OSError):
             self._judge("the head file is unreadable")
         task_status.started()
+        denials, seals = Trouble(log, "denials_not_written"), Trouble(log, "audit_not_sealed")
+
+        async def attempt(*, last: bool = False) -> None:
+            """The rows wait in the table, the refusals here; neither waits for the other."""
+            with denials:
+                await self.flush_denials(last=last)
+            with seals:
+                await self.seal_once()
+
         try:
-            while True:
-                await trio.sleep(self._config.seal_ms / 1000)
-                await self._try_pass()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cut_forever)
+                while True:
+                    await trio.sleep(self._config.seal_ms / 1000)
+                    await attempt()
         finally:
             with trio.move_on_after(LAST_PASS_S, shield=True):
-                await self._try_pass(last=True)
+                await attempt(last=True)
+
+    async def _cut_forever(self) -> None:
+        trouble = Trouble(log, "audit_not_cut")
+        while True:
+            with trouble:
+                await self.cut_once()
+            await trio.sleep(self._config.cut_pass_s)
 
     def deny(self, problem: Problem, call: Call) -> None:
-        """Note a refused permission; never waits. Past `denials_waiting` kinds of them it is only counted."""
+        """Note a refused permission; never waits. Past SUBJECTS of one caller in a minute the subject is left
+        out, past `denials_waiting` kinds of them it is only counted."""
         if problem.denial is None:
             return
         action = problem.denial
@@ -237,15 +272,19 @@ class Audit:
         actor = call.principal.user_id if call.principal else None
         at_us = now_us()
         minute = at_us // MINUTE_US
+        caller = (action, actor or call.address, minute)
         key = (action, actor or call.address, problem.subject, minute)
+        if key not in self._denials and self._subjects[caller] >= SUBJECTS:
+            key = (action, actor or call.address, None, minute)
         denial = self._denials.get(key)
         if denial is None:
             if len(self._denials) >= self._config.denials_waiting:
                 self._lost += 1
                 _LOST.inc()
                 return
+            self._subjects[caller] += 1
             denial = self._denials[key] = _Denial(
-                action, actor, problem.subject, call.address, minute, problem.code, at_us
+                action, actor, key[2], call.address, minute, problem.code, at_us
             )
         elif denial.times == 0:
             denial.first_us = at_us
@@ -262,7 +301,7 @@ class Audit:
         seen = await self._db.read(_look, known, self._keys)
         self._judge(seen.fault)
         while seen.waiting:
-            seen = await self._db.write(self._seal, known)
+            seen = await self._db.relieve(self._seal, known)  # what a full disk does not stop is proved, too
             self._judge(seen.fault)
             known, sealed = seen.head, sealed + seen.sealed
         SEALED.inc(sealed)
@@ -296,14 +335,17 @@ class Audit:
         over = [key for key, denial in self._denials.items() if denial.minute != minute and not denial.times]
         for key in over:
             del self._denials[key]
+        for caller in [caller for caller in self._subjects if caller[2] != minute]:
+            del self._subjects[caller]
         return len(due)
 
     async def cut_once(self) -> int:
-        """Remove what is older than `keep_days`, which 0 never is; nothing once the chain is broken. Returns
-        how many rows."""
+        """Remove what is older than `keep_days` by the database's clock and by this machine's, which 0 never
+        is; nothing once the chain is broken. Returns how many rows."""
         if self._config.keep_days == 0 or not self._whole:
             return 0
-        before_us, removed = self._db.now_us() - self._config.keep_days * DAY_US, 0
+        before_us = min(self._db.now_us(), now_us()) - self._config.keep_days * DAY_US
+        removed = 0
         while True:
             done = await self._db.relieve(self._cut, before_us)
             self._judge(done.fault)
@@ -316,26 +358,15 @@ class Audit:
 
     async def _cut(self, tx: Tx, before_us: int) -> Cut:
         await tx.run(_LOCK_HEAD, HEAD, START.seal)
-        now_us = self._db.now_us()
-        done = await cut(tx, self._key, self._key_id, before_us, now_us)
+        seen = await _look(tx, self._known, self._keys)
+        if seen.fault is not None:
+            return Cut(seen.head, fault=seen.fault)
+        at_us = self._db.now_us()
+        done = await cut(tx, self._key, self._key_id, before_us, at_us)
         if done.removed:
             facts = {"rows": done.removed, "up_to": done.head.count}
-            await record(tx, action="audit:log:cut", actor=None, facts=facts, now_us=now_us)
+            await record(tx, action="audit:log:cut", actor=None, facts=facts, now_us=at_us)
         return done
-
-    async def _try_pass(self, *, last: bool = False) -> None:
-        try:
-            await self.flush_denials(last=last)
-            await self.seal_once()
-            if trio.current_time() >= self._cut_at and not last:
-                await self.cut_once()
-                self._cut_at = trio.current_time() + self._config.cut_pass_s
-        except Problem as problem:  # the rows wait in the table, the refusals here
-            if not self._waits:
-                log.warning("audit_waits", code=problem.code)
-            self._waits = True
-        else:
-            self._waits = False
 
     async def _seal(self, tx: Tx, known: Head | None) -> _Seen:
         """Seal what waits, SEAL_ROWS at most. The chain is looked at again under the lock: whoever held that

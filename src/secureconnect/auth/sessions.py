@@ -332,7 +332,7 @@ class Sessions:
         async def unit(tx: Tx) -> Closed:
             ended = await store.end_session(tx, session, caller.user_id, now_us)
             if not ended and session != caller.session_id:
-                raise NotFound
+                raise NotFound(denial="denied:session", subject=session)
             return await self._end(
                 tx,
                 ended,
@@ -408,6 +408,6 @@ async def _take_ticket(tx: Tx, ticket_hash: bytes) -> tuple[store.Ticket | None,
 async def _rename(tx: Tx, user: UserId, session: SessionId, name: str, now_us: int) -> store.DeviceSession:
     live = await store.get_live_session(tx, user, session, now_us)
     if live is None:
-        raise NotFound
+        raise NotFound(denial="denied:session", subject=session)
     await store.rename_device(tx, live.device_id, name)
     return live._replace(device_name=name)

@@ -15,6 +15,8 @@ from .options import ConfigFile, DataDir, prepare
 if TYPE_CHECKING:
     from ..audit import Verdict
 
+TELL_ROWS = 100_000  # between two words of how far the check is
+
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 
 HeadFile = Annotated[
@@ -48,24 +50,33 @@ def verify(config_file: ConfigFile = None, data_dir: DataDir = None, head: HeadF
     settings = prepare(config_file, data_dir)
     import trio
 
+    from ..audit import time_of
     from ..audit import verify as check
-    from ..clock import now_us, to_iso
+    from ..clock import now_us
     from ..deps.policy import open_database
     from ..node import Secrets
 
     head_file = head or Path(settings.data_dir) / "audit.head"
 
+    said = 0
+
+    def tell(position: int, last: int) -> None:
+        nonlocal said
+        if position - said >= TELL_ROWS:
+            said = position
+            print(f"checked up to row {position} of {last}", file=sys.stderr)
+
     async def main() -> Verdict:
         async with open_database(settings) as db:
             secrets = await Secrets.open(db, Path(settings.data_dir), settings.auth.master_key)
-            return await check(db, {secrets.key_id: secrets.derive("audit")}, head_file)
+            return await check(db, {secrets.key_id: secrets.derive("audit")}, head_file, tell)
 
     verdict = trio.run(main)
     erased = f", of {verdict.erased} the personal fields are erased" if verdict.erased else ""
     print(f"sealed rows: {verdict.sealed}{erased}")
     if verdict.cut_us is not None:
         print(
-            f"begins after row {verdict.removed}: older ones were removed, the last {to_iso(verdict.cut_us)}"
+            f"begins after row {verdict.removed}: older ones were removed, the last {time_of(verdict.cut_us)}"
         )
     waiting = f"rows not sealed yet, which prove nothing: {verdict.unsealed}"
     if verdict.oldest_unsealed_us is not None:

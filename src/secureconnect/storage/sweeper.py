@@ -5,11 +5,12 @@ from __future__ import annotations
 import structlog
 import trio
 
+from .. import audit
 from ..clock import SECOND_US
 from ..config import StorageConfig
-from ..deps.contracts import Database, Objects
+from ..deps.contracts import Database, Objects, Tx
 from ..errors import Problem
-from ..identity import NodeId
+from ..identity import FileId, NodeId
 from ..metrics import counter
 from ..periodic import Trouble, every
 from . import store
@@ -60,12 +61,19 @@ class Sweeper:
         something cannot be removed now."""
         while expired := await self._db.read(store.overdue, self._db.now_us(), BATCH):
             for file_id in expired:
-                if await self._db.relieve(store.expire, file_id, self._db.now_us()):
+                if await self._db.relieve(self._expire, file_id):
                     _EXPIRED.inc()
         while due := await self._db.read(store.due, self._node_id, self._db.now_us(), BATCH):
             for file in due:
                 if not await self.remove(file):
                     return
+
+    async def _expire(self, tx: Tx, file_id: FileId) -> bool:
+        now_us = self._db.now_us()
+        if not await store.expire(tx, file_id, now_us):
+            return False
+        await audit.record(tx, action="storage:file:expired", actor=None, subject=file_id, now_us=now_us)
+        return True
 
     async def remove(self, file: File) -> bool:
         """Remove what there is to remove of a file. False: it could not be done now, and waits."""

@@ -9,10 +9,9 @@ import msgspec
 
 from ... import audit
 from ...audit import Asked, Entry
-from ...clock import to_iso
 from ...deps.contracts import Database, DependencyStatus, Tx
 from ...edge import require_admin
-from ...identity import Principal, UserId
+from ...identity import Principal, UserId, is_id
 from . import store
 from .store import Account, Counts, LiveNode
 
@@ -77,25 +76,26 @@ class Overview:
         return self.condition(), await self._db.read(store.list_nodes, self._db.now_us())
 
     async def list_audit(self, caller: Principal, asked: Asked, before: str, limit: int) -> list[Entry]:
-        """The newest first; one more than `limit` if there are more. Looking is itself noted, once for each
-        list, not for each of its pages."""
+        """The newest first; one more than `limit` if there are more. Looking is itself noted, each page: no
+        place to begin from gets around that."""
 
         async def unit(tx: Tx) -> list[Entry]:
-            if before == store.LAST_ID:
-                await _note(tx, "admin:audit:read", caller, asked, self._db.now_us())
+            await _note(tx, "admin:audit:read", caller, asked, self._db.now_us())
             return await audit.list_before(tx, asked, before, limit + 1)
 
         require_admin(caller, "audit")
         return await self._db.write(unit)
 
-    async def export_audit(self, caller: Principal, asked: Asked) -> AsyncGenerator[bytes, None]:
-        """Lines of JSON, the oldest row first; never more than EXPORT_ROWS of them in memory."""
+    async def export_audit(
+        self, caller: Principal, asked: Asked, after: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Lines of JSON, the oldest row first, of those whose id comes after that one; never more than
+        EXPORT_ROWS of them in memory."""
         require_admin(caller, "audit")
         await self._db.write(_note, "admin:audit:exported", caller, asked, self._db.now_us())
-        return self._lines(asked)
+        return self._lines(asked, after or FIRST_ID)
 
-    async def _lines(self, asked: Asked) -> AsyncGenerator[bytes, None]:
-        after = FIRST_ID
+    async def _lines(self, asked: Asked, after: str) -> AsyncGenerator[bytes, None]:
         while page := await self._db.read(audit.list_after, asked, after, EXPORT_ROWS):
             yield b"".join(map(_line, page))
             if len(page) < EXPORT_ROWS:
@@ -104,13 +104,17 @@ class Overview:
 
 
 async def _note(tx: Tx, action: str, caller: Principal, asked: Asked, now_us: int) -> None:
+    """Of a subject that is no id, which could be anybody's name, only that it was asked for."""
     facts = {key: value for key, value in asked._asdict().items() if value is not None}
+    if asked.subject is not None and not is_id(asked.subject):
+        facts["subject"] = "no id"
     await audit.record(tx, action=action, actor=caller.user_id, facts=facts, now_us=now_us)
 
 
 def _line(entry: Entry) -> bytes:
     row = entry._asdict()
-    row["recorded_at"], row["actor_id"] = to_iso(row.pop("recorded_us")), row.pop("actor")
-    row["facts"] = msgspec.Raw(entry.facts.encode())
-    row["personal"] = msgspec.Raw((entry.personal or "null").encode())
+    row["recorded_at"] = audit.time_of(row.pop("recorded_us"))
+    row["actor_id"] = row.pop("actor")
+    row["facts"] = audit.json_of(entry.facts)
+    row["personal"] = None if entry.personal is None else audit.json_of(entry.personal)
     return msgspec.json.encode(row) + b"\n"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from ...audit import ACTIONS, Asked, Entry
+from ...audit import ACTIONS, Asked, Entry, json_of, time_of
 from ...clock import to_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Conflict, Invalid, LastAdministrator, NotFound
@@ -37,6 +37,12 @@ class AuditQuery(Struct, frozen=True):
     subject: Annotated[str, Meta(max_length=SUBJECT_CHARS)] | None = None
     since: Moment | None = None
     until: Moment | None = None
+
+
+class AuditExport(AuditQuery, frozen=True, kw_only=True):
+    """after: the audit_id of the last line of an export that broke off."""
+
+    after: Id | None = None
 
 
 class AuditPage(AuditQuery, frozen=True, kw_only=True):
@@ -241,7 +247,8 @@ async def list_audit(auth: Auth, call: Call) -> Reply:
 
 
 async def export_audit(auth: Auth, call: Call) -> Reply:
-    lines = await auth.overview.export_audit(call.caller, _asked(call.query))
+    query: AuditExport = call.query
+    lines = await auth.overview.export_audit(call.caller, _asked(query), query.after)
     headers = {
         "content-type": "application/octet-stream",
         "content-disposition": 'attachment; filename="audit.jsonl"',
@@ -249,7 +256,7 @@ async def export_audit(auth: Auth, call: Call) -> Reply:
     return Reply(body=lines, headers=headers)
 
 
-def _asked(query: AuditQuery | AuditPage) -> Asked:
+def _asked(query: AuditQuery) -> Asked:
     if query.action is not None and query.action not in ACTIONS:
         raise Invalid("There is no such action.", details={"field": "action"})
     return Asked(
@@ -275,12 +282,12 @@ def _account(auth: Auth, row: Account) -> AdminUser:
 def _entry(row: Entry) -> AuditEntry:
     return AuditEntry(
         row.audit_id,
-        to_iso(row.recorded_us),
+        time_of(row.recorded_us),
         row.action,
         row.actor,
         row.subject,
-        msgspec.json.decode(row.facts),
-        None if row.personal is None else msgspec.json.decode(row.personal),
+        msgspec.json.decode(json_of(row.facts)),
+        None if row.personal is None else msgspec.json.decode(json_of(row.personal)),
         row.position,
     )
 
@@ -387,7 +394,7 @@ ROUTES: tuple[Route, ...] = (
         Audience.ADMIN,
         Rate.SEARCH,
         "The audit log as lines of JSON, the oldest first",
-        query=AuditQuery,
+        query=AuditExport,
         stream=0,
     ),
 )
