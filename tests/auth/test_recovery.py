@@ -12,6 +12,7 @@ import trio
 
 from secureconnect.auth.admin import store as admin
 from secureconnect.auth.admin.store import Ban
+from secureconnect.auth.deletion import store as deletion_store
 from secureconnect.auth.sessions import Origin
 from secureconnect.errors import Problem
 from secureconnect.identity import UserId
@@ -461,7 +462,9 @@ async def test_a_new_password_lifts_no_ban_and_keeps_nobody(site: Site, node: No
 async def test_nobody_is_written_to_who_was_erased(site: Site, node: Node) -> None:
     """What stands in the place of their address is none, and no way to them."""
     ann = await confirmed(node, site)
-    await node.room.deletion.erase_at_once(UserId(ann.user_id), UserId(ann.user_id), "")
+    user, now_us = UserId(ann.user_id), node.db.now_us()
+    await node.db.write(deletion_store.schedule, user, now_us, now_us)
+    await node.room.deletion.erase_at_once(user)
     await mails(node, site)
     for what in (RESET, VERIFY_AGAIN):
         await ask_for(node, what, {"email": f"!{ann.user_id}"})
