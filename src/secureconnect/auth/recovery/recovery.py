@@ -89,7 +89,8 @@ class Recovery:
         origin: Origin,
     ) -> None:
         """Write a token to the new address and a notice to the old one. If the new one has an account, its
-        owner is told instead; the caller is not. Raises InvalidCredentials, Invalid, RateLimited."""
+        owner is told instead; the caller is not, nor that somebody else had it written to just now.
+        Raises InvalidCredentials, Invalid, RateLimited."""
 
         async def unit(tx: Tx) -> None:
             await require_open(tx, caller)
@@ -108,7 +109,7 @@ class Recovery:
             other = await store.find_by_email(tx, fold(email))
             if other is not None:
                 await self._registrations.tell_taken(tx, other, token, origin.language, now_us)
-            else:
+            elif await self._registrations.may_write(tx, "address", proof.email_key, now_us):
                 await self._letters.send_token(
                     tx,
                     account.user_id,
@@ -120,6 +121,10 @@ class Recovery:
                     page="change-email",
                     now_us=now_us,
                     expires_us=expires_us,
+                )
+            else:
+                await self._letters.send_nothing(
+                    tx, "verify", email, origin.language, token=token, now_us=now_us
                 )
             await self._tell(tx, account, "change", origin, now_us)
             await self._record(tx, "auth:email:change_requested", account.user_id, origin, now_us)

@@ -62,7 +62,7 @@ class Registrations:
             account = await store.lock_by_email(tx, new.email_key)
             if account is not None:
                 await self.tell_taken(tx, account, token, language, now_us)
-            elif await self._may_write(tx, "address", new.email_key, now_us):
+            elif await self.may_write(tx, "address", new.email_key, now_us):
                 await self._send(tx, new, token, language, now_us)
             else:
                 await self._letters.send_nothing(
@@ -77,7 +77,7 @@ class Registrations:
         """A fresh token for the latest registration of this address. False when there is none, or its last
         mail is too fresh."""
         latest = await store.get_latest_registration(tx, fold(email), now_us)
-        if latest is None or not await self._may_write(tx, "address", latest.email_key, now_us):
+        if latest is None or not await self.may_write(tx, "address", latest.email_key, now_us):
             return False
         await store.renew_registration(
             tx, latest.user_id, digest(token), now_us=now_us, expires_us=now_us + self._ttl_us
@@ -134,7 +134,7 @@ class Registrations:
         self, tx: Tx, account: store.Account, token: str, language: str, now_us: int
     ) -> None:
         """To whoever has the address that someone else gave; not again and again."""
-        if not await self._may_write(tx, "taken", account.email_key, now_us):
+        if not await self.may_write(tx, "taken", account.email_key, now_us):
             await self._letters.send_nothing(
                 tx, "verify", account.email, language, token=token, now_us=now_us
             )
@@ -143,7 +143,7 @@ class Registrations:
             tx, account.user_id, "taken", account.email, language, now_us=now_us, username=account.username
         )
 
-    async def _may_write(self, tx: Tx, mark: store.Mark, email_key: str, now_us: int) -> bool:
+    async def may_write(self, tx: Tx, mark: store.Mark, email_key: str, now_us: int) -> bool:
         """Whether nobody was written to there within the pause; if so, now somebody is. After the account, if
         there is one, is held."""
         return await store.mark_address(
