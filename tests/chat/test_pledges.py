@@ -285,6 +285,13 @@ async def leave(db: Database, where: ConversationId, user: UserId) -> None:
     await db.write(remove)
 
 
+async def erase(db: Database, user: UserId) -> None:
+    async def unit(tx: Tx) -> None:
+        await tx.run("UPDATE users SET erased_at = created_at WHERE user_id = $1", user)
+
+    await db.write(unit)
+
+
 async def test_a_block_set_meanwhile_holds(here: Scene) -> None:
     here.db.go_away()
     await here.accept("one", where=here.direct)
@@ -352,15 +359,39 @@ async def test_only_what_this_node_knows_is_accepted(here: Scene, nursery: trio.
     assert await here.records() == 1
 
 
+def is_shut(here: Scene) -> bool:
+    """Whether the room knows that the two cannot write to each other."""
+    return here.room.hub.trusted(here.direct, here.ann, JournalConfig().trust_s) is None
+
+
 async def test_blocks_are_looked_at_each_minute(here: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catchup, "BLOCKS_S", 0.0)
     await block(here.db.inner, here.bob, here.ann)
     here.db.ahead_us = 2 * MINUTE_US
-    await here.room.catch_up.pass_once()
+    await until(lambda: is_shut(here))  # whichever pass looks
     here.db.go_away()
     with pytest.raises(Unavailable):
         await here.send("one", where=here.direct)
     await here.accept("one", where=here.group)
+
+
+async def test_nothing_is_accepted_for_who_is_erased(here: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catchup, "BLOCKS_S", 0.0)
+    await erase(here.db.inner, here.bob)
+    here.db.ahead_us = 2 * MINUTE_US
+    await until(lambda: is_shut(here))  # whichever pass looks
+    here.db.go_away()
+    with pytest.raises(Unavailable):
+        await here.send("one", where=here.direct)
+
+
+async def test_an_erasure_meanwhile_is_told(here: Scene) -> None:
+    here.db.go_away()
+    await here.accept("one", where=here.direct)
+    await erase(here.db.inner, here.bob)
+    here.db.come_back()
+    assert (await here.anns.wait_for("rejected"))["code"] == "ACCOUNT_DELETED"
+    await here.settled()
 
 
 async def test_a_block_of_just_now_holds_without_the_database(here: Scene) -> None:

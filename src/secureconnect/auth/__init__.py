@@ -16,7 +16,6 @@ other. Which tables it writes stands in `tests/test_layout.py`.
 
 from .admin.overview import Condition, Figures
 from .announcements.store import Announcement
-from .blocks.store import are_apart
 from .devicekeys.company import note_departure
 from .recovery.letters import Letters
 from .reports.reports import Shown
@@ -34,7 +33,6 @@ __all__ = [
     "Lack",
     "Letters",
     "Shown",
-    "are_apart",
     "lacking",
     "note_departure",
 ]
