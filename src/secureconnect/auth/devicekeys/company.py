@@ -84,10 +84,12 @@ async def note_departure(tx: Tx, conversation: ConversationId, user: UserId, now
     await tx.run(_DEPART, conversation, user, now_us)
 
 
-async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int) -> None:
-    """In the unit in which two people become friends or are none any more, or a block begins or ends."""
-    for each, its in ((one, other), (other, one)):
-        await tx.run(_DEPART, each, its, now_us)
+async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int, *, quietly: bool = False) -> None:
+    """In the unit in which two people become friends or are none any more, or a block begins or ends.
+    quietly: `other` is not told."""
+    await tx.run(_DEPART, one, other, now_us)
+    if not quietly:
+        await tx.run(_DEPART, other, one, now_us)
 
 
 async def changed(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
