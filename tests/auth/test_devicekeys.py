@@ -443,6 +443,35 @@ async def test_a_backup_keeps_the_better_key(node: Node) -> None:
         await node.ask("GET /v1/e2ee/backup/keys", as_=bob, query=which)
 
 
+async def test_a_backup_counts_right_however_many_write_at_once(site: Site) -> None:
+    node, other = await site.node(), await site.node()
+    ann = await node.register()
+    made = await node.ask("POST /v1/e2ee/backup/version", {"algorithm": "m.x", "auth_data": {}}, as_=ann)
+    which = {"version": made["version"]}
+    counts: list[Json] = []
+
+    async def put(at: Node, number: int) -> None:
+        """Ten keys, five of them those of the one before, from an earlier message."""
+        key = {"forwarded_count": 0, "is_verified": False, "session_data": {}}
+        sessions = {str(5 * number + n): key | {"first_message_index": 100 - number} for n in range(10)}
+        body = {"rooms": {"!room": {"sessions": sessions}}}
+        counts.append(await at.ask("PUT /v1/e2ee/backup/keys", body, as_=ann, query=which))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(put, (node, other)[number % 2], number)
+    latest = await node.ask("GET /v1/e2ee/backup/version", as_=ann)
+    assert (latest["count"], latest["etag"]) == (65, max((each["etag"] for each in counts), key=int))
+    assert len({each["etag"] for each in counts}) == 12
+    assert await node.rows("SELECT COUNT(*) FROM backup_keys") == [(65,)]
+    dropped = await node.ask("DELETE /v1/e2ee/backup/keys", as_=ann, query=which)
+    assert (dropped["count"], int(dropped["etag"])) == (0, int(latest["etag"]) + 1)
+    await node.ask("DELETE /v1/e2ee/backup/version/{version}", as_=ann, path=which)
+    with refused("NOT_FOUND"):
+        await put(node, 0)
+    assert await node.rows("SELECT * FROM backup_keys") == []
+
+
 # cross-signing
 
 

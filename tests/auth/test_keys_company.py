@@ -137,6 +137,8 @@ async def test_a_block_parts_all_but_the_members_of_a_group(
         name = {device_of(other).name}
         assert await has(node, one, other) is (kind == "group")
         told = (name, set()) if kind == "group" else (set(), name)
+        if one is blocked:  # who is not told of it
+            told = (set(), set())
         assert await lists(node, one, since[one.user_id]) == told
     await node.ask("DELETE /v1/users/{user_id}/block", as_=blocker, path=path)
     for one, other in ((ann, bob), (bob, ann)):
@@ -196,15 +198,23 @@ class Told:
         await until(has_heard)
 
 
-async def test_friends_and_strangers_hear_of_each_other(node: Node, both: tuple[Person, Person]) -> None:
+async def test_friends_hear_of_each_other_and_nobody_of_a_block(
+    node: Node, both: tuple[Person, Person]
+) -> None:
     ann, bob = both
     told = Told(node, ann, bob)
     await befriend(node, ann, bob)
     for one, other in ((ann, bob), (bob, ann)):
         await told.hears(one, type="e2ee", device_lists={"changed": [device_of(other).name], "left": []})
+    told.events.clear()
     await node.ask("POST /v1/users/{user_id}/block", as_=bob, path={"user_id": ann.user_id})
-    for one, other in ((ann, bob), (bob, ann)):
-        await told.hears(one, type="e2ee", device_lists={"changed": [], "left": [device_of(other).name]})
+    await told.hears(bob, type="e2ee", device_lists={"changed": [], "left": [device_of(ann).name]})
+    await node.ask("POST /v1/auth/logout", as_=ann)  # of which she hears, after all that came before
+    await told.hears(ann, type="key_changed", user_id=ann.user_id)
+    names = [
+        event["device_lists"] for to, event in told.events if to == ann.user_id and "device_lists" in event
+    ]
+    assert all(lists["left"] == [] for lists in names), "nobody is told of a block"
 
 
 @pytest.mark.parametrize("how", ["logout", "logout-all", "password", "leave"])

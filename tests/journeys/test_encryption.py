@@ -12,8 +12,8 @@ import vodozemac as olm
 from kit.fixtures import StartServer
 from kit.olm import SIGNED, Encrypting, server_name
 from kit.people import PASSWORD, group, next_event, people
-from kit.traces import LOG, traces
 from kit.wait import until
+from kit.whereabouts import LOG, whereabouts
 from secureconnect.client import Client
 from secureconnect.deps.policy import JOURNAL
 from secureconnect.identity import new_id
@@ -63,9 +63,9 @@ async def test_what_is_written_without_the_database_lies_sealed_too(start_server
                     assert SECRET.encode() not in journal.read_bytes()
             server.signal(signal.SIGUSR2)
             await until(lambda: OPEN.encode() not in journal.read_bytes())
-        assert await traces(server, OPEN) >= {"messages"}
+        assert await whereabouts(server, OPEN) >= {"messages"}
         for word in words(SECRET):
-            assert await traces(server, word) == set(), word
+            assert await whereabouts(server, word) == set(), word
 
 
 async def test_two_people_and_four_devices(start_server: StartServer) -> None:
@@ -128,14 +128,14 @@ async def test_two_people_and_four_devices(start_server: StartServer) -> None:
         # what lies on the server: the same search finds what was written without a seal
         written = {"conversation_id": await group(ann, laptop.client), "content": OPEN}
         await ann.call("POST", "/v1/messages", written)
-        lies = await traces(server, OPEN)
+        lies = await whereabouts(server, OPEN)
         assert {"messages"} <= lies
         assert all(name == "messages" or name.startswith("secureconnect.db") for name in lies), lies
-        assert LOG in await traces(server, str(server.port))
-        assert "messages" in await traces(server, sealed)
-        assert LOG not in await traces(server, sealed[:40])
+        assert LOG in await whereabouts(server, str(server.port))
+        assert "messages" in await whereabouts(server, sealed)
+        assert LOG not in await whereabouts(server, sealed[:40])
         for word in (*words(SECRET), shared_key):
-            assert await traces(server, word) == set(), word
+            assert await whereabouts(server, word) == set(), word
 
 
 async def test_fallbacks_serve_and_forgeries_do_not(start_server: StartServer) -> None:

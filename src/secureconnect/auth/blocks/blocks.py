@@ -37,7 +37,7 @@ class Blocks:
             raise Invalid("You cannot block yourself.", details={"field": "user_id"})
         since_us = await self._db.write(self._add, caller, other)
         self.parted(caller, other)
-        self._news.related(caller, other)
+        self._news.related(caller, other, quietly=True)
         return since_us
 
     async def _add(self, tx: Tx, caller: UserId, other: UserId) -> int:
@@ -49,7 +49,7 @@ class Blocks:
             raise Conflict(f"You can block at most {self._most} people.")
         await friends.remove(tx, caller, other)
         await friends.remove(tx, other, caller)
-        await company.note_relation(tx, caller, other, now_us)
+        await company.note_relation(tx, caller, other, now_us, quietly=True)
         return since_us
 
     async def remove(self, caller: UserId, other: UserId) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from ...deps.contracts import Tx
 from ...identity import ConversationId, DeviceId, UserId
 
-# friends, and whom one shares a conversation with: a direct one only where neither has blocked the other
-_COMPANY = (
+# whom one shares a conversation with, a direct one only where neither has blocked the other; and friends
+_MEMBERS = (
     "SELECT other.user_id FROM members me JOIN members other"
     " ON other.conversation_id = me.conversation_id AND other.user_id <> me.user_id"
-    " WHERE me.user_id = $1 AND (NOT EXISTS (SELECT 1 FROM blocks b"
-    " WHERE (b.user_id = $1 AND b.blocked_id = other.user_id)"
-    " OR (b.user_id = other.user_id AND b.blocked_id = $1))"
+    " WHERE me.user_id = $1 AND (other.user_id NOT IN (SELECT blocked_id FROM blocks WHERE user_id = $1"
+    " UNION SELECT user_id FROM blocks WHERE blocked_id = $1)"
     " OR EXISTS (SELECT 1 FROM conversations c"
     " WHERE c.conversation_id = me.conversation_id AND c.type = 'group'))"
-    " UNION SELECT f.friend_id FROM friends f JOIN friends back"
+)
+_FRIENDS = (
+    "SELECT f.friend_id FROM friends f JOIN friends back"
     " ON back.user_id = f.friend_id AND back.friend_id = f.user_id WHERE f.user_id = $1"
 )
-_MEETS = f"SELECT 1 FROM ({_COMPANY}) AS company WHERE company.user_id = $2"  # noqa: S608
+_COMPANY = f"{_MEMBERS} UNION {_FRIENDS}"
+_MEETS = f"{_MEMBERS} AND other.user_id = $2 UNION ALL {_FRIENDS} AND f.friend_id = $2 LIMIT 1"
 _COMPANY_OF = "SELECT user_id FROM members WHERE conversation_id = $1"
 
 _NOTE = (
@@ -34,11 +36,11 @@ _DEPART = (
 _CHANGED = (
     f"SELECT company.user_id FROM ({_COMPANY}) AS company WHERE EXISTS"  # noqa: S608
     " (SELECT 1 FROM key_changes k WHERE k.user_id = company.user_id AND k.changed_at >= $2)"
-    " OR EXISTS (SELECT 1 FROM members me JOIN members other ON other.conversation_id = me.conversation_id"
-    " WHERE me.user_id = $1 AND other.user_id = company.user_id"
-    " AND (me.joined_at >= $2 OR other.joined_at >= $2))"
-    " OR EXISTS (SELECT 1 FROM key_departures d"
-    " WHERE d.conversation_id = $1 AND d.user_id = company.user_id AND d.left_at >= $2)"
+    " OR company.user_id IN (SELECT other.user_id FROM members me JOIN members other"
+    " ON other.conversation_id = me.conversation_id"
+    " WHERE me.user_id = $1 AND (me.joined_at >= $2 OR other.joined_at >= $2))"
+    " OR company.user_id IN (SELECT d.user_id FROM key_departures d"
+    " WHERE d.conversation_id = $1 AND d.left_at >= $2)"
     " UNION SELECT user_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2 LIMIT $3"
 )
 # who left a conversation of mine, who is in one that I left, and with whom something has changed; without
@@ -82,10 +84,12 @@ async def note_departure(tx: Tx, conversation: ConversationId, user: UserId, now
     await tx.run(_DEPART, conversation, user, now_us)
 
 
-async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int) -> None:
-    """In the unit in which two people become friends or are none any more, or a block begins or ends."""
-    for each, its in ((one, other), (other, one)):
-        await tx.run(_DEPART, each, its, now_us)
+async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int, *, quietly: bool = False) -> None:
+    """In the unit in which two people become friends or are none any more, or a block begins or ends.
+    quietly: `other` is not told."""
+    await tx.run(_DEPART, one, other, now_us)
+    if not quietly:
+        await tx.run(_DEPART, other, one, now_us)
 
 
 async def changed(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:

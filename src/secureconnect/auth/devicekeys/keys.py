@@ -53,10 +53,9 @@ class DeviceKeys:
 
     async def forget(self, tx: Tx, sessions: Iterable[SessionId], now_us: int) -> None:
         """In the unit that ends these sessions: their devices stay, without keys."""
-        for session in sorted(sessions):
-            found = await store.device_of_session(tx, session)
-            if found is not None:
-                await self._forget(tx, *found, now_us)
+        found = [await store.device_of_session(tx, session) for session in sessions]
+        for device, user in sorted(each for each in found if each is not None):  # as `Inboxes.send` does
+            await self._forget(tx, device, user, now_us)
 
     async def _forget(self, tx: Tx, device: DeviceId, user: UserId, now_us: int) -> None:
         if await store.forget(tx, device):

@@ -37,7 +37,7 @@ Tell = Callable[[UserId, DeviceId | None, bytes], None]
 
 class _Signal(Struct, array_like=True):
     """stirred: `devices` have something to learn.  changed: keys of `user` did, at `since_us` or later.
-    left: `user` left `conversation`.  related: something has changed between `user` and `other`."""
+    left: `user` left `conversation`.  related: something has changed for `user` between them and `other`."""
 
     kind: Literal["stirred", "changed", "left", "related"]
     devices: list[tuple[str, str]] = []
@@ -82,9 +82,11 @@ class News:
     def left(self, user: UserId, conversation: ConversationId) -> None:
         self._send(_Signal("left", user=user, conversation=conversation))
 
-    def related(self, one: UserId, other: UserId) -> None:
+    def related(self, one: UserId, other: UserId, *, quietly: bool = False) -> None:
         """As `company.note_relation` has noted."""
         self._send(_Signal("related", user=one, other=other))
+        if not quietly:
+            self._send(_Signal("related", user=other, other=one))
 
     def synced(self, device: DeviceId, position: int) -> None:
         """It has been told of messages up to there."""
@@ -157,14 +159,10 @@ class News:
             for each in sorted(strangers):
                 self._tell_all([user], [self._lists("left", each)])
 
-    async def _tell_related(self, one: UserId, other: UserId) -> None:
-        if not (self.is_here(one) or self.is_here(other)):
-            return
-        what: Literal["changed", "left"] = (
-            "changed" if await self._db.read(company.meets, one, other) else "left"
-        )
-        self._tell_all([one], [self._lists(what, other)])
-        self._tell_all([other], [self._lists(what, one)])
+    async def _tell_related(self, user: UserId, other: UserId) -> None:
+        if self.is_here(user):
+            meets = await self._db.read(company.meets, user, other)
+            self._tell_all([user], [self._lists("changed" if meets else "left", other)])
 
     def _tell_all(self, people: Iterable[UserId], events: Sequence[bytes]) -> None:
         for each in people:

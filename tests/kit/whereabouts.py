@@ -15,7 +15,7 @@ _TABLES = {
 }
 
 
-async def traces(server: Server, text: str) -> set[str]:
+async def whereabouts(server: Server, text: str) -> set[str]:
     """Names of tables, of files in the data folder (what is written before rows, too, and journals), and LOG.
     The server runs on."""
     settings = {f"SECURECONNECT_{name}": value for name, value in server.settings.items()}
