@@ -140,7 +140,7 @@ GOOD: dict[str, Any] = {
 LISTED = {"actor_id": NOWHERE, "action": "auth:session:opened", "since": "2026-01-01T00:00:00Z"}
 ASKED: dict[str, dict[str, Any]] = {
     "/v1/admin/audit": LISTED,
-    "/v1/admin/audit/export": LISTED,
+    "/v1/admin/audit/export": LISTED | {"after": NOWHERE},
     "/v1/admin/users": {"role": "user"},
     "/v1/e2ee/sync": {"since": "1.0"},
     "/v1/users/me/friends": {"state": "accepted"},

@@ -296,6 +296,26 @@ class Ahead(Lent):
         return super().now_us() + 1_000 * DAY_US
 
 
+async def test_whatever_is_broken_off_leaves_a_whole_log(db: Database, data_dir: Path) -> None:
+    """Sealing, retention and erasure, each ended in the middle by a shutdown."""
+    audit = keeper(db, data_dir)
+    for steps in range(6):
+        await note(db, 50, 45, 40)
+        for work in (audit.seal_once, audit.cut_once, lambda: db.write(forget, ANN)):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            verdict = await check(db, data_dir)
+            assert verdict.whole, (steps, verdict.findings)
+    await audit.seal_once()
+    await audit.cut_once()
+    await audit.seal_once()
+    verdict = await check(db, data_dir)
+    assert (verdict.whole, verdict.unsealed) == (True, 0)
+
+
 async def test_a_clock_that_is_wrong_removes_nothing(
     db: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
