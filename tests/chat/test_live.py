@@ -45,8 +45,11 @@ async def test_members_hear_what_happens(nursery: trio.Nursery, room: Chat, peop
     where = await make_group(room, ann, bob)
     sockets = {user: await dialled(nursery, room, user) for user in (ann, bob, cid)}
     message = (await say(room, ann, where, "hello", "id-1")).message
+    # whoever reads the table later finds it edited, then deleted, and is told that
+    for user in (ann, bob):
+        await sockets[user].wait_for("chat")
     await room.messages.edit(ann, message.message_id, "hello there")
-    for user in (ann, bob):  # whoever reads the table later finds it deleted, and is told that
+    for user in (ann, bob):
         await sockets[user].wait_for("message_edited")
     await room.conversations.describe(ann, where, {"title": "new"})
     await room.messages.delete(ann, message.message_id)
@@ -97,8 +100,11 @@ async def test_joining_and_leaving_take_effect_at_once(
     early = (await say(room, ann, where, "before")).message
     socket = await dialled(nursery, room, cid)
     await room.conversations.add(ann, where, cid, "member")
+    await socket.wait_for("user_joined")
     alone = await dialled(nursery, room, cid, only=where)
     await say(room, ann, where, "welcome")
+    for each in (socket, alone):  # whoever reads the table later finds Cid gone
+        await each.wait_for("chat")
     await room.messages.edit(ann, early.message_id, "not for Cid")
     await room.conversations.remove(ann, where, cid)
     await say(room, ann, where, "gone")

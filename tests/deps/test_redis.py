@@ -376,7 +376,8 @@ async def test_cancelled_in_a_frozen_server_it_ends_at_once(redis_server: RedisS
 
 
 async def test_its_connections_are_few_and_end_with_it(redis_server: RedisServer) -> None:
-    async with opened(redis_server.url, connections=2) as redis, redis.bus.subscribe(["a"]):
+    # so many calls over two connections take their time on a busy machine
+    async with opened(redis_server.url, connections=2, call_s=10) as redis, redis.bus.subscribe(["a"]):
         for _ in range(5):
             async with trio.open_nursery() as nursery:
                 for call in calls(redis) * 20:
