@@ -14,7 +14,7 @@ from kit.command import beside
 from kit.fixtures import StartServer
 from kit.olm import Encrypting, server_name
 from kit.people import PASSWORD, direct, download_url, group, next_event, people, upload
-from kit.traces import traces
+from kit.whereabouts import whereabouts
 from secureconnect.client import ApiError, Client, StreamEnded
 
 
@@ -123,7 +123,7 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
         await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
 
         personal = [name, *shown.values(), "the phone of ann", about["comment"], "cv-of-ann.txt"]
-        assert all([await traces(server, text) for text in personal]), "what is not found below is found now"
+        assert all([await whereabouts(server, text) for text in personal]), "what is not found below is found now"
         server.settings["AUTH__DELETION_GRACE_DAYS"] = "0"
         server.restart()
         await ann.login(name, PASSWORD)
@@ -134,6 +134,6 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
         assert (message["sender_id"], message["content"]) == (ann.me.user_id, "look")
         assert (await bob.user(ann.me.user_id))["display_name"] == "deleted user"
     assert server.terminate() == 0
-    assert {text: places for text in personal if (places := await traces(server, text))} == {}
+    assert {text: places for text in personal if (places := await whereabouts(server, text))} == {}
     verified = await beside(server, "audit", "verify")
     assert "the personal fields are erased" in verified
