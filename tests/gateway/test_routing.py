@@ -130,6 +130,12 @@ def test_a_head_of_its_own_goes_before_that_of_get() -> None:
         assert found.method == "HEAD"
 
 
+def test_no_head_of_what_does_more_than_read() -> None:
+    """GET /v1/keys/{user_id} gives a key away."""
+    found = Router([Endpoint("GET", "/x", _serve, repeats=True)]).find("HEAD", b"/x")
+    assert (found.endpoint, found.allow) == (None, ["GET"])
+
+
 def test_nothing_is_served_twice() -> None:
     for one, other in (("/x", "/x/"), ("/{a}", "/{b}")):
         with pytest.raises(ValueError, match="twice"):

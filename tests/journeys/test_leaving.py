@@ -123,7 +123,9 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
         await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
 
         personal = [name, *shown.values(), "the phone of ann", about["comment"], "cv-of-ann.txt"]
-        assert all([await whereabouts(server, text) for text in personal]), "what is not found below is found now"
+        assert all([await whereabouts(server, text) for text in personal]), (
+            "what is not found below is found now"
+        )
         server.settings["AUTH__DELETION_GRACE_DAYS"] = "0"
         server.restart()
         await ann.login(name, PASSWORD)

@@ -38,9 +38,10 @@ class Router:
     """Finds endpoints.
 
     A literal segment goes before a `{name}`, which takes one segment that is not empty: a path that is served
-    as it stands is never the value of a name, whatever the method. GET's endpoint serves HEAD too. One slash
-    at the end makes no difference; every other slash does. A segment is decoded after the path was split, so
-    a `%2F` stays inside it; bytes that are not UTF-8 become U+FFFD.
+    as it stands is never the value of a name, whatever the method. GET's endpoint serves HEAD too, unless it
+    takes an Idempotency-Key and so does more than read. One slash at the end makes no difference; every other
+    slash does. A segment is decoded after the path was split, so a `%2F` stays inside it; bytes that are not
+    UTF-8 become U+FFFD.
     """
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
@@ -66,7 +67,8 @@ class Router:
                 node = node.named
             else:
                 node = node.literal.setdefault(segment, _Node())
-        methods = [endpoint.method, "HEAD"] if endpoint.method == "GET" else [endpoint.method]
+        only_reads = endpoint.method == "GET" and not endpoint.repeats
+        methods = [endpoint.method, "HEAD"] if only_reads else [endpoint.method]
         for method in methods:
             there = node.methods.get(method)
             if there is not None and there[0].method == endpoint.method:
