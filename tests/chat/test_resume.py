@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.resume import CHUNK, ROUND_BYTES, Resume
 from secureconnect.clock import DAY_US
@@ -364,6 +365,7 @@ async def test_a_client_that_stops_reading_while_it_resumes_holds_up_nobody(
     where = await make_group(room, ann, bob)
     for number in range(20):
         await say(room, ann, where, str(number))
+    await until(lambda: room.hub.change_of(where) == 21)  # or the room tells swift what it reads of them
     stuck = dial(nursery, room, bob, resume=True)
     stuck.gate = trio.Event()
     resume_from(stuck, {where: 1})
