@@ -82,7 +82,7 @@ OWNERS = {
         *("backups", "backup_keys"),
         *("mail_tokens", "registrations"),
     },
-    "chat": {"conversations", "members", "messages", "changes"},
+    "chat": {"conversations", "members", "messages", "changes", "reactions"},
     "storage": {"files", "quotas"},
 }
 PUBLISHED = {"users", "blocks", "conversations", "members", "file_shares", "nodes"}

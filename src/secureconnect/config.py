@@ -253,6 +253,7 @@ class ChatConfig:
     max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
     max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
     max_members: int = setting(500, "members of a group", low=2, high=100_000)
+    max_reactions: int = setting(20, "different reactions to one message", low=1, high=1_000)
     retention_days: int = setting(
         0, "days a message is kept; 0 keeps for ever; a conversation may ask for fewer", low=0, high=3_650
     )

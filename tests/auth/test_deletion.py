@@ -25,6 +25,7 @@ DAY_S = 86_400
 ELSEWHERE = {
     "users": "the row is emptied, and stays",
     "members": "chat has them leave their groups",
+    "reactions": "they stay with what was said, as those of somebody unknown",
     "files": "storage deletes them, and the sweeper what they hold",
     "quotas": "storage takes it away with the files",
     "mail_tokens": "recovery forgets what was mailed",

@@ -256,5 +256,15 @@ def resume_from(socket: MemorySocket, positions: dict[str, int], history_id: str
     socket.tell("resume", history_id=history_id, conversations=positions)
 
 
+async def back(
+    nursery: trio.Nursery, room: Chat, user: UserId, positions: dict[str, int], history_id: str = HISTORY
+) -> MemorySocket:
+    """A socket that has resumed."""
+    socket = dial(nursery, room, user, resume=True)
+    resume_from(socket, positions, history_id)
+    await socket.wait_for("resumed")
+    return socket
+
+
 def seqs(messages: Sequence[Message]) -> list[int]:
     return [message.seq for message in messages]

@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 import trio
 
-from secureconnect.chat import archive, store
+from secureconnect.chat import archive, changes
 from secureconnect.chat.append import Draft, Stored, append
-from secureconnect.chat.store import Event
+from secureconnect.chat.changes import Event
 from secureconnect.config import PostgresConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
@@ -68,9 +68,9 @@ class Storm:
 
 
 async def edit(tx: Tx, where: ConversationId, message: MessageId, now_us: int) -> None:
-    change = await store.number(tx, where, now_us)
+    change = await changes.number(tx, where, now_us)
     await archive.edit(tx, message, "edited", False, now_us)
-    await store.record(tx, Event("message_edited", where, change, now_us, message_id=message), None)
+    await changes.record(tx, Event("message_edited", where, change, now_us, message_id=message), None)
 
 
 async def rows(tx: Tx, sql: str) -> list[Row]:

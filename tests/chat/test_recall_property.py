@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kit.outage import Interrupted
 from kit.wait import until
-from secureconnect.chat import Chat, archive, frames, store
+from secureconnect.chat import Chat, archive, changes, frames, store
+from secureconnect.chat.reactions import store as reactions
 from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database
@@ -29,7 +30,22 @@ SMALL = ChatConfig(catch_up_ms=100, recent_changes=12)
 Step = tuple[str, bool, int]
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["say", "say", "say", "edit", "delete", "join", "leave", "title", "read", "drop"]),
+        st.sampled_from(
+            [
+                "say",
+                "say",
+                "say",
+                "edit",
+                "delete",
+                "react",
+                "unreact",
+                "join",
+                "leave",
+                "title",
+                "read",
+                "drop",
+            ]
+        ),
         st.booleans(),  # on which of the two nodes
         st.integers(0, 30),
     ),
@@ -83,6 +99,10 @@ async def _take(
                 await room.messages.edit(target.sender_id, target.message_id, f"edited {number}")
             case "delete" if target:
                 await room.messages.delete(target.sender_id, target.message_id)
+            case "react" if target:
+                await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=True)
+            case "unreact" if target:
+                await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=False)
             case "join":
                 await room.conversations.add(ann, group, cid, "member")
             case "leave":
@@ -125,8 +145,11 @@ async def _page(
     assert seat is not None, "told to one who is no member"
     lowest = seat.member.visible_from_seq
     if after_seq is not None:
-        return await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit)
-    return await db.read(archive.newest_before, group, lowest, before_seq or 1_000, limit)
+        found = await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit)
+    else:
+        found = await db.read(archive.newest_before, group, lowest, before_seq or 1_000, limit)
+    reacted = await db.read(reactions.reacted_to, found)
+    return [each._replace(reactions=reacted.get(each.message_id, ())) for each in found]
 
 
 async def _same_replay(room: Chat, db: Database, group: ConversationId, user: UserId) -> None:
@@ -139,7 +162,7 @@ async def _same_replay(room: Chat, db: Database, group: ConversationId, user: Us
         assert seat is not None, "told to one who is no member"
         assert change >= seat.conversation.min_change, "what retention took is a gap"
         assert missed.change == head
-        stored = await db.read(store.events, seat.conversation, change, 1_000)
+        stored = await db.read(changes.events, seat.conversation, change, 1_000)
         visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data

@@ -20,7 +20,7 @@ from secureconnect.edge import Close
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import (
-    MemorySocket,
+    back,
     dial,
     dialled,
     history,
@@ -31,16 +31,6 @@ from .rig import (
     say,
     seqs,
 )
-
-
-async def back(
-    nursery: trio.Nursery, room: Chat, user: UserId, positions: dict[str, int], history_id: str = "history-1"
-) -> MemorySocket:
-    """A socket that has resumed."""
-    socket = dial(nursery, room, user, resume=True)
-    resume_from(socket, positions, history_id)
-    await socket.wait_for("resumed")
-    return socket
 
 
 async def test_what_was_missed_comes_first(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:

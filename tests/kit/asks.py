@@ -50,6 +50,10 @@ def about_message(world: World, body: Any = None) -> Ask:
     return Ask({"message_id": world.message_id}, body=body)
 
 
+def reaction(world: World) -> Ask:
+    return Ask({"message_id": world.message_id, "emoji": "\N{THUMBS UP SIGN}"})
+
+
 def registration(_: World) -> Ask:
     name = unique("new")
     return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
@@ -209,6 +213,8 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/messages/{message_id}"): about_message,
     ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
     ("DELETE", "/v1/messages/{message_id}"): about_message,
+    ("PUT", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
+    ("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
     ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
     ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),

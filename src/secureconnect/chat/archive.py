@@ -98,6 +98,7 @@ _OVERDUE = (
 )
 _OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
 _DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
+_DROP_REACTIONS = "DELETE FROM reactions WHERE conversation_id = $1 AND seq < $2"
 _DROP_CHANGES = "DELETE FROM changes WHERE conversation_id = $1 AND change <= $2"
 _ADVANCE = "UPDATE conversations SET first_seq = $2, min_change = $3 WHERE conversation_id = $1"
 
@@ -124,5 +125,6 @@ async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, li
 
 async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
     await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
+    await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

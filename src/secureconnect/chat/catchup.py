@@ -18,9 +18,10 @@ from ..deps.contracts import Database, Tx
 from ..errors import Problem, Unavailable, is_away
 from ..identity import ConversationId, UserId
 from ..periodic import Trouble
-from . import frames, store
+from . import changes, frames, store
+from .changes import Event
 from .hub import About, Behind, Hub
-from .store import Event, Head
+from .store import Head
 
 log = structlog.get_logger(module="chat")
 
@@ -182,13 +183,13 @@ class CatchUp:
         after = position
         if after is None:
             since_us = behind.since_us if behind.since_us is not None else self._db.now_us() - OVERLAP_US
-            after = await store.last_before(tx, conversation, since_us)
+            after = await changes.last_before(tx, conversation, since_us)
             if behind.change is not None and behind.change <= after:
                 # what was heard is told, unless it is so old that everybody has had it
-                reach = await store.last_before(tx, conversation, self._db.now_us() - REACH_US)
+                reach = await changes.last_before(tx, conversation, self._db.now_us() - REACH_US)
                 after = max(behind.change - 1, reach)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
-        events = await store.events(tx, conversation, after, PAGE)
+        events = await changes.events(tx, conversation, after, PAGE)
         viewers = await store.viewers(tx, conversation_id)
         is_direct = conversation.type == "direct"
         is_clear = not is_direct or await store.are_clear(tx, *_pair(viewers))

@@ -10,13 +10,12 @@ from ..deps.contracts import Database, Tx
 from ..errors import Conflict, Forbidden, Invalid, LastAdmin, NotFound
 from ..idempotency import Attempt
 from ..identity import ConversationId, UserId, new_id
-from . import store
+from . import changes, store
+from .changes import Event, Kind
 from .store import (
     MODERATORS,
     Conversation,
     ConversationType,
-    Event,
-    Kind,
     Member,
     MemberRole,
     Participant,
@@ -150,7 +149,7 @@ class Conversations:
             role = roles[0] if user == caller else roles[1]
             await store.join(tx, conversation, Member(user, role, now_us, 1, 0))
         event = Event("conversation_updated", conversation, new.last_change, now_us, conversation=new)
-        await store.record(tx, event, caller)
+        await changes.record(tx, event, caller)
         await audit.record(
             tx,
             action="chat:conversation:created",
@@ -226,7 +225,7 @@ class Conversations:
         tx: Tx,
         caller: UserId,
         conversation: ConversationId,
-        changes: dict[str, str | None] | dict[str, bool | int],
+        wanted: dict[str, str | None] | dict[str, bool | int],
     ) -> Done[None]:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
@@ -234,17 +233,17 @@ class Conversations:
         if await store.is_parted(tx, conversation, caller):  # a title is a way to say something, too
             raise Forbidden(denial="denied:forbidden", subject=conversation)
         old = seat.conversation
-        new = old._replace(**changes)
+        new = old._replace(**wanted)
         if old.is_e2ee_enabled and not new.is_e2ee_enabled:
             raise Conflict("Encryption cannot be switched off again.")
         if new == old:
             return Done(None)
         now_us = self._db.now_us()
-        change = await store.number(tx, conversation, now_us)
+        change = await changes.number(tx, conversation, now_us)
         new = new._replace(updated_us=now_us, last_change=change, touched_us=now_us)
         await store.describe(tx, new)
         event = Event("conversation_updated", conversation, change, now_us, conversation=new)
-        await store.record(tx, event, caller)
+        await changes.record(tx, event, caller)
         return Done(None, [event])
 
     # members
@@ -431,13 +430,13 @@ class Conversations:
         event = Event(
             kind,
             conversation,
-            await store.number(tx, conversation, now_us),
+            await changes.number(tx, conversation, now_us),
             now_us,
             user=person,
             role=member.role if member else None,
             visible_from_seq=member.visible_from_seq if member else None,
         )
-        await store.record(tx, event, caller)
+        await changes.record(tx, event, caller)
         return event
 
     @staticmethod

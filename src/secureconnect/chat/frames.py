@@ -14,6 +14,7 @@ from ..edge import Frame, Weight
 from ..errors import Malformed, Problem
 from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
+from .changes import Event
 from .hub import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
 from .pledges import Accepted, Pledge
 from .shapes import (
@@ -33,7 +34,7 @@ from .shapes import (
     no_metadata,
     person_shape,
 )
-from .store import Event
+from .store import Message
 
 Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -68,6 +69,12 @@ class DeleteIn(In, tag="delete"):
     message_id: Id
 
 
+class ReactIn(In, tag="react"):
+    message_id: Id
+    emoji: str
+    on: bool = True
+
+
 class ReadIn(In, tag="read"):
     conversation_id: Id
     seq: Seq
@@ -96,7 +103,7 @@ class PingIn(In, tag="ping"):
     pass
 
 
-Inbound = ChatIn | EditIn | DeleteIn | ReadIn | TypingIn | PresenceIn | ResumeIn | AuthIn | PingIn
+Inbound = ChatIn | EditIn | DeleteIn | ReactIn | ReadIn | TypingIn | PresenceIn | ResumeIn | AuthIn | PingIn
 
 
 class NotAFrame(Exception):
@@ -231,6 +238,18 @@ class DeletedOut(Out, tag="message_deleted"):
     seq: int
     change: int
     deleted_at: str | None
+
+
+class ReactionOut(Out, tag="reaction"):
+    """count: of those who react so, after this."""
+
+    conversation_id: str
+    message_id: str
+    emoji: str
+    user_id: str
+    on: bool
+    count: int
+    change: int
 
 
 class JoinedOut(Out, tag="user_joined"):
@@ -454,13 +473,20 @@ def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> 
     return Live("typing", conversation, 0, None, None, None, told)
 
 
+def _for_all(message: Message) -> Message:
+    """Without what depends on who looks."""
+    if not message.reactions:
+        return message
+    return message._replace(reactions=tuple(each._replace(mine=None) for each in message.reactions))
+
+
 def _told(event: Event) -> Struct:
     if event.kind == "chat":
         assert event.message is not None
-        return ChatOut(*message_fields(event.message))
+        return ChatOut(*message_fields(_for_all(event.message)))
     if event.kind == "message_edited":
         assert event.message is not None
-        return EditedOut(*message_fields(event.message))
+        return EditedOut(*message_fields(_for_all(event.message)))
     if event.kind == "message_deleted":
         return DeletedOut(
             conversation_id=event.conversation_id,
@@ -468,6 +494,16 @@ def _told(event: Event) -> Struct:
             seq=event.seq or 0,
             change=event.change,
             deleted_at=iso_or_none(event.deleted_us),
+        )
+    if event.kind == "reaction":
+        return ReactionOut(
+            conversation_id=event.conversation_id,
+            message_id=event.message_id or "",
+            emoji=event.emoji or "",
+            user_id=event.actor_id or "",
+            on=bool(event.on),
+            count=event.people or 0,
+            change=event.change,
         )
     if event.kind == "conversation_updated":
         assert event.conversation is not None

@@ -12,11 +12,13 @@ from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..errors import AccountDeleted, E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
 from ..identity import ConversationId, MessageId, UserId, new_id
-from . import archive, store
+from . import archive, changes, store
 from .append import Draft, Stored
+from .changes import Event
 from .conversations import require_seat
 from .pledges import Accepted
-from .store import MODERATORS, Conversation, Event, Message, Seat
+from .reactions import store as reactions
+from .store import MODERATORS, Conversation, Message, Seat
 from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
@@ -93,7 +95,11 @@ class Messages:
     # reading
 
     async def get(self, caller: UserId, message: MessageId) -> Message:
-        return await self._db.read(_require_visible, message, caller)
+        return await self._db.read(self._get, caller, message)
+
+    async def _get(self, tx: Tx, caller: UserId, message: MessageId) -> Message:
+        found = await _require_visible(tx, message, caller)
+        return (await reactions.with_reactions(tx, [found], caller))[0]
 
     async def page(
         self,
@@ -121,9 +127,11 @@ class Messages:
         visible_from = seat.member.visible_from_seq
         if after_seq is not None:
             after = max(visible_from - 1, after_seq)
-            return seat, await archive.oldest_after(tx, conversation, after, limit)
-        before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
-        return seat, await archive.newest_before(tx, conversation, visible_from, before, limit)
+            found = await archive.oldest_after(tx, conversation, after, limit)
+        else:
+            before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
+            found = await archive.newest_before(tx, conversation, visible_from, before, limit)
+        return seat, await reactions.with_reactions(tx, found, caller)
 
     # changing
 
@@ -137,7 +145,7 @@ class Messages:
     async def _edit(
         self, tx: Tx, caller: UserId, message_id: MessageId, content: str, is_encrypted: bool | None
     ) -> Done[Message]:
-        seat, message = await self._lock(tx, caller, message_id)
+        seat, message = await lock_message(tx, caller, message_id)
         conversation = seat.conversation
         if message.sender_id != caller:
             raise Forbidden(denial="denied:forbidden", subject=message_id)
@@ -149,17 +157,12 @@ class Messages:
         self._check_content(content, encrypted)
         if not content and message.message_type == "text":
             raise Invalid("A message needs some content.", details={"field": "content"})
-        if conversation.type == "direct":
-            for other in await store.viewers(tx, conversation.conversation_id):
-                is_apart = other != caller and await store.are_apart(tx, caller, other)
-                if is_apart is None:
-                    raise AccountDeleted
-                if is_apart:
-                    raise Forbidden(denial="denied:forbidden", subject=conversation.conversation_id)
+        await require_unblocked(tx, seat)
         now_us = self._db.now_us()
-        change = await store.number(tx, conversation.conversation_id, now_us)
+        change = await changes.number(tx, conversation.conversation_id, now_us)
         await archive.edit(tx, message_id, content, encrypted, now_us)
         edited = message._replace(content=content, is_encrypted=encrypted, edited_us=now_us)
+        [seen] = await reactions.with_reactions(tx, [edited], caller)
         event = Event(
             "message_edited",
             conversation.conversation_id,
@@ -167,10 +170,10 @@ class Messages:
             now_us,
             message.seq,
             message_id,
-            edited._replace(change=change),
+            seen._replace(change=change),
         )
         await self._record(tx, event, caller, "chat:message:edited")
-        return Done(edited, [event])
+        return Done(seen, [event])
 
     async def delete(self, caller: UserId, message: MessageId) -> Message:
         """Leave a tombstone. Deleting twice is deleting once."""
@@ -178,14 +181,15 @@ class Messages:
         return await self._writer.relieve(self._delete, caller, message)
 
     async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:
-        seat, message = await self._lock(tx, caller, message_id)
+        seat, message = await lock_message(tx, caller, message_id)
         if message.sender_id != caller and seat.member.role not in MODERATORS:
             raise Forbidden(denial="denied:forbidden", subject=message_id)
         if message.deleted_us is not None:
             return Done(message)
         now_us = self._db.now_us()
-        change = await store.number(tx, message.conversation_id, now_us)
+        change = await changes.number(tx, message.conversation_id, now_us)
         await archive.delete(tx, message_id, now_us)
+        await reactions.clear(tx, message_id)
         event = Event(
             "message_deleted",
             message.conversation_id,
@@ -196,21 +200,35 @@ class Messages:
             deleted_us=now_us,
         )
         await self._record(tx, event, caller, "chat:message:deleted")
-        gone = message._replace(content="", metadata=None, file_ids="[]", deleted_us=now_us)
+        gone = message._replace(content="", metadata=None, file_ids="[]", deleted_us=now_us, reaction_count=0)
         return Done(gone, [event])
 
     @staticmethod
-    async def _lock(tx: Tx, caller: UserId, message_id: MessageId) -> tuple[Seat, Message]:
-        """Hold its conversation; what is returned stays true until the transaction ends."""
-        conversation = (await _require_visible(tx, message_id, caller)).conversation_id
-        await store.lock(tx, conversation)
-        seat = await require_seat(tx, conversation, caller)
-        return seat, await _require_visible(tx, message_id, caller)
-
-    @staticmethod
     async def _record(tx: Tx, event: Event, caller: UserId, action: str) -> None:
-        await store.record(tx, event, caller)
+        await changes.record(tx, event, caller)
         await audit.record(tx, action=action, actor=caller, subject=event.message_id, now_us=event.stored_us)
+
+
+async def lock_message(tx: Tx, caller: UserId, message_id: MessageId) -> tuple[Seat, Message]:
+    """Hold its conversation; what is returned stays true until the transaction ends. Raises NotFound."""
+    conversation = (await _require_visible(tx, message_id, caller)).conversation_id
+    await store.lock(tx, conversation)
+    seat = await require_seat(tx, conversation, caller)
+    return seat, await _require_visible(tx, message_id, caller)
+
+
+async def require_unblocked(tx: Tx, seat: Seat) -> None:
+    """Of a direct conversation: that neither of the two has blocked the other, and both are there. Raises Forbidden,
+    AccountDeleted."""
+    conversation, caller = seat.conversation, seat.member.user_id
+    if conversation.type != "direct":
+        return
+    for other in await store.viewers(tx, conversation.conversation_id):
+        is_apart = other != caller and await store.are_apart(tx, caller, other)
+        if is_apart is None:
+            raise AccountDeleted
+        if is_apart:
+            raise Forbidden(denial="denied:forbidden", subject=conversation.conversation_id)
 
 
 async def _require_visible(tx: Tx, message: MessageId, user: UserId) -> Message:

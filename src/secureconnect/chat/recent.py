@@ -14,7 +14,7 @@ from itertools import islice
 from .. import metrics
 from ..identity import ConversationId, MessageId
 from .hub import Live
-from .retold import UNCHANGED, Changes, first_seq_in
+from .retold import CHANGES, UNCHANGED, Changes, first_seq_in
 from .store import Conversation, Message
 
 BYTES = metrics.gauge("secureconnect_chat_recent_bytes", "Memory for what conversations had lately.")
@@ -56,7 +56,7 @@ class Past:
         """By seq, of each message that was changed."""
         found: dict[int, Changes] = {}
         for live in self.lives:
-            if live.seq is not None and live.kind in ("message_edited", "message_deleted"):
+            if live.seq is not None and live.kind in CHANGES:
                 found[live.seq] = found.get(live.seq, UNCHANGED).then(live)
         return found
 

@@ -24,11 +24,12 @@ from ..deps.contracts import Database, Tx
 from ..edge import Frame
 from ..errors import Unavailable, is_away
 from ..identity import ConversationId
-from . import frames, store
+from . import changes, frames, store
 from .catchup import REACH_US
+from .changes import Event
 from .hub import Connection, Hub
 from .recall import Recall
-from .store import Conversation, Event, Seat
+from .store import Conversation, Seat
 
 # result: whole, gap (something had to be read again), recalled (from memory; one of the others follows)
 RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
@@ -270,7 +271,7 @@ async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room) 
     """What happened after a change, as far as there is room for it."""
     found: list[Event] = []
     while not room.is_full:
-        chunk = await store.events(tx, conversation, after, CHUNK)
+        chunk = await changes.events(tx, conversation, after, CHUNK)
         room.take(chunk)
         found += chunk
         if len(chunk) < CHUNK:

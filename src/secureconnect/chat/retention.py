@@ -10,8 +10,8 @@ from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..identity import ConversationId
 from ..periodic import Trouble
-from . import archive, store
-from .store import Event
+from . import archive, changes, store
+from .changes import Event
 from .writer import Done, Writer
 
 log = structlog.get_logger(module="chat")
@@ -54,13 +54,13 @@ class Retention:
         if prefix is None:
             return Done(False)
         now_us = self._db.now_us()
-        change = await store.number(tx, conversation_id, now_us)
+        change = await changes.number(tx, conversation_id, now_us)
         await archive.drop_prefix(tx, conversation_id, prefix)
         shrunk = conversation._replace(
             first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us
         )
         event = Event("conversation_updated", conversation_id, change, now_us, conversation=shrunk)
-        await store.record(tx, event, None)
+        await changes.record(tx, event, None)
         return Done(True, [event])
 
     async def pass_forever(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -11,21 +13,37 @@ from ..clock import from_iso
 from ..edge import Frame
 from ..identity import ConversationId, MessageId, UserId
 from . import frames
+from .changes import Event, Kind
 from .hub import Live
-from .store import Event, Kind, Message
+from .store import Message, Reacted, in_order
 
 
 class Changes(NamedTuple):
-    """The last edit of a message that is known, and its deletion."""
+    """The last edit of a message that is known, its deletion, and how many react so, by emoji, where somebody
+    did or took it back."""
 
     edited: Live | None = None
     deleted: Live | None = None
+    reacted: Mapping[str, int] = MappingProxyType({})
 
     def then(self, live: Live) -> Changes:
-        return self._replace(edited=live) if live.kind == "message_edited" else self._replace(deleted=live)
+        match live.kind:
+            case "message_edited":
+                return self._replace(edited=live)
+            case "message_deleted":
+                return self._replace(deleted=live)
+            case _:
+                told = _reaction.decode(live.frame.data)
+                return self._replace(reacted={**self.reacted, told.emoji: told.count})
 
 
+CHANGES = ("message_edited", "message_deleted", "reaction")  # kinds of what changes a message
 UNCHANGED = Changes()
+
+
+class _Reacted(Struct):
+    emoji: str
+    count: int
 
 
 class _Message(Struct):
@@ -46,6 +64,7 @@ class _Message(Struct):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    reactions: list[_Reacted] = []
 
 
 class _Deleted(Struct):
@@ -61,6 +80,7 @@ class _Updated(Struct):
     conversation: _Conversation
 
 
+_reaction = msgspec.json.Decoder(_Reacted)
 _message = msgspec.json.Decoder(_Message)
 _deleted = msgspec.json.Decoder(_Deleted)
 _updated = msgspec.json.Decoder(_Updated)
@@ -86,6 +106,8 @@ def message_in(live: Live) -> Message:
         from_iso(told.sent_at),
         _us_or_none(told.edited_at),
         _us_or_none(told.deleted_at),
+        sum(each.count for each in told.reactions),
+        tuple(Reacted(each.emoji, each.count) for each in told.reactions),
     )
 
 
@@ -102,17 +124,28 @@ def message_now(first: Live | Message, changes: Changes) -> Message:
     message = first if isinstance(first, Message) else message_in(first)
     if changes.edited is not None:
         message = message_in(changes.edited)._replace(change=message.change)
+    if message.reactions or changes.reacted:
+        message = _reacted(message, changes.reacted)
     if changes.deleted is not None:
         deleted_us = _us_or_none(_deleted.decode(changes.deleted.frame.data).deleted_at) or 0
-        message = message._replace(content="", metadata=None, file_ids="[]", deleted_us=deleted_us)
+        message = message._replace(
+            content="", metadata=None, file_ids="[]", deleted_us=deleted_us, reaction_count=0, reactions=()
+        )
     return message
+
+
+def _reacted(message: Message, counts: Mapping[str, int]) -> Message:
+    """Nobody's own reactions are told from memory: the same is told to all."""
+    now = {each.emoji: each.people for each in message.reactions} | dict(counts)
+    reactions = in_order(Reacted(emoji, count) for emoji, count in now.items() if count)
+    return message._replace(reaction_count=sum(each.people for each in reactions), reactions=reactions)
 
 
 def retell(live: Live, changes: Changes) -> Frame:
     """As the table would tell it now.  changes: to the message it is about."""
-    if live.kind not in ("chat", "message_edited") or changes in (UNCHANGED, Changes(live)):
+    if live.kind not in ("chat", "message_edited", "reaction") or changes in (UNCHANGED, Changes(live)):
         return live.frame
-    if live.kind == "message_edited" and changes.deleted is not None:
+    if live.kind != "chat" and changes.deleted is not None:
         told = _deleted.decode(changes.deleted.frame.data)
         event = Event(
             "message_deleted",
@@ -124,6 +157,8 @@ def retell(live: Live, changes: Changes) -> Frame:
             deleted_us=_us_or_none(told.deleted_at),
         )
         return frames.live(event).frame
+    if live.kind == "reaction":
+        return live.frame
     message = message_now(live, changes)._replace(change=live.change)
     kind: Kind = "chat" if live.kind == "chat" else "message_edited"
     event = Event(

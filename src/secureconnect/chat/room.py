@@ -16,22 +16,24 @@ from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
 from ..errors import InvalidToken, Problem, Unavailable, is_away
-from ..identity import ConversationId, DeviceId, NodeId, Principal, UserId
+from ..identity import ConversationId, DeviceId, MessageId, NodeId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
+from .changes import Event
 from .conversations import Conversations, MemberLeft
 from .hub import Connection, Hub, Live
 from .messages import Messages
 from .pledges import Pledge, Pledges
 from .presence import Presence, Typing
+from .reactions import store as reaction_store
+from .reactions.reactions import Reactions
 from .recall import Recall
 from .recent import Recent
 from .resume import Resume
 from .retention import Retention
 from .shapes import Status
-from .store import Event
 from .writer import ReadMark, Writer
 
 log = structlog.get_logger(module="chat")
@@ -99,6 +101,7 @@ class Chat:
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
         self.conversations = Conversations(config, db, self.writer)
         self.messages = Messages(config, db, self.writer, self._recent.keep)
+        self.reactions = Reactions(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer)
         self.presence = Presence(config, db, self.hub)
@@ -266,24 +269,30 @@ class Chat:
         await self.conversations.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """Everything this room keeps of a person, record by record: memberships, then their messages."""
-        last = ConversationId(store.NO_ID)
-        while seats := await self._db.read(archive.seats_of, user, last, EXPORT_PAGE):
-            for seat in seats:
-                shape = shapes.conversation_shape(seat.conversation)
-                shape.my_role = seat.member.role
+        """Everything this room keeps of a person, record by record: memberships, messages, reactions."""
+        seat = ConversationId(store.NO_ID)
+        while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
+            for each in seats:
+                shape = shapes.conversation_shape(each.conversation)
+                shape.my_role = each.member.role
                 yield {
                     "kind": "conversation",
                     **msgspec.to_builtins(shape),
-                    "joined_at": to_iso(seat.member.joined_us),
-                    "last_read_seq": seat.member.last_read_seq,
+                    "joined_at": to_iso(each.member.joined_us),
+                    "last_read_seq": each.member.last_read_seq,
                 }
-            last = seats[-1].conversation.conversation_id
+            seat = seats[-1].conversation.conversation_id
         after = ""
         while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE):
             for message in page:
                 yield {"kind": "message", **msgspec.to_builtins(shapes.message_shape(message))}
             after = page[-1].client_message_id
+        last = (MessageId(store.NO_ID), "")
+        while reacted := await self._db.read(reaction_store.of_user, user, last, EXPORT_PAGE):
+            for message_id, emoji, reacted_us in reacted:
+                told = {"message_id": message_id, "emoji": emoji, "reacted_at": to_iso(reacted_us)}
+                yield {"kind": "reaction", **told}
+            last = reacted[-1][:2]
 
     # what happened
 

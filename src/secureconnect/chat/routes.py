@@ -23,6 +23,7 @@ from ..errors import (
 from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
 from .pledges import Accepted
+from .reactions.routes import ROUTES as REACTION_ROUTES
 from .room import Chat
 from .shapes import (
     ClientMessageId,
@@ -511,4 +512,5 @@ ROUTES = (
         "Presence of people one shares a conversation with",
         query=PresenceQuery, answer=PresenceList,
     ),
+    *REACTION_ROUTES,
 )  # fmt: skip

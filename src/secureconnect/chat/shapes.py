@@ -8,7 +8,17 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..clock import to_iso
-from .store import Conversation, ConversationType, Member, MemberRole, Message, Participant, Person, Summary
+from .store import (
+    Conversation,
+    ConversationType,
+    Member,
+    MemberRole,
+    Message,
+    Participant,
+    Person,
+    Reacted,
+    Summary,
+)
 
 Id = Annotated[
     str,
@@ -31,6 +41,8 @@ def no_metadata() -> Raw:
 
 
 class Reaction(Struct):
+    """mine: whether the viewer is among them. Events leave it out, and so does what is told from memory."""
+
     emoji: str
     count: int
     mine: bool | UnsetType = UNSET
@@ -116,12 +128,16 @@ def message_fields(message: Message) -> tuple[Any, ...]:
         message.reply_to,
         [] if message.file_ids == "[]" else msgspec.json.decode(message.file_ids),
         None if message.metadata is None else msgspec.json.decode(message.metadata),
-        [],
+        [_reaction(each) for each in message.reactions] if message.reactions else [],
         message.change,
         to_iso(message.sent_us),
         iso_or_none(message.edited_us),
         iso_or_none(message.deleted_us),
     )
+
+
+def _reaction(reacted: Reacted) -> Reaction:
+    return Reaction(reacted.emoji, reacted.people, UNSET if reacted.mine is None else reacted.mine)
 
 
 def message_shape(message: Message) -> MessageShape:

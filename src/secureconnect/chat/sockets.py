@@ -160,6 +160,10 @@ class _Conversation:
             case frames.DeleteIn():
                 await room.messages.delete(me, MessageId(frame.message_id))
                 self._ack(frame, message_id=frame.message_id)
+            case frames.ReactIn():
+                message = MessageId(frame.message_id)
+                await room.reactions.set(me, message, frame.emoji, on=frame.on)
+                self._ack(frame, message_id=frame.message_id)
             case frames.ReadIn():
                 await room.conversations.mark_read(me, ConversationId(frame.conversation_id), frame.seq)
                 self._ack(frame, conversation_id=frame.conversation_id)

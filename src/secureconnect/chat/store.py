@@ -1,28 +1,19 @@
-"""The chat room's SQL: conversations, their members, and the log of what happened in them.
+"""The chat room's SQL: conversations and their members, and the rows of the room.
 
-Messages being appended have SQL of their own, in `append.py`; reading them for history, in `archive.py`.
+Messages being appended have SQL of their own, in `append.py`; reading them for history, in `archive.py`; the
+log of what happened, in `changes.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
-
-import msgspec
 
 from ..deps.contracts import Row, Tx
 from ..identity import ConversationId, MessageId, UserId
 
 ConversationType = Literal["direct", "group"]
 MemberRole = Literal["owner", "admin", "member"]
-Kind = Literal[
-    "chat",
-    "message_edited",
-    "message_deleted",
-    "user_joined",
-    "user_left",
-    "conversation_updated",
-    "member_updated",
-]
 
 MODERATORS: frozenset[MemberRole] = frozenset({"owner", "admin"})
 
@@ -79,8 +70,22 @@ class Participant(NamedTuple):
     is_apart: bool = False
 
 
+class Reacted(NamedTuple):
+    """mine: whether the viewer is among them; None where it is told to more than one."""
+
+    emoji: str
+    people: int
+    mine: bool | None = None
+
+
+def in_order(reactions: Iterable[Reacted]) -> tuple[Reacted, ...]:
+    """As they are told: what most people say first."""
+    return tuple(sorted(reactions, key=lambda each: (-each.people, each.emoji)))
+
+
 class Message(NamedTuple):
-    """file_ids: a JSON list.  metadata: a JSON object, or None."""
+    """file_ids: a JSON list.  metadata: a JSON object, or None.  reactions: empty unless somebody has looked
+    (`reactions.store`); how many there are in all is always known."""
 
     message_id: MessageId
     conversation_id: ConversationId
@@ -97,28 +102,8 @@ class Message(NamedTuple):
     sent_us: int
     edited_us: int | None
     deleted_us: int | None
-
-
-class Event(NamedTuple):
-    """One durable change, with what is needed to tell of it.
-
-    seq, message_id: of the message it is about; `message` is None when that is deleted or gone.
-    deleted_us: when it was deleted; None for one that is gone.
-    user: who joined, left or got another role.  visible_from_seq: of the one who joined.
-    """
-
-    kind: Kind
-    conversation_id: ConversationId
-    change: int
-    stored_us: int
-    seq: int | None = None
-    message_id: MessageId | None = None
-    message: Message | None = None
-    conversation: Conversation | None = None
-    user: Person | None = None
-    role: MemberRole | None = None
-    visible_from_seq: int | None = None
-    deleted_us: int | None = None
+    reaction_count: int = 0
+    reactions: tuple[Reacted, ...] = ()
 
 
 class Head(NamedTuple):
@@ -150,7 +135,8 @@ CONVERSATION = (
 MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq"
 MESSAGE = (
     "g.message_id, g.conversation_id, g.seq, g.change, g.sender_id, g.client_message_id, g.message_type,"
-    " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at"
+    " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at,"
+    " g.reaction_count"
 )
 PERSON = "u.user_id, u.username, u.display_name, u.avatar_url"
 _C = len(Conversation._fields)
@@ -169,7 +155,7 @@ def conversation_of(row: Row) -> Conversation:
 
 
 def message_of(row: Row) -> Message:
-    return Message._make((*row[:8], bool(row[8]), *row[9:15]))
+    return Message._make((*row[:8], bool(row[8]), *row[9:16], ()))
 
 
 def seat_of(row: Row) -> Seat:
@@ -180,14 +166,6 @@ def seat_of(row: Row) -> Seat:
 
 
 _LOCK = "UPDATE conversations SET last_change = last_change WHERE conversation_id = $1"
-_NUMBER = (
-    "UPDATE conversations SET last_change = last_change + 1, touched_at = $2 WHERE conversation_id = $1"
-    " RETURNING last_change"
-)
-_RECORD = (
-    "INSERT INTO changes (conversation_id, change, kind, ref, seq, actor_id, data, stored_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-)
 _GET = f"SELECT {CONVERSATION} FROM conversations c WHERE c.conversation_id = $1"  # noqa: S608
 _SEAT = (
     f"SELECT {CONVERSATION}, {MEMBER} FROM conversations c"  # noqa: S608
@@ -198,31 +176,6 @@ _SEAT = (
 async def lock(tx: Tx, conversation: ConversationId) -> None:
     """Hold the conversation's row until the transaction ends: what is read after this stays true."""
     await tx.run(_LOCK, conversation)
-
-
-async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
-    """Take the next `change`."""
-    row = await tx.one(_NUMBER, conversation, now_us)
-    assert row is not None
-    return int(row[0])
-
-
-async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
-    """Write the row from which the event is told again."""
-    ref = event.message_id or (event.user.user_id if event.user else None)
-    facts = {"role": event.role, "visible_from_seq": event.visible_from_seq}
-    data = {name: value for name, value in facts.items() if value is not None}
-    await tx.run(
-        _RECORD,
-        event.conversation_id,
-        event.change,
-        event.kind,
-        ref,
-        event.seq,
-        actor,
-        msgspec.json.encode(data).decode() if data else None,
-        event.stored_us,
-    )
 
 
 async def get(tx: Tx, conversation: ConversationId) -> Conversation | None:
@@ -500,66 +453,3 @@ async def standings(tx: Tx, user: UserId) -> list[tuple[Seat, int]]:
 async def heads_since(tx: Tx, since_us: int, after: str, limit: int) -> list[Head]:
     """Those touched since, the longest ago first, from after (`since_us`, `after`) on."""
     return [Head._make(row) for row in await tx.all(_HEADS_SINCE, since_us, after, limit)]
-
-
-# What happened
-
-
-_MESSAGES_AFTER = (
-    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.change > $2"  # noqa: S608
-    " ORDER BY g.change LIMIT $3"
-)
-_CHANGES_AFTER = (
-    f"SELECT h.change, h.kind, h.stored_at, h.seq, h.ref, h.data, {PERSON}, {MESSAGE} FROM changes h"  # noqa: S608
-    " LEFT JOIN users u ON u.user_id = h.ref LEFT JOIN messages g ON g.message_id = h.ref"
-    " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
-)
-_LAST_BEFORE = (
-    "SELECT COALESCE((SELECT change FROM messages WHERE conversation_id = $1 AND change > $2 AND sent_at < $3"
-    " ORDER BY change DESC LIMIT 1), $2), COALESCE((SELECT change FROM changes WHERE conversation_id = $1"
-    " AND change > $2 AND stored_at < $3 ORDER BY change DESC LIMIT 1), $2)"
-)
-_DATA = 6
-_REACH = 10_000  # changes looked back for the last old one
-
-
-async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> list[Event]:
-    """What happened after change `after`, at most `limit`, in order, as it is to be told now."""
-    found = [
-        Event("chat", g.conversation_id, g.change, g.sent_us, g.seq, g.message_id, g)
-        for g in map(message_of, await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit))
-    ]
-    rows = await tx.all(_CHANGES_AFTER, conversation.conversation_id, after, limit)
-    if rows:
-        found += [_event(row, conversation) for row in rows]
-        found.sort(key=_by_change)
-    return found[:limit]
-
-
-def _by_change(event: Event) -> int:
-    return event.change
-
-
-def _event(row: Row, conversation: Conversation) -> Event:
-    change, kind, stored_us, seq, ref, data = row[:_DATA]
-    person, message = row[_DATA : _DATA + _P], row[_DATA + _P :]
-    event = Event(kind, conversation.conversation_id, change, stored_us, seq)
-    match kind:
-        case "message_edited" | "message_deleted":
-            if kind == "message_deleted" or message[0] is None or message[-1] is not None:
-                return event._replace(kind="message_deleted", message_id=ref, deleted_us=message[-1])
-            return event._replace(message_id=ref, message=message_of(message)._replace(change=change))
-        case "conversation_updated":
-            return event._replace(conversation=conversation)
-        case _:
-            user = Person._make(person) if person[0] is not None else Person(ref, "", "", None)
-            told = msgspec.json.decode(data) if data else {}
-            return event._replace(user=user, **told)
-
-
-async def last_before(tx: Tx, conversation: Conversation, before_us: int) -> int:
-    """The last change stored before, or the one before the latest ten thousand."""
-    reach = max(conversation.last_change - _REACH, 0)
-    row = await tx.one(_LAST_BEFORE, conversation.conversation_id, reach, before_us)
-    assert row is not None
-    return int(max(row))

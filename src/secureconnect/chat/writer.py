@@ -23,8 +23,8 @@ from ..errors import Internal, OutcomeUnknown, Problem, Unavailable, is_away
 from ..idempotency import Attempt, keep, recall
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
+from .changes import Event
 from .pledges import Accepted, Answer, Pledges
-from .store import Event
 
 log = structlog.get_logger(module="chat")
 

@@ -1,0 +1,171 @@
+"""What happened in a conversation: the durable events, how each is numbered, kept, and read again.
+
+A new message keeps its number in its own row; everything else is a row of `changes`, which never holds what
+was said: that is read from the message when the event is told again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ..deps.contracts import Row, Tx
+from ..identity import ConversationId, MessageId, UserId
+from .reactions import store as reactions
+from .store import MESSAGE, PERSON, Conversation, MemberRole, Message, Person, Reacted, message_of
+
+Kind = Literal[
+    "chat",
+    "message_edited",
+    "message_deleted",
+    "reaction",
+    "user_joined",
+    "user_left",
+    "conversation_updated",
+    "member_updated",
+]
+
+
+class Event(NamedTuple):
+    """One durable change, with what is needed to tell of it.
+
+    seq, message_id: of the message it is about; `message` is None when that is deleted or gone.
+    deleted_us: when it was deleted; None for one that is gone.
+    actor_id: who reacted.  on: or took it back.  people: how many react so after that.
+    user: who joined, left or got another role.  visible_from_seq: of the one who joined.
+    """
+
+    kind: Kind
+    conversation_id: ConversationId
+    change: int
+    stored_us: int
+    seq: int | None = None
+    message_id: MessageId | None = None
+    message: Message | None = None
+    conversation: Conversation | None = None
+    user: Person | None = None
+    role: MemberRole | None = None
+    visible_from_seq: int | None = None
+    deleted_us: int | None = None
+    actor_id: UserId | None = None
+    emoji: str | None = None
+    on: bool | None = None
+    people: int | None = None
+
+
+_FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, kept as they are
+
+# Writing
+
+_NUMBER = (
+    "UPDATE conversations SET last_change = last_change + 1, touched_at = $2 WHERE conversation_id = $1"
+    " RETURNING last_change"
+)
+_RECORD = (
+    "INSERT INTO changes (conversation_id, change, kind, ref, seq, actor_id, data, stored_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
+
+
+async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
+    """Take the next `change`."""
+    row = await tx.one(_NUMBER, conversation, now_us)
+    assert row is not None
+    return int(row[0])
+
+
+async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
+    """Write the row from which the event is told again."""
+    ref = event.message_id or (event.user.user_id if event.user else None)
+    facts = {name: value for name in _FACTS if (value := getattr(event, name)) is not None}
+    await tx.run(
+        _RECORD,
+        event.conversation_id,
+        event.change,
+        event.kind,
+        ref,
+        event.seq,
+        actor,
+        msgspec.json.encode(facts).decode() if facts else None,
+        event.stored_us,
+    )
+
+
+# Reading
+
+_MESSAGES_AFTER = (
+    f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.change > $2"  # noqa: S608
+    " ORDER BY g.change LIMIT $3"
+)
+_CHANGES_AFTER = (
+    "SELECT h.change, h.kind, h.stored_at, h.seq, h.ref, h.actor_id, h.data,"  # noqa: S608
+    f" {PERSON}, {MESSAGE} FROM changes h"
+    " LEFT JOIN users u ON u.user_id = h.ref LEFT JOIN messages g ON g.message_id = h.ref"
+    " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
+)
+_LAST_BEFORE = (
+    "SELECT COALESCE((SELECT change FROM messages WHERE conversation_id = $1 AND change > $2 AND sent_at < $3"
+    " ORDER BY change DESC LIMIT 1), $2), COALESCE((SELECT change FROM changes WHERE conversation_id = $1"
+    " AND change > $2 AND stored_at < $3 ORDER BY change DESC LIMIT 1), $2)"
+)
+_PERSON = 7  # columns before that
+_MESSAGE = _PERSON + len(Person._fields)
+_REACH = 10_000  # changes looked back for the last old one
+
+
+async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> list[Event]:
+    """What happened after change `after`, at most `limit`, in order, as it is to be told now."""
+    found = [
+        Event("chat", g.conversation_id, g.change, g.sent_us, g.seq, g.message_id, g)
+        for g in map(message_of, await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit))
+    ]
+    rows = await tx.all(_CHANGES_AFTER, conversation.conversation_id, after, limit)
+    if rows:
+        found += [_event(row, conversation) for row in rows]
+        found.sort(key=_by_change)
+    found = found[:limit]
+    reacted = await reactions.reacted_to(tx, [each.message for each in found if each.message is not None])
+    if reacted:
+        found = [_with_reactions(each, reacted) for each in found]
+    return found
+
+
+def _with_reactions(event: Event, reacted: dict[MessageId, tuple[Reacted, ...]]) -> Event:
+    if event.message is None or event.message.message_id not in reacted:
+        return event
+    return event._replace(message=event.message._replace(reactions=reacted[event.message.message_id]))
+
+
+def _by_change(event: Event) -> int:
+    return event.change
+
+
+def _event(row: Row, conversation: Conversation) -> Event:
+    change, kind, stored_us, seq, ref, actor, data = row[:_PERSON]
+    event = Event(kind, conversation.conversation_id, change, stored_us, seq)
+    facts = msgspec.json.decode(data) if data else {}
+    match kind:
+        case "message_edited" | "message_deleted" | "reaction":
+            message = message_of(row[_MESSAGE:]) if row[_MESSAGE] is not None else None
+            event = event._replace(message_id=ref)
+            if kind == "message_deleted" or message is None or message.deleted_us is not None:
+                deleted_us = message and message.deleted_us
+                return event._replace(kind="message_deleted", deleted_us=deleted_us)
+            if kind == "reaction":
+                return event._replace(actor_id=actor, **facts)
+            return event._replace(message=message._replace(change=change))
+        case "conversation_updated":
+            return event._replace(conversation=conversation)
+        case _:
+            known = row[_PERSON] is not None
+            user = Person._make(row[_PERSON:_MESSAGE]) if known else Person(ref, "", "", None)
+            return event._replace(user=user, **facts)
+
+
+async def last_before(tx: Tx, conversation: Conversation, before_us: int) -> int:
+    """The last change stored before, or the one before the latest ten thousand."""
+    reach = max(conversation.last_change - _REACH, 0)
+    row = await tx.one(_LAST_BEFORE, conversation.conversation_id, reach, before_us)
+    assert row is not None
+    return int(max(row))
