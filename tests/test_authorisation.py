@@ -165,6 +165,7 @@ class Cast:
         totp: Literal["begun", "on"] | None = None,
         keys: bool = False,
         mail: bool = False,
+        polls: bool = False,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
@@ -172,6 +173,7 @@ class Cast:
         totp: the second factor of the caller, who has begun to set it up or has it; turned off afterwards.
         keys: the owner's device and the caller's are published, and the caller has a backup.
         mail: tokens were mailed, to someone new and to the caller.
+        polls: the owner has asked something.
         """
         named = ("stranger", "blocked", "returned", "member", "admin")
         callers = {name: getattr(self, name) for name in named}
@@ -191,6 +193,9 @@ class Cast:
                 await self._befriend()
             if files:
                 world.facts |= await self._files()
+            if polls:
+                asked = {"conversation_id": room, "question": "When?", "options": ["now", "later"]}
+                world.facts["poll_id"] = (await self.owner.call("POST", "/v1/polls", asked))["poll_id"]
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
@@ -382,6 +387,7 @@ async def test_routes(start_server: StartServer) -> None:
                     "friends": about_friends(route),
                     "keys": about_keys(route),
                     "mail": about_mail(route),
+                    "polls": "{poll_id}" in route.path,
                     "totp": {f"{TOTP}/confirm": "begun", f"{TOTP}/recovery-codes": "on"}.get(route.path),
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))
@@ -400,7 +406,7 @@ async def test_routes(start_server: StartServer) -> None:
 
     async with everybody(start_server) as cast, AsyncExitStack() as stack:
         still = {
-            caller: await stack.enter_async_context(cast.world(caller, files=True, keys=True))
+            caller: await stack.enter_async_context(cast.world(caller, files=True, keys=True, polls=True))
             for caller in CALLERS
         }
         for method, path, audience in MISTAKEN:  # what is not as promised shows

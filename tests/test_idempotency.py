@@ -12,7 +12,7 @@ import trio
 
 from kit.cluster import cluster
 from kit.databases import on_both
-from kit.people import PASSWORD, make_admin, people
+from kit.people import PASSWORD, group, make_admin, people
 from kit.postgres import PostgresServer
 from kit.routes import ROUTES
 from kit.server import Server
@@ -221,6 +221,8 @@ WITHOUT_KEY = {
     "/v1/conversations/{conversation_id}/read": SET,
     "/v1/messages": "client_message_id",
     "/v1/presence": SET,
+    "/v1/polls/{poll_id}/vote": SET,
+    "/v1/polls/{poll_id}/close": SET,
     "/v1/storage/upload-complete": SET,
 }
 
@@ -250,6 +252,7 @@ ALONE = {
 }
 REPORT = {"user_id": "{other}", "reason": "spam", "comment": "it is"}
 NOTICE = {"text": "hear"}
+POLL = {"conversation_id": "{room}", "question": "When?", "options": ["now", "later"]}
 BACKUP = {"algorithm": "m.x", "auth_data": {}}
 # another request with the same key: another body, or another person in the path
 REPEATED: dict[str, tuple[Any, Any]] = {
@@ -257,6 +260,7 @@ REPEATED: dict[str, tuple[Any, Any]] = {
     "/v1/admin/announcements": (NOTICE, {"text": "hear, hear"}),
     "/v1/e2ee/backup/version": (BACKUP, {**BACKUP, "algorithm": "m.y"}),
     "/v1/users/{user_id}/friend": (None, None),
+    "/v1/polls": (POLL, {**POLL, "question": "Where?"}),
 }
 
 
@@ -301,9 +305,10 @@ async def test_each_makes_one_and_answers_the_same(server: Server) -> None:
     async with people(server.url, "ann", "bob", "eve") as (ann, bob, eve):
         await make_admin(server, ann)
         await ann.login(ann.me.username, PASSWORD)
+        room = await group(ann)
         for path, (body, changed) in REPEATED.items():
             key, (one, other) = new_id(), (path.format(user_id=who.me.user_id) for who in (bob, eve))
-            body, changed = (_about(bob, each) for each in (body, changed))
+            body, changed = (_about(bob, each, room) for each in (body, changed))
             first = await ask(ann, one, body, key)
             again = await ask(ann, one, body, key)
             assert first.is_success, first.text
@@ -313,10 +318,12 @@ async def test_each_makes_one_and_answers_the_same(server: Server) -> None:
         assert await _reports_by(ann, ann) == 1
         assert len((await ann.call("GET", "/v1/announcements"))["announcements"]) == 1
         assert (await ann.call("GET", "/v1/e2ee/backup/version"))["version"] == "1"
+        assert len((await ann.call("GET", "/v1/polls", query={"conversation_id": room}))["polls"]) == 1
 
 
-def _about(person: Client, body: Any) -> Any:
-    return {**body, "user_id": person.me.user_id} if body and "user_id" in body else body
+def _about(person: Client, body: Any, room: str = "") -> Any:
+    ids = {"user_id": person.me.user_id, "conversation_id": room}
+    return body and {**body, **{name: each for name, each in ids.items() if name in body}}
 
 
 async def _reports_by(admin: Client, reporter: Client) -> int:

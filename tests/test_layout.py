@@ -82,7 +82,16 @@ OWNERS = {
         *("backups", "backup_keys"),
         *("mail_tokens", "registrations"),
     },
-    "chat": {"conversations", "members", "messages", "changes", "reactions"},
+    "chat": {
+        "conversations",
+        "members",
+        "messages",
+        "changes",
+        "reactions",
+        "polls",
+        "poll_options",
+        "poll_votes",
+    },
     "storage": {"files", "quotas"},
 }
 PUBLISHED = {"users", "blocks", "conversations", "members", "file_shares", "nodes"}

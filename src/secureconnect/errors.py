@@ -184,6 +184,14 @@ class MessageDeleted(Conflict):
     code, text = "MESSAGE_DELETED", "This message has been deleted."
 
 
+class PollClosed(Conflict):
+    code, text = "POLL_CLOSED", "This poll is closed."
+
+
+class AlreadyVoted(Conflict):
+    code, text = "ALREADY_VOTED", "A vote in this poll is final."
+
+
 class UploadMissing(Conflict):
     code, text = "UPLOAD_MISSING", "The content of this file has not arrived yet."
 

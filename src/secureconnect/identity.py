@@ -14,6 +14,7 @@ DeviceId = NewType("DeviceId", str)
 SessionId = NewType("SessionId", str)
 ConversationId = NewType("ConversationId", str)
 MessageId = NewType("MessageId", str)
+PollId = NewType("PollId", str)
 FileId = NewType("FileId", str)
 NodeId = NewType("NodeId", str)
 

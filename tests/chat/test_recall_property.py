@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat, archive, changes, frames, store
+from secureconnect.chat.polls import store as polls
+from secureconnect.chat.polls.polls import Question
+from secureconnect.chat.polls.routes import LAST_ID
 from secureconnect.chat.reactions import store as reactions
 from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate
@@ -21,7 +24,7 @@ from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem, Unavailable
-from secureconnect.identity import ConversationId, UserId
+from secureconnect.identity import ConversationId, PollId, UserId
 
 from .rig import make_group, make_people, running, say
 
@@ -39,6 +42,10 @@ steps = st.lists(
                 "delete",
                 "react",
                 "unreact",
+                "ask",
+                "vote",
+                "end",
+                "unask",
                 "join",
                 "leave",
                 "title",
@@ -91,6 +98,8 @@ async def _take(
     ann, _, cid = people
     held = await db.read(archive.oldest_after, group, 0, 1_000)
     target = held[number % len(held)] if held else None
+    asked = await db.read(polls.list_of, group, 0, PollId(LAST_ID), 1_000, None)
+    poll = asked[number % len(asked)] if asked else None
     with suppress(Problem):
         match kind:
             case "say":
@@ -103,6 +112,15 @@ async def _take(
                 await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=True)
             case "unreact" if target:
                 await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=False)
+            case "ask":
+                question = Question(f"asked {number}", ["yes", "no"], "single", True, None)
+                await room.polls.create(people[number % 3], group, question)
+            case "vote" if poll:
+                await room.polls.vote(people[number % 3], poll.poll_id, [poll.options[number % 2].option_id])
+            case "end" if poll:
+                await room.polls.close(poll.created_by, poll.poll_id)
+            case "unask" if poll:
+                await room.polls.delete(poll.created_by, poll.poll_id)
             case "join":
                 await room.conversations.add(ann, group, cid, "member")
             case "leave":

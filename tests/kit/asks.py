@@ -54,6 +54,14 @@ def reaction(world: World) -> Ask:
     return Ask({"message_id": world.message_id, "emoji": "\N{THUMBS UP SIGN}"})
 
 
+def new_poll(world: World) -> Ask:
+    return Ask(body={"conversation_id": world.room, "question": "When?", "options": ["now", "later"]})
+
+
+def about_poll(world: World, body: Any = None) -> Ask:
+    return Ask({"poll_id": world.facts["poll_id"]}, body=body)
+
+
 def registration(_: World) -> Ask:
     name = unique("new")
     return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
@@ -215,6 +223,12 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("DELETE", "/v1/messages/{message_id}"): about_message,
     ("PUT", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
+    ("POST", "/v1/polls"): new_poll,
+    ("GET", "/v1/polls"): lambda w: Ask(query={"conversation_id": w.room}),
+    ("GET", "/v1/polls/{poll_id}"): about_poll,
+    ("POST", "/v1/polls/{poll_id}/vote"): lambda w: about_poll(w, {"option_ids": []}),
+    ("POST", "/v1/polls/{poll_id}/close"): about_poll,
+    ("DELETE", "/v1/polls/{poll_id}"): about_poll,
     ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
     ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
     ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),

@@ -101,6 +101,7 @@ ACTIONS = frozenset(
         "chat:member:role_changed",
         "chat:message:deleted",
         "chat:message:edited",
+        "chat:poll:deleted",
         "denied:admin",
         "denied:conversation",
         "denied:file",

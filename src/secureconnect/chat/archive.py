@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId
+from .polls import store as polls
 from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
 
 _GET = f"SELECT {MESSAGE} FROM messages g WHERE g.message_id = $1"  # noqa: S608
@@ -126,5 +127,6 @@ async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, li
 async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
     await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
     await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
+    await polls.drop_before(tx, conversation, prefix.first_seq)
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

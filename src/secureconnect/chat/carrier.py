@@ -22,7 +22,7 @@ from .. import metrics
 from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
-from ..identity import ConversationId, MessageId, NodeId, UserId
+from ..identity import ConversationId, MessageId, NodeId, PollId, UserId
 from .hub import Live
 from .shapes import Status
 
@@ -54,6 +54,7 @@ class _Carried(Struct, array_like=True):
     data: bytes
     is_e2ee: bool | None = None
     message_id: str | None = None
+    poll_id: str | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -82,7 +83,7 @@ _beats = msgspec.msgpack.Decoder(_Beat)
 
 
 def _carried(live: Live) -> _Carried:
-    return _Carried(*live[:6], live.frame.data, live.is_e2ee, live.message_id)
+    return _Carried(*live[:6], live.frame.data, live.is_e2ee, live.message_id, live.poll_id)
 
 
 def channel_of(conversation: ConversationId) -> str:
@@ -249,6 +250,7 @@ class Carrier:
                     Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
                     event.is_e2ee,
                     MessageId(event.message_id) if event.message_id else None,
+                    PollId(event.poll_id) if event.poll_id else None,
                 )
             )
 

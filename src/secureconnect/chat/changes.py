@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ..deps.contracts import Row, Tx
-from ..identity import ConversationId, MessageId, UserId
+from ..identity import ConversationId, MessageId, PollId, UserId
+from .polls import store as polls
+from .polls.store import Poll
 from .reactions import store as reactions
 from .store import MESSAGE, PERSON, Conversation, MemberRole, Message, Person, Reacted, message_of
 
@@ -20,6 +22,10 @@ Kind = Literal[
     "message_edited",
     "message_deleted",
     "reaction",
+    "poll_created",
+    "poll_voted",
+    "poll_closed",
+    "poll_deleted",
     "user_joined",
     "user_left",
     "conversation_updated",
@@ -30,9 +36,11 @@ Kind = Literal[
 class Event(NamedTuple):
     """One durable change, with what is needed to tell of it.
 
-    seq, message_id: of the message it is about; `message` is None when that is deleted or gone.
+    seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: also of
+    a poll.
     deleted_us: when it was deleted; None for one that is gone.
     actor_id: who reacted.  on: or took it back.  people: how many react so after that.
+    poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
 
@@ -52,6 +60,8 @@ class Event(NamedTuple):
     emoji: str | None = None
     on: bool | None = None
     people: int | None = None
+    poll_id: PollId | None = None
+    poll: Poll | None = None
 
 
 _FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, kept as they are
@@ -77,7 +87,7 @@ async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
 
 async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
     """Write the row from which the event is told again."""
-    ref = event.message_id or (event.user.user_id if event.user else None)
+    ref = event.message_id or event.poll_id or (event.user.user_id if event.user else None)
     facts = {name: value for name in _FACTS if (value := getattr(event, name)) is not None}
     await tx.run(
         _RECORD,
@@ -125,6 +135,8 @@ async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> 
         found += [_event(row, conversation) for row in rows]
         found.sort(key=_by_change)
     found = found[:limit]
+    if any(each.poll_id for each in found):
+        found = await _with_polls(tx, found)
     reacted = await reactions.reacted_to(tx, [each.message for each in found if each.message is not None])
     if reacted:
         found = [_with_reactions(each, reacted) for each in found]
@@ -135,6 +147,17 @@ def _with_reactions(event: Event, reacted: dict[MessageId, tuple[Reacted, ...]])
     if event.message is None or event.message.message_id not in reacted:
         return event
     return event._replace(message=event.message._replace(reactions=reacted[event.message.message_id]))
+
+
+async def _with_polls(tx: Tx, events: list[Event]) -> list[Event]:
+    """Each poll as it is now; of one that is gone it is told only that."""
+    asked = dict.fromkeys(each.poll_id for each in events if each.poll_id)
+    now = {poll: await polls.get(tx, poll) for poll in asked}
+    return [_with_poll(each, now[each.poll_id]) if each.poll_id else each for each in events]
+
+
+def _with_poll(event: Event, poll: Poll | None) -> Event:
+    return event._replace(kind="poll_deleted") if poll is None else event._replace(poll=poll)
 
 
 def _by_change(event: Event) -> int:
@@ -155,6 +178,8 @@ def _event(row: Row, conversation: Conversation) -> Event:
             if kind == "reaction":
                 return event._replace(actor_id=actor, **facts)
             return event._replace(message=message._replace(change=change))
+        case "poll_created" | "poll_voted" | "poll_closed" | "poll_deleted":
+            return event._replace(poll_id=ref)
         case "conversation_updated":
             return event._replace(conversation=conversation)
         case _:

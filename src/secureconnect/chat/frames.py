@@ -25,6 +25,7 @@ from .shapes import (
     MessageType,
     Metadata,
     PersonShape,
+    PollShape,
     Reaction,
     Seq,
     Status,
@@ -33,6 +34,7 @@ from .shapes import (
     message_fields,
     no_metadata,
     person_shape,
+    poll_shape,
 )
 from .store import Message
 
@@ -252,6 +254,27 @@ class ReactionOut(Out, tag="reaction"):
     change: int
 
 
+class PollCreatedOut(Out, tag="poll_created"):
+    poll: PollShape | msgspec.Raw
+    change: int
+
+
+class PollVotedOut(Out, tag="poll_voted"):
+    poll: PollShape | msgspec.Raw
+    change: int
+
+
+class PollClosedOut(Out, tag="poll_closed"):
+    poll: PollShape | msgspec.Raw
+    change: int
+
+
+class PollDeletedOut(Out, tag="poll_deleted"):
+    poll_id: str
+    conversation_id: str
+    change: int
+
+
 class JoinedOut(Out, tag="user_joined"):
     conversation_id: str
     user: PersonShape
@@ -403,6 +426,7 @@ def live(event: Event) -> Live:
         frame(_told(event)),
         event.conversation.is_e2ee_enabled if event.conversation else None,
         event.message_id,
+        event.poll_id,
     )
 
 
@@ -473,6 +497,13 @@ def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> 
     return Live("typing", conversation, 0, None, None, None, told)
 
 
+POLLS: dict[str, type[PollCreatedOut | PollVotedOut | PollClosedOut]] = {
+    "poll_created": PollCreatedOut,
+    "poll_voted": PollVotedOut,
+    "poll_closed": PollClosedOut,
+}
+
+
 def _for_all(message: Message) -> Message:
     """Without what depends on who looks."""
     if not message.reactions:
@@ -505,6 +536,13 @@ def _told(event: Event) -> Struct:
             count=event.people or 0,
             change=event.change,
         )
+    if event.kind == "poll_deleted":
+        return PollDeletedOut(
+            poll_id=event.poll_id or "", conversation_id=event.conversation_id, change=event.change
+        )
+    if event.kind in POLLS:
+        assert event.poll is not None
+        return POLLS[event.kind](poll=poll_shape(event.poll, PollShape), change=event.change)
     if event.kind == "conversation_updated":
         assert event.conversation is not None
         shape = conversation_shape(event.conversation)

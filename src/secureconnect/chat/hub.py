@@ -18,7 +18,7 @@ import trio
 
 from .. import metrics
 from ..edge import Close, Frame, Socket
-from ..identity import ConversationId, DeviceId, MessageId, UserId
+from ..identity import ConversationId, DeviceId, MessageId, PollId, UserId
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
@@ -34,7 +34,7 @@ class Live(NamedTuple):
     change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
     user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
     conversation that was changed.
-    message_id: of the message it is about.
+    message_id, poll_id: of the message or poll it is about.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class Live(NamedTuple):
     frame: Frame
     is_e2ee: bool | None = None
     message_id: MessageId | None = None
+    poll_id: PollId | None = None
 
 
 PRIVATE = "private"  # kind of what is told to `user_id` alone

@@ -218,8 +218,8 @@ async def lock_message(tx: Tx, caller: UserId, message_id: MessageId) -> tuple[S
 
 
 async def require_unblocked(tx: Tx, seat: Seat) -> None:
-    """Of a direct conversation: that neither of the two has blocked the other, and both are there. Raises Forbidden,
-    AccountDeleted."""
+    """Of a direct conversation: that neither of the two has blocked the other, and that both are there.
+    Raises Forbidden, AccountDeleted."""
     conversation, caller = seat.conversation, seat.member.user_id
     if conversation.type != "direct":
         return

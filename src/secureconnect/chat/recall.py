@@ -18,7 +18,7 @@ from ..errors import Unavailable, is_away
 from ..identity import ConversationId, MessageId, UserId
 from .hub import Hub
 from .recent import Past, Recent
-from .retold import UNCHANGED, message_now, retell
+from .retold import UNCHANGED, message_now, retell, retell_poll
 from .store import Message
 
 # result: told, unknown (answered 503, as without a memory)
@@ -131,7 +131,7 @@ class Recall:
         if past is None or past.head != view.change or past.start > change:
             return None
         visible_from, first_kept = view.viewers[caller], past.first_kept_seq()
-        changes = past.changes()
+        changes, polls = past.changes(), past.polls()
         told: list[Frame] = []
         for live in past.since(change):
             if live.seq is None:
@@ -139,7 +139,11 @@ class Recall:
             elif live.seq < first_kept:
                 return None  # retention took it: the table would send a gap
             elif live.seq >= visible_from:
-                told.append(retell(live, changes.get(live.seq, UNCHANGED)))
+                told.append(
+                    retell(live, changes.get(live.seq, UNCHANGED))
+                    if live.poll_id is None
+                    else retell_poll(live, polls[live.poll_id])
+                )
         return Missed(view.change, told)
 
 

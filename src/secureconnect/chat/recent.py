@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from .. import metrics
-from ..identity import ConversationId, MessageId
+from ..identity import ConversationId, MessageId, PollId
 from .hub import Live
 from .retold import CHANGES, UNCHANGED, Changes, first_seq_in
 from .store import Conversation, Message
@@ -59,6 +59,10 @@ class Past:
             if live.seq is not None and live.kind in CHANGES:
                 found[live.seq] = found.get(live.seq, UNCHANGED).then(live)
         return found
+
+    def polls(self) -> dict[PollId, Live]:
+        """What was last told of each poll."""
+        return {live.poll_id: live for live in self.lives if live.poll_id is not None}
 
     def messages(self) -> dict[int, Live | Message]:
         """By seq, ascending and dense: each as it was first told or read."""

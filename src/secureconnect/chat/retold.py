@@ -72,6 +72,10 @@ class _Deleted(Struct):
     deleted_at: str | None = None
 
 
+class _Poll(Struct):
+    poll: Raw
+
+
 class _Conversation(Struct):
     first_seq: int
 
@@ -80,6 +84,7 @@ class _Updated(Struct):
     conversation: _Conversation
 
 
+_poll = msgspec.json.Decoder(_Poll)
 _reaction = msgspec.json.Decoder(_Reacted)
 _message = msgspec.json.Decoder(_Message)
 _deleted = msgspec.json.Decoder(_Deleted)
@@ -165,6 +170,16 @@ def retell(live: Live, changes: Changes) -> Frame:
         kind, live.conversation_id, live.change, message.sent_us, live.seq, message.message_id, message
     )
     return frames.live(event).frame
+
+
+def retell_poll(live: Live, last: Live) -> Frame:
+    """As the table would tell it now.  last: what was last told of the same poll."""
+    if live is last:
+        return live.frame
+    if last.kind == "poll_deleted":
+        gone = Event("poll_deleted", live.conversation_id, live.change, 0, live.seq, poll_id=live.poll_id)
+        return frames.live(gone).frame
+    return frames.frame(frames.POLLS[live.kind](poll=_poll.decode(last.frame.data).poll, change=live.change))
 
 
 def _us_or_none(text: str | None) -> int | None:

@@ -16,7 +16,7 @@ from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
 from ..errors import InvalidToken, Problem, Unavailable, is_away
-from ..identity import ConversationId, DeviceId, MessageId, NodeId, Principal, UserId
+from ..identity import ConversationId, DeviceId, MessageId, NodeId, PollId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
 from .carrier import Carrier
@@ -26,6 +26,8 @@ from .conversations import Conversations, MemberLeft
 from .hub import Connection, Hub, Live
 from .messages import Messages
 from .pledges import Pledge, Pledges
+from .polls import store as poll_store
+from .polls.polls import Polls
 from .presence import Presence, Typing
 from .reactions import store as reaction_store
 from .reactions.reactions import Reactions
@@ -102,6 +104,7 @@ class Chat:
         self.conversations = Conversations(config, db, self.writer)
         self.messages = Messages(config, db, self.writer, self._recent.keep)
         self.reactions = Reactions(config, db, self.writer)
+        self.polls = Polls(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer)
         self.presence = Presence(config, db, self.hub)
@@ -161,6 +164,8 @@ class Chat:
             nursery.start_soon(self.catch_up.repair_forever)
             nursery.start_soon(self._catch_up_forever)
             nursery.start_soon(self.retention.pass_forever)
+            nursery.start_soon(self.polls.count_forever)
+            nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self._beat_forever)
             task_status.started()
 
@@ -269,7 +274,8 @@ class Chat:
         await self.conversations.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """Everything this room keeps of a person, record by record: memberships, messages, reactions."""
+        """Everything this room keeps of a person, record by record: memberships, messages, reactions,
+        polls and votes."""
         seat = ConversationId(store.NO_ID)
         while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
             for each in seats:
@@ -293,6 +299,22 @@ class Chat:
                 told = {"message_id": message_id, "emoji": emoji, "reacted_at": to_iso(reacted_us)}
                 yield {"kind": "reaction", **told}
             last = reacted[-1][:2]
+        made = PollId(store.NO_ID)
+        while polls := await self._db.read(poll_store.made_by, user, made, EXPORT_PAGE):
+            for poll in polls:
+                yield {"kind": "poll", **msgspec.to_builtins(shapes.poll_shape(poll, shapes.PollShape))}
+            made = polls[-1].poll_id
+        cast = (PollId(store.NO_ID), store.NO_ID)
+        while votes := await self._db.read(poll_store.cast_by, user, cast, EXPORT_PAGE):
+            for vote in votes:
+                voted_at = to_iso(vote.voted_us)
+                yield {
+                    "kind": "vote",
+                    "poll_id": vote.poll_id,
+                    "option_id": vote.option_id,
+                    "voted_at": voted_at,
+                }
+            cast = votes[-1][:2]
 
     # what happened
 

@@ -23,6 +23,7 @@ from ..errors import (
 from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
 from .pledges import Accepted
+from .polls.routes import ROUTES as POLL_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
 from .room import Chat
 from .shapes import (
@@ -513,4 +514,5 @@ ROUTES = (
         query=PresenceQuery, answer=PresenceList,
     ),
     *REACTION_ROUTES,
+    *POLL_ROUTES,
 )  # fmt: skip

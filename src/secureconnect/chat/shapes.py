@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..clock import to_iso
+from .polls.store import Poll, PollType
 from .store import (
     Conversation,
     ConversationType,
@@ -67,6 +68,30 @@ class MessageShape(Struct):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+
+
+class OptionShape(Struct):
+    option_id: str
+    text: str
+    vote_count: int
+
+
+class PollShape(Struct):
+    """total_votes: of all options; voter_count: of people.  change: of what last happened to it."""
+
+    poll_id: str
+    conversation_id: str
+    question: str
+    poll_type: PollType
+    options: list[OptionShape]
+    total_votes: int
+    voter_count: int
+    allow_vote_change: bool
+    expires_at: str | None
+    closed_at: str | None
+    created_by: str
+    created_at: str
+    change: int
 
 
 class Settings(Struct):
@@ -142,6 +167,28 @@ def _reaction(reacted: Reacted) -> Reaction:
 
 def message_shape(message: Message) -> MessageShape:
     return MessageShape(*message_fields(message))
+
+
+ShapeOfPoll = TypeVar("ShapeOfPoll", bound=PollShape)
+
+
+def poll_shape(poll: Poll, kind: type[ShapeOfPoll]) -> ShapeOfPoll:
+    """kind: `PollShape`, or what has more than that."""
+    return kind(
+        poll.poll_id,
+        poll.conversation_id,
+        poll.question,
+        poll.poll_type,
+        [OptionShape(*option) for option in poll.options],
+        sum(option.vote_count for option in poll.options),
+        poll.voter_count,
+        poll.allow_vote_change,
+        iso_or_none(poll.expires_us),
+        iso_or_none(poll.closed_us),
+        poll.created_by,
+        to_iso(poll.created_us),
+        poll.change,
+    )
 
 
 def person_shape(person: Person) -> PersonShape:

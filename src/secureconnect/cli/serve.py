@@ -12,7 +12,7 @@ from .start import start
 Host = Annotated[
     str | None, typer.Option("--host", metavar="H", help="Address to listen on; 0.0.0.0 for every interface.")
 ]
-# as text: config.py says what is wrong with a bad one, wherever it comes from
+# as text: the settings say what is wrong with a bad one, wherever it comes from
 Port = Annotated[
     str | None, typer.Option("--port", metavar="P", help="Port to listen on; 0 picks a free one.")
 ]

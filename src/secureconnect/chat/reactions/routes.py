@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...edge import Audience, Call, Rate, Reply, Route
-from ...errors import Conflict, Forbidden, Invalid, MessageDeleted, NotFound
+from ...errors import AccountDeleted, Conflict, Forbidden, Invalid, MessageDeleted, NotFound
 from ...identity import MessageId
 from ..room import Chat
 
@@ -28,11 +28,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT", _REACTION, react, Audience.MEMBER, Rate.WRITE,
         "React to a message",
-        errors=(Conflict, Forbidden, Invalid, MessageDeleted, NotFound),
+        errors=(AccountDeleted, Conflict, Forbidden, Invalid, MessageDeleted, NotFound),
     ),
     Route(
         "DELETE", _REACTION, take_back, Audience.MEMBER, Rate.WRITE,
         "Take a reaction back",
-        errors=(Forbidden, Invalid, MessageDeleted, NotFound),
+        errors=(AccountDeleted, Forbidden, Invalid, MessageDeleted, NotFound),
     ),
 )  # fmt: skip

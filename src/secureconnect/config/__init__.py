@@ -1,0 +1,66 @@
+"""Every setting: its type, default, unit, range and meaning, in one place. Rooms get their section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..settings import FOLDER, setting
+from .between import AuditConfig, IdempotencyConfig, JournalConfig, OutboxConfig, SignalsConfig
+from .edge import GatewayConfig, LogConfig, RateLimitsConfig
+from .outside import (
+    BreakerConfig,
+    MemoryConfig,
+    MinioConfig,
+    PostgresConfig,
+    RedisConfig,
+    SmtpConfig,
+    SqliteConfig,
+)
+from .rooms import AuthConfig, ChatConfig, KeysConfig, StorageConfig
+
+__all__ = [
+    "AuditConfig",
+    "AuthConfig",
+    "BreakerConfig",
+    "ChatConfig",
+    "Config",
+    "GatewayConfig",
+    "IdempotencyConfig",
+    "JournalConfig",
+    "KeysConfig",
+    "LogConfig",
+    "MemoryConfig",
+    "MinioConfig",
+    "OutboxConfig",
+    "PostgresConfig",
+    "RateLimitsConfig",
+    "RedisConfig",
+    "SignalsConfig",
+    "SmtpConfig",
+    "SqliteConfig",
+    "StorageConfig",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    data_dir: str = setting("./data", "folder of the database, the files and the keys", form=FOLDER)
+    gateway: GatewayConfig = GatewayConfig()
+    rate_limits: RateLimitsConfig = RateLimitsConfig()
+    auth: AuthConfig = AuthConfig()
+    keys: KeysConfig = KeysConfig()
+    chat: ChatConfig = ChatConfig()
+    storage: StorageConfig = StorageConfig()
+    sqlite: SqliteConfig = SqliteConfig()
+    memory: MemoryConfig = MemoryConfig()
+    postgres: PostgresConfig = PostgresConfig()
+    redis: RedisConfig = RedisConfig()
+    minio: MinioConfig = MinioConfig()
+    smtp: SmtpConfig = SmtpConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    journal: JournalConfig = JournalConfig()
+    signals: SignalsConfig = SignalsConfig()
+    audit: AuditConfig = AuditConfig()
+    idempotency: IdempotencyConfig = IdempotencyConfig()
+    log: LogConfig = LogConfig()
