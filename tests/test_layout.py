@@ -88,6 +88,8 @@ OWNERS = {
         "messages",
         "changes",
         "reactions",
+        "message_versions",
+        "mentions",
         "polls",
         "poll_options",
         "poll_votes",

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "members": "chat has them leave their groups",
     "reactions": "they stay with what was said, as those of somebody unknown",
     "poll_votes": "they count, as those of somebody unknown",
+    "mentions": "chat forgets that somebody was mentioned",
     "files": "storage deletes them, and the sweeper what they hold",
     "quotas": "storage takes it away with the files",
     "mail_tokens": "recovery forgets what was mailed",

@@ -116,9 +116,11 @@ async def store(room: Chat, draft: Draft) -> Stored:
 async def history(room: Chat, caller: UserId, conversation: ConversationId) -> list[Message]:
     """All that the caller may see."""
     found: list[Message] = []
-    while page := await room.messages.page(caller, conversation, 100, None, found[-1].seq if found else 0):
-        found += page
-    return found
+    while True:
+        page = await room.messages.page(caller, conversation, 100, None, found[-1].seq if found else 0)
+        if not page.messages:
+            return found
+        found += page.messages
 
 
 class MemorySocket:

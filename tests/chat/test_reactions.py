@@ -37,7 +37,7 @@ async def test_each_sees_how_many_react_and_whether_they_do(room: Chat, people: 
     assert await seen(room, bob, message) == (Reacted(UP, 2, mine=True), Reacted(HEART, 1, mine=False))
     await room.reactions.set(bob, message, UP, on=False)
     await room.reactions.set(bob, message, UP, on=False)
-    [told] = await room.messages.page(bob, group, 10)
+    [told] = (await room.messages.page(bob, group, 10)).messages
     assert told.reactions == (Reacted(HEART, 1, mine=False), Reacted(UP, 1, mine=False))
     assert told.reaction_count == 2
 

@@ -96,7 +96,7 @@ async def _take(
 ) -> None:
     """One step; what the rules refuse does not happen."""
     ann, _, cid = people
-    held = await db.read(archive.oldest_after, group, 0, 1_000)
+    held = await db.read(archive.oldest_after, group, 0, 1_000, db.now_us())
     target = held[number % len(held)] if held else None
     asked = await db.read(polls.list_of, group, 0, PollId(LAST_ID), 1_000, None)
     poll = asked[number % len(asked)] if asked else None
@@ -146,8 +146,9 @@ async def _same_pages(room: Chat, db: Database, group: ConversationId, user: Use
                 told = room.recall.page(Unavailable(), user, group, limit, **bounds)
             except Unavailable:
                 continue
-            assert told == await _page(db, group, user, limit, **bounds)
-            for message in told:
+            assert told.messages == await _page(db, group, user, limit, **bounds)
+            assert told.change == room.hub.change_of(group)
+            for message in told.messages:
                 assert room.recall.message(Unavailable(), user, message.message_id) == message
 
 
@@ -163,9 +164,10 @@ async def _page(
     assert seat is not None, "told to one who is no member"
     lowest = seat.member.visible_from_seq
     if after_seq is not None:
-        found = await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit)
+        found = await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit, db.now_us())
     else:
-        found = await db.read(archive.newest_before, group, lowest, before_seq or 1_000, limit)
+        before = before_seq or 1_000
+        found = await db.read(archive.newest_before, group, lowest, before, limit, db.now_us())
     reacted = await db.read(reactions.reacted_to, found)
     return [each._replace(reactions=reacted.get(each.message_id, ())) for each in found]
 
@@ -180,7 +182,7 @@ async def _same_replay(room: Chat, db: Database, group: ConversationId, user: Us
         assert seat is not None, "told to one who is no member"
         assert change >= seat.conversation.min_change, "what retention took is a gap"
         assert missed.change == head
-        stored = await db.read(changes.events, seat.conversation, change, 1_000)
+        stored = await db.read(changes.events, seat.conversation, change, 1_000, db.now_us())
         visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data

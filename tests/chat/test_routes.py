@@ -113,7 +113,7 @@ async def test_messages_over_rest(room: Chat, people: list[UserId]) -> None:
     assert set(sent) == {
         "message_id", "client_message_id", "conversation_id", "sender_id", "seq", "content", "message_type",
         "is_encrypted", "reply_to", "file_ids", "metadata", "reactions", "change", "sent_at", "edited_at",
-        "deleted_at",
+        "deleted_at", "expires_at",
     }  # fmt: skip
     assert (sent["metadata"], sent["file_ids"], sent["seq"]) == ({"k": [1, None]}, [], 1)
     assert await ask(room, ann, "POST /v1/messages", new | {"content": "other"}) == (200, sent)
@@ -132,9 +132,16 @@ async def test_messages_over_rest(room: Chat, people: list[UserId]) -> None:
         room, bob, "GET /v1/messages", query={"conversation_id": where, "after_seq": 3, "limit": 100}
     )
     assert [message["seq"] for message in after["messages"]] == [4, 5]
+    assert after["change"] == 6
     path = {"message_id": sent["message_id"]}
     _, edited = await ask(room, ann, f"PATCH {MESSAGE}", {"content": "ho"}, **path)
     assert await ask(room, bob, f"GET {MESSAGE}", **path) == (200, edited)
+    _, versions = await ask(room, bob, f"GET {MESSAGE}/history", query={"limit": 1}, **path)
+    assert [each["content"] for each in versions["versions"]] == ["hi"]
+    query = {"cursor": versions["next_cursor"]}
+    _, versions = await ask(room, bob, f"GET {MESSAGE}/history", query=query, **path)
+    assert [each["content"] for each in versions["versions"]] == ["ho"]
+    assert versions["next_cursor"] is None
     _, deleted = await ask(room, ann, f"DELETE {MESSAGE}", **path)
     assert deleted["content"] == ""
     assert deleted["deleted_at"] is not None
@@ -153,6 +160,7 @@ async def test_messages_over_rest(room: Chat, people: list[UserId]) -> None:
         ("GET /v1/messages", {"cursor": "before:x"}),
         ("GET /v1/messages", {"cursor": "sideways:1"}),
         ("GET /v1/messages", {"before_seq": 1, "after_seq": 2}),
+        ("GET /v1/messages/{message_id}/history", {"cursor": "-1"}),
         ("GET /v1/presence", {"user_ids": "ann,bob"}),
     ],
 )

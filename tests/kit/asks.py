@@ -221,6 +221,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/messages/{message_id}"): about_message,
     ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
     ("DELETE", "/v1/messages/{message_id}"): about_message,
+    ("GET", "/v1/messages/{message_id}/history"): about_message,
     ("PUT", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("POST", "/v1/polls"): new_poll,

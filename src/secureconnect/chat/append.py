@@ -24,11 +24,17 @@ from ..errors import (
     Problem,
 )
 from ..identity import ConversationId, MessageId, UserId
+from .mentions import store as mentions
+from .mentions.mentions import strangers
 from .store import MESSAGE, Message, message_of
 
 
 class Draft(NamedTuple):
-    """A message that is not stored yet. message_id is made before the first attempt and kept."""
+    """A message that is not stored yet. message_id is made before the first attempt and kept.
+
+    mentions: whom its metadata names. What is added later stands at the end and has a default: it lies in
+    journals.
+    """
 
     message_id: MessageId
     conversation_id: ConversationId
@@ -40,6 +46,7 @@ class Draft(NamedTuple):
     reply_to: MessageId | None
     file_ids: str
     metadata: str | None
+    mentions: tuple[UserId, ...] = ()
 
 
 class Stored(NamedTuple):
@@ -154,10 +161,12 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
     stored_us = now_us()  # after the lock, so that it never lies before a change made earlier
     wanted = _json([(draft.sender_id, draft.client_message_id) for draft in drafts])
     known = {
-        (g.sender_id, g.client_message_id): g for g in map(message_of, await tx.all(sql.resends, wanted))
+        (g.sender_id, g.client_message_id): g
+        for g in (message_of(row, stored_us) for row in await tx.all(sql.resends, wanted))
     }
     pairs = {(draft.conversation_id, draft.sender_id) for draft in drafts}
-    seats = {(row[0], row[1]): row[2] for row in await tx.all(sql.seats, _json(list(pairs)))}
+    named = {(draft.conversation_id, user) for draft in drafts for user in draft.mentions}
+    seats = {(row[0], row[1]): row[2] for row in await tx.all(sql.seats, _json([*pairs, *(named - pairs)]))}
     direct = [pair for pair in pairs if pair[0] in heads and heads[pair[0]].is_direct]
     others = await tx.all(sql.others, _json(direct)) if direct else []
     shut = {(row[0], row[1]): row[2] is not None for row in others if row[2] is not None or row[3]}
@@ -168,6 +177,7 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
 
     outcomes: list[Outcome] = []
     rows: list[tuple[Any, ...]] = []
+    noted: list[tuple[UserId, ConversationId, int]] = []
     for draft in drafts:
         key = (draft.sender_id, draft.client_message_id)
         if first := known.get(key):
@@ -175,11 +185,10 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
             outcomes.append(Stored(first, fresh=False) if same else ClientMessageIdReused())
             continue
         head = heads.get(draft.conversation_id)
-        visible_from = seats.get((draft.conversation_id, draft.sender_id))
-        if head is None or visible_from is None:
+        if head is None or (draft.conversation_id, draft.sender_id) not in seats:
             outcomes.append(NotFound(denial="denied:conversation", subject=draft.conversation_id))
             continue
-        refusal = _refusal(draft, head, visible_from, shut, replied)
+        refusal = _refusal(draft, head, seats, shut, replied)
         if refusal is not None:
             outcomes.append(refusal)
             continue
@@ -189,22 +198,26 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
         message = _numbered(draft, head, stored_us)
         known[key] = message
         rows.append(message[:_INSERTED])
+        noted += [(user, draft.conversation_id, head.seq) for user in draft.mentions]
         outcomes.append(Stored(message, fresh=True))
     if rows:
         await tx.many(_INSERT, rows)
         moved = [(name, head.seq, head.change, stored_us) for name, head in heads.items() if head.moved]
         await tx.many(_ADVANCE, moved)
+    if noted:
+        await mentions.add(tx, noted)
     return outcomes
 
 
 def _refusal(
     draft: Draft,
     head: _Head,
-    visible_from: int,
+    seats: dict[tuple[str, str], int],
     shut: dict[tuple[str, str], bool],
     replied: dict[str, tuple[str, int]],
 ) -> Problem | None:
-    """shut: where this sender cannot write: True where the other is erased, False where there is a block."""
+    """seats: of its sender and of whom it mentions.  shut: where this sender cannot write: True where the
+    other is erased, False where there is a block."""
     is_gone = shut.get((draft.conversation_id, draft.sender_id))
     if is_gone:
         return AccountDeleted()
@@ -214,8 +227,10 @@ def _refusal(
         return E2eeRequired()
     if draft.reply_to is not None:
         conversation, seq = replied.get(draft.reply_to, ("", 0))
-        if conversation != draft.conversation_id or seq < visible_from:
+        if conversation != draft.conversation_id or seq < seats[conversation, draft.sender_id]:
             return Invalid("There is no such message to reply to.", details={"field": "reply_to"})
+    if draft.mentions and not all((draft.conversation_id, user) in seats for user in draft.mentions):
+        return strangers()
     return None
 
 

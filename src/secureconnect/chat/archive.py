@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId
+from .mentions import store as mentions
 from .polls import store as polls
+from .reactions import store as reactions
 from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
+from .versions import store as versions
 
-_GET = f"SELECT {MESSAGE} FROM messages g WHERE g.message_id = $1"  # noqa: S608
 _GET_VISIBLE = (
     f"SELECT {MESSAGE} FROM messages g JOIN members m ON m.conversation_id = g.conversation_id"  # noqa: S608
     " WHERE g.message_id = $1 AND m.user_id = $2 AND g.seq >= m.visible_from_seq"
@@ -38,42 +40,42 @@ _SEATS = (
 )
 
 
-async def get(tx: Tx, message: MessageId) -> Message | None:
-    row = await tx.one(_GET, message)
-    return message_of(row) if row else None
-
-
-async def get_visible(tx: Tx, message: MessageId, user: UserId) -> Message | None:
+async def get_visible(tx: Tx, message: MessageId, user: UserId, now_us: int) -> Message | None:
     """None also when `user` may not see it."""
     row = await tx.one(_GET_VISIBLE, message, user)
-    return message_of(row) if row else None
+    return message_of(row, now_us) if row else None
 
 
 async def newest_before(
-    tx: Tx, conversation: ConversationId, from_seq: int, before_seq: int, limit: int
+    tx: Tx, conversation: ConversationId, from_seq: int, before_seq: int, limit: int, now_us: int
 ) -> list[Message]:
     """The last `limit` messages with from_seq ≤ seq < before_seq, ascending."""
     rows = await tx.all(_BEFORE, conversation, from_seq, before_seq, limit)
-    return [message_of(row) for row in reversed(rows)]
+    return [message_of(row, now_us) for row in reversed(rows)]
 
 
-async def oldest_after(tx: Tx, conversation: ConversationId, after_seq: int, limit: int) -> list[Message]:
+async def oldest_after(
+    tx: Tx, conversation: ConversationId, after_seq: int, limit: int, now_us: int
+) -> list[Message]:
     """The first `limit` messages with seq > after_seq, ascending."""
-    return [message_of(row) for row in await tx.all(_AFTER, conversation, after_seq, limit)]
+    return [message_of(row, now_us) for row in await tx.all(_AFTER, conversation, after_seq, limit)]
 
 
 async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now_us: int) -> None:
     await tx.run(_EDIT, message, content, is_encrypted, now_us)
 
 
-async def delete(tx: Tx, message: MessageId, now_us: int) -> None:
-    """Leave a tombstone: the row without what was said."""
-    await tx.run(_DELETE, message, now_us)
+async def delete(tx: Tx, message: Message, deleted_us: int) -> None:
+    """Leave a tombstone: the row without what was said, and nothing of what hung on it."""
+    await tx.run(_DELETE, message.message_id, deleted_us)
+    await versions.clear(tx, message.message_id)
+    await mentions.clear(tx, message.conversation_id, message.seq)
+    await reactions.clear(tx, message.message_id)
 
 
-async def sent_by(tx: Tx, user: UserId, after: str, limit: int) -> list[Message]:
+async def sent_by(tx: Tx, user: UserId, after: str, limit: int, now_us: int) -> list[Message]:
     """Messages of `user` by `client_message_id`, from after that one on."""
-    return [message_of(row) for row in await tx.all(_SENT_BY, user, after, limit)]
+    return [message_of(row, now_us) for row in await tx.all(_SENT_BY, user, after, limit)]
 
 
 async def seats_of(tx: Tx, user: UserId, after: ConversationId, limit: int) -> list[Seat]:
@@ -127,6 +129,8 @@ async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, li
 async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
     await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
     await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
+    await versions.drop_before(tx, conversation, prefix.first_seq)
+    await mentions.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

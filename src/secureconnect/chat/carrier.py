@@ -55,6 +55,7 @@ class _Carried(Struct, array_like=True):
     is_e2ee: bool | None = None
     message_id: str | None = None
     poll_id: str | None = None
+    expires_us: int | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -83,7 +84,7 @@ _beats = msgspec.msgpack.Decoder(_Beat)
 
 
 def _carried(live: Live) -> _Carried:
-    return _Carried(*live[:6], live.frame.data, live.is_e2ee, live.message_id, live.poll_id)
+    return _Carried(*live[:6], live.frame.data, *live[7:])
 
 
 def channel_of(conversation: ConversationId) -> str:
@@ -251,6 +252,7 @@ class Carrier:
                     event.is_e2ee,
                     MessageId(event.message_id) if event.message_id else None,
                     PollId(event.poll_id) if event.poll_id else None,
+                    event.expires_us,
                 )
             )
 

@@ -39,7 +39,8 @@ class Event(NamedTuple):
     seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: also of
     a poll.
     deleted_us: when it was deleted; None for one that is gone.
-    actor_id: who reacted.  on: or took it back.  people: how many react so after that.
+    actor_id: who reacted.  on: or took it back.  people: how many react so after that.  expires_us: when the
+    message disappears that is not told with it.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
@@ -62,6 +63,7 @@ class Event(NamedTuple):
     people: int | None = None
     poll_id: PollId | None = None
     poll: Poll | None = None
+    expires_us: int | None = None
 
 
 _FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, kept as they are
@@ -124,15 +126,16 @@ _MESSAGE = _PERSON + len(Person._fields)
 _REACH = 10_000  # changes looked back for the last old one
 
 
-async def events(tx: Tx, conversation: Conversation, after: int, limit: int) -> list[Event]:
+async def events(tx: Tx, conversation: Conversation, after: int, limit: int, now_us: int) -> list[Event]:
     """What happened after change `after`, at most `limit`, in order, as it is to be told now."""
+    said = await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit)
     found = [
         Event("chat", g.conversation_id, g.change, g.sent_us, g.seq, g.message_id, g)
-        for g in map(message_of, await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit))
+        for g in (message_of(row, now_us) for row in said)
     ]
     rows = await tx.all(_CHANGES_AFTER, conversation.conversation_id, after, limit)
     if rows:
-        found += [_event(row, conversation) for row in rows]
+        found += [_event(row, conversation, now_us) for row in rows]
         found.sort(key=_by_change)
     found = found[:limit]
     if any(each.poll_id for each in found):
@@ -164,19 +167,19 @@ def _by_change(event: Event) -> int:
     return event.change
 
 
-def _event(row: Row, conversation: Conversation) -> Event:
+def _event(row: Row, conversation: Conversation, now_us: int) -> Event:
     change, kind, stored_us, seq, ref, actor, data = row[:_PERSON]
     event = Event(kind, conversation.conversation_id, change, stored_us, seq)
     facts = msgspec.json.decode(data) if data else {}
     match kind:
         case "message_edited" | "message_deleted" | "reaction":
-            message = message_of(row[_MESSAGE:]) if row[_MESSAGE] is not None else None
+            message = message_of(row[_MESSAGE:], now_us) if row[_MESSAGE] is not None else None
             event = event._replace(message_id=ref)
             if kind == "message_deleted" or message is None or message.deleted_us is not None:
                 deleted_us = message and message.deleted_us
                 return event._replace(kind="message_deleted", deleted_us=deleted_us)
             if kind == "reaction":
-                return event._replace(actor_id=actor, **facts)
+                return event._replace(actor_id=actor, expires_us=message.expires_us, **facts)
             return event._replace(message=message._replace(change=change))
         case "poll_created" | "poll_voted" | "poll_closed" | "poll_deleted":
             return event._replace(poll_id=ref)

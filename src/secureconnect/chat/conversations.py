@@ -48,8 +48,8 @@ async def require_seat(tx: Tx, conversation: ConversationId, user: UserId) -> Se
     return seat
 
 
-async def require_summary(tx: Tx, conversation: ConversationId, user: UserId) -> Summary:
-    summary = await store.summary(tx, conversation, user)
+async def require_summary(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> Summary:
+    summary = await store.summary(tx, conversation, user, now_us)
     if summary is None:
         raise not_found(conversation)
     return summary
@@ -168,12 +168,11 @@ class Conversations:
     async def _get(
         self, tx: Tx, caller: UserId, conversation: ConversationId
     ) -> tuple[Summary, list[Participant]]:
-        return await require_summary(tx, conversation, caller), await store.participants(
-            tx, conversation, caller
-        )
+        summary = await require_summary(tx, conversation, caller, self._db.now_us())
+        return summary, await store.participants(tx, conversation, caller)
 
     async def summary(self, caller: UserId, conversation: ConversationId) -> Summary:
-        return await self._db.read(require_summary, conversation, caller)
+        return await self._db.read(require_summary, conversation, caller, self._db.now_us())
 
     async def list_for(
         self, caller: UserId, before_us: int, before: ConversationId, limit: int
@@ -185,7 +184,7 @@ class Conversations:
         self, tx: Tx, caller: UserId, before_us: int, before: ConversationId, limit: int
     ) -> list[tuple[Summary, list[Participant] | None]]:
         found: list[tuple[Summary, list[Participant] | None]] = []
-        for summary in await store.list_for(tx, caller, before_us, before, limit):
+        for summary in await store.list_for(tx, caller, before_us, before, limit, self._db.now_us()):
             conversation = summary.seat.conversation
             people = (
                 await store.participants(tx, conversation.conversation_id, caller)

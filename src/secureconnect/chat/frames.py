@@ -222,6 +222,7 @@ class ProvisionalOut(Out, tag="chat", kw_only=True):
     sent_at: str
     edited_at: str | None = None
     deleted_at: str | None = None
+    expires_at: str | None = None
     provisional: bool = True
 
 
@@ -427,6 +428,7 @@ def live(event: Event) -> Live:
         event.conversation.is_e2ee_enabled if event.conversation else None,
         event.message_id,
         event.poll_id,
+        event.message.expires_us if event.message else event.expires_us,
     )
 
 

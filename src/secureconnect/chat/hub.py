@@ -34,7 +34,7 @@ class Live(NamedTuple):
     change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
     user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
     conversation that was changed.
-    message_id, poll_id: of the message or poll it is about.
+    message_id, poll_id: of the message or poll it is about.  expires_us: when that message disappears.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Live(NamedTuple):
     is_e2ee: bool | None = None
     message_id: MessageId | None = None
     poll_id: PollId | None = None
+    expires_us: int | None = None
 
 
 PRIVATE = "private"  # kind of what is told to `user_id` alone

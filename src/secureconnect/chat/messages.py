@@ -16,9 +16,11 @@ from . import archive, changes, store
 from .append import Draft, Stored
 from .changes import Event
 from .conversations import require_seat
+from .mentions.mentions import mentioned
 from .pledges import Accepted
 from .reactions import store as reactions
-from .store import MODERATORS, Conversation, Message, Seat
+from .store import MODERATORS, Conversation, Message, Page, Seat
+from .versions import store as versions
 from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
@@ -62,6 +64,7 @@ class Messages:
             raise Invalid("A message needs some content.", details={"field": "content"})
         if file_ids:
             raise Invalid("There is no such file.", details={"field": "file_ids"})
+        document = _document_of(metadata)
         return Draft(
             MessageId(new_id()),
             ConversationId(conversation),
@@ -72,7 +75,8 @@ class Messages:
             is_encrypted,
             MessageId(reply_to) if reply_to else None,
             "[]",
-            _metadata(metadata),
+            None if document is None else msgspec.json.encode(document).decode(),
+            mentioned(document, sender) if document else (),
         )
 
     async def send(self, draft: Draft) -> Stored | Accepted:
@@ -98,7 +102,7 @@ class Messages:
         return await self._db.read(self._get, caller, message)
 
     async def _get(self, tx: Tx, caller: UserId, message: MessageId) -> Message:
-        found = await _require_visible(tx, message, caller)
+        found = await require_visible(tx, caller, message, self._db.now_us())
         return (await reactions.with_reactions(tx, [found], caller))[0]
 
     async def page(
@@ -108,11 +112,11 @@ class Messages:
         limit: int,
         before_seq: int | None = None,
         after_seq: int | None = None,
-    ) -> list[Message]:
+    ) -> Page:
         """Ascending by `seq`; without a bound the newest `limit`."""
         seat, found = await self._db.read(self._page, caller, conversation, limit, before_seq, after_seq)
         self._read(seat.conversation, found)
-        return found
+        return Page(found, seat.conversation.last_change)
 
     async def _page(
         self,
@@ -123,14 +127,15 @@ class Messages:
         before_seq: int | None,
         after_seq: int | None,
     ) -> tuple[Seat, list[Message]]:
-        seat = await require_seat(tx, conversation, caller)
+        seat = await require_seat(tx, conversation, caller)  # first: what happens meanwhile may be in, too
+        now_us = self._db.now_us()
         visible_from = seat.member.visible_from_seq
         if after_seq is not None:
             after = max(visible_from - 1, after_seq)
-            found = await archive.oldest_after(tx, conversation, after, limit)
+            found = await archive.oldest_after(tx, conversation, after, limit, now_us)
         else:
             before = seat.conversation.last_seq + 1 if before_seq is None else before_seq
-            found = await archive.newest_before(tx, conversation, visible_from, before, limit)
+            found = await archive.newest_before(tx, conversation, visible_from, before, limit, now_us)
         return seat, await reactions.with_reactions(tx, found, caller)
 
     # changing
@@ -145,7 +150,7 @@ class Messages:
     async def _edit(
         self, tx: Tx, caller: UserId, message_id: MessageId, content: str, is_encrypted: bool | None
     ) -> Done[Message]:
-        seat, message = await lock_message(tx, caller, message_id)
+        seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
         conversation = seat.conversation
         if message.sender_id != caller:
             raise Forbidden(denial="denied:forbidden", subject=message_id)
@@ -160,6 +165,7 @@ class Messages:
         await require_unblocked(tx, seat)
         now_us = self._db.now_us()
         change = await changes.number(tx, conversation.conversation_id, now_us)
+        await versions.keep(tx, message, self._config.versions_kept)
         await archive.edit(tx, message_id, content, encrypted, now_us)
         edited = message._replace(content=content, is_encrypted=encrypted, edited_us=now_us)
         [seen] = await reactions.with_reactions(tx, [edited], caller)
@@ -181,15 +187,14 @@ class Messages:
         return await self._writer.relieve(self._delete, caller, message)
 
     async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:
-        seat, message = await lock_message(tx, caller, message_id)
+        seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
         if message.sender_id != caller and seat.member.role not in MODERATORS:
             raise Forbidden(denial="denied:forbidden", subject=message_id)
         if message.deleted_us is not None:
             return Done(message)
         now_us = self._db.now_us()
         change = await changes.number(tx, message.conversation_id, now_us)
-        await archive.delete(tx, message_id, now_us)
-        await reactions.clear(tx, message_id)
+        await archive.delete(tx, message, now_us)
         event = Event(
             "message_deleted",
             message.conversation_id,
@@ -200,8 +205,7 @@ class Messages:
             deleted_us=now_us,
         )
         await self._record(tx, event, caller, "chat:message:deleted")
-        gone = message._replace(content="", metadata=None, file_ids="[]", deleted_us=now_us, reaction_count=0)
-        return Done(gone, [event])
+        return Done(store.tombstone(message, now_us), [event])
 
     @staticmethod
     async def _record(tx: Tx, event: Event, caller: UserId, action: str) -> None:
@@ -209,12 +213,14 @@ class Messages:
         await audit.record(tx, action=action, actor=caller, subject=event.message_id, now_us=event.stored_us)
 
 
-async def lock_message(tx: Tx, caller: UserId, message_id: MessageId) -> tuple[Seat, Message]:
+async def lock_message(
+    tx: Tx, caller: UserId, message_id: MessageId, now_us: Callable[[], int]
+) -> tuple[Seat, Message]:
     """Hold its conversation; what is returned stays true until the transaction ends. Raises NotFound."""
-    conversation = (await _require_visible(tx, message_id, caller)).conversation_id
+    conversation = (await require_visible(tx, caller, message_id, now_us())).conversation_id
     await store.lock(tx, conversation)
     seat = await require_seat(tx, conversation, caller)
-    return seat, await _require_visible(tx, message_id, caller)
+    return seat, await require_visible(tx, caller, message_id, now_us())
 
 
 async def require_unblocked(tx: Tx, seat: Seat) -> None:
@@ -231,15 +237,16 @@ async def require_unblocked(tx: Tx, seat: Seat) -> None:
             raise Forbidden(denial="denied:forbidden", subject=conversation.conversation_id)
 
 
-async def _require_visible(tx: Tx, message: MessageId, user: UserId) -> Message:
-    found = await archive.get_visible(tx, message, user)
+async def require_visible(tx: Tx, caller: UserId, message: MessageId, now_us: int) -> Message:
+    """Raises NotFound."""
+    found = await archive.get_visible(tx, message, caller, now_us)
     if found is None:
         raise NotFound(denial="denied:conversation", subject=message)
     return found
 
 
-def _metadata(given: msgspec.Raw | None) -> str | None:
-    """The JSON to keep. It must stay readable wherever it is told: flat enough, and without U+0000.
+def _document_of(given: msgspec.Raw | None) -> dict[str, Any] | None:
+    """The metadata to keep. It must stay readable wherever it is told: flat enough, and without U+0000.
 
     It is not read before its size is known: a megabyte of brackets would stop everybody else for 0.2 s.
     """
@@ -248,7 +255,7 @@ def _metadata(given: msgspec.Raw | None) -> str | None:
     if len(given) > METADATA_BYTES:
         raise Invalid(f"Metadata has at most {METADATA_BYTES} bytes.", details={"field": "metadata"})
     try:
-        document = _document.decode(given)
+        document: dict[str, Any] | None = _document.decode(given)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise Invalid("Metadata is a JSON object.", details={"field": "metadata"}) from exc
     if document is None:
@@ -266,4 +273,4 @@ def _metadata(given: msgspec.Raw | None) -> str | None:
             raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise Invalid("A number is too large.", details={"field": "metadata"})
-    return msgspec.json.encode(document).decode()
+    return document

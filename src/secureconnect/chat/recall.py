@@ -7,6 +7,7 @@ answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import trio
@@ -19,7 +20,7 @@ from ..identity import ConversationId, MessageId, UserId
 from .hub import Hub
 from .recent import Past, Recent
 from .retold import UNCHANGED, message_now, retell, retell_poll
-from .store import Message
+from .store import Message, Page
 
 # result: told, unknown (answered 503, as without a memory)
 READS = metrics.counter(
@@ -38,12 +39,14 @@ class Missed(NamedTuple):
 
 
 class Recall:
-    """trust_s: how long before the database went away the members must have been known for certain."""
+    """trust_s: how long before the database went away the members must have been known for certain.
+    now_us: the database's clock, which goes on without it."""
 
-    def __init__(self, hub: Hub, recent: Recent, trust_s: float) -> None:
+    def __init__(self, hub: Hub, recent: Recent, trust_s: float, now_us: Callable[[], int]) -> None:
         self._hub = hub
         self._recent = recent
         self._trust_s = trust_s
+        self._now_us = now_us
 
     def as_of_us(self) -> int:
         """Everything stored before then is in what is told, and perhaps more."""
@@ -59,7 +62,7 @@ class Recall:
         limit: int,
         before_seq: int | None = None,
         after_seq: int | None = None,
-    ) -> list[Message]:
+    ) -> Page:
         """As `Messages.page`. Raises `away` where memory has not all of it."""
         if not is_away(away):
             raise away
@@ -78,7 +81,7 @@ class Recall:
         limit: int,
         before_seq: int | None,
         after_seq: int | None,
-    ) -> list[Message] | None:
+    ) -> Page | None:
         held = self._held(caller, conversation)
         if held is None:
             return None
@@ -95,8 +98,11 @@ class Recall:
             first = max(visible_from, last - limit + 1)
         if first <= last and first < lowest:
             return None
-        changes = past.changes()
-        return [message_now(messages[seq], changes.get(seq, UNCHANGED)) for seq in range(first, last + 1)]
+        changes, now_us = past.changes(), self._now_us()
+        found = [
+            message_now(messages[seq], changes.get(seq, UNCHANGED), now_us) for seq in range(first, last + 1)
+        ]
+        return Page(found, past.head)
 
     def _message(self, caller: UserId, message: MessageId) -> Message | None:
         conversation = self._recent.conversation_of(message)
@@ -106,7 +112,7 @@ class Recall:
         past, visible_from = held
         for seq, first in past.messages().items():
             if first.message_id == message and seq >= visible_from:
-                return message_now(first, past.changes().get(seq, UNCHANGED))
+                return message_now(first, past.changes().get(seq, UNCHANGED), self._now_us())
         return None
 
     def _held(self, caller: UserId, conversation: ConversationId) -> tuple[Past, int] | None:
@@ -131,7 +137,7 @@ class Recall:
         if past is None or past.head != view.change or past.start > change:
             return None
         visible_from, first_kept = view.viewers[caller], past.first_kept_seq()
-        changes, polls = past.changes(), past.polls()
+        changes, polls, now_us = past.changes(), past.polls(), self._now_us()
         told: list[Frame] = []
         for live in past.since(change):
             if live.seq is None:
@@ -140,7 +146,7 @@ class Recall:
                 return None  # retention took it: the table would send a gap
             elif live.seq >= visible_from:
                 told.append(
-                    retell(live, changes.get(live.seq, UNCHANGED))
+                    retell(live, changes.get(live.seq, UNCHANGED), now_us)
                     if live.poll_id is None
                     else retell_poll(live, polls[live.poll_id])
                 )

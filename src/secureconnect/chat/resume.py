@@ -200,8 +200,9 @@ class Resume:
             if room.is_full:
                 after[name] = position
                 continue
-            page = await _read_on(tx, conversation, position, room)
-            if page and page[0].stored_us < self._db.now_us() - self._config.resume_days * DAY_US:
+            now_us = self._db.now_us()
+            page = await _read_on(tx, conversation, position, room, now_us)
+            if page and page[0].stored_us < now_us - self._config.resume_days * DAY_US:
                 gaps.append(_gap(seat))
                 continue
             after[name] = page[-1].change if page else head
@@ -267,11 +268,11 @@ def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
     ]
 
 
-async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room) -> list[Event]:
+async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room, now_us: int) -> list[Event]:
     """What happened after a change, as far as there is room for it."""
     found: list[Event] = []
     while not room.is_full:
-        chunk = await changes.events(tx, conversation, after, CHUNK)
+        chunk = await changes.events(tx, conversation, after, CHUNK, now_us)
         room.take(chunk)
         found += chunk
         if len(chunk) < CHUNK:

@@ -15,7 +15,7 @@ from ..identity import ConversationId, MessageId, UserId
 from . import frames
 from .changes import Event, Kind
 from .hub import Live
-from .store import Message, Reacted, in_order
+from .store import Message, Reacted, as_shown, in_order, tombstone
 
 
 class Changes(NamedTuple):
@@ -64,6 +64,7 @@ class _Message(Struct):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    expires_at: str | None = None
     reactions: list[_Reacted] = []
 
 
@@ -111,6 +112,7 @@ def message_in(live: Live) -> Message:
         from_iso(told.sent_at),
         _us_or_none(told.edited_at),
         _us_or_none(told.deleted_at),
+        _us_or_none(told.expires_at),
         sum(each.count for each in told.reactions),
         tuple(Reacted(each.emoji, each.count) for each in told.reactions),
     )
@@ -121,8 +123,8 @@ def first_seq_in(live: Live) -> int:
     return _updated.decode(live.frame.data).conversation.first_seq
 
 
-def message_now(first: Live | Message, changes: Changes) -> Message:
-    """As the table has it.  first: as it was told or read.
+def message_now(first: Live | Message, changes: Changes, now_us: int) -> Message:
+    """As the table would have it shown.  first: as it was told or read.
 
     Where an older program told of the deletion it did not say when: then `deleted_us` is that of the epoch.
     """
@@ -133,10 +135,8 @@ def message_now(first: Live | Message, changes: Changes) -> Message:
         message = _reacted(message, changes.reacted)
     if changes.deleted is not None:
         deleted_us = _us_or_none(_deleted.decode(changes.deleted.frame.data).deleted_at) or 0
-        message = message._replace(
-            content="", metadata=None, file_ids="[]", deleted_us=deleted_us, reaction_count=0, reactions=()
-        )
-    return message
+        return tombstone(message, deleted_us)
+    return as_shown(message, now_us)
 
 
 def _reacted(message: Message, counts: Mapping[str, int]) -> Message:
@@ -146,8 +146,10 @@ def _reacted(message: Message, counts: Mapping[str, int]) -> Message:
     return message._replace(reaction_count=sum(each.people for each in reactions), reactions=reactions)
 
 
-def retell(live: Live, changes: Changes) -> Frame:
+def retell(live: Live, changes: Changes, now_us: int) -> Frame:
     """As the table would tell it now.  changes: to the message it is about."""
+    if live.expires_us is not None and live.expires_us <= now_us and changes.deleted is None:
+        changes = changes._replace(deleted=_expired(live))
     if live.kind not in ("chat", "message_edited", "reaction") or changes in (UNCHANGED, Changes(live)):
         return live.frame
     if live.kind != "chat" and changes.deleted is not None:
@@ -164,12 +166,26 @@ def retell(live: Live, changes: Changes) -> Frame:
         return frames.live(event).frame
     if live.kind == "reaction":
         return live.frame
-    message = message_now(live, changes)._replace(change=live.change)
+    message = message_now(live, changes, now_us)._replace(change=live.change)
     kind: Kind = "chat" if live.kind == "chat" else "message_edited"
     event = Event(
         kind, live.conversation_id, live.change, message.sent_us, live.seq, message.message_id, message
     )
     return frames.live(event).frame
+
+
+def _expired(live: Live) -> Live:
+    """The end of the message it is about, as its deletion will tell it."""
+    event = Event(
+        "message_deleted",
+        live.conversation_id,
+        live.change,
+        0,
+        live.seq,
+        live.message_id,
+        deleted_us=live.expires_us,
+    )
+    return frames.live(event)
 
 
 def retell_poll(live: Live, last: Live) -> Frame:

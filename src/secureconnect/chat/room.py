@@ -24,6 +24,7 @@ from .catchup import CatchUp, RolledBack
 from .changes import Event
 from .conversations import Conversations, MemberLeft
 from .hub import Connection, Hub, Live
+from .mentions import store as mention_store
 from .messages import Messages
 from .pledges import Pledge, Pledges
 from .polls import store as poll_store
@@ -36,6 +37,8 @@ from .recent import Recent
 from .resume import Resume
 from .retention import Retention
 from .shapes import Status
+from .versions import store as version_store
+from .versions.versions import Versions
 from .writer import ReadMark, Writer
 
 log = structlog.get_logger(module="chat")
@@ -44,6 +47,7 @@ BEAT_S = 1.0
 MIB = 1_048_576
 RETURNING = 8  # sockets that waited for the database and resume at the same time
 EXPORT_PAGE = 200
+FORGOTTEN = 1_000  # mentions of an erased person deleted in one transaction
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 BeginHistory = Callable[[str], Awaitable[None]]
@@ -97,12 +101,13 @@ class Chat:
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
         self.hub = Hub(config.hub_conversations, self._recent.take)
         self._trust_s = journal_config.trust_s
-        self.recall = Recall(self.hub, self._recent, self._trust_s)
+        self.recall = Recall(self.hub, self._recent, self._trust_s, lambda: db.now_us())
         self._turns = trio.CapacityLimiter(RETURNING)
         pledges = Pledges(journal, journal_config, self.hub, told=self._accepted, settled=self._settled)
         self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
         self.conversations = Conversations(config, db, self.writer)
         self.messages = Messages(config, db, self.writer, self._recent.keep)
+        self.versions = Versions(db)
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
@@ -272,10 +277,12 @@ class Chat:
     async def forget(self, user: UserId) -> None:
         """Somebody is erased: what they said stays, as said by somebody unknown. Safe to repeat."""
         await self.conversations.forget(user)
+        while await self._db.relieve(mention_store.forget, user, FORGOTTEN):
+            pass
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """Everything this room keeps of a person, record by record: memberships, messages, reactions,
-        polls and votes."""
+        """Everything this room keeps of a person, record by record: memberships, messages and what they said
+        before, reactions, polls and votes."""
         seat = ConversationId(store.NO_ID)
         while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
             for each in seats:
@@ -289,15 +296,26 @@ class Chat:
                 }
             seat = seats[-1].conversation.conversation_id
         after = ""
-        while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE):
+        while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE, self._db.now_us()):
             for message in page:
                 yield {"kind": "message", **msgspec.to_builtins(shapes.message_shape(message))}
             after = page[-1].client_message_id
+        edited = (MessageId(store.NO_ID), 0)
+        while versions := await self._db.read(version_store.written_by, user, edited, EXPORT_PAGE):
+            for version in versions:
+                told = msgspec.to_builtins(shapes.version_shape(*version[1:]))
+                yield {"kind": "version", "message_id": version.message_id, **told}
+            edited = versions[-1][:2]
         last = (MessageId(store.NO_ID), "")
         while reacted := await self._db.read(reaction_store.of_user, user, last, EXPORT_PAGE):
             for message_id, emoji, reacted_us in reacted:
-                told = {"message_id": message_id, "emoji": emoji, "reacted_at": to_iso(reacted_us)}
-                yield {"kind": "reaction", **told}
+                reacted_at = to_iso(reacted_us)
+                yield {
+                    "kind": "reaction",
+                    "message_id": message_id,
+                    "emoji": emoji,
+                    "reacted_at": reacted_at,
+                }
             last = reacted[-1][:2]
         made = PollId(store.NO_ID)
         while polls := await self._db.read(poll_store.made_by, user, made, EXPORT_PAGE):

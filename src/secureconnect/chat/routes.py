@@ -29,7 +29,9 @@ from .room import Chat
 from .shapes import (
     ClientMessageId,
     ConversationShape,
+    Cursor,
     Id,
+    Limit,
     MessageShape,
     MessageType,
     Metadata,
@@ -44,6 +46,7 @@ from .shapes import (
 )
 from .sockets import SOCKETS
 from .store import NO_ID, ConversationType, MemberRole, Participant, Summary
+from .versions.routes import ROUTES as VERSION_ROUTES
 
 __all__ = ["ROUTES", "SOCKETS"]
 
@@ -51,8 +54,6 @@ LATEST_US = 2**62  # after every time
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 PRESENCE_USERS = 100
 
-Limit = Annotated[int, Meta(ge=1, le=100)]
-Cursor = Annotated[str, Meta(max_length=200)]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 AvatarUrl = Annotated[str, Meta(max_length=2_048, pattern="^(https?://|/)")]
 
@@ -291,9 +292,10 @@ class History(Struct, frozen=True):
 
 
 class MessageList(Struct, frozen=True):
-    """Ascending by `seq`."""
+    """Ascending by `seq`.  change: all that happened up to it is in; an event that is older is none."""
 
     messages: list[MessageShape]
+    change: int
     next_cursor: str | None
 
 
@@ -331,13 +333,13 @@ async def list_messages(room: Chat, call: Call) -> Reply:
     wanted = (call.caller.user_id, ConversationId(asked.conversation_id), asked.limit, before, after)
     as_of_us = None
     try:
-        found = await room.messages.page(*wanted)
+        found, change = await room.messages.page(*wanted)
     except Unavailable as away:
-        found, as_of_us = room.recall.page(away, *wanted), room.recall.as_of_us()
+        (found, change), as_of_us = room.recall.page(away, *wanted), room.recall.as_of_us()
     cursor = None
     if len(found) == asked.limit:
         cursor = f"before:{found[0].seq}" if after is None else f"after:{found[-1].seq}"
-    return Reply(MessageList([message_shape(each) for each in found], cursor), as_of_us=as_of_us)
+    return Reply(MessageList([message_shape(each) for each in found], change, cursor), as_of_us=as_of_us)
 
 
 async def get_message(room: Chat, call: Call) -> Reply:
@@ -513,6 +515,7 @@ ROUTES = (
         "Presence of people one shares a conversation with",
         query=PresenceQuery, answer=PresenceList,
     ),
+    *VERSION_ROUTES,
     *REACTION_ROUTES,
     *POLL_ROUTES,
 )  # fmt: skip

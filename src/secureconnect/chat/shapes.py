@@ -31,6 +31,8 @@ Id = Annotated[
 ]
 ClientMessageId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Limit = Annotated[int, Meta(ge=1, le=100)]
+Cursor = Annotated[str, Meta(max_length=200)]
 # as it was sent: its rule looks at the size before anything is built from it
 Metadata = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
 MessageType = Literal["text", "image", "video", "audio", "file"]
@@ -50,7 +52,7 @@ class Reaction(Struct):
 
 
 class MessageShape(Struct):
-    """content is empty once deleted_at is set."""
+    """content is empty once deleted_at is set.  expires_at: when it disappears."""
 
     message_id: str
     client_message_id: str
@@ -68,6 +70,16 @@ class MessageShape(Struct):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    expires_at: str | None
+
+
+class VersionShape(Struct):
+    """What a message said from `written_at` on.  version: from 1, what was sent."""
+
+    version: int
+    content: str
+    is_encrypted: bool
+    written_at: str
 
 
 class OptionShape(Struct):
@@ -116,7 +128,8 @@ class ParticipantShape(PersonShape):
 
 
 class ConversationShape(Struct):
-    """Events leave out what depends on the viewer: my_role, unread_count, last_message, participants."""
+    """Events leave out what depends on the viewer: my_role, unread_count, unread_mentions, last_message,
+    participants."""
 
     conversation_id: str
     type: ConversationType
@@ -131,6 +144,7 @@ class ConversationShape(Struct):
     settings: Settings
     my_role: MemberRole | UnsetType = UNSET
     unread_count: int | UnsetType = UNSET
+    unread_mentions: int | UnsetType = UNSET
     last_message: MessageShape | UnsetType | None = UNSET
     participants: list[ParticipantShape] | UnsetType = UNSET
 
@@ -158,7 +172,12 @@ def message_fields(message: Message) -> tuple[Any, ...]:
         to_iso(message.sent_us),
         iso_or_none(message.edited_us),
         iso_or_none(message.deleted_us),
+        iso_or_none(message.expires_us),
     )
+
+
+def version_shape(version: int, content: str, is_encrypted: bool, written_us: int) -> VersionShape:
+    return VersionShape(version, content, is_encrypted, to_iso(written_us))
 
 
 def _reaction(reacted: Reacted) -> Reaction:
@@ -229,5 +248,6 @@ def summary_shape(summary: Summary) -> ConversationShape:
     shape = conversation_shape(summary.seat.conversation)
     shape.my_role = summary.seat.member.role
     shape.unread_count = summary.unread_count
+    shape.unread_mentions = summary.unread_mentions
     shape.last_message = message_shape(summary.last_message) if summary.last_message else None
     return shape

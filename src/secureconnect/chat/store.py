@@ -84,8 +84,8 @@ def in_order(reactions: Iterable[Reacted]) -> tuple[Reacted, ...]:
 
 
 class Message(NamedTuple):
-    """file_ids: a JSON list.  metadata: a JSON object, or None.  reactions: empty unless somebody has looked
-    (`reactions.store`); how many there are in all is always known."""
+    """file_ids: a JSON list.  metadata: a JSON object, or None.  expires_us: when it disappears.
+    reactions: empty unless somebody has looked (`reactions.store`); their number is always known."""
 
     message_id: MessageId
     conversation_id: ConversationId
@@ -102,8 +102,31 @@ class Message(NamedTuple):
     sent_us: int
     edited_us: int | None
     deleted_us: int | None
+    expires_us: int | None = None
     reaction_count: int = 0
     reactions: tuple[Reacted, ...] = ()
+
+
+def tombstone(message: Message, deleted_us: int) -> Message:
+    """What its deletion leaves: that there was one."""
+    return message._replace(
+        content="", metadata=None, file_ids="[]", deleted_us=deleted_us, reaction_count=0, reactions=()
+    )
+
+
+def as_shown(message: Message, now_us: int) -> Message:
+    """Past its end a message is shown as its deletion will leave it."""
+    end_us = message.expires_us
+    if end_us is None or end_us > now_us or message.deleted_us is not None:
+        return message
+    return tombstone(message, end_us)
+
+
+class Page(NamedTuple):
+    """Messages in a row.  change: of their conversation, when it was just so."""
+
+    messages: list[Message]
+    change: int
 
 
 class Head(NamedTuple):
@@ -119,6 +142,7 @@ class Summary(NamedTuple):
 
     seat: Seat
     unread_count: int
+    unread_mentions: int
     last_message: Message | None
 
     @property
@@ -136,7 +160,7 @@ MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq"
 MESSAGE = (
     "g.message_id, g.conversation_id, g.seq, g.change, g.sender_id, g.client_message_id, g.message_type,"
     " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at,"
-    " g.reaction_count"
+    " g.expires_at, g.reaction_count"
 )
 PERSON = "u.user_id, u.username, u.display_name, u.avatar_url"
 _C = len(Conversation._fields)
@@ -148,14 +172,19 @@ UNREAD = (
     " AND n.seq >= m.visible_from_seq AND n.sender_id <> m.user_id AND n.message_type <> 'system'"
     " AND n.deleted_at IS NULL)"
 )
+UNREAD_MENTIONS = (
+    "(SELECT COUNT(*) FROM mentions n WHERE n.user_id = m.user_id AND n.conversation_id = m.conversation_id"
+    " AND n.seq > m.last_read_seq AND n.seq >= m.visible_from_seq)"
+)
 
 
 def conversation_of(row: Row) -> Conversation:
     return Conversation._make((*row[:12], bool(row[12]), bool(row[13]), row[14], bool(row[15])))
 
 
-def message_of(row: Row) -> Message:
-    return Message._make((*row[:8], bool(row[8]), *row[9:16], ()))
+def message_of(row: Row, now_us: int) -> Message:
+    """As it is to be shown now."""
+    return as_shown(Message._make((*row[:8], bool(row[8]), *row[9:17], ())), now_us)
 
 
 def seat_of(row: Row) -> Seat:
@@ -400,7 +429,7 @@ async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
 
 
 _LIST = (  # only those on the page are counted
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM ("  # noqa: S608
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS}, {MESSAGE} FROM ("  # noqa: S608
     "SELECT m.*, COALESCE(g.sent_at, c.created_at) AS active_at FROM members m"
     " JOIN conversations c ON c.conversation_id = m.conversation_id"
     " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
@@ -414,7 +443,7 @@ _LIST = (  # only those on the page are counted
     " ORDER BY m.active_at DESC, m.conversation_id DESC"
 )
 _ONE = (
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {MESSAGE} FROM members m"  # noqa: S608
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS}, {MESSAGE} FROM members m"  # noqa: S608
     " JOIN conversations c ON c.conversation_id = m.conversation_id"
     " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
     " AND g.seq >= m.visible_from_seq"
@@ -430,19 +459,22 @@ _HEADS_SINCE = (
 )
 
 
-def _summary(row: Row) -> Summary:
-    last = row[_C + _M + 1 :]
-    return Summary(seat_of(row), row[_C + _M], message_of(last) if last[0] is not None else None)
+def _summary(row: Row, now_us: int) -> Summary:
+    unread, mentions = row[_C + _M : _C + _M + 2]
+    last = row[_C + _M + 2 :]
+    return Summary(seat_of(row), unread, mentions, message_of(last, now_us) if last[0] is not None else None)
 
 
-async def list_for(tx: Tx, user: UserId, before_us: int, before: ConversationId, limit: int) -> list[Summary]:
+async def list_for(
+    tx: Tx, user: UserId, before_us: int, before: ConversationId, limit: int, now_us: int
+) -> list[Summary]:
     """The latest active first, from before (`before_us`, `before`) on."""
-    return [_summary(row) for row in await tx.all(_LIST, user, before_us, before, limit)]
+    return [_summary(row, now_us) for row in await tx.all(_LIST, user, before_us, before, limit)]
 
 
-async def summary(tx: Tx, conversation: ConversationId, user: UserId) -> Summary | None:
+async def summary(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> Summary | None:
     row = await tx.one(_ONE, user, conversation)
-    return _summary(row) if row else None
+    return _summary(row, now_us) if row else None
 
 
 async def standings(tx: Tx, user: UserId) -> list[tuple[Seat, int]]:

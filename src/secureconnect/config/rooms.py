@@ -146,6 +146,9 @@ class ChatConfig:
         1.0, "seconds between two looks for polls past their end", low=0.05, high=3_600
     )
     max_reactions: int = setting(20, "different reactions to one message", low=1, high=1_000)
+    versions_kept: int = setting(
+        50, "earlier versions kept of an edited message; the oldest go first", low=0, high=10_000
+    )
     retention_days: int = setting(
         0, "days a message is kept; 0 keeps for ever; a conversation may ask for fewer", low=0, high=3_650
     )

@@ -35,7 +35,7 @@ class Reactions:
         await self._writer.change(self._set, caller, message, emoji, on)
 
     async def _set(self, tx: Tx, caller: UserId, message_id: MessageId, emoji: str, on: bool) -> Done[None]:
-        seat, message = await lock_message(tx, caller, message_id)
+        seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
         if message.deleted_us is not None:
             raise MessageDeleted
         if message.message_type == "system":
@@ -62,6 +62,7 @@ class Reactions:
             emoji=emoji,
             on=on,
             people=await store.count(tx, message_id, emoji),
+            expires_us=message.expires_us,
         )
         await changes.record(tx, event, caller)
         return Done(None, [event])
