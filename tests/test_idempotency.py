@@ -220,6 +220,7 @@ WITHOUT_KEY = {
     "/v1/e2ee/signatures": SET,
     "/v1/conversations/{conversation_id}/read": SET,
     "/v1/messages": "client_message_id",
+    "/v1/messages/{message_id}/forward": "client_message_id",
     "/v1/presence": SET,
     "/v1/polls/{poll_id}/vote": SET,
     "/v1/polls/{poll_id}/close": SET,

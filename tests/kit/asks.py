@@ -222,6 +222,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
     ("DELETE", "/v1/messages/{message_id}"): about_message,
     ("GET", "/v1/messages/{message_id}/history"): about_message,
+    ("POST", "/v1/messages/{message_id}/forward"): lambda w: about_message(w, {"conversation_ids": [w.room]}),
     ("PUT", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"): reaction,
     ("POST", "/v1/polls"): new_poll,

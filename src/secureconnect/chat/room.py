@@ -23,6 +23,7 @@ from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
 from .conversations import Conversations, MemberLeft
+from .forwards.forwards import Forwards
 from .hub import Connection, Hub, Live
 from .mentions import store as mention_store
 from .messages import Messages
@@ -108,6 +109,7 @@ class Chat:
         self.conversations = Conversations(config, db, self.writer)
         self.messages = Messages(config, db, self.writer, self._recent.keep)
         self.versions = Versions(db)
+        self.forwards = Forwards(db, self.writer)
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)

@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
+from .forwards.routes import ROUTES as FORWARD_ROUTES
 from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
@@ -516,6 +517,7 @@ ROUTES = (
         query=PresenceQuery, answer=PresenceList,
     ),
     *VERSION_ROUTES,
+    *FORWARD_ROUTES,
     *REACTION_ROUTES,
     *POLL_ROUTES,
 )  # fmt: skip
