@@ -76,7 +76,7 @@ MISTAKEN = (
     ("GET", "/v1/admin/stats", Audience.USER),
     ("GET", "/v1/announcements", Audience.ADMIN),
     ("GET", "/v1/messages/{message_id}", Audience.USER),
-    ("GET", "/v1/storage/files/{file_id}", Audience.MEMBER),
+    ("GET", "/v1/storage/files/{file_id}", Audience.OWNER),
     ("GET", "/v1/messages/{message_id}", Audience.AUTHOR),
 )
 
@@ -192,7 +192,7 @@ class Cast:
             if friends:
                 await self._befriend()
             if files:
-                world.facts |= await self._files()
+                world.facts |= await self._files(room)
             if polls:
                 asked = {"conversation_id": room, "question": "When?", "options": ["now", "later"]}
                 world.facts["poll_id"] = (await self.owner.call("POST", "/v1/polls", asked))["poll_id"]
@@ -270,9 +270,12 @@ class Cast:
             await self.owner.call("DELETE", them)
         await self.third.call("POST", f"/v1/users/{self.owner.me.user_id}/friend")
 
-    async def _files(self) -> dict[str, str]:
-        """One that is there, one that has arrived and is not completed, and one that is to be sent."""
+    async def _files(self, room: str) -> dict[str, str]:
+        """One that a message in the room carries, one that has arrived and is not completed, and one that is
+        to be sent."""
         file_id = await upload(self.owner, CONTENT)
+        shared = {"conversation_id": room, "content": "", "message_type": "file", "file_ids": [file_id]}
+        await self.owner.call("POST", "/v1/messages", shared)
         arrived_id, url = await begin_upload(self.owner, CONTENT)
         await put(url, CONTENT)
         return {

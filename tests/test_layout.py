@@ -94,7 +94,7 @@ OWNERS = {
         "poll_options",
         "poll_votes",
     },
-    "storage": {"files", "quotas"},
+    "storage": {"files", "quotas", "file_shares"},
 }
 PUBLISHED = {"users", "blocks", "conversations", "members", "file_shares", "nodes"}
 

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ from .node import Node
 from .outbox import Outbox
 from .settings import BadSetting
 from .storage import ROUTES as STORAGE_ROUTES
-from .storage import Storage
+from .storage import Sharing, Storage
 from .supervise import GaveUp, Handle
 
 logger = structlog.get_logger(module="app")
@@ -169,6 +169,7 @@ class Service:
                 self._node.id,
                 deps.journal,
                 config.journal,
+                attachments=Sharing(),
             )
             room.connect(
                 authenticate=authenticate,
@@ -182,7 +183,7 @@ class Service:
             return room
 
         def build_storage() -> Storage:
-            return Storage(
+            room = Storage(
                 config.storage,
                 deps.db,
                 deps.objects,
@@ -192,6 +193,8 @@ class Service:
                 presigner=deps.presigner,
                 is_store_away=lambda: "minio" in away(),
             )
+            room.connect(tell_file=tell_file)
+            return room
 
         def outage_since_us() -> int | None:
             """In the database's time: the status tells the machine's."""
@@ -237,6 +240,10 @@ class Service:
 
         def tell(user: UserId, device: DeviceId | None, event: bytes) -> None:
             self.chat.require().tell_person(user, device, event)
+
+        def tell_file(owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is connected
+                self.chat.require().tell_of_file(owner, places, event)
 
         def tell_member_left(conversation: ConversationId, user: UserId) -> None:
             with suppress(Unavailable):  # it restarts; who stayed learns it when they ask

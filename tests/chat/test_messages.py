@@ -280,7 +280,8 @@ async def test_whoever_waits_when_the_room_ends_is_told(db: Database, bus: Memor
         ("x", {"metadata": as_sent(["no object"])}, "metadata"),
         ("x", {"metadata": msgspec.Raw(b'{"k": "\\ud800"}')}, "metadata"),
         ("x", {"metadata": msgspec.Raw(b'{"k": %s}' % (b"[" * 8000 + b"]" * 8000))}, "metadata"),
-        ("x", {"file_ids": ["0190a2b4-0000-7000-8000-000000000000"]}, "file_ids"),
+        ("x", {"file_ids": ["0190A2B4-0000-7000-8000-000000000000"]}, "file_ids"),
+        ("x", {"file_ids": ["0190a2b4-0000-7000-8000-000000000000"] * 21}, "file_ids"),
     ],
 )
 def test_what_is_no_message(content: str, options: dict[str, Any], field: str) -> None:
@@ -450,3 +451,12 @@ async def test_refusals_reach_everyone_who_waits(db: Database, bus: MemoryBus) -
         assert [type(problem) for problem in refused] == [Unavailable] * 10
         faulty.before = None
         assert (await say(room, ann, where, "x")).message.seq == 1
+
+
+async def test_where_nobody_keeps_files_there_are_none(room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    where = await make_group(room, ann)
+    with pytest.raises(Invalid) as refused:
+        await store(room, room.messages.draft(ann, where, "x", file_ids=[new_id()]))
+    assert refused.value.details == {"field": "file_ids"}
+    assert await history(room, ann, where) == []

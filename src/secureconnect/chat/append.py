@@ -23,7 +23,8 @@ from ..errors import (
     NotFound,
     Problem,
 )
-from ..identity import ConversationId, MessageId, UserId
+from ..identity import ConversationId, FileId, MessageId, UserId
+from .attachments import Attachments, NoFiles
 from .mentions import store as mentions
 from .mentions.mentions import strangers
 from .store import MESSAGE, Message, message_of
@@ -138,6 +139,8 @@ _ADVANCE = (
     "UPDATE conversations SET last_seq = $2, last_change = $3, touched_at = $4 WHERE conversation_id = $1"
 )
 _INSERTED = 13
+NO_FILES = NoFiles()
+_file_ids = msgspec.json.Decoder(list[FileId])
 
 
 class _Head:
@@ -153,7 +156,9 @@ class _Head:
         self.moved = False
 
 
-async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> list[Outcome]:
+async def append(
+    tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int], attachments: Attachments = NO_FILES
+) -> list[Outcome]:
     """Store what may be stored. Returns what became of each draft, in their order."""
     sql = _SQL[tx.dialect]
     conversations = _json(sorted({draft.conversation_id for draft in drafts}))
@@ -189,6 +194,17 @@ async def append(tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int]) -> 
             outcomes.append(NotFound(denial="denied:conversation", subject=draft.conversation_id))
             continue
         refusal = _refusal(draft, head, seats, shut, replied)
+        if refusal is None and draft.file_ids != "[]":
+            refusal = await attachments.attach(
+                tx,
+                _file_ids.decode(draft.file_ids),
+                sender=draft.sender_id,
+                conversation=draft.conversation_id,
+                seq=head.seq + 1,
+                message=draft.message_id,
+                is_e2ee=head.is_e2ee,
+                now_us=stored_us,
+            )
         if refusal is not None:
             outcomes.append(refusal)
             continue

@@ -11,9 +11,10 @@ from .. import audit
 from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..errors import AccountDeleted, E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
-from ..identity import ConversationId, MessageId, UserId, new_id
+from ..identity import ConversationId, MessageId, UserId, is_id, new_id
 from . import archive, changes, store
 from .append import Draft, Stored
+from .attachments import Attachments, no_such_file
 from .changes import Event
 from .conversations import require_seat
 from .mentions.mentions import mentioned
@@ -37,11 +38,13 @@ class Messages:
         db: Database,
         writer: Writer,
         read: Callable[[Conversation, Sequence[Message]], None],
+        attachments: Attachments,
     ) -> None:
         self._config = config
         self._db = db
         self._writer = writer
         self._read = read
+        self._attachments = attachments
 
     # sending
 
@@ -60,10 +63,8 @@ class Messages:
     ) -> Draft:
         """A message fit to be stored, as far as that can be said without the database. Raises Invalid."""
         self._check_content(content, is_encrypted)
-        if not content and message_type == "text":
+        if not content and message_type == "text" and not file_ids:
             raise Invalid("A message needs some content.", details={"field": "content"})
-        if file_ids:
-            raise Invalid("There is no such file.", details={"field": "file_ids"})
         document = _document_of(metadata)
         return Draft(
             MessageId(new_id()),
@@ -74,7 +75,7 @@ class Messages:
             content,
             is_encrypted,
             MessageId(reply_to) if reply_to else None,
-            "[]",
+            self._file_ids(file_ids),
             None if document is None else msgspec.json.encode(document).decode(),
             mentioned(document, sender) if document else (),
         )
@@ -83,6 +84,18 @@ class Messages:
         """Store it, or find what an earlier send of the same client_message_id has stored; or accept it while
         the database is away."""
         return await self._writer.store(draft)
+
+    def _file_ids(self, given: Sequence[str]) -> str:
+        """The JSON to keep; each file once."""
+        if not given:
+            return "[]"
+        if len(given) > self._config.max_files:
+            raise Invalid(
+                f"A message carries at most {self._config.max_files} files.", details={"field": "file_ids"}
+            )
+        if not all(map(is_id, given)):
+            raise no_such_file()
+        return msgspec.json.encode(list(dict.fromkeys(given))).decode()
 
     def _check_content(self, content: str, is_encrypted: bool) -> None:
         if "\0" in content:
@@ -195,6 +208,10 @@ class Messages:
         now_us = self._db.now_us()
         change = await changes.number(tx, message.conversation_id, now_us)
         await archive.delete(tx, message, now_us)
+        if message.file_ids != "[]":
+            await self._attachments.detach(
+                tx, message.conversation_id, message.seq, message_id, caller, now_us
+            )
         event = Event(
             "message_deleted",
             message.conversation_id,

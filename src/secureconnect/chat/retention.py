@@ -11,6 +11,7 @@ from ..deps.contracts import Database, Tx
 from ..identity import ConversationId
 from ..periodic import Trouble
 from . import archive, changes, store
+from .attachments import Attachments
 from .changes import Event
 from .writer import Done, Writer
 
@@ -21,10 +22,11 @@ CONVERSATIONS = 100  # looked up at a time
 
 
 class Retention:
-    def __init__(self, config: ChatConfig, db: Database, writer: Writer) -> None:
+    def __init__(self, config: ChatConfig, db: Database, writer: Writer, attachments: Attachments) -> None:
         self._config = config
         self._db = db
         self._writer = writer
+        self._attachments = attachments
 
     async def pass_once(self) -> int:
         """Delete what is past its term. Returns how many batches that took."""
@@ -56,6 +58,7 @@ class Retention:
         now_us = self._db.now_us()
         change = await changes.number(tx, conversation_id, now_us)
         await archive.drop_prefix(tx, conversation_id, prefix)
+        await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us)
         shrunk = conversation._replace(
             first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us
         )

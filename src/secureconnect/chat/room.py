@@ -19,12 +19,13 @@ from ..errors import InvalidToken, Problem, Unavailable, is_away
 from ..identity import ConversationId, DeviceId, MessageId, NodeId, PollId, Principal, UserId
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
+from .attachments import Attachments, NoFiles
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
 from .conversations import Conversations, MemberLeft
 from .forwards.forwards import Forwards
-from .hub import Connection, Hub, Live
+from .hub import PRIVATE, Connection, Hub, Live
 from .mentions import store as mention_store
 from .messages import Messages
 from .pledges import Pledge, Pledges
@@ -76,7 +77,8 @@ def _unheard(_: Problem, __: Call) -> None:
 
 
 class Chat:
-    """journal: for messages while the database is away; without one they are refused then."""
+    """journal: for messages while the database is away; without one they are refused then.
+    attachments: who keeps the files that messages carry."""
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Chat:
         node_id: NodeId,
         journal: Journal | None = None,
         journal_config: JournalConfig | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
         self.config = config
         self.history_id = history_id
@@ -105,15 +108,18 @@ class Chat:
         self.recall = Recall(self.hub, self._recent, self._trust_s, lambda: db.now_us())
         self._turns = trio.CapacityLimiter(RETURNING)
         pledges = Pledges(journal, journal_config, self.hub, told=self._accepted, settled=self._settled)
-        self.writer = Writer(db, config.append_queue, config.append_batch, self._committed, pledges)
+        attachments = attachments or NoFiles()
+        self.writer = Writer(
+            db, config.append_queue, config.append_batch, self._committed, pledges, attachments
+        )
         self.conversations = Conversations(config, db, self.writer)
-        self.messages = Messages(config, db, self.writer, self._recent.keep)
+        self.messages = Messages(config, db, self.writer, self._recent.keep, attachments)
         self.versions = Versions(db)
         self.forwards = Forwards(db, self.writer)
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
-        self.retention = Retention(config, db, self.writer)
+        self.retention = Retention(config, db, self.writer, attachments)
         self.presence = Presence(config, db, self.hub)
         self.typing = Typing(config, self._tell)
         self._db = db
@@ -262,6 +268,15 @@ class Chat:
     def tell_person(self, user: UserId, device: DeviceId | None, event: bytes) -> None:
         """Offer an event of another room to the sockets that a person, or one of their devices, has here."""
         self.hub.tell_person(user, device, Frame(event))
+
+    def tell_of_file(self, owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
+        """Tell what became of a file: those who may see that message of one of the conversations; its owner
+        where there is none. Never waits. Whoever it does not reach learns it by asking for the file."""
+        frame = Frame(event)
+        for conversation, seq in places:
+            self._signal(Live("file_updated", conversation, 0, seq, None, None, frame))
+        if not places:
+            self._signal(Live(PRIVATE, ConversationId(store.NO_ID), 0, None, owner, None, frame))
 
     def status_of(self, user: UserId) -> Status:
         return self.presence.status_of(user)

@@ -23,6 +23,7 @@ from ..errors import Internal, OutcomeUnknown, Problem, Unavailable, is_away
 from ..idempotency import Attempt, keep, recall
 from ..identity import ConversationId, MessageId, UserId
 from .append import Draft, Outcome, Stored, append
+from .attachments import Attachments
 from .changes import Event
 from .pledges import Accepted, Answer, Pledges
 
@@ -110,8 +111,17 @@ class _Changing:
 class Writer:
     """tell: takes what was committed, in the order of each conversation; must not fail."""
 
-    def __init__(self, db: Database, waiting: int, batch: int, tell: Tell, pledges: Pledges) -> None:
+    def __init__(
+        self,
+        db: Database,
+        waiting: int,
+        batch: int,
+        tell: Tell,
+        pledges: Pledges,
+        attachments: Attachments,
+    ) -> None:
         self._db = db
+        self._attachments = attachments
         self._batch = batch
         self._tell = tell
         self._pledges = pledges
@@ -318,7 +328,7 @@ class Writer:
     async def _store(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """What becomes of each. If one meets a database that is away, full or busy, all behind it do."""
         try:
-            return await self._db.write(append, drafts, self._db.now_us)
+            return await self._append_all(drafts)
         except Problem as problem:
             return [problem] * len(drafts)
         except Exception as exc:
@@ -330,12 +340,15 @@ class Writer:
             return first + [first[-1]] * (len(drafts) - middle)
         return first + await self._store(drafts[middle:])
 
+    async def _append_all(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return await self._db.write(append, drafts, self._db.now_us, self._attachments)
+
     async def _append_one(self, draft: Draft, failure: Exception) -> Outcome:
         """What becomes of a message the database refused."""
         if isinstance(failure, UniqueViolation):
             # Another node stored the same client_message_id meanwhile: now it can be seen.
             try:
-                return (await self._db.write(append, [draft], self._db.now_us))[0]
+                return (await self._append_all([draft]))[0]
             except Problem as problem:
                 return problem
             except Exception as exc:
@@ -349,7 +362,7 @@ class Writer:
         """Whether the database takes a batch of none: if not, a table is missing, say, and nothing is wrong
         with any message."""
         try:
-            await self._db.write(append, (), self._db.now_us)
+            await self._append_all(())
         except Problem:
             return False
         except Exception as exc:

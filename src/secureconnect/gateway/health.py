@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True):
     request_body_bytes: int
     websocket_message_bytes: int
     file_bytes: int
+    message_files: int
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class Health:
             request_body_bytes=config.gateway.body_limit_bytes,
             websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
             file_bytes=config.storage.max_file_mb * 1024 * 1024,
+            message_files=config.chat.max_files,
         )
 
     def server(self) -> Server:

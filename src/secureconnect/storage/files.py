@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,16 +11,27 @@ from ..clock import SECOND_US
 from ..config import StorageConfig
 from ..deps.contracts import Database, Objects, Presigner, Tx
 from ..errors import FileOnAwayNode, NotFound, Unavailable, UploadMissing
-from ..identity import FileId, NodeId, UserId
+from ..identity import ConversationId, FileId, NodeId, UserId
 from ..metrics import counter
 from . import store
 from .addresses import Addresses, Grant
+from .sharing import store as shares
+from .sharing.sharing import require_seat
+from .sharing.store import Place
 from .store import File, Quota
 
 # place: store, spool, folder
 HANDED_OUT = counter("secureconnect_storage_downloads_total", "Addresses given out for downloads.", ["place"])
 _STORE, _SPOOL, _FOLDER = (HANDED_OUT.labels(place) for place in ("store", "spool", "folder"))
 SENT = counter("secureconnect_storage_sent_bytes_total", "Bytes of files sent by this process.")
+
+
+TOLD_PLACES = 100  # conversations that are told at once of what became of a file
+Tell = Callable[[File, Sequence[Place]], None]
+
+
+def _untold(_: File, __: Sequence[Place]) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,8 @@ class Content:
 
 
 class Files:
-    """presigner, is_store_away: as in Uploads."""
+    """presigner, is_store_away: as in Uploads.
+    tell: hears what became of a file, and where that is to be told."""
 
     def __init__(
         self,
@@ -53,6 +65,7 @@ class Files:
         self._is_store_away = is_store_away
         self._addresses = addresses
         self._node_id = node_id
+        self.tell: Tell = _untold
 
     # who sees what
 
@@ -65,12 +78,35 @@ class Files:
         return await self._db.read(self._visible, caller, file_id)
 
     async def _visible(self, tx: Tx, caller: UserId, file_id: FileId) -> File:
-        """The one rule of who may see a file: its owner."""
-        return _required(await store.get(tx, file_id), caller)
+        """The one rule of who may see a file: its owner; and once it is complete, whoever may see what
+        carries it."""
+        file = await store.get(tx, file_id)
+        is_others = file is not None and file.owner_id != caller and file.status == "completed"
+        if file is not None and is_others and await shares.may_see(tx, file_id, caller):
+            return file
+        return _required(file, caller)
 
     async def list_of(self, owner: UserId, before: str | None, limit: int) -> list[File]:
         """One more than `limit`, if there are more; the newest first."""
         return await self._db.read(store.list_of, owner, before or store.LAST_ID, limit + 1)
+
+    async def list_shared(
+        self, caller: UserId, conversation: ConversationId, before: str | None, limit: int
+    ) -> list[File]:
+        """Those of a conversation that the caller may see, as `list_of`. Raises NotFound for strangers."""
+        return await self._db.read(
+            self._list_shared, caller, conversation, before or store.LAST_ID, limit + 1
+        )
+
+    async def _list_shared(
+        self, tx: Tx, caller: UserId, conversation: ConversationId, before: str, limit: int
+    ) -> list[File]:
+        seat = await require_seat(tx, caller, conversation)
+        return await store.list_shared(tx, conversation, seat.visible_from_seq, before, limit)
+
+    async def places(self, file_id: FileId) -> Sequence[Place]:
+        """Where it is shared, or some of that."""
+        return await self._db.read(shares.places, file_id, TOLD_PLACES)
 
     async def quota(self, user: UserId) -> Quota:
         return await self._db.read(store.quota, user)
@@ -148,10 +184,15 @@ class Files:
 
     async def delete(self, caller: UserId, file_id: FileId, client: str) -> File:
         """Gone for everybody at once, and its room is free. The content is for the sweeper."""
-        return await self._db.relieve(self._delete, caller, file_id, client)
+        file, places = await self._db.relieve(self._delete, caller, file_id, client)
+        self.tell(file, places)
+        return file
 
-    async def _delete(self, tx: Tx, caller: UserId, file_id: FileId, client: str) -> File:
+    async def _delete(
+        self, tx: Tx, caller: UserId, file_id: FileId, client: str
+    ) -> tuple[File, Sequence[Place]]:
         file = _required(await store.lock(tx, file_id), caller)
+        places = await shares.places(tx, file_id, TOLD_PLACES)
         now_us = self._db.now_us()
         await store.delete(tx, file, now_us)
         await audit.record(
@@ -163,7 +204,12 @@ class Files:
             facts={"size_bytes": file.file_size},
             now_us=now_us,
         )
-        return file._replace(status="deleted")
+        gone = file._replace(status="deleted", file_name="", encryption_metadata=None, checksum_sha256=None)
+        return gone, places
+
+    async def completed(self, file: File) -> None:
+        """Tell that it is there."""
+        self.tell(file, await self.places(file.file_id) if file.conversation_id else ())
 
     def noticed_in(self, file: File | None) -> None:
         """One more that may lie in this node's spool."""

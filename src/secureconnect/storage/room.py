@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,17 +12,22 @@ import trio
 from ..config import StorageConfig
 from ..deps.contracts import Database, Objects, Presigner
 from ..errors import NotFound
-from ..identity import FileId, NodeId, UserId
+from ..identity import ConversationId, FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
 from .files import Files
-from .shapes import file_shape
+from .shapes import file_shape, file_updated
+from .sharing.store import Place
 from .store import File
 from .sweeper import Sweeper
 from .uploads import Uploads
 
 EXPORT_PAGE = 200
 FORGET_PAGE = 200
+
+
+TellFile = Callable[[UserId, Sequence[tuple[ConversationId, int]], bytes], None]
+"""Owner; conversations, each with the message from which on it is to be told; the event for sockets."""
 
 
 def _never() -> bool:
@@ -51,6 +56,14 @@ class Storage:
         self.files = Files(config, db, objects, presigner, is_store_away, addresses, node_id)
         self.uploads = Uploads(config, db, objects, presigner, is_store_away, addresses, self.files, node_id)
         self.sweeper = Sweeper(config, db, objects, self.files, node_id)
+
+    def connect(self, *, tell_file: TellFile) -> None:
+        """tell_file: is told what became of a file. Never waits."""
+
+        def tell(file: File, places: Sequence[Place]) -> None:
+            tell_file(file.owner_id, places, file_updated(file))
+
+        self.files.tell = tell
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -81,5 +94,7 @@ class Storage:
         before = store.LAST_ID
         while page := await self._db.read(store.list_of, user, before, EXPORT_PAGE):
             for file in page:
-                yield {"kind": "file", **msgspec.to_builtins(file_shape(file))}
+                places = await self.files.places(file.file_id)
+                told = msgspec.to_builtins(file_shape(file))
+                yield {"kind": "file", **told, "shared_in": [each.conversation_id for each in places]}
             before = page[-1].file_id

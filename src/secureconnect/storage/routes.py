@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..edge import Audience, Call, Rate, Reply, Route
 from ..errors import (
     AddressExpired,
     Conflict,
     DiskFull,
+    E2eeRequired,
     FileOnAwayNode,
     FileTooLarge,
     Invalid,
@@ -26,10 +27,11 @@ from ..errors import (
     UploadOver,
 )
 from ..idempotency import attempt_of
-from ..identity import FileId, is_id
+from ..identity import ConversationId, FileId, is_id
 from .files import Content
 from .room import Storage
 from .shapes import FileShape, file_shape
+from .sharing.sharing import NAMELESS
 from .uploads import MB, Announcement
 
 MOST_BYTES = 1_024 * MB  # of a body, whatever storage.max_file_mb says
@@ -58,14 +60,17 @@ EncryptionMetadata = Annotated[dict[MetadataKey, MetadataText | MetadataNumber |
 
 
 class NewUpload(Struct, frozen=True):
-    """encryption_metadata: what whoever decrypts the file needs beside the key; kept as it is."""
+    """file_name: may be left out where the file is encrypted; in encrypted conversations it is, or it is
+    "encrypted".  encryption_metadata: what whoever decrypts the file needs beside the key; kept as it is.
+    conversation_id: whose members may read it once it is complete."""
 
-    file_name: FileName
     file_size: Size
     content_type: ContentType
+    file_name: FileName | UnsetType = UNSET
     is_encrypted: bool = False
     encryption_metadata: EncryptionMetadata | None = None
     checksum_sha256: Sha256 | None = None
+    conversation_id: Id | None = None
 
 
 class Upload(Struct, frozen=True):
@@ -94,6 +99,12 @@ class Download(Struct, frozen=True):
 class Page(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class FilePage(Page, frozen=True):
+    """conversation_id: those shared there that the caller may read; without it those of the caller."""
+
+    conversation_id: Id | None = None
 
 
 class FileList(Struct, frozen=True):
@@ -130,10 +141,15 @@ async def get_download_url(room: Storage, call: Call) -> Reply:
 
 
 async def list_files(room: Storage, call: Call) -> Reply:
-    page: Page = call.query
+    page: FilePage = call.query
     if page.cursor is not None and not is_id(page.cursor):
         raise Invalid("This cursor was not given by this list.", details={"field": "cursor"})
-    found = await room.files.list_of(call.caller.user_id, page.cursor, page.limit)
+    caller = call.caller.user_id
+    if page.conversation_id is None:
+        found = await room.files.list_of(caller, page.cursor, page.limit)
+    else:
+        place = ConversationId(page.conversation_id)
+        found = await room.files.list_shared(caller, place, page.cursor, page.limit)
     shown = found[: page.limit]
     following = shown[-1].file_id if len(found) > len(shown) else None
     return Reply(FileList([file_shape(each) for each in shown], following))
@@ -180,18 +196,22 @@ def _headers(content: Content) -> dict[str, str]:
 
 
 def _announced(asked: NewUpload) -> Announcement:
-    if not _NAME.fullmatch(asked.file_name):
+    if asked.file_name is UNSET and not asked.is_encrypted:
+        raise Invalid("A file has a name.", details={"field": "file_name"})
+    file_name = NAMELESS if asked.file_name is UNSET else asked.file_name
+    if not _NAME.fullmatch(file_name):
         raise Invalid("A file's name has no control characters.", details={"field": "file_name"})
     if not _CONTENT_TYPE.fullmatch(asked.content_type):
         raise Invalid("A content type is like image/png.", details={"field": "content_type"})
     metadata = asked.encryption_metadata
     return Announcement(
-        asked.file_name,
+        file_name,
         asked.file_size,
         asked.content_type,
         asked.is_encrypted,
         None if metadata is None else msgspec.json.encode(metadata).decode(),
         asked.checksum_sha256,
+        ConversationId(asked.conversation_id) if asked.conversation_id else None,
     )
 
 
@@ -221,7 +241,16 @@ ROUTES: tuple[Route, ...] = (
         "Announce a file, and learn where its content is to be sent",
         body=NewUpload,
         answer=Upload,
-        errors=(DiskFull, FileTooLarge, QuotaExceeded, TooManyUploads, UploadArrived, UploadOver),
+        errors=(
+            DiskFull,
+            E2eeRequired,
+            FileTooLarge,
+            NotFound,
+            QuotaExceeded,
+            TooManyUploads,
+            UploadArrived,
+            UploadOver,
+        ),
         repeats=True,
     ),
     Route(
@@ -240,7 +269,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{_STORAGE}/download-url/{{file_id}}",
         get_download_url,
-        Audience.OWNER,
+        Audience.MEMBER,
         Rate.READ,
         "Where the content of a file is to be had",
         answer=Download,
@@ -252,11 +281,12 @@ ROUTES: tuple[Route, ...] = (
         list_files,
         Audience.USER,
         Rate.READ,
-        "My files, the newest first",
-        query=Page,
+        "My files, or those of a conversation, the newest first",
+        query=FilePage,
         answer=FileList,
+        errors=(NotFound,),
     ),
-    Route("GET", _FILE, get_file, Audience.OWNER, Rate.READ, "One file", answer=FileShape),
+    Route("GET", _FILE, get_file, Audience.MEMBER, Rate.READ, "One file", answer=FileShape),
     Route("DELETE", _FILE, delete_file, Audience.OWNER, Rate.WRITE, "Delete a file", answer=FileShape),
     Route(
         "GET",

@@ -39,3 +39,16 @@ def file_shape(file: File) -> FileShape:
         file.owner_id,
         to_iso(file.created_us),
     )
+
+
+class FileUpdated(Struct, tag_field="type", tag="file_updated"):
+    """What sockets are told."""
+
+    file: FileShape
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def file_updated(file: File) -> bytes:
+    return _encode(FileUpdated(file_shape(file)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..deps.contracts import Row, Tx
-from ..identity import FileId, NodeId, UserId
+from ..identity import ConversationId, FileId, NodeId, UserId
 
 Status = Literal["uploading", "verifying", "completed", "deleted", "failed"]
 
@@ -19,7 +19,8 @@ LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 class File(NamedTuple):
-    """The columns of the migration, in its order.  encryption_metadata: a JSON object, or None."""
+    """encryption_metadata: a JSON object, or None.  conversation_id: into which it is uploaded.
+    media_type: as what its content may be shown; None: it is not known, or safe as nothing."""
 
     file_id: FileId
     owner_id: UserId
@@ -36,6 +37,8 @@ class File(NamedTuple):
     received_us: int | None
     claimed_until_us: int | None
     node_id: NodeId | None
+    conversation_id: ConversationId | None = None
+    media_type: str | None = None
 
     @property
     def incoming_key(self) -> str:
@@ -56,7 +59,8 @@ class Quota(NamedTuple):
 
 _FILE = (
     "file_id, owner_id, file_name, file_size, content_type, is_encrypted, encryption_metadata,"
-    " checksum_sha256, status, created_at, incoming, upload_ends_at, received_at, claimed_until, node_id"
+    " checksum_sha256, status, created_at, incoming, upload_ends_at, received_at, claimed_until, node_id,"
+    " conversation_id, media_type"
 )
 
 
@@ -124,7 +128,7 @@ async def figures(tx: Tx) -> tuple[int, int]:
 
 _ADD = (
     f"INSERT INTO files ({_FILE}, sweep_at)"  # noqa: S608
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $12)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $12)"
 )
 _CLAIM = (
     "UPDATE files SET status = 'verifying', claimed_until = $3"  # noqa: S608
@@ -200,6 +204,12 @@ _LIST = (
     f"SELECT {_FILE} FROM files WHERE owner_id = $1 AND file_id < $2 AND status <> 'deleted'"  # noqa: S608
     " ORDER BY file_id DESC LIMIT $3"
 )
+_LIST_SHARED = (
+    f"SELECT {_FILE} FROM files WHERE file_id IN (SELECT DISTINCT file_id FROM file_shares"  # noqa: S608
+    " WHERE conversation_id = $1 AND file_id < $2 AND seq >= $3 ORDER BY file_id DESC LIMIT $4)"
+    " ORDER BY file_id DESC"
+)
+_UNSHARE = "DELETE FROM file_shares WHERE file_id = $1"
 _LOCK = f"UPDATE files SET status = status WHERE file_id = $1 RETURNING {_FILE}"  # noqa: S608
 _DELETE = (
     "UPDATE files SET status = 'deleted', sweep_at = $2, file_name = '', encryption_metadata = NULL,"
@@ -224,10 +234,18 @@ async def list_of(tx: Tx, owner: UserId, before: str, limit: int) -> list[File]:
     return [_file(row) for row in await tx.all(_LIST, owner, before, limit)]
 
 
+async def list_shared(
+    tx: Tx, conversation: ConversationId, from_seq: int, before: str, limit: int
+) -> list[File]:
+    """Those shared there from message `from_seq` on, the newest first."""
+    return [_file(row) for row in await tx.all(_LIST_SHARED, conversation, before, from_seq, limit)]
+
+
 async def delete(tx: Tx, file: File, now_us: int) -> None:
-    """Its room is free and what described it is gone at once; its content goes with the next sweep, and the
-    row once nothing can arrive any more.  file: as `lock` gave it."""
+    """Its room is free, nobody reads it and what described it is gone at once; its content goes with the next
+    sweep, and the row once nothing can arrive any more.  file: as `lock` gave it."""
     await tx.run(_DELETE, file.file_id, now_us)
+    await tx.run(_UNSHARE, file.file_id)
     if file.status == "completed":
         await tx.run(_GIVE_BACK, file.owner_id, file.file_size)
     elif file.status in ("uploading", "verifying"):

@@ -32,11 +32,12 @@ from ..errors import (
     UploadOver,
 )
 from ..idempotency import Attempt, once
-from ..identity import FileId, NodeId, UserId, new_id
+from ..identity import ConversationId, FileId, NodeId, UserId, new_id
 from ..metrics import counter
 from . import store
 from .addresses import Addresses, Grant
 from .files import Files
+from .sharing.sharing import place, require_place
 from .store import File
 
 log = structlog.get_logger(module="storage")
@@ -58,7 +59,8 @@ Keep = Callable[[Tx, int, str | None, NodeId | None], Awaitable[File | None]]
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a client says of a file it is going to upload.  encryption_metadata: a JSON object."""
+    """What a client says of a file it is going to upload.  encryption_metadata: a JSON object.
+    conversation_id: into which."""
 
     file_name: str
     file_size: int
@@ -66,6 +68,7 @@ class Announcement:
     is_encrypted: bool = False
     encryption_metadata: str | None = None
     checksum_sha256: str | None = None
+    conversation_id: ConversationId | None = None
 
 
 class Uploads:
@@ -129,6 +132,7 @@ class Uploads:
             received_us=None,
             claimed_until_us=None,
             node_id=self._node_id if to_spool else None,
+            conversation_id=announced.conversation_id,
         )
         file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
         if file_id != file.file_id:
@@ -147,6 +151,14 @@ class Uploads:
         return self._addresses.of(grant, file.node_id)
 
     async def _reserve(self, tx: Tx, file: File, address: str | None) -> FileId:
+        if file.conversation_id is not None:
+            await require_place(
+                tx,
+                file.owner_id,
+                file.conversation_id,
+                is_encrypted=file.is_encrypted,
+                file_name=file.file_name,
+            )
         limit_bytes, most = self._config.quota_mb * MB, self._config.max_unfinished
         if not await store.reserve(tx, file.owner_id, file.file_size, limit_bytes, most):
             quota = await store.quota(tx, file.owner_id)
@@ -253,6 +265,7 @@ class Uploads:
             done = await self._try_complete(file, address)
             if done is not None:
                 _COMPLETED.inc()
+                await self._files.completed(done)
                 return done
             file = await self._files.own(caller, file_id)
             if file.status != "uploading":
@@ -276,6 +289,7 @@ class Uploads:
     async def _complete(self, tx: Tx, file_id: FileId, address: str) -> File | None:
         file = await store.complete(tx, file_id)
         if file is not None:
+            await place(tx, file, self._db.now_us())
             await audit.record(
                 tx,
                 action="storage:file:uploaded",
