@@ -278,10 +278,12 @@ class Cast:
         await self.owner.call("POST", "/v1/messages", shared)
         arrived_id, url = await begin_upload(self.owner, CONTENT)
         await put(url, CONTENT)
+        begun_id, upload_url = await begin_upload(self.owner, CONTENT)
         return {
             "file_id": file_id,
             "arrived_id": arrived_id,
-            "upload_url": (await begin_upload(self.owner, CONTENT))[1],
+            "begun_id": begun_id,
+            "upload_url": upload_url,
             "download_url": await download_url(self.owner, file_id),
             "node_id": (self.server.data_dir / "node.id").read_text().strip(),
         }

@@ -177,12 +177,14 @@ async def starting(folder: Path, *, away: bool = True, migrates: bool = True) ->
             guard.admit()
             return result
 
+        objects = FolderObjects(folder / "objects")
         deps = Deps(
             db=GuardedDatabase(flaky, guard),
             cache=MemoryCache(MemoryConfig()),
             bus=MemoryBus(MemoryConfig()),
             signals=MemorySignals(MemoryConfig(), config.signals.payload_bytes),
-            objects=FolderObjects(folder / "objects"),
+            objects=objects,
+            drafts=objects,
             journal=journal,
             mailer=FolderMailer(folder / "mail", "a@example.org", 10),
             status=lambda: [guard.status()],

@@ -190,6 +190,7 @@ class Service:
                 self._node.id,
                 key=self._node.secrets.derive("storage:addresses"),
                 public_url=config.gateway.public_url,
+                drafts=deps.drafts,
                 presigner=deps.presigner,
                 is_store_away=lambda: "minio" in away(),
             )

@@ -517,16 +517,18 @@ async def test_a_source_that_breaks_says_nothing_of_the_store(files: Files) -> N
     assert files.guard.is_up
 
 
-async def test_a_reader_holds_a_place_and_gives_it_back(files: Files) -> None:
+async def test_a_reader_takes_a_place_for_each_step(files: Files) -> None:
+    """Those who read slowly keep nobody from the store."""
     await files.objects.put("a", chunks(b"x" * 900_000), limit_bytes=1_000_000)
-    one, other = files.objects.get("a"), files.objects.get("a")
-    await anext(one)
-    await anext(other)
-    with pytest.raises(Unavailable, match="busy"):
-        await files.objects.stat("a")
-    assert isinstance(one, AsyncGenerator)
-    await one.aclose()
+    readers = [files.objects.get("a") for _ in range(5)]
+    for reader in readers:
+        await anext(reader)
     assert (await files.objects.stat("a")).size_bytes == 900_000
-    assert isinstance(other, AsyncGenerator)
-    await other.aclose()
+    async with files.guard.slot(), files.guard.slot():
+        with pytest.raises(Unavailable, match="busy"):
+            await anext(readers[0])
+    for reader in readers[1:]:
+        assert isinstance(reader, AsyncGenerator)
+        await anext(reader)
+        await reader.aclose()
     assert files.guard.is_up

@@ -235,6 +235,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
     ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),
     ("POST", "/v1/storage/upload-complete"): lambda w: Ask(body={"file_id": w.facts["arrived_id"]}),
+    ("GET", "/v1/storage/uploads/{file_id}"): lambda w: Ask({"file_id": w.facts["begun_id"]}),
     ("GET", "/v1/storage/download-url/{file_id}"): own_file,
     ("GET", "/v1/storage/files"): lambda _: Ask(),
     ("GET", "/v1/storage/files/{file_id}"): own_file,

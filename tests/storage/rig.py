@@ -15,14 +15,16 @@ from auth.harness import Clocked
 from kit.objects import keys
 from secureconnect.clock import SECOND_US
 from secureconnect.config import MinioConfig, StorageConfig
-from secureconnect.deps.contracts import Objects, Place, Presigner, Row, StoredObject, Tx
+from secureconnect.deps.contracts import Drafts, Objects, Place, Presigner, Row, StoredObject, Tx
+from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.minio import MinioObjects
 from secureconnect.deps.spool import SpooledObjects
 from secureconnect.errors import Unavailable
 from secureconnect.identity import FileId, NodeId, UserId, new_id
 from secureconnect.storage import Storage
+from secureconnect.storage.parts import PartAddress, division_of
 from secureconnect.storage.store import File
-from secureconnect.storage.uploads import Announcement
+from secureconnect.storage.uploads import Announcement, Progress
 
 KEY = b"k" * 32
 ADDRESS = "192.0.2.7"
@@ -89,7 +91,8 @@ class Node:
 
     async def begin(self, owner: UserId, content: bytes = CONTENT, **said: Any) -> tuple[File, str]:
         announced = Announcement("a.bin", len(content), "application/pdf")
-        return await self.room.uploads.begin(owner, replace(announced, **said))
+        begun = await self.room.uploads.begin(owner, replace(announced, **said))
+        return begun.file, begun.url or ""
 
     async def send(self, url: str, content: bytes = CONTENT) -> None:
         """To wherever the address leads."""
@@ -99,14 +102,16 @@ class Node:
         else:
             await self.receive(url, [content[:100_000], content[100_000:]], len(content))
 
-    async def receive(self, url: str, chunks: Sequence[bytes], length: int | None = None) -> None:
+    async def receive(self, url: str, chunks: Sequence[bytes], length: int | None = None) -> str:
+        """The ETag, of a part."""
         left = [chunk for chunk in chunks if chunk]
 
         async def read() -> bytes:
             await trio.lowlevel.checkpoint()
             return left.pop(0) if left else b""
 
-        await self.room.uploads.receive(url.rpartition("/")[2], read, length)
+        part = await self.room.uploads.receive(url.rpartition("/")[2], read, length)
+        return "" if part is None else part.etag
 
     async def send_and_complete(self, file: File, url: str, content: bytes) -> File:
         await self.send(url, content)
@@ -135,6 +140,32 @@ class Node:
         assert content.chunks is not None
         async with aclosing(content.chunks) as chunks:
             return b"".join([chunk async for chunk in chunks])
+
+    # in parts
+
+    async def begin_parts(self, owner: UserId, content: bytes, **said: Any) -> Progress:
+        announced = Announcement("a.mp4", len(content), "video/mp4")
+        return await self.room.uploads.begin(owner, replace(announced, **said))
+
+    async def progress(self, file: File, after: int = 0, number: int | None = None) -> Progress:
+        return await self.room.uploads.progress(file.owner_id, file.file_id, after, number)
+
+    async def send_parts(self, begun: Progress, content: bytes) -> None:
+        """All that `begun` tells the addresses of, the last first."""
+        for part in reversed(begun.parts):
+            await self.send_part(begun.file, part, content)
+
+    async def send_part(self, file: File, part: PartAddress, content: bytes) -> str:
+        """content: of the whole file.  Returns the part's ETag."""
+        division = division_of(file)
+        start = division.start(part.number)
+        mine = content[start : start + division.length(part.number)]
+        if "://" not in part.url:
+            return await self.receive(part.url, [mine[:100_000], mine[100_000:]], len(mine))
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.put(part.url, content=mine)
+        assert answer.status_code == 200, answer.text
+        return answer.headers["etag"]
 
     # what there is
 
@@ -194,10 +225,14 @@ class World:
         home = self.folder / folder
         home.mkdir(exist_ok=True)
         objects: Objects = self.store
+        drafts: Drafts
         if self.minio is not None:
-            objects = await SpooledObjects.open(
+            objects = drafts = await SpooledObjects.open(
                 self.store, home / "spool", self._is_away, MinioConfig(spool_mb=spool_mb)
             )
+        else:
+            assert isinstance(self.store.inner, FolderObjects)
+            drafts = self.store.inner
         presigner: Presigner | None = self.minio
         room = Storage(
             config,
@@ -205,6 +240,7 @@ class World:
             objects,
             node_id,
             key=KEY,
+            drafts=drafts,
             presigner=presigner,
             is_store_away=self._is_away,
         )

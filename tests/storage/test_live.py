@@ -57,7 +57,7 @@ async def test_lists_and_quota(server: Server) -> None:
         quota = await ann.call("GET", "/v1/storage/quota")
         assert (quota["quota_bytes"], quota["used_bytes"], quota["reserved_bytes"]) == (10_240 * MB, 1, 0)
         limits = (await ann.call("GET", "/v1/server", signed=False))["limits"]
-    assert limits["file_bytes"] == 100 * MB
+    assert (limits["file_bytes"], limits["part_bytes"]) == (5_120 * MB, 64 * MB)
     async with httpx.AsyncClient(trust_env=False, base_url=server.url) as http:
         assert (await http.get("/health")).json()["modules"]["storage"] == "healthy"
         assert (await http.get("/health/storage")).json()["service"] == "storage-service"

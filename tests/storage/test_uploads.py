@@ -166,7 +166,7 @@ async def test_what_is_exchanged_while_it_is_verified(world: World, node: Node, 
 async def test_a_file_that_is_too_large(node: Node, ann: UserId) -> None:
     with pytest.raises(FileTooLarge) as refusal:
         await node.begin(ann, file_size=CONFIG.max_file_mb * 1024 * 1024 + 1)
-    assert refusal.value.details == {"limit_bytes": 104_857_600}
+    assert refusal.value.details == {"limit_bytes": 5_368_709_120}
     assert await node.statuses() == []
 
 

@@ -213,7 +213,11 @@ class ChatConfig:
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
     quota_mb: int = setting(10_240, "megabytes of files that one account may keep", low=0, high=1_073_741_824)
-    max_file_mb: int = setting(100, "megabytes of one file", low=1, high=1_024)
+    max_file_mb: int = setting(5_120, "megabytes of one file", low=1, high=1_048_576)
+    part_mb: int = setting(
+        64, "megabytes of a part; larger files are sent in parts of this size", low=5, high=1_024
+    )
+    parts_told: int = setting(100, "addresses of parts given out at a time", low=1, high=1_000)
     max_files: int = setting(20_000, "files that one account may keep", low=1, high=10_000_000)
     max_unfinished: int = setting(100, "uploads that one account may leave unfinished", low=1, high=100_000)
     upload_url_s: int = setting(900, "seconds in which the upload of a file must begin", low=1, high=604_800)
@@ -226,8 +230,30 @@ class StorageConfig:
         low=0,
         high=2_592_000,
     )
+    upload_parts_s: int = setting(
+        86_400,
+        "seconds after which an upload in parts is given up if not completed; less than minio.unfinished_h",
+        low=60,
+        high=2_592_000,
+    )
     verify_s: float = setting(
         60.0, "seconds in which what was uploaded must be looked at and put in its place", low=1, high=600
+    )
+    verify_mb_s: int = setting(
+        20,
+        "megabytes of a file in parts that a second beyond that is allowed for",
+        low=1,
+        high=100_000,
+    )
+    verify_wait_s: float = setting(
+        5.0, "seconds that completing such a file waits for it to be verified", low=0, high=30
+    )
+    verify_at_once: int = setting(2, "such files this node verifies at the same time", low=1, high=100)
+    verify_poll_s: float = setting(
+        5.0, "seconds between two looks for those that another node left", low=0.1, high=3_600
+    )
+    verify_lease_s: float = setting(
+        30.0, "seconds after which another node goes on with what this one was verifying", low=1, high=3_600
     )
     sweep_s: float = setting(
         60.0, "seconds between two looks for uploads given up and deleted files", low=0.1, high=86_400

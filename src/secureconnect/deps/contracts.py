@@ -297,11 +297,62 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UploadedPart:
-    """number: from 1.  etag: the store's name for the content, as its answer to the part's PUT gave it."""
+    """number: from 1.  etag: the store's name for the content, as its answer to the part's PUT gave it; in a
+    folder, its SHA-256."""
 
     number: int
     etag: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How an object is cut into parts: of `part_bytes` each, the last one of what is left."""
+
+    size_bytes: int
+    part_bytes: int
+
+    @property
+    def count(self) -> int:
+        return max(1, -(-self.size_bytes // self.part_bytes))
+
+    def start(self, number: int) -> int:
+        """number: from 1."""
+        return (number - 1) * self.part_bytes
+
+    def length(self, number: int) -> int:
+        return min(self.part_bytes, self.size_bytes - self.start(number))
+
+
+class Drafts(Protocol):
+    """Objects in the making in a folder of this node, by the key of `Objects` rules: their parts come in any
+    order, several at a time, and outlive a crash once `put_part` has returned. Nothing is copied to make one
+    object of them."""
+
+    async def put_part(
+        self, key: str, division: Division, number: int, chunks: AsyncIterator[bytes]
+    ) -> UploadedPart:
+        """A part that comes again takes the place of what was there, which counts as missing from its first
+        byte on. Raises TooLarge and ValueError for another length than the division's, Conflict while the
+        same part is coming or the object is being finished."""
+        ...
+
+    async def parts(self, key: str, division: Division) -> Sequence[UploadedPart]:
+        """Those that are there whole, by number."""
+        ...
+
+    async def finish_draft(self, key: str, division: Division, target: str) -> StoredObject:
+        """Make the object `target` of the parts, which are read for its checksum. Raises NotFound
+        unless all are there, Conflict while one is coming. After a cancellation or a crash: repeat it."""
+        ...
+
+    async def abandon_draft(self, key: str) -> None:
+        """Idempotent."""
+        ...
+
+    async def drafts(self) -> Sequence[str]:
+        """The keys of those that are there."""
+        ...
 
 
 class Presigner(Protocol):
@@ -417,6 +468,7 @@ class Deps:
     hold_back: until `ready` is through, `db` refuses all others, though the database may answer.
     observe: `told` is called whenever a status has gone down or up; it never waits, and never raises.
     revocations: None where nothing but the database joins the nodes.
+    drafts: where objects arrive in parts that do not go straight into the store.
     presigner: None where objects lie in a folder.
     """
 
@@ -425,6 +477,7 @@ class Deps:
     bus: Bus
     signals: Signals
     objects: Objects
+    drafts: Drafts
     journal: Journal
     mailer: Mailer
     status: Callable[[], list[DependencyStatus]]

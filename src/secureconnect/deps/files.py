@@ -3,6 +3,9 @@
 `files/42` lies in `files/42=`: no key has a `=`, so the object never collides with the folder of
 `files/42/thumb`. An object ends with the SHA-256 of what comes before, 32 bytes: content and checksum appear
 and vanish together. Files are never changed in place; a new one is synced, then renamed over the old.
+
+What arrives in parts is written into one file, each part at its place, with a ledger beside it that holds the
+SHA-256 of each part that is there whole. When all are, the file is renamed like any other: nothing is copied.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -21,7 +24,8 @@ import trio
 from ..durable import sync_folder
 from ..errors import Conflict, DiskFull, NotFound, TooLarge, Unavailable
 from ..identity import new_id
-from .contracts import Place, StoredObject
+from .contracts import Division, Place, StoredObject, UploadedPart
+from .draft import LEDGER, Draft
 
 R = TypeVar("R")
 
@@ -31,12 +35,13 @@ THREADS = 8  # file operations at once
 CLEAN_UP_S = 2.0
 SUFFIX = "="
 INCOMING = "=incoming"
+DRAFTS = "=parts"
 _SEGMENT = re.compile(r"[a-z0-9_.-]{1,200}")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class FolderObjects:
-    """contracts.Objects in one folder, which no other process writes to."""
+    """contracts.Objects and contracts.Drafts in one folder, which no other process writes to."""
 
     def __init__(self, root: Path, *, reserve_mb: int = 0) -> None:
         """Makes the folder (mode 0700) if need be, and removes what a crash left half-written: blocking, for
@@ -47,8 +52,11 @@ class FolderObjects:
         self._root = root
         self._reserve_bytes = reserve_mb * MB
         self._incoming = root / INCOMING
+        self._drafts = root / DRAFTS
+        self._coming: set[tuple[str, int]] = set()  # parts, by key and number
+        self._finishing: set[str] = set()
         self._threads = trio.CapacityLimiter(THREADS)
-        for folder in (root, self._incoming):
+        for folder in (root, self._incoming, self._drafts):
             folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(root.parent)
         for stale in self._incoming.iterdir():
@@ -57,10 +65,9 @@ class FolderObjects:
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredObject:
         path = self._path(key)
         digest = hashlib.sha256()
-        size = 0
 
         def write(parts: list[bytes]) -> None:
-            self._require_room(file)
+            self._require_room(file.fileno())
             for part in parts:
                 digest.update(part)
                 file.write(part)
@@ -73,17 +80,7 @@ class FolderObjects:
 
         file = await self._thread(self._new)
         try:
-            parts: list[bytes] = []
-            held = 0
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise TooLarge()
-                parts.append(chunk)
-                held += len(chunk)
-                if held >= CHUNK_BYTES:
-                    await self._thread(write, parts)
-                    parts, held = [], 0
+            parts = await _gather(chunks, limit_bytes, lambda parts: self._thread(write, parts))
             return await self._thread(finish, parts)
         finally:
             with trio.move_on_after(CLEAN_UP_S, shield=True):
@@ -167,6 +164,81 @@ class FolderObjects:
         check_key(key)
         return "store"
 
+    # contracts.Drafts
+
+    async def put_part(
+        self, key: str, division: Division, number: int, chunks: AsyncIterator[bytes]
+    ) -> UploadedPart:
+        if not 1 <= number <= division.count:
+            raise ValueError(f"not the number of a part: {number}")
+        draft = self._draft(key)
+        if key in self._finishing or (key, number) in self._coming:
+            raise Conflict()
+
+        def write(pieces: list[bytes]) -> None:
+            self._require_room(part.descriptor)
+            part.write(pieces)
+
+        def finish(pieces: list[bytes]) -> UploadedPart:
+            write(pieces)
+            return part.keep()
+
+        self._coming.add((key, number))
+        try:
+            part = await self._thread(draft.part, division, number)
+            try:
+                length = division.length(number)
+                pieces = await _gather(chunks, length, lambda pieces: self._thread(write, pieces))
+                return await self._thread(finish, pieces)
+            finally:
+                with trio.move_on_after(CLEAN_UP_S, shield=True):
+                    await self._thread(part.close)
+        finally:
+            self._coming.discard((key, number))
+
+    async def parts(self, key: str, division: Division) -> Sequence[UploadedPart]:
+        return await self._thread(self._draft(key).parts, division)
+
+    async def finish_draft(self, key: str, division: Division, target: str) -> StoredObject:
+        draft, path = self._draft(key), self._path(target)
+        if key in self._finishing or any(each == key for each, _ in self._coming):
+            raise Conflict()
+        self._finishing.add(key)
+        try:
+            if len(await self._thread(draft.parts, division)) < division.count:
+                raise NotFound()
+            digest: bytes | None = None
+            with closing(draft.digests(division.size_bytes)) as digests:
+                while digest is None:
+                    digest = await self._thread(next, digests)
+            return await self._thread(self._finish, draft, division.size_bytes, digest, path, target)
+        finally:
+            self._finishing.discard(key)
+
+    def _finish(self, draft: Draft, size: int, digest: bytes, path: Path, target: str) -> StoredObject:
+        with draft.content.open("r+b", buffering=0) as file:
+            os.truncate(file.fileno(), size)  # an attempt before this one may have come as far
+            os.pwrite(file.fileno(), digest, size)
+            self._publish(file, path)
+            draft.remove()
+            return _stored(target, file.fileno())
+
+    async def abandon_draft(self, key: str) -> None:
+        await self._thread(self._draft(key).remove)
+
+    async def drafts(self) -> Sequence[str]:
+        def names() -> set[str]:
+            return {entry.name.removesuffix(LEDGER) for entry in self._drafts.iterdir()}
+
+        return [name.replace("=", "/") for name in sorted(await self._thread(names))]
+
+    async def draft_bytes(self, key: str) -> int:
+        """What a draft will take when all of it is there."""
+        return await self._thread(self._draft(key).size)
+
+    def _draft(self, key: str) -> Draft:
+        return Draft(self._drafts, "=".join(check_key(key)))
+
     async def _thread(self, work: Callable[..., R], *args: object) -> R:
         """A thread once begun is waited for, so that nothing happens after a cancelled call has returned."""
         with _mapped():
@@ -179,9 +251,9 @@ class FolderObjects:
     def _new(self) -> BinaryIO:
         return open(self._incoming / new_id(), "x+b", opener=_private)
 
-    def _require_room(self, file: BinaryIO) -> None:
+    def _require_room(self, descriptor: int) -> None:
         if self._reserve_bytes:
-            disk = os.fstatvfs(file.fileno())
+            disk = os.fstatvfs(descriptor)
             if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
                 raise DiskFull()
 
@@ -198,6 +270,24 @@ class FolderObjects:
             sync_folder(folder)
             if folder == self._root:
                 break
+
+
+async def _gather(
+    chunks: AsyncIterator[bytes], limit_bytes: int, write: Callable[[list[bytes]], Awaitable[None]]
+) -> list[bytes]:
+    """Hand chunks on, `CHUNK_BYTES` or more at a time. Returns what is left at their end. Raises TooLarge."""
+    gathered: list[bytes] = []
+    size, held = 0, 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise TooLarge()
+        gathered.append(chunk)
+        held += len(chunk)
+        if held >= CHUNK_BYTES:
+            await write(gathered)
+            gathered, held = [], 0
+    return gathered
 
 
 def check_key(key: str) -> list[str]:

@@ -271,14 +271,14 @@ class GuardedObjects:
         return self._inner.where(key)
 
     async def _each(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
-        """One place for the whole, and one call for each step: a reader who takes his time is no trial."""
-        async with self._guard.slot():
-            stream = cast("AsyncGenerator[T, None]", items)  # what iterates over a network can be closed
-            async with aclosing(stream):
-                while True:
+        """A place and a call for each step: a reader who takes his time keeps nobody from the store."""
+        stream = cast("AsyncGenerator[T, None]", items)  # what iterates over a network can be closed
+        async with aclosing(stream):
+            while True:
+                async with self._guard.slot():
                     with self._guard.counted():
                         try:
                             item = await anext(stream)
                         except StopAsyncIteration:
                             return
-                    yield item
+                yield item

@@ -34,7 +34,6 @@ from .contracts import (
     Deps,
     Kind,
     Mailer,
-    Objects,
     Presigner,
     Ready,
     RevocationFeed,
@@ -144,6 +143,7 @@ class _Wiring:
             bus=bus,
             signals=signals,
             objects=objects,
+            drafts=objects,
             journal=journal,
             mailer=mailer,
             status=lambda: [status() for status in self._status],
@@ -225,7 +225,7 @@ class _Wiring:
         bridge = await self._bridged()
         return await self._stack.enter_async_context(open_feed(bridge, config.redis, kept_s=kept_s))
 
-    async def _objects(self) -> tuple[Objects, Presigner | None]:
+    async def _objects(self) -> tuple[FolderObjects | SpooledObjects, Presigner | None]:
         reserve_mb = self._config.sqlite.disk_reserve_mb
         config = self._config.minio
         if not config.endpoint:

@@ -10,7 +10,7 @@ store has given back the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, cast
@@ -23,7 +23,7 @@ from ..durable import sync_folder
 from ..errors import DiskFull, NotFound, Unavailable
 from ..metrics import counter, gauge
 from ..periodic import Trouble
-from .contracts import Objects, Place, StoredObject
+from .contracts import Division, Objects, Place, StoredObject, UploadedPart
 from .files import SUFFIX, FolderObjects, check_key
 
 T = TypeVar("T")
@@ -44,7 +44,8 @@ _DIFFERENT = MOVED.labels("different")  # from what the store gave back: stays, 
 
 
 class SpooledObjects:
-    """contracts.Objects before a store that may be away. What can be done here is; the rest is Unavailable.
+    """contracts.Objects before a store that may be away, and contracts.Drafts. What can be done here is; the
+    rest is Unavailable.
 
     One process to a folder, as for FolderObjects.
     """
@@ -68,7 +69,8 @@ class SpooledObjects:
         self._held: dict[str, int] = {}  # key -> bytes on the disk, oldest first
         self._gone: set[str] = set()  # deleted here, and perhaps not yet there
         self._last: dict[str, None] = {}  # whose turn comes after the others', for it has failed
-        self._bytes = 0  # of both
+        self._drafts: dict[str, int] = {}  # key -> bytes it takes, or will have taken
+        self._bytes = 0  # of all three
         self._coming = 0  # bytes of puts under way
         self._locks: dict[str, trio.Lock] = {}
         self._moves: dict[str, trio.CancelScope] = {}
@@ -193,6 +195,35 @@ class SpooledObjects:
                 if key not in skipped:
                     yield key
 
+    # contracts.Drafts: what is begun here is finished here, whether the store is back or not
+
+    async def put_part(
+        self, key: str, division: Division, number: int, chunks: AsyncIterator[bytes]
+    ) -> UploadedPart:
+        """Room for all parts is taken with the first. Raises DiskFull."""
+        if key not in self._drafts:
+            self._require_room(division.size_bytes)
+            self._measure_draft(key, division.size_bytes)
+        return await self._local.put_part(key, division, number, chunks)
+
+    async def parts(self, key: str, division: Division) -> Sequence[UploadedPart]:
+        return await self._local.parts(key, division)
+
+    async def finish_draft(self, key: str, division: Division, target: str) -> StoredObject:
+        async with self._changing(target):
+            stored = await self._local.finish_draft(key, division, target)
+            self._measure_draft(key, 0)
+            self._remember(target, stored.size_bytes)
+            await self._unmark(target)
+        return stored
+
+    async def abandon_draft(self, key: str) -> None:
+        await self._local.abandon_draft(key)
+        self._measure_draft(key, 0)
+
+    async def drafts(self) -> Sequence[str]:
+        return await self._local.drafts()
+
     # moving
 
     async def pass_forever(self) -> None:
@@ -277,6 +308,8 @@ class SpooledObjects:
         async for key in self._marks.list(""):
             self._gone.add(key)
             self._measure(BLOCK_BYTES)
+        for key in await self._local.drafts():
+            self._measure_draft(key, await self._local.draft_bytes(key))
         for key in self._gone & self._held.keys():  # begun and never told to anyone: the object stays
             await self._unmark(key)
 
@@ -308,9 +341,12 @@ class SpooledObjects:
 
     def _take(self, size: int) -> None:
         """Room for so many bytes more, until they are remembered or given back. Raises DiskFull."""
+        self._require_room(size)
+        self._coming += size
+
+    def _require_room(self, size: int) -> None:
         if self._bytes + self._coming + size + BLOCK_BYTES > self._limit_bytes:
             raise DiskFull()
-        self._coming += size
 
     async def _drop(self, key: str) -> None:
         await self._local.delete(key)  # runs to its end once begun, so that the next line is always reached
@@ -340,6 +376,12 @@ class SpooledObjects:
     def _forget(self, key: str) -> None:
         self._last.pop(key, None)
         self._measure(-self._held.pop(key))
+
+    def _measure_draft(self, key: str, size_bytes: int) -> None:
+        before = self._drafts.pop(key, 0)
+        if size_bytes:
+            self._drafts[key] = size_bytes
+        self._measure(size_bytes - before)
 
     def _put_last(self, key: str) -> None:
         """The others first, next time."""

@@ -37,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True):
     websocket_message_bytes: int
     file_bytes: int
     message_files: int
+    part_bytes: int
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -79,6 +80,7 @@ class Health:
             websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
             file_bytes=config.storage.max_file_mb * 1024 * 1024,
             message_files=config.chat.max_files,
+            part_bytes=config.storage.part_mb * 1024 * 1024,
         )
 
     def server(self) -> Server:

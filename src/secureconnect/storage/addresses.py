@@ -1,7 +1,7 @@
-"""Addresses of our own at which one file is written or read, without a token of the caller.
+"""Addresses of our own at which one file, or a part of it, is written or read, without a token of the caller.
 
-Each is signed for one method, one file, its size and a time, with a key that every node derives from the
-master key: an address given out by one node is good on the others.
+Each is signed for one method, one file, a size and a time, with a key that every node derives from the master
+key: an address given out by one node is good on the others.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from ..identity import FileId, NodeId
 
 Method = Literal["GET", "PUT"]
 
-_SIGNED = struct.Struct(">3s16sqq")
+_SIGNED = struct.Struct(">3s16sqqH")
 _MAC_BYTES = hashlib.sha256().digest_size
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{90}")  # 35 + 32 bytes
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{92}")  # 37 + 32 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """expires_us: in the database's time."""
+    """size_bytes: of the file or part.  expires_us: in the database's time.  part: its number; 0: all."""
 
     method: Method
     file_id: FileId
     size_bytes: int
     expires_us: int
+    part: int = 0
 
 
 class Addresses:
@@ -49,7 +50,11 @@ class Addresses:
 
     def sign(self, grant: Grant) -> str:
         signed = _SIGNED.pack(
-            grant.method.encode(), uuid.UUID(grant.file_id).bytes, grant.size_bytes, grant.expires_us
+            grant.method.encode(),
+            uuid.UUID(grant.file_id).bytes,
+            grant.size_bytes,
+            grant.expires_us,
+            grant.part,
         )
         return base64.urlsafe_b64encode(signed + self._mac(signed)).decode().rstrip("=")
 
@@ -61,12 +66,12 @@ class Addresses:
         signed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(signed)):
             raise NotFound
-        verb, file_id, size_bytes, expires_us = _SIGNED.unpack(signed)
+        verb, file_id, size_bytes, expires_us, part = _SIGNED.unpack(signed)
         if verb.decode() != method:
             raise NotFound
         if expires_us <= now_us:
             raise AddressExpired
-        return Grant(method, FileId(str(uuid.UUID(bytes=file_id))), size_bytes, expires_us)
+        return Grant(method, FileId(str(uuid.UUID(bytes=file_id))), size_bytes, expires_us, part)
 
     def _mac(self, signed: bytes) -> bytes:
         return hmac.digest(self._key, signed, "sha256")

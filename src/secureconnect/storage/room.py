@@ -10,17 +10,19 @@ import msgspec
 import trio
 
 from ..config import StorageConfig
-from ..deps.contracts import Database, Objects, Presigner
+from ..deps.contracts import Database, Drafts, Objects, Presigner
 from ..errors import NotFound
 from ..identity import ConversationId, FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
 from .files import Files
+from .parts import Parts
 from .shapes import file_shape, file_updated
 from .sharing.store import Place
 from .store import File
 from .sweeper import Sweeper
 from .uploads import Uploads
+from .verifying import Verifier
 
 EXPORT_PAGE = 200
 FORGET_PAGE = 200
@@ -36,7 +38,8 @@ def _never() -> bool:
 
 class Storage:
     """key: that addresses are signed with, equal on every node.  public_url: as the setting.
-    presigner: None where files lie in a folder.  is_store_away: as this node knows it."""
+    drafts: where parts arrive that come through here.  presigner: None where files lie in a folder.
+    is_store_away: as this node knows it."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Storage:
         *,
         key: bytes,
         public_url: str = "",
+        drafts: Drafts,
         presigner: Presigner | None = None,
         is_store_away: Callable[[], bool] = _never,
     ) -> None:
@@ -54,8 +58,21 @@ class Storage:
         self._db = db
         addresses = Addresses(key, public_url)
         self.files = Files(config, db, objects, presigner, is_store_away, addresses, node_id)
-        self.uploads = Uploads(config, db, objects, presigner, is_store_away, addresses, self.files, node_id)
-        self.sweeper = Sweeper(config, db, objects, self.files, node_id)
+        parts = Parts(config, db, objects, drafts, presigner, addresses, node_id)
+        self.verifier = Verifier(config, db, objects, parts, self.files, node_id)
+        self.uploads = Uploads(
+            config,
+            db,
+            objects,
+            presigner,
+            is_store_away,
+            addresses,
+            self.files,
+            parts,
+            self.verifier,
+            node_id,
+        )
+        self.sweeper = Sweeper(config, db, objects, self.files, parts, node_id)
 
     def connect(self, *, tell_file: TellFile) -> None:
         """tell_file: is told what became of a file. Never waits."""
@@ -69,6 +86,8 @@ class Storage:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.sweeper.pass_forever)
             nursery.start_soon(self.sweeper.settle_forever)
+            for _ in range(self.config.verify_at_once):
+                nursery.start_soon(self.verifier.work_forever)
             task_status.started()
 
     async def delete(self, caller: UserId, file_id: FileId, client: str) -> File:

@@ -29,10 +29,11 @@ from ..errors import (
 from ..idempotency import attempt_of
 from ..identity import ConversationId, FileId, is_id
 from .files import Content
+from .parts import MB, MOST_PARTS
 from .room import Storage
 from .shapes import FileShape, file_shape
 from .sharing.sharing import NAMELESS
-from .uploads import MB, Announcement
+from .uploads import Announcement, Progress
 
 MOST_BYTES = 1_024 * MB  # of a body, whatever storage.max_file_mb says
 
@@ -73,19 +74,47 @@ class NewUpload(Struct, frozen=True):
     conversation_id: Id | None = None
 
 
+class PartToSend(Struct, frozen=True):
+    """Its content is to be sent to `upload_url`, without a token."""
+
+    number: int
+    upload_url: str
+
+
+class PartSent(Struct, frozen=True):
+    """etag: as the answer to its PUT gave it."""
+
+    number: Annotated[int, Meta(ge=1, le=MOST_PARTS)]
+    etag: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
 class Upload(Struct, frozen=True):
-    """The content is to be sent to `upload_url`, without a token.  expires_in: whole seconds in which that
-    must begin."""
+    """The content is to be sent to `upload_url`, without a token. If that is null, in parts of `part_size`
+    bytes, the last one of what is left: `parts` tells where the next ones that are missing are to be sent,
+    `parts_done` which have arrived.  expires_in: whole seconds in which sending must begin."""
 
     file_id: str
-    upload_url: str
+    upload_url: str | None
+    part_size: int | None
+    parts: list[PartToSend] | None
+    parts_done: list[PartSent] | None
     method: Literal["PUT"]
     expires_in: int
     file: FileShape
 
 
 class Uploaded(Struct, frozen=True):
+    """parts: what the sender knows of them; each is compared with what has arrived."""
+
     file_id: Id
+    parts: Annotated[list[PartSent], Meta(max_length=MOST_PARTS)] | None = None
+
+
+class Wanted(Struct, frozen=True):
+    """after: parts up to this number are left out.  number: of the only part wanted, to send it again."""
+
+    after: Annotated[int, Meta(ge=0, le=MOST_PARTS)] = 0
+    number: Annotated[int, Meta(ge=1, le=MOST_PARTS)] | None = None
 
 
 class Download(Struct, frozen=True):
@@ -122,15 +151,39 @@ class QuotaShape(Struct, frozen=True):
 
 
 async def begin_upload(room: Storage, call: Call) -> Reply:
-    file, url = await room.uploads.begin(
+    progress = await room.uploads.begin(
         call.caller.user_id, _announced(call.body), call.address, attempt_of(call)
     )
-    return Reply(Upload(file.file_id, url, "PUT", room.config.upload_url_s, file_shape(file)))
+    return _upload(room, progress)
+
+
+async def get_upload(room: Storage, call: Call) -> Reply:
+    wanted: Wanted = call.query
+    file_id = FileId(call.path["file_id"])
+    progress = await room.uploads.progress(call.caller.user_id, file_id, wanted.after, wanted.number)
+    return _upload(room, progress)
+
+
+def _upload(room: Storage, progress: Progress) -> Reply:
+    file, is_whole = progress.file, progress.file.part_size is None
+    return Reply(
+        Upload(
+            file.file_id,
+            progress.url,
+            file.part_size,
+            None if is_whole else [PartToSend(part.number, part.url) for part in progress.parts],
+            None if is_whole else [PartSent(part.number, part.etag) for part in progress.done],
+            "PUT",
+            room.config.upload_url_s,
+            file_shape(file),
+        )
+    )
 
 
 async def complete_upload(room: Storage, call: Call) -> Reply:
     asked: Uploaded = call.body
-    file = await room.uploads.complete(call.caller.user_id, FileId(asked.file_id), call.address)
+    said = [(part.number, part.etag) for part in asked.parts or ()]
+    file = await room.uploads.complete(call.caller.user_id, FileId(asked.file_id), call.address, said)
     return Reply(file_shape(file), status=200 if file.status == "completed" else 202)
 
 
@@ -173,8 +226,8 @@ async def get_quota(room: Storage, call: Call) -> Reply:
 
 async def put_content(room: Storage, call: Call) -> Reply:
     assert call.read is not None
-    await room.uploads.receive(call.path["token"], call.read, call.length)
-    return Reply(status=204)
+    part = await room.uploads.receive(call.path["token"], call.read, call.length)
+    return Reply(status=204, headers={} if part is None else {"etag": f'"{part.etag}"'})
 
 
 async def get_content(room: Storage, call: Call) -> Reply:
@@ -264,6 +317,17 @@ ROUTES: tuple[Route, ...] = (
         answer=FileShape,
         also=(202,),
         errors=(Conflict, DiskFull, NotFound, UploadMismatch, UploadMissing, UploadOver),
+    ),
+    Route(
+        "GET",
+        f"{_STORAGE}/uploads/{{file_id}}",
+        get_upload,
+        Audience.OWNER,
+        Rate.READ,
+        "How far an upload is, and where to send what is missing",
+        query=Wanted,
+        answer=Upload,
+        errors=(FileOnAwayNode, UploadArrived, UploadOver),
     ),
     Route(
         "GET",

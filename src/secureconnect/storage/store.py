@@ -1,8 +1,8 @@
 """The SQL of this room: tables files and quotas.
 
 A file is `uploading` until its owner says that it is complete; while somebody verifies what arrived, it is
-claimed and `verifying`. `failed` and `deleted` ones wait for their content to be removed; then the row goes.
-Whoever changes both tables changes the file first.
+claimed and `verifying`; one in parts is that as soon as somebody asks for it. `failed` and `deleted` ones
+wait for their content to be removed; then the row goes. Whoever changes both tables changes the file first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 class File(NamedTuple):
     """encryption_metadata: a JSON object, or None.  conversation_id: into which it is uploaded.
-    media_type: as what its content may be shown; None: it is not known, or safe as nothing."""
+    media_type: as what its content may be shown; None: it is not known, or safe as nothing.
+    asked_from: the network address of whoever asked for it to be verified."""
 
     file_id: FileId
     owner_id: UserId
@@ -39,6 +40,9 @@ class File(NamedTuple):
     node_id: NodeId | None
     conversation_id: ConversationId | None = None
     media_type: str | None = None
+    part_size: int | None = None
+    upload_id: str | None = None
+    asked_from: str | None = None
 
     @property
     def incoming_key(self) -> str:
@@ -60,7 +64,7 @@ class Quota(NamedTuple):
 _FILE = (
     "file_id, owner_id, file_name, file_size, content_type, is_encrypted, encryption_metadata,"
     " checksum_sha256, status, created_at, incoming, upload_ends_at, received_at, claimed_until, node_id,"
-    " conversation_id, media_type"
+    " conversation_id, media_type, part_size, upload_id, asked_from"
 )
 
 
@@ -128,7 +132,7 @@ async def figures(tx: Tx) -> tuple[int, int]:
 
 _ADD = (
     f"INSERT INTO files ({_FILE}, sweep_at)"  # noqa: S608
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $12)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $12)"
 )
 _CLAIM = (
     "UPDATE files SET status = 'verifying', claimed_until = $3"  # noqa: S608
@@ -136,13 +140,25 @@ _CLAIM = (
     " AND (status = 'uploading' OR (status = 'verifying' AND claimed_until <= $2))"
     f" RETURNING {_FILE}"
 )
+_ASK = (
+    "UPDATE files SET status = 'verifying', claimed_until = $2, asked_at = $2, asked_from = $3"
+    " WHERE file_id = $1 AND status = 'uploading' AND received_at IS NULL"
+)
+_UNVERIFIED = (
+    "SELECT file_id FROM files WHERE asked_at IS NOT NULL AND claimed_until <= $1 AND status = 'verifying'"
+    " AND (node_id IS NULL OR node_id = $2) ORDER BY claimed_until LIMIT $3"
+)
+_EXTEND = (
+    "UPDATE files SET claimed_until = $3 WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
+)
 _UNCLAIM = (
-    "UPDATE files SET status = 'uploading', claimed_until = NULL"
+    "UPDATE files SET status = 'uploading', claimed_until = NULL, asked_at = NULL, asked_from = NULL"
     " WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
 )
 _KEEP = (
     "UPDATE files SET status = 'uploading', claimed_until = NULL, received_at = $3,"  # noqa: S608
-    " checksum_sha256 = $4, node_id = $5 WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
+    " checksum_sha256 = $4, node_id = $5, asked_at = NULL, asked_from = NULL"
+    " WHERE file_id = $1 AND status = 'verifying' AND claimed_until = $2"
     f" RETURNING {_FILE}"
 )
 _COMPLETE = (
@@ -166,6 +182,21 @@ async def claim(tx: Tx, file_id: FileId, now_us: int, until_us: int) -> File | N
     """
     row = await tx.one(_CLAIM, file_id, now_us, until_us)
     return None if row is None else _file(row)
+
+
+async def ask(tx: Tx, file_id: FileId, now_us: int, address: str) -> None:
+    """It is to be verified, by whoever gets to it. Nothing, if somebody has asked before, or it is over."""
+    await tx.run(_ASK, file_id, now_us, address)
+
+
+async def unverified(tx: Tx, node_id: NodeId, now_us: int, limit: int) -> list[FileId]:
+    """Asked for and not claimed, within reach of this node, the longest waiting first."""
+    return [FileId(row[0]) for row in await tx.all(_UNVERIFIED, now_us, node_id, limit)]
+
+
+async def extend(tx: Tx, file_id: FileId, until_us: int, new_until_us: int) -> bool:
+    """Hold the claim until then. False: it was lost."""
+    return await tx.run(_EXTEND, file_id, until_us, new_until_us) > 0
 
 
 async def unclaim(tx: Tx, file_id: FileId, until_us: int) -> None:
@@ -213,7 +244,7 @@ _UNSHARE = "DELETE FROM file_shares WHERE file_id = $1"
 _LOCK = f"UPDATE files SET status = status WHERE file_id = $1 RETURNING {_FILE}"  # noqa: S608
 _DELETE = (
     "UPDATE files SET status = 'deleted', sweep_at = $2, file_name = '', encryption_metadata = NULL,"
-    " checksum_sha256 = NULL WHERE file_id = $1"
+    " checksum_sha256 = NULL, asked_from = NULL WHERE file_id = $1"
 )
 _LIVES = "SELECT node_id FROM nodes WHERE node_id = $1 AND lease_ends_at > $2"
 

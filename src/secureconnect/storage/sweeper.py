@@ -15,8 +15,9 @@ from ..metrics import counter
 from ..periodic import Trouble, every
 from . import store
 from .files import Files
+from .parts import Parts
 from .store import File
-from .uploads import ENDED
+from .verifying import EXPIRED
 
 log = structlog.get_logger(module="storage")
 
@@ -27,19 +28,25 @@ SETTLE_S = 1.0
 # result: removed; kept: the store or the disk refused, and it is tried again
 SWEPT = counter("secureconnect_storage_swept_total", "Files whose content was to be removed.", ["result"])
 _REMOVED, _KEPT = SWEPT.labels("removed"), SWEPT.labels("kept")
-_EXPIRED = ENDED.labels("expired")
 
 
 class Sweeper:
     """Every node runs one; what lies in a node's spool is that node's."""
 
     def __init__(
-        self, config: StorageConfig, db: Database, objects: Objects, files: Files, node_id: NodeId
+        self,
+        config: StorageConfig,
+        db: Database,
+        objects: Objects,
+        files: Files,
+        parts: Parts,
+        node_id: NodeId,
     ) -> None:
         self._config = config
         self._db = db
         self._objects = objects
         self._files = files
+        self._parts = parts
         self._node_id = node_id
         self._hurried = trio.Event()
 
@@ -62,7 +69,7 @@ class Sweeper:
         while expired := await self._db.read(store.overdue, self._db.now_us(), BATCH):
             for file_id in expired:
                 if await self._db.relieve(self._expire, file_id):
-                    _EXPIRED.inc()
+                    EXPIRED.inc()
         while due := await self._db.read(store.due, self._node_id, self._db.now_us(), BATCH):
             for file in due:
                 if not await self.remove(file):
@@ -78,7 +85,10 @@ class Sweeper:
     async def remove(self, file: File) -> bool:
         """Remove what there is to remove of a file. False: it could not be done now, and waits."""
         try:
-            await self._objects.delete(file.incoming_key)
+            if file.part_size is None:
+                await self._objects.delete(file.incoming_key)
+            else:
+                await self._parts.abandon(file)
             if file.status != "completed":
                 await self._objects.delete(file.key)
         except Problem as problem:

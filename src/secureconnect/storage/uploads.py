@@ -1,13 +1,16 @@
-"""Taking files in: room is reserved, content arrives where nobody reads, and is verified and put in place."""
+"""Taking files in: room is reserved, content arrives where nobody reads, and is verified and put in place.
+
+A small file comes whole, as told here; a large one in parts (`parts`), and is verified in its own time
+(`verifying`).
+"""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
+from itertools import islice
 
 import structlog
 import trio
@@ -15,7 +18,7 @@ import trio
 from .. import audit
 from ..clock import SECOND_US
 from ..config import StorageConfig
-from ..deps.contracts import Database, Objects, Presigner, Tx
+from ..deps.contracts import Database, Objects, Presigner, Tx, UploadedPart
 from ..errors import (
     Conflict,
     DiskFull,
@@ -36,21 +39,19 @@ from ..identity import ConversationId, FileId, NodeId, UserId, new_id
 from ..metrics import counter
 from . import store
 from .addresses import Addresses, Grant
+from .arriving import Read, exactly, mismatch
 from .files import Files
-from .sharing.sharing import place, require_place
+from .parts import MB, PartAddress, Parts, division_of
+from .sharing.sharing import require_place
 from .store import File
+from .verifying import COMPLETED, MISMATCHED, Verifier, complete, sha256_of
 
 log = structlog.get_logger(module="storage")
 
 # place: store, spool, folder
 BEGUN = counter("secureconnect_storage_uploads_total", "Uploads begun, by where content goes.", ["place"])
 _DIRECT, _SPOOL, _FOLDER = (BEGUN.labels(place) for place in ("store", "spool", "folder"))
-# result: completed; mismatched: not what was announced; expired: never completed
-ENDED = counter("secureconnect_storage_uploads_ended_total", "How uploads ended.", ["result"])
-_COMPLETED, _MISMATCHED = ENDED.labels("completed"), ENDED.labels("mismatched")
-RECEIVED = counter("secureconnect_storage_received_bytes_total", "Bytes of files taken in by this process.")
 
-MB = 1024 * 1024
 CLEAN_UP_S = 2.0
 
 # (tx, until_us, checksum, node_id): what is known of what was verified under the claim that `until_us` names
@@ -71,6 +72,17 @@ class Announcement:
     conversation_id: ConversationId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An upload under way.  url: where all of it is to be put; None: in parts.
+    parts: where the next ones that are missing are to be put.  done: those that have arrived."""
+
+    file: File
+    url: str | None = None
+    parts: Sequence[PartAddress] = ()
+    done: Sequence[UploadedPart] = ()
+
+
 class Uploads:
     """presigner: None where files lie in a folder.  is_store_away: as this node knows it."""
 
@@ -83,6 +95,8 @@ class Uploads:
         is_store_away: Callable[[], bool],
         addresses: Addresses,
         files: Files,
+        parts: Parts,
+        verifier: Verifier,
         node_id: NodeId,
     ) -> None:
         self._config = config
@@ -92,6 +106,8 @@ class Uploads:
         self._is_store_away = is_store_away
         self._addresses = addresses
         self._files = files
+        self._parts = parts
+        self._verifier = verifier
         self._node_id = node_id
         self._arriving: set[FileId] = set()
 
@@ -103,11 +119,10 @@ class Uploads:
         announced: Announcement,
         address: str | None = None,
         attempt: Attempt | None = None,
-    ) -> tuple[File, str]:
-        """The file, and the address at which its content is to be put within `upload_url_s`.  address: of the
-        client.
+    ) -> Progress:
+        """Where the content is to be put; that must begin within `upload_url_s`.  address: of the client.
 
-        Of an earlier attempt at the same: its file, if content may still arrive, and a fresh address.
+        Of an earlier attempt at the same: its file, if content may still arrive, and fresh addresses.
         """
         limit_bytes = self._config.max_file_mb * MB
         if announced.file_size > limit_bytes:
@@ -116,6 +131,8 @@ class Uploads:
             )
         to_spool = self._presigner is not None and self._is_store_away()
         now_us = self._db.now_us()
+        part_size = self._parts.size_for(announced.file_size)
+        upload_s = self._config.upload_s if part_size is None else self._config.upload_parts_s
         file = File(
             file_id=FileId(new_id()),
             owner_id=owner,
@@ -128,20 +145,71 @@ class Uploads:
             status="uploading",
             created_us=now_us,
             incoming=secrets.token_hex(16),
-            upload_ends_us=now_us + self._config.upload_s * SECOND_US,
+            upload_ends_us=now_us + upload_s * SECOND_US,
             received_us=None,
             claimed_until_us=None,
             node_id=self._node_id if to_spool else None,
             conversation_id=announced.conversation_id,
+            part_size=part_size,
         )
-        file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
-        if file_id != file.file_id:
-            file = self._unfinished(await self._db.read(store.get, file_id))
-        elif self._presigner is not None and not to_spool:
+        file, is_new = await self._reserved(file, attempt, address)
+        if not is_new:
+            return await self._progress(file)
+        if self._presigner is not None and not to_spool:
             _DIRECT.inc()
         else:
             (_SPOOL if to_spool else _FOLDER).inc()
-        return file, await self._address(file)
+        if part_size is None:
+            return Progress(file, await self._address(file))
+        numbers = range(1, division_of(file).count + 1)[: self._config.parts_told]
+        return Progress(file, parts=await self._parts.addresses(file, numbers))
+
+    async def _reserved(self, file: File, attempt: Attempt | None, address: str | None) -> tuple[File, bool]:
+        """The file, or the one that an earlier attempt has made; and whether it is new."""
+        if file.part_size is not None:
+            # first, for a unit of work asks no store; what a crash leaves there is swept as unfinished
+            file = file._replace(upload_id=await self._parts.begin(file))
+        is_new = False
+        try:
+            file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
+            is_new = file_id == file.file_id
+        finally:
+            if file.upload_id is not None and not is_new:
+                with trio.move_on_after(CLEAN_UP_S, shield=True):
+                    await self._abandon(file)
+        return (file if is_new else self._unfinished(await self._db.read(store.get, file_id))), is_new
+
+    async def _abandon(self, file: File) -> None:
+        try:
+            await self._parts.abandon(file)
+        except Problem as problem:
+            log.info("parts_left", code=problem.code)
+
+    async def progress(
+        self, caller: UserId, file_id: FileId, after: int = 0, number: int | None = None
+    ) -> Progress:
+        """How far an upload is, with fresh addresses: of parts after `after` that are missing, or of the one
+        part `number`, whether it has arrived or not. Raises UploadArrived, UploadOver."""
+        file = self._unfinished(await self._files.own(caller, file_id))
+        if file.status == "verifying" and file.part_size is not None:
+            raise UploadArrived
+        return await self._progress(file, after, number)
+
+    async def _progress(self, file: File, after: int = 0, number: int | None = None) -> Progress:
+        if file.part_size is None:
+            return Progress(file, await self._address(file))
+        try:
+            done = await self._parts.done(file)
+        except NotFound:
+            raise UploadOver from None
+        there = {part.number for part in done}
+        count = division_of(file).count
+        if number is not None:
+            numbers = [number] if number <= count else []
+        else:
+            missing = (each for each in range(after + 1, count + 1) if each not in there)
+            numbers = list(islice(missing, self._config.parts_told))
+        return Progress(file, parts=await self._parts.addresses(file, numbers), done=done)
 
     async def _address(self, file: File) -> str:
         if self._presigner is not None and file.node_id is None:
@@ -188,8 +256,9 @@ class Uploads:
 
     # content that comes through here
 
-    async def receive(self, token: str, read: Callable[[], Awaitable[bytes]], length: int | None) -> None:
-        """Take in the content of one file.  token: of its address.  length: what the client says it sends."""
+    async def receive(self, token: str, read: Read, length: int | None) -> UploadedPart | None:
+        """Take in the content of one file, or of a part of it, which is returned.  token: of its address.
+        length: what the client says it sends."""
         grant = self._addresses.read(token, "PUT", self._db.now_us())
 
         async def keep(tx: Tx, until_us: int, checksum: str | None, node_id: NodeId | None) -> File | None:
@@ -201,12 +270,14 @@ class Uploads:
             raise NotFound
         self._require_waiting(file)
         if length not in (None, grant.size_bytes):
-            raise self._mismatch(grant.size_bytes)
+            raise mismatch(grant.size_bytes, "part" if grant.part else "file")
+        if grant.part:
+            return await self._receive_part(file, grant, read)
         if file.file_id in self._arriving:
             raise Conflict("The content of this file is just arriving.")
         self._arriving.add(file.file_id)
         try:
-            async with aclosing(self._exactly(read, grant.size_bytes)) as chunks:
+            async with aclosing(exactly(read, grant.size_bytes)) as chunks:
                 await self._objects.put(file.incoming_key, chunks, limit_bytes=grant.size_bytes)
             try:
                 kept = await self._verify(file, keep)
@@ -217,6 +288,18 @@ class Uploads:
                 await self._require_alive(file.file_id)
         finally:
             self._arriving.discard(file.file_id)
+        return None
+
+    async def _receive_part(self, file: File, grant: Grant, read: Read) -> UploadedPart:
+        if file.status != "uploading":
+            raise UploadArrived
+        part = await self._parts.receive(file, grant, read)
+        try:
+            await self._require_alive(file.file_id)
+        except UploadOver:
+            await self._abandon(file)  # what came after the end is nobody's
+            raise
+        return part
 
     async def _require_alive(self, file_id: FileId) -> None:
         """Somebody else is verifying what has arrived, or has; unless the upload has come to its end."""
@@ -237,25 +320,19 @@ class Uploads:
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
 
-    async def _exactly(self, read: Callable[[], Awaitable[bytes]], size: int) -> AsyncGenerator[bytes, None]:
-        """What is read. Raises UploadMismatch at an end that comes too early or too late."""
-        left = size
-        while data := await read():
-            left -= len(data)
-            if left < 0:
-                raise self._mismatch(size)
-            RECEIVED.inc(len(data))
-            yield data
-        if left:
-            raise self._mismatch(size)
-
     # completing
 
-    async def complete(self, caller: UserId, file_id: FileId, address: str) -> File:
-        """Its status is `completed`, or `verifying` while another call is at it. Safe to repeat.
+    async def complete(
+        self, caller: UserId, file_id: FileId, address: str, said: Sequence[tuple[int, str]] = ()
+    ) -> File:
+        """Its status is `completed`, or `verifying` while somebody is at it. Safe to repeat.
 
+        said: (number, ETag) of parts, as their sender has it.
         Raises UploadMissing while there is nothing to complete.
         """
+        file = await self._files.own(caller, file_id)
+        if file.part_size is not None:
+            return await self._verifier.complete(file, said, address)
         for _ in range(2):  # whoever was at it may have been the upload itself
             file = await self._files.own(caller, file_id)
             if file.status == "failed":
@@ -264,7 +341,7 @@ class Uploads:
                 return file
             done = await self._try_complete(file, address)
             if done is not None:
-                _COMPLETED.inc()
+                COMPLETED.inc()
                 await self._files.completed(done)
                 return done
             file = await self._files.own(caller, file_id)
@@ -278,28 +355,13 @@ class Uploads:
         async def keep(tx: Tx, until_us: int, checksum: str | None, node_id: NodeId | None) -> File | None:
             now_us = self._db.now_us()
             kept = await store.keep(tx, file.file_id, until_us, now_us, checksum, node_id)
-            return None if kept is None else await self._complete(tx, file.file_id, address)
+            return None if kept is None else await complete(tx, file.file_id, address, now_us)
 
         if file.received_us is not None:
-            return await self._db.write(self._complete, file.file_id, address)
+            return await self._db.write(complete, file.file_id, address, self._db.now_us())
         if file.node_id not in (None, self._node_id):
             raise UploadMissing  # what arrives there is verified there
         return await self._verify(file, keep)
-
-    async def _complete(self, tx: Tx, file_id: FileId, address: str) -> File | None:
-        file = await store.complete(tx, file_id)
-        if file is not None:
-            await place(tx, file, self._db.now_us())
-            await audit.record(
-                tx,
-                action="storage:file:uploaded",
-                actor=file.owner_id,
-                subject=file.file_id,
-                address=address,
-                facts={"size_bytes": file.file_size},
-                now_us=self._db.now_us(),
-            )
-        return file
 
     async def _verify(self, file: File, keep: Keep) -> File | None:
         """Look at what arrived and put it in its place. None: somebody else is at it, or it is over.
@@ -315,7 +377,7 @@ class Uploads:
             checksum = await self._put_in_place(claimed)
             kept = await self._db.write(keep, until_us, checksum, self._node_of(claimed))
         except UploadMismatch:
-            _MISMATCHED.inc()
+            MISMATCHED.inc()
             await self._db.relieve(store.fail, file.file_id, until_us, self._db.now_us())
             raise
         except BaseException:
@@ -334,23 +396,15 @@ class Uploads:
             except NotFound:
                 raise UploadMissing from None
             if arrived.size_bytes != file.file_size:
-                raise self._mismatch(file.file_size)
+                raise mismatch(file.file_size)
             kept = await self._objects.copy(file.incoming_key, file.key, version=arrived.version)
             checksum = kept.sha256
             if file.checksum_sha256 is not None:
-                checksum = checksum or await self._hash(file)
+                checksum = checksum or await sha256_of(self._objects, file.key)
                 if checksum != file.checksum_sha256:
                     raise UploadMismatch(details={"field": "checksum_sha256"})
             return checksum or None
         raise Unavailable("The file could not be verified in time.")
-
-    async def _hash(self, file: File) -> str:
-        digest = hashlib.sha256()
-        chunks = cast("AsyncGenerator[bytes, None]", self._objects.get(file.key))
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                await trio.to_thread.run_sync(digest.update, chunk)
-        return digest.hexdigest()
 
     def _node_of(self, file: File) -> NodeId | None:
         return self._node_id if self._objects.where(file.key) == "spool" else None
@@ -368,6 +422,3 @@ class Uploads:
             await self._objects.delete(file.incoming_key)
         except Problem as problem:
             log.info("incoming_left", code=problem.code)  # for the sweeper
-
-    def _mismatch(self, size: int) -> UploadMismatch:
-        return UploadMismatch(f"This file has {size} bytes.", details={"field": "file_size"})

@@ -1,0 +1,150 @@
+"""Files that come in parts: where each part goes, which are there, and one file made of them.
+
+They go straight into the store, which puts them together; or, into the folder and a spool, through this room
+into a draft at the incoming key. The address of a part of the store leads to nothing once the upload has
+ended, so it is begun at the key where the file is kept, and nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from ..clock import SECOND_US
+from ..config import StorageConfig
+from ..deps.contracts import Database, Division, Drafts, Objects, Presigner, StoredObject, UploadedPart
+from ..errors import FileOnAwayNode, NotFound, UploadMismatch, UploadMissing
+from ..identity import NodeId
+from .addresses import Addresses, Grant
+from .arriving import Read, exactly
+from .store import File
+
+MB = 1024 * 1024
+MOST_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PartAddress:
+    number: int
+    url: str
+
+
+class Parts:
+    """presigner: None where files lie in a folder."""
+
+    def __init__(
+        self,
+        config: StorageConfig,
+        db: Database,
+        objects: Objects,
+        drafts: Drafts,
+        presigner: Presigner | None,
+        addresses: Addresses,
+        node_id: NodeId,
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._objects = objects
+        self._drafts = drafts
+        self._presigner = presigner
+        self._addresses = addresses
+        self._node_id = node_id
+
+    def size_for(self, file_size: int) -> int | None:
+        """Of the parts of a file that is announced now. None: it comes whole."""
+        part_size = self._config.part_mb * MB
+        if file_size <= part_size:
+            return None
+        return max(part_size, -(-file_size // (MOST_PARTS * MB)) * MB)
+
+    async def begin(self, file: File) -> str | None:
+        """The store's id of the upload; None where the parts come through here."""
+        if self._presigner is None or file.node_id is not None:
+            return None
+        return await self._presigner.begin_parts(file.key)
+
+    # sending
+
+    async def addresses(self, file: File, numbers: Iterable[int]) -> list[PartAddress]:
+        """Good for `upload_url_s`."""
+        return [PartAddress(number, await self._address(file, number)) for number in numbers]
+
+    async def _address(self, file: File, number: int) -> str:
+        if self._presigner is not None and file.upload_id is not None:
+            return await self._presigner.part_url(file.key, file.upload_id, number, self._config.upload_url_s)
+        expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
+        grant = Grant("PUT", file.file_id, division_of(file).length(number), expires_us, number)
+        return self._addresses.of(grant, file.node_id)
+
+    async def receive(self, file: File, grant: Grant, read: Read) -> UploadedPart:
+        """Take in one part.  file: one whose content may arrive here."""
+        division = division_of(file)
+        if grant.part > division.count or grant.size_bytes != division.length(grant.part):
+            raise NotFound
+        async with aclosing(exactly(read, grant.size_bytes, "part")) as chunks:
+            return await self._drafts.put_part(file.incoming_key, division, grant.part, chunks)
+
+    async def done(self, file: File) -> Sequence[UploadedPart]:
+        """Those that have arrived, by number. Raises FileOnAwayNode where they arrive elsewhere, NotFound
+        when the store knows of no such upload any more."""
+        division = division_of(file)
+        if self._presigner is not None and file.upload_id is not None:
+            return await self._presigner.list_parts(file.key, file.upload_id)
+        if file.node_id not in (None, self._node_id):
+            raise FileOnAwayNode
+        return await self._drafts.parts(file.incoming_key, division)
+
+    async def missing(self, file: File, said: Sequence[tuple[int, str]]) -> list[int]:
+        """Parts that have not arrived, or not as somebody says they have.  said: (number, ETag)."""
+        return missing_of(division_of(file), await self.done(file), said)
+
+    # the end
+
+    async def finish(self, file: File) -> StoredObject:
+        """The file at its key. Safe to repeat, and to cancel. Raises UploadMissing while a part is, Conflict
+        when one has come meanwhile, UploadMismatch when there is nothing any more to make it of."""
+        try:
+            if file.upload_id is not None and self._presigner is not None:
+                return await self._finish_stored(self._presigner, file, file.upload_id)
+            return await self._drafts.finish_draft(file.incoming_key, division_of(file), file.key)
+        except NotFound:
+            return await self._finished_before(file)
+
+    async def _finish_stored(self, presigner: Presigner, file: File, upload_id: str) -> StoredObject:
+        parts = await presigner.list_parts(file.key, upload_id)
+        division = division_of(file)
+        if missing_of(division, parts):
+            raise UploadMissing
+        if any(part.size_bytes != division.length(part.number) for part in parts):
+            raise UploadMismatch
+        return await presigner.finish_parts(file.key, upload_id, parts)
+
+    async def _finished_before(self, file: File) -> StoredObject:
+        """By an attempt that did not live to tell."""
+        try:
+            return await self._objects.stat(file.key)
+        except NotFound:
+            if file.upload_id is None:
+                raise UploadMissing from None
+            raise UploadMismatch from None
+
+    async def abandon(self, file: File) -> None:
+        """What has arrived is removed. Idempotent."""
+        if self._presigner is not None and file.upload_id is not None:
+            await self._presigner.abandon_parts(file.key, file.upload_id)
+        else:
+            await self._drafts.abandon_draft(file.incoming_key)
+
+
+def division_of(file: File) -> Division:
+    assert file.part_size is not None, "it comes whole"
+    return Division(file.file_size, file.part_size)
+
+
+def missing_of(
+    division: Division, done: Sequence[UploadedPart], said: Sequence[tuple[int, str]] = ()
+) -> list[int]:
+    there = {part.number: part.etag.strip('"') for part in done}
+    differ = {number for number, etag in said if there.get(number) != etag.strip('"')}
+    return [n for n in range(1, division.count + 1) if n not in there or n in differ]
