@@ -86,6 +86,7 @@ OWNERS = {
         "conversations",
         "members",
         "messages",
+        "message_tallies",
         "changes",
         "reactions",
         "message_versions",

@@ -219,7 +219,7 @@ async def test_unknown_people_cannot_be_added(room: Chat, people: list[UserId]) 
     where = await make_group(room, ann, bob)
     with pytest.raises(NotFound):
         await room.conversations.add(ann, where, nobody, "member")
-    assert await room.conversations.list_for(bob, 2**62, ConversationId(LAST_ID), 10) != []
+    assert await room.listing.page(bob, 2**62, ConversationId(LAST_ID), 10) != []
 
 
 async def test_a_group_has_its_limit(db: Database, bus: MemoryBus) -> None:
@@ -289,11 +289,12 @@ async def test_the_list_is_paged_by_latest_activity(room: Chat, people: list[Use
     expected = [made[1], made[4], made[3], made[2], made[0]]
     found: list[ConversationId] = []
     before_us, before = 2**62, ConversationId(LAST_ID)
-    while page := await room.conversations.list_for(ann, before_us, before, 2):
-        found += [summary.seat.conversation.conversation_id for summary, _ in page]
-        before_us, before = page[-1][0].active_us, found[-1]
+    while page := await room.listing.page(ann, before_us, before, 2):
+        found += [line.summary.seat.conversation.conversation_id for line in page]
+        before_us, before = page[-1].summary.active_us, found[-1]
     assert found == expected
-    (first, _), *_ = await room.conversations.list_for(ann, 2**62, ConversationId(LAST_ID), 1)
+    [line] = await room.listing.page(ann, 2**62, ConversationId(LAST_ID), 1)
+    first = line.summary
     assert first.last_message is not None
     assert (first.last_message.content, first.unread_count) == ("newest", 1)
 

@@ -81,8 +81,8 @@ async def test_they_count_until_they_are_read_or_gone(room: Chat, people: list[U
     assert [await unread(room, user, group) for user in (bob, cid)] == [1, 0]
     await room.messages.edit(cid, third.message_id, "never mind")
     assert await unread(room, bob, group) == 1, "an edit changes what is said, not whom it concerns"
-    [(summary, _)] = await room.conversations.list_for(bob, 2**62, ConversationId(LAST_ID), 10)
-    assert summary.unread_mentions == 1
+    [line] = await room.listing.page(bob, 2**62, ConversationId(LAST_ID), 10)
+    assert line.summary.unread_mentions == 1
 
 
 async def test_retention_and_an_erasure_take_them(db: Database, room: Chat, people: list[UserId]) -> None:

@@ -24,10 +24,11 @@ from ..errors import (
     Problem,
 )
 from ..identity import ConversationId, FileId, MessageId, UserId
+from . import tallies
 from .attachments import Attachments, NoFiles
 from .mentions import store as mentions
 from .mentions.mentions import strangers
-from .store import MESSAGE, Message, message_of
+from .store import BLOCK, MESSAGE, Message, message_of
 
 
 class Draft(NamedTuple):
@@ -76,7 +77,8 @@ _SQL: dict[str, _Texts] = {
     "sqlite": _Texts(
         # The whole database is locked: one writer.
         heads=(
-            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled FROM conversations"
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq"
+            " FROM conversations"
             " WHERE conversation_id IN (SELECT value FROM json_each($1)) ORDER BY conversation_id"
         ),
         resends=(
@@ -104,7 +106,8 @@ _SQL: dict[str, _Texts] = {
     # array first, so that no plan reads a whole table however long the list.
     "postgres": _Texts(
         heads=(
-            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled FROM conversations"
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq"
+            " FROM conversations"
             " WHERE conversation_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
             " ORDER BY conversation_id FOR UPDATE"
         ),
@@ -136,7 +139,8 @@ _INSERT = (
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 )
 _ADVANCE = (
-    "UPDATE conversations SET last_seq = $2, last_change = $3, touched_at = $4 WHERE conversation_id = $1"
+    "UPDATE conversations SET last_seq = $2, last_change = $3, touched_at = $4, tallied_seq = $5"
+    " WHERE conversation_id = $1"
 )
 _INSERTED = 13
 NO_FILES = NoFiles()
@@ -146,13 +150,14 @@ _file_ids = msgspec.json.Decoder(list[FileId])
 class _Head:
     """The numbers of one conversation while the batch is being numbered."""
 
-    __slots__ = ("change", "is_direct", "is_e2ee", "moved", "seq")
+    __slots__ = ("change", "is_direct", "is_e2ee", "moved", "seq", "tallied")
 
-    def __init__(self, kind: str, seq: int, change: int, is_e2ee: bool) -> None:
+    def __init__(self, kind: str, seq: int, change: int, is_e2ee: bool, tallied: int) -> None:
         self.is_direct = kind == "direct"
         self.is_e2ee = is_e2ee
         self.seq = seq
         self.change = change
+        self.tallied = tallied
         self.moved = False
 
 
@@ -218,8 +223,14 @@ async def append(
         outcomes.append(Stored(message, fresh=True))
     if rows:
         await tx.many(_INSERT, rows)
-        moved = [(name, head.seq, head.change, stored_us) for name, head in heads.items() if head.moved]
-        await tx.many(_ADVANCE, moved)
+        moved = {name: head for name, head in heads.items() if head.moved}
+        for name, head in moved.items():
+            if head.seq - head.tallied >= BLOCK:
+                head.tallied = await tallies.take(tx, name, head.tallied, head.seq)
+        await tx.many(
+            _ADVANCE,
+            [(name, head.seq, head.change, stored_us, head.tallied) for name, head in moved.items()],
+        )
     if noted:
         await mentions.add(tx, noted)
     return outcomes

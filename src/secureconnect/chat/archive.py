@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId
+from . import tallies
 from .mentions import store as mentions
 from .polls import store as polls
 from .reactions import store as reactions
@@ -132,5 +133,6 @@ async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> N
     await versions.drop_before(tx, conversation, prefix.first_seq)
     await mentions.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
+    await tallies.drop_before(tx, conversation, prefix.first_seq)
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

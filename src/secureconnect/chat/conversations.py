@@ -174,26 +174,6 @@ class Conversations:
     async def summary(self, caller: UserId, conversation: ConversationId) -> Summary:
         return await self._db.read(require_summary, conversation, caller, self._db.now_us())
 
-    async def list_for(
-        self, caller: UserId, before_us: int, before: ConversationId, limit: int
-    ) -> list[tuple[Summary, list[Participant] | None]]:
-        """Those of the caller, the latest first; direct ones with both people."""
-        return await self._db.read(self._list, caller, before_us, before, limit)
-
-    async def _list(
-        self, tx: Tx, caller: UserId, before_us: int, before: ConversationId, limit: int
-    ) -> list[tuple[Summary, list[Participant] | None]]:
-        found: list[tuple[Summary, list[Participant] | None]] = []
-        for summary in await store.list_for(tx, caller, before_us, before, limit, self._db.now_us()):
-            conversation = summary.seat.conversation
-            people = (
-                await store.participants(tx, conversation.conversation_id, caller)
-                if conversation.type == "direct"
-                else None
-            )
-            found.append((summary, people))
-        return found
-
     async def participants(
         self, caller: UserId, conversation: ConversationId, after: str, limit: int
     ) -> list[Participant]:

@@ -26,6 +26,7 @@ from .changes import Event
 from .conversations import Conversations, MemberLeft
 from .forwards.forwards import Forwards
 from .hub import PRIVATE, Connection, Hub, Live
+from .listing.listing import Listing
 from .mentions import store as mention_store
 from .messages import Messages
 from .pledges import Pledge, Pledges
@@ -113,6 +114,7 @@ class Chat:
             db, config.append_queue, config.append_batch, self._committed, pledges, attachments
         )
         self.conversations = Conversations(config, db, self.writer)
+        self.listing = Listing(config, db)
         self.messages = Messages(config, db, self.writer, self._recent.keep, attachments)
         self.versions = Versions(db)
         self.forwards = Forwards(db, self.writer)

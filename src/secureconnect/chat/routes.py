@@ -108,6 +108,12 @@ class Page(Struct, frozen=True):
     cursor: Cursor | None = None
 
 
+class Listed(Page, frozen=True):
+    """first_sync: the top ones come with their newest messages."""
+
+    first_sync: bool = False
+
+
 class ConversationList(Struct, frozen=True):
     conversations: list[ConversationShape]
     next_cursor: str | None
@@ -143,16 +149,20 @@ async def create_conversation(room: Chat, call: Call) -> Reply:
 
 
 async def list_conversations(room: Chat, call: Call) -> Reply:
-    page: Page = call.query
-    before_us, before = _read_cursor(page.cursor)
-    found = await room.conversations.list_for(call.caller.user_id, before_us, before, page.limit)
+    asked: Listed = call.query
+    before_us, before = _read_cursor(asked.cursor)
+    found = await room.listing.page(
+        call.caller.user_id, before_us, before, asked.limit, first_sync=asked.first_sync
+    )
     shapes = []
-    for summary, people in found:
-        shape = summary_shape(summary)
-        if people is not None:
-            shape.participants = _participants(room, people)
+    for line in found:
+        shape = summary_shape(line.summary)
+        if line.people is not None:
+            shape.participants = _participants(room, line.people)
+        if line.newest is not None:
+            shape.messages = [message_shape(each) for each in line.newest]
         shapes.append(shape)
-    cursor = _write_cursor(found[-1][0]) if len(found) == page.limit else None
+    cursor = _write_cursor(found[-1].summary) if len(found) == asked.limit else None
     return Reply(ConversationList(shapes, cursor))
 
 
@@ -435,8 +445,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/conversations", list_conversations, Audience.USER, Rate.READ,
-        "One's conversations, the latest active first",
-        query=Page, answer=ConversationList, outage=True,
+        "One's conversations, the latest active first; for a first sync with messages",
+        query=Listed, answer=ConversationList, outage=True,
     ),
     Route(
         "GET", _CONVERSATION, get_conversation, Audience.MEMBER, Rate.READ,

@@ -129,7 +129,7 @@ class ParticipantShape(PersonShape):
 
 class ConversationShape(Struct):
     """Events leave out what depends on the viewer: my_role, unread_count, unread_mentions, last_message,
-    participants."""
+    participants. messages: the newest, in a first sync."""
 
     conversation_id: str
     type: ConversationType
@@ -147,6 +147,7 @@ class ConversationShape(Struct):
     unread_mentions: int | UnsetType = UNSET
     last_message: MessageShape | UnsetType | None = UNSET
     participants: list[ParticipantShape] | UnsetType = UNSET
+    messages: list[MessageShape] | UnsetType = UNSET
 
 
 def iso_or_none(us: int | None) -> str | None:

@@ -167,10 +167,27 @@ _C = len(Conversation._fields)
 _M = len(Member._fields)
 _P = len(Person._fields)
 
+NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
+
+BLOCK = 128  # messages tallied together
+
+# Of a member `m` of a conversation `c`: what they have read, and what was never theirs, ends with `seen`.
+# Whole blocks, which `tallies` has counted, lie between `low` and `high`; what is around them is counted.
+_SEEN = "CASE WHEN m.last_read_seq >= m.visible_from_seq THEN m.last_read_seq ELSE m.visible_from_seq - 1 END"
+_UNREAD_FROM = f"CASE WHEN {_SEEN} >= c.first_seq THEN {_SEEN} ELSE c.first_seq - 1 END"
+_OTHERS = (
+    "(SELECT COUNT(*) FROM messages n WHERE n.conversation_id = m.conversation_id"
+    " AND n.sender_id <> m.user_id AND n.message_type <> 'system'"
+)
 UNREAD = (
-    "(SELECT COUNT(*) FROM messages n WHERE n.conversation_id = m.conversation_id AND n.seq > m.last_read_seq"
-    " AND n.seq >= m.visible_from_seq AND n.sender_id <> m.user_id AND n.message_type <> 'system'"
-    " AND n.deleted_at IS NULL)"
+    f"(SELECT {_OTHERS} AND n.deleted_at IS NULL AND n.seq > k.seen AND n.seq <= k.low)"  # noqa: S608
+    f" + {_OTHERS} AND n.deleted_at IS NULL AND n.seq > k.high)"
+    f" - {_OTHERS} AND n.deleted_at IS NOT NULL AND n.seq > k.low AND n.seq <= k.high)"
+    " + (SELECT CAST(COALESCE(SUM(CASE WHEN t.sender_id = m.user_id THEN -t.messages ELSE t.messages END), 0)"
+    " AS bigint) FROM message_tallies t WHERE t.conversation_id = m.conversation_id"
+    f" AND t.sender_id IN ('{NO_ID}', m.user_id) AND t.seq > k.low AND t.seq <= k.high)"
+    " FROM (SELECT j.seen, j.low, CASE WHEN j.low < c.tallied_seq THEN c.tallied_seq ELSE j.low END AS high"
+    f" FROM (SELECT {_SEEN} AS seen, ({_UNREAD_FROM} + {BLOCK - 1}) / {BLOCK} * {BLOCK} AS low) j) k)"
 )
 UNREAD_MENTIONS = (
     "(SELECT COUNT(*) FROM mentions n WHERE n.user_id = m.user_id AND n.conversation_id = m.conversation_id"
@@ -322,8 +339,6 @@ _SHARES = (
     " WHERE mine.user_id = $1 AND other.user_id = $2 AND NOT EXISTS (SELECT 1 FROM blocks b"
     " WHERE (b.user_id = $1 AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = $1)) LIMIT 1"
 )
-
-NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
 
 
 async def person(tx: Tx, user: UserId) -> Person | None:

@@ -138,6 +138,10 @@ class ChatConfig:
     max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
     max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
     max_members: int = setting(500, "members of a group", low=2, high=100_000)
+    first_sync_conversations: int = setting(
+        20, "conversations whose newest messages a first sync brings", low=1, high=100
+    )
+    first_sync_messages: int = setting(20, "messages of each of them", low=1, high=100)
     max_open_polls: int = setting(100, "open polls of one conversation", low=1, high=100_000)
     votes_waiting: int = setting(
         1_000, "votes waiting to be counted before more are answered 503", low=1, high=1_000_000
