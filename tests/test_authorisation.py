@@ -166,6 +166,7 @@ class Cast:
         keys: bool = False,
         mail: bool = False,
         polls: bool = False,
+        notified: bool = False,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
@@ -173,7 +174,7 @@ class Cast:
         totp: the second factor of the caller, who has begun to set it up or has it; turned off afterwards.
         keys: the owner's device and the caller's are published, and the caller has a backup.
         mail: tokens were mailed, to someone new and to the caller.
-        polls: the owner has asked something.
+        polls: the owner has asked something.  notified: of something.
         """
         named = ("stranger", "blocked", "returned", "member", "admin")
         callers = {name: getattr(self, name) for name in named}
@@ -196,6 +197,8 @@ class Cast:
             if polls:
                 asked = {"conversation_id": room, "question": "When?", "options": ["now", "later"]}
                 world.facts["poll_id"] = (await self.owner.call("POST", "/v1/polls", asked))["poll_id"]
+            if notified:
+                world.facts["notification_id"] = await self._notified(sent["message_id"])
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
@@ -217,6 +220,21 @@ class Cast:
                 world.facts["totp_code"] = codes["recovery_codes"][0]
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
+
+    async def _notified(self, message_id: str) -> str:
+        """Of a reaction to that; once is enough."""
+
+        async def list_them() -> list[dict[str, str]]:
+            answer = await self.owner.call("GET", "/v1/notifications")
+            return list(answer["notifications"])
+
+        async def is_told() -> bool:
+            return bool(await list_them())
+
+        if not await list_them():
+            await self.member.call("PUT", f"/v1/messages/{message_id}/reactions/+")
+        await until(is_told)
+        return (await list_them())[0]["notification_id"]
 
     async def _publish(self, client: Client) -> OlmDevice:
         """The device that the client is, with keys."""
@@ -393,6 +411,7 @@ async def test_routes(start_server: StartServer) -> None:
                     "keys": about_keys(route),
                     "mail": about_mail(route),
                     "polls": "{poll_id}" in route.path,
+                    "notified": "{notification_id}" in route.path,
                     "totp": {f"{TOTP}/confirm": "begun", f"{TOTP}/recovery-codes": "on"}.get(route.path),
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))
@@ -411,7 +430,9 @@ async def test_routes(start_server: StartServer) -> None:
 
     async with everybody(start_server) as cast, AsyncExitStack() as stack:
         still = {
-            caller: await stack.enter_async_context(cast.world(caller, files=True, keys=True, polls=True))
+            caller: await stack.enter_async_context(
+                cast.world(caller, files=True, keys=True, polls=True, notified=True)
+            )
             for caller in CALLERS
         }
         for method, path, audience in MISTAKEN:  # what is not as promised shows

@@ -224,6 +224,8 @@ WITHOUT_KEY = {
     "/v1/presence": SET,
     "/v1/polls/{poll_id}/vote": SET,
     "/v1/polls/{poll_id}/close": SET,
+    "/v1/notifications/{notification_id}/read": SET,
+    "/v1/notifications/read-all": SET,
     "/v1/storage/upload-complete": SET,
 }
 

@@ -94,6 +94,7 @@ OWNERS = {
         "polls",
         "poll_options",
         "poll_votes",
+        *("notifications", "notified", "notification_preferences"),
     },
     "storage": {"files", "quotas", "file_shares"},
 }

@@ -15,6 +15,7 @@ SessionId = NewType("SessionId", str)
 ConversationId = NewType("ConversationId", str)
 MessageId = NewType("MessageId", str)
 PollId = NewType("PollId", str)
+NotificationId = NewType("NotificationId", str)
 FileId = NewType("FileId", str)
 NodeId = NewType("NodeId", str)
 

@@ -231,6 +231,13 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/polls/{poll_id}/vote"): lambda w: about_poll(w, {"option_ids": []}),
     ("POST", "/v1/polls/{poll_id}/close"): about_poll,
     ("DELETE", "/v1/polls/{poll_id}"): about_poll,
+    ("GET", "/v1/notifications"): lambda _: Ask(),
+    ("POST", "/v1/notifications/{notification_id}/read"): lambda w: Ask(
+        {"notification_id": w.facts["notification_id"]}
+    ),
+    ("POST", "/v1/notifications/read-all"): lambda _: Ask(body={}),
+    ("GET", "/v1/notifications/preferences"): lambda _: Ask(),
+    ("PUT", "/v1/notifications/preferences"): lambda _: Ask(body={"kinds": {"reaction": "off"}}),
     ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),
     ("GET", "/v1/presence"): lambda w: Ask(query={"user_ids": w.owner.me.user_id}),
     ("POST", "/v1/storage/upload-url"): lambda _: Ask(body=FILE),

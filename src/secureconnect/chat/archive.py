@@ -8,6 +8,7 @@ from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId
 from . import tallies
 from .mentions import store as mentions
+from .notifications import store as notifications
 from .polls import store as polls
 from .reactions import store as reactions
 from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
@@ -134,5 +135,6 @@ async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> N
     await mentions.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
     await tallies.drop_before(tx, conversation, prefix.first_seq)
+    await notifications.drop_before(tx, conversation, prefix.first_seq)
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

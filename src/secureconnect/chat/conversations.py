@@ -12,6 +12,7 @@ from ..idempotency import Attempt
 from ..identity import ConversationId, UserId, new_id
 from . import changes, store
 from .changes import Event, Kind
+from .notifications import store as notifications
 from .store import (
     MODERATORS,
     Conversation,
@@ -331,6 +332,7 @@ class Conversations:
         moved = await store.mark_read(tx, conversation, caller, read)
         if not moved:
             return Done(None)
+        await notifications.read_up_to(tx, conversation, caller, read, self._db.now_us())
         is_private = not await store.sends_receipts(tx, conversation, caller)
         return Done(None, marks=[ReadMark(conversation, caller, read, is_private)])
 

@@ -16,6 +16,7 @@ from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
 from .changes import Event
 from .hub import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
+from .notifications.store import Notification
 from .pledges import Accepted, Pledge
 from .shapes import (
     ClientMessageId,
@@ -24,6 +25,7 @@ from .shapes import (
     MessageShape,
     MessageType,
     Metadata,
+    NotificationShape,
     PersonShape,
     PollShape,
     Reaction,
@@ -33,6 +35,7 @@ from .shapes import (
     iso_or_none,
     message_fields,
     no_metadata,
+    notification_fields,
     person_shape,
     poll_shape,
 )
@@ -364,6 +367,17 @@ class AnnouncementOut(Out, tag="announcement"):
     until: str | None
 
 
+class NotificationOut(NotificationShape, tag="notification", tag_field="type"):
+    pass
+
+
+class NotificationsReadOut(Out, tag="notifications_read"):
+    """All up to this one are."""
+
+    up_to: str
+    read_at: str
+
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -487,6 +501,19 @@ def read_mark(conversation: ConversationId, user: UserId, seq: int, is_private: 
     if is_private:
         return Live(PRIVATE, conversation, 0, None, user, None, told)
     return Live("read", conversation, 0, None, None, None, told)
+
+
+def notification(told: Notification) -> Live:
+    """For its person alone: that there is one, or that it is read."""
+    about = told.conversation_id or ConversationId("")
+    return Live(
+        PRIVATE, about, 0, None, told.user_id, None, frame(NotificationOut(*notification_fields(told)))
+    )
+
+
+def notifications_read(user: UserId, up_to: str, read_us: int) -> Live:
+    told = frame(NotificationsReadOut(up_to=up_to, read_at=to_iso(read_us)))
+    return Live(PRIVATE, ConversationId(""), 0, None, user, None, told)
 
 
 def gone(user: UserId) -> Frame:

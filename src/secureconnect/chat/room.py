@@ -16,7 +16,16 @@ from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
 from ..edge import Call, Frame, Socket
 from ..errors import InvalidToken, Problem, Unavailable, is_away
-from ..identity import ConversationId, DeviceId, MessageId, NodeId, PollId, Principal, UserId
+from ..identity import (
+    ConversationId,
+    DeviceId,
+    MessageId,
+    NodeId,
+    NotificationId,
+    PollId,
+    Principal,
+    UserId,
+)
 from . import archive, frames, shapes, store
 from .append import Outcome, Stored
 from .attachments import Attachments, NoFiles
@@ -29,6 +38,10 @@ from .hub import PRIVATE, Connection, Hub, Live
 from .listing.listing import Listing
 from .mentions import store as mention_store
 from .messages import Messages
+from .notifications import store as notification_store
+from .notifications.notifications import Notifications
+from .notifications.notifier import Notifier
+from .notifications.store import Notification
 from .pledges import Pledge, Pledges
 from .polls import store as poll_store
 from .polls.polls import Polls
@@ -51,6 +64,7 @@ MIB = 1_048_576
 RETURNING = 8  # sockets that waited for the database and resume at the same time
 EXPORT_PAGE = 200
 FORGOTTEN = 1_000  # mentions of an erased person deleted in one transaction
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every other
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 BeginHistory = Callable[[str], Awaitable[None]]
@@ -120,6 +134,8 @@ class Chat:
         self.forwards = Forwards(db, self.writer)
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
+        self.notifications = Notifications(db, self._tell_notification, self._tell_all_read)
+        self.notifier = Notifier(config, db, self.hub, self._tell_notification)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
         self.presence = Presence(config, db, self.hub)
@@ -181,6 +197,7 @@ class Chat:
             nursery.start_soon(self.retention.pass_forever)
             nursery.start_soon(self.polls.count_forever)
             nursery.start_soon(self.polls.pass_forever)
+            nursery.start_soon(self.notifier.pass_forever)
             nursery.start_soon(self._beat_forever)
             task_status.started()
 
@@ -298,10 +315,11 @@ class Chat:
         await self.conversations.forget(user)
         while await self._db.relieve(mention_store.forget, user, FORGOTTEN):
             pass
+        await self.notifications.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """Everything this room keeps of a person, record by record: memberships, messages and what they said
-        before, reactions, polls and votes."""
+        before, reactions, polls, votes and notifications."""
         seat = ConversationId(store.NO_ID)
         while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
             for each in seats:
@@ -352,6 +370,16 @@ class Chat:
                     "voted_at": voted_at,
                 }
             cast = votes[-1][:2]
+        chosen = await self.notifications.preferences(user)
+        yield {"kind": "notification_preferences", **msgspec.to_builtins(chosen)}
+        newest = NotificationId(LAST_ID)
+        while notified := await self._db.read(
+            notification_store.page, user, newest, EXPORT_PAGE, only_unread=False
+        ):
+            for notification in notified:
+                shape = msgspec.to_builtins(shapes.notification_shape(notification))
+                yield {"kind": "notification", "about": shape.pop("kind"), **shape}
+            newest = notified[-1].notification_id
 
     # what happened
 
@@ -361,6 +389,7 @@ class Chat:
         for live in lives:
             self.hub.deliver(live)
         self._carrier.send(lives)
+        self.notifier.heard(events)
         for mark in marks:
             self._signal(frames.read_mark(*mark))
         for event in events:
@@ -381,6 +410,12 @@ class Chat:
             self._signal(frames.withdrawn(pledge))
         elif outcome.message.message_id != pledge.draft.message_id:  # stored and told before it was shown
             self._signal(frames.withdrawn(pledge))
+
+    def _tell_notification(self, notification: Notification) -> None:
+        self._signal(frames.notification(notification))
+
+    def _tell_all_read(self, user: UserId, up_to: NotificationId, read_us: int) -> None:
+        self._signal(frames.notifications_read(user, up_to, read_us))
 
     def _tell(self, live: Live) -> None:
         self.hub.deliver(live)

@@ -23,6 +23,7 @@ from ..errors import (
 from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
 from .forwards.routes import ROUTES as FORWARD_ROUTES
+from .notifications.routes import ROUTES as NOTIFICATION_ROUTES
 from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
@@ -530,4 +531,5 @@ ROUTES = (
     *FORWARD_ROUTES,
     *REACTION_ROUTES,
     *POLL_ROUTES,
+    *NOTIFICATION_ROUTES,
 )  # fmt: skip

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..clock import to_iso
+from .notifications.store import Notification
 from .polls.store import Poll, PollType
 from .store import (
     Conversation,
@@ -80,6 +81,19 @@ class VersionShape(Struct):
     content: str
     is_encrypted: bool
     written_at: str
+
+
+class NotificationShape(Struct):
+    """kind: message, mention, reply, reaction, added or announcement.  ref: the message it is about; of
+    `added` the conversation, of `announcement` that.  actor_id: whose doing it is."""
+
+    notification_id: str
+    kind: str
+    ref: str
+    conversation_id: str | None
+    actor_id: str | None
+    created_at: str
+    read_at: str | None
 
 
 class OptionShape(Struct):
@@ -187,6 +201,23 @@ def _reaction(reacted: Reacted) -> Reaction:
 
 def message_shape(message: Message) -> MessageShape:
     return MessageShape(*message_fields(message))
+
+
+def notification_fields(notification: Notification) -> tuple[Any, ...]:
+    """The fields of `NotificationShape`, in its order."""
+    return (
+        notification.notification_id,
+        notification.kind,
+        notification.ref,
+        notification.conversation_id,
+        notification.actor_id,
+        to_iso(notification.created_us),
+        iso_or_none(notification.read_us),
+    )
+
+
+def notification_shape(notification: Notification) -> NotificationShape:
+    return NotificationShape(*notification_fields(notification))
 
 
 ShapeOfPoll = TypeVar("ShapeOfPoll", bound=PollShape)

@@ -150,6 +150,12 @@ class ChatConfig:
         1.0, "seconds between two looks for polls past their end", low=0.05, high=3_600
     )
     max_files: int = setting(20, "files that one message carries", low=1, high=1_000)
+    notifications_kept: int = setting(
+        500, "notifications kept of one person; the oldest go", low=10, high=100_000
+    )
+    notify_pass_s: float = setting(
+        1.0, "seconds between two looks for what people are to be notified of", low=0.05, high=3_600
+    )
     max_reactions: int = setting(20, "different reactions to one message", low=1, high=1_000)
     versions_kept: int = setting(
         50, "earlier versions kept of an edited message; the oldest go first", low=0, high=10_000

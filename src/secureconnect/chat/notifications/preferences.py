@@ -1,0 +1,71 @@
+"""What a person wants to be told, and when to be left alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from functools import lru_cache
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from msgspec import Meta, Struct
+
+from ...clock import SECOND_US
+from ...errors import Invalid
+
+Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
+Way = Literal["push", "list", "off"]
+TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class QuietHours(Struct, frozen=True):
+    """start, end: as a clock on the wall of `time_zone` shows them; from 22:00 to 07:00 is over midnight."""
+
+    start: TimeOfDay
+    end: TimeOfDay
+    time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
+
+    def cover(self, at_us: int) -> bool:
+        now = datetime.fromtimestamp(at_us // SECOND_US, UTC).astimezone(_zone(self.time_zone)).time()
+        start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
+        return start <= now < end if start <= end else now >= start or now < end
+
+
+class Kinds(Struct, frozen=True):
+    """push: told to devices, too.  list: listed alone.  off: neither."""
+
+    message: Way = "push"
+    mention: Way = "push"
+    reply: Way = "push"
+    reaction: Way = "list"
+    added: Way = "push"
+    announcement: Way = "list"
+
+    def way(self, kind: Kind) -> Way:
+        found: Way = getattr(self, kind)
+        return found
+
+
+class Preferences(Struct, frozen=True):
+    """quiet_hours: when nothing is pushed; what happens then is listed all the same."""
+
+    kinds: Kinds = Kinds()
+    quiet_hours: QuietHours | None = None
+
+    def is_pushed(self, kind: Kind, at_us: int) -> bool:
+        is_quiet = self.quiet_hours is not None and self.quiet_hours.cover(at_us)
+        return self.kinds.way(kind) == "push" and not is_quiet
+
+
+def require_zone(name: str) -> None:
+    """Raises Invalid for what is no time zone of the IANA's."""
+    try:
+        _zone(name)
+    except (KeyError, ValueError, OSError):  # unknown; no name at all; a folder of names
+        raise Invalid(
+            "Give a time zone like Europe/Berlin.", details={"field": "quiet_hours.time_zone"}
+        ) from None
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
