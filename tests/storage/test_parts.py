@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from kit.objects import pieces, put
 from kit.wait import until
 from secureconnect.clock import SECOND_US
 from secureconnect.config import StorageConfig
+from secureconnect.deps.contracts import Division
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.minio import MinioObjects
 from secureconnect.errors import (
@@ -28,6 +31,7 @@ from secureconnect.errors import (
 )
 from secureconnect.identity import UserId
 from secureconnect.storage import store
+from secureconnect.storage.orphans import FEW
 from secureconnect.storage.parts import Parts
 
 from .conftest import embedded, on_servers
@@ -343,3 +347,46 @@ async def test_a_refused_announcement_leaves_no_upload(
     _, left = await calls.run(calls.bucket.unfinished, 2**62)
     [upload_id] = begun
     assert upload_id not in [each for _, each in left]
+
+
+# what belongs to no file
+
+
+async def test_orphans_are_removed_when_they_are_old(world: World, large: Node, ann: UserId) -> None:
+    for key in world.before:  # of other tests, and of no row here
+        await world.store.delete(key)
+    kept = await large.uploaded(ann)
+    under_way, url = await large.begin(ann)
+    if world.minio is not None:
+        await large.send(url)
+    begun = await large.begin_parts(ann, content_of(large, 1.1))
+    lost = [f"files/{unknown()}", f"incoming/{'0' * 32}"]
+    for key in (*lost, "files/of-somebody-else"):
+        await put(world.store.inner, key, b"x")
+    before = set(await large.stored())
+    drafts = world.store.inner if world.minio is None else None
+    if isinstance(drafts, FolderObjects):
+        await large.send_part(begun.file, begun.parts[1], content_of(large, 1.1))
+        async with aclosing(pieces(b"x")) as chunks:
+            await drafts.put_part(f"incoming/{'1' * 32}", Division(1, 1), 1, chunks)
+    await large.room.orphans.pass_once()
+    assert set(await large.stored()) == before, "they may be somebody's who is not done yet"
+    large.forward(CONFIG.orphans_h * 3600)
+    await large.room.orphans.pass_once()
+    assert set(await large.stored()) == before - set(lost)
+    assert {kept.key} <= before - set(lost)
+    if isinstance(drafts, FolderObjects):
+        assert await drafts.drafts() == [begun.file.incoming_key]
+    assert under_way.incoming_key in before or world.minio is None
+    await world.store.delete("files/of-somebody-else")
+
+
+@embedded
+async def test_another_installations_files_are_left_alone(world: World, large: Node, ann: UserId) -> None:
+    kept = await large.uploaded(ann)
+    others = [f"files/{unknown()}" for _ in range(FEW + 2)]
+    for key in others:
+        await put(world.store.inner, key, b"x")
+    large.forward(CONFIG.orphans_h * 3600)
+    await large.room.orphans.pass_once()
+    assert set(await large.stored()) == {kept.key, *others}

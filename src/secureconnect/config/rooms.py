@@ -268,6 +268,10 @@ class StorageConfig:
     sweep_s: float = setting(
         60.0, "seconds between two looks for uploads given up and deleted files", low=0.1, high=86_400
     )
+    orphans_s: float = setting(
+        21_600.0, "seconds between two looks for content that belongs to no file", low=1, high=2_592_000
+    )
+    orphans_h: int = setting(48, "hours such content is left alone before it is removed", low=1, high=10_000)
 
     @property
     def upload_s(self) -> int:

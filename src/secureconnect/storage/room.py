@@ -16,6 +16,7 @@ from ..identity import ConversationId, FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
 from .files import Files
+from .orphans import Orphans
 from .parts import Parts
 from .shapes import file_shape, file_updated
 from .sharing.store import Place
@@ -72,6 +73,7 @@ class Storage:
             self.verifier,
             node_id,
         )
+        self.orphans = Orphans(config, db, objects, drafts)
         self.sweeper = Sweeper(config, db, objects, self.files, parts, node_id)
 
     def connect(self, *, tell_file: TellFile) -> None:
@@ -86,6 +88,7 @@ class Storage:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.sweeper.pass_forever)
             nursery.start_soon(self.sweeper.settle_forever)
+            nursery.start_soon(self.orphans.pass_forever)
             for _ in range(self.config.verify_at_once):
                 nursery.start_soon(self.verifier.work_forever)
             task_status.started()

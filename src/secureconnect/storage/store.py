@@ -7,10 +7,11 @@ wait for their content to be removed; then the row goes. Whoever changes both ta
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from ..deps.contracts import Row, Tx
-from ..identity import ConversationId, FileId, NodeId, UserId
+from ..identity import ConversationId, FileId, NodeId, UserId, is_id
 
 Status = Literal["uploading", "verifying", "completed", "deleted", "failed"]
 
@@ -307,6 +308,9 @@ _FORGET = (
     "DELETE FROM files WHERE file_id = $1 AND status IN ('deleted', 'failed') AND upload_ends_at <= $2"
     " AND (claimed_until IS NULL OR claimed_until <= $2)"
 )
+_HAS = "SELECT 1 FROM files WHERE file_id = $1"
+_HAS_INCOMING = "SELECT 1 FROM files WHERE incoming = $1"
+_INCOMING = re.compile(r"[0-9a-f]{32}")
 _POSTPONE = "UPDATE files SET sweep_at = $2 WHERE file_id = $1"
 _SPOOLED = (
     f"SELECT {_FILE} FROM files WHERE node_id = $1 AND file_id > $2"  # noqa: S608
@@ -339,6 +343,22 @@ async def swept(tx: Tx, file: File, now_us: int) -> None:
         await tx.run(_SWEPT, file.file_id, now_us)
     elif not await tx.run(_FORGET, file.file_id, now_us):
         await tx.run(_POSTPONE, file.file_id, max(file.upload_ends_us, file.claimed_until_us or 0))
+
+
+def is_key(key: str) -> bool:
+    """Whether a file of this room may lie at it."""
+    kind, _, name = key.partition("/")
+    return (kind == "files" and is_id(name)) or (kind == "incoming" and _INCOMING.fullmatch(name) is not None)
+
+
+async def unknown(tx: Tx, keys: list[str]) -> list[str]:
+    """Of these keys, those that belong to no file, whatever has become of it."""
+    return [key for key in keys if await tx.one(*_owner_of(key)) is None]
+
+
+def _owner_of(key: str) -> tuple[str, str]:
+    kind, _, name = key.partition("/")
+    return (_HAS if kind == "files" else _HAS_INCOMING), name
 
 
 async def postpone(tx: Tx, file_id: FileId, until_us: int) -> None:
