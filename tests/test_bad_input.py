@@ -143,6 +143,11 @@ ASKED: dict[str, dict[str, Any]] = {
     "/v1/admin/audit/export": LISTED | {"after": NOWHERE},
     "/v1/admin/users": {"role": "user"},
     "/v1/e2ee/sync": {"since": "1.0"},
+    "/v1/messages/search": {
+        "after": "2026-01-01T00:00:00Z",
+        "before": "2026-01-02T00:00:00Z",
+        "sender_id": "@user_id",
+    },
     "/v1/users/me/friends": {"state": "accepted"},
 }
 
@@ -205,7 +210,7 @@ def rows(server: Server) -> dict[str, int]:
     with sqlite3.connect(f"file:{server.data_dir / 'secureconnect.db'}?mode=ro", uri=True) as db:
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         # these have writers of their own, which no request waits for; or count what was refused
-        others = ("sqlite_", "audit", "nodes", "outbox", "secrets", "lockouts")
+        others = ("sqlite_", "audit", "nodes", "outbox", "secrets", "lockouts", "search_")
         kept = [name for name in names if not name.startswith(others)]
         counts = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
     db.close()

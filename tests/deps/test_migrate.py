@@ -146,7 +146,7 @@ async def test_the_products_schema_is_the_same_step_by_step(db: Sqlite, tmp_path
     assert await db.read(rows, "PRAGMA integrity_check") == [("ok",)]
     async with Sqlite.open(tmp_path / "steps.db", SqliteConfig()) as other:
         for step in migrate.load(migrate.folder(), "sqlite"):
-            (folder / f"{step.name}.sql").write_text(step.text)
+            (folder / f"{step.name}{'.sqlite' if step.native else ''}.sql").write_text(step.text)
             assert await migrate.apply(other, folder) == [step.name]
         schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
         assert await other.read(rows, schema) == await db.read(rows, schema)

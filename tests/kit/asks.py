@@ -218,6 +218,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
         body={"conversation_id": w.room, "content": "hi", "client_message_id": new_id()}
     ),
     ("GET", "/v1/messages"): lambda w: Ask(query={"conversation_id": w.room}),
+    ("GET", "/v1/messages/search"): lambda w: Ask(query={"q": "hi", "conversation_id": w.room}),
     ("GET", "/v1/messages/{message_id}"): about_message,
     ("PATCH", "/v1/messages/{message_id}"): lambda w: about_message(w, {"content": "other"}),
     ("DELETE", "/v1/messages/{message_id}"): about_message,

@@ -52,6 +52,8 @@ from .recall import Recall
 from .recent import Recent
 from .resume import Resume
 from .retention import Retention
+from .search.index import Index
+from .search.search import Search
 from .shapes import Status
 from .versions import store as version_store
 from .versions.versions import Versions
@@ -136,6 +138,8 @@ class Chat:
         self.polls = Polls(config, db, self.writer)
         self.notifications = Notifications(db, self._tell_notification, self._tell_all_read)
         self.notifier = Notifier(config, db, self.hub, self._tell_notification)
+        self.index = Index(config, db)
+        self.search = Search(config, db)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
         self.presence = Presence(config, db, self.hub)
@@ -198,6 +202,7 @@ class Chat:
             nursery.start_soon(self.polls.count_forever)
             nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self.notifier.pass_forever)
+            nursery.start_soon(self.index.pass_forever)
             nursery.start_soon(self._beat_forever)
             task_status.started()
 

@@ -28,6 +28,7 @@ from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
 from .room import Chat
+from .search.routes import ROUTES as SEARCH_ROUTES
 from .shapes import (
     ClientMessageId,
     ConversationShape,
@@ -532,4 +533,5 @@ ROUTES = (
     *REACTION_ROUTES,
     *POLL_ROUTES,
     *NOTIFICATION_ROUTES,
+    *SEARCH_ROUTES,
 )  # fmt: skip

@@ -202,6 +202,22 @@ class ChatConfig:
         low=16,
         high=1_000_000,
     )
+    search_pass_s: float = setting(
+        0.5, "seconds between two looks for messages that search cannot find yet", low=0.05, high=3_600
+    )
+    search_batch: int = setting(
+        200, "messages put into the index that is searched in one transaction", low=1, high=10_000
+    )
+    search_units: int = setting(20, "such transactions in one look", low=1, high=10_000)
+    search_purge_s: int = setting(
+        3_600,
+        "seconds after which words of deleted messages are cleared from SQLite's index, too",
+        low=0,
+        high=2_592_000,
+    )
+    search_s: float = setting(5.0, "seconds a search may take", low=0.1, high=60)
+    searches_at_once: int = setting(2, "searches under way on this node; the others wait", low=1, high=1_000)
+    searches_waiting: int = setting(100, "searches waiting before more are answered 503", low=1, high=100_000)
     retention_pass_s: float = setting(
         60.0, "seconds between two looks for messages past their term", low=0.1, high=86_400
     )

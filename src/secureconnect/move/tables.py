@@ -11,8 +11,11 @@ from typing import Any
 
 from ..deps.contracts import Row, Tx, Value
 
-# Not data of the installation: the schema's own list, who serves it at this moment, and what they say.
-LEFT = frozenset({"schema_migrations", "nodes", "signals"})
+# Not data of the installation: the schema's own list, who serves it at this moment, and what they say; and
+# the index for search, which each database keeps in its own way and makes anew.
+LEFT = frozenset(
+    {"schema_migrations", "nodes", "signals", "search_positions", "search_entries", "search_upkeep"}
+)
 
 _COLUMNS = {
     "sqlite": (

@@ -1,0 +1,138 @@
+"""Keeps the index beside what is said: follows each conversation's changes, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from ... import metrics
+from ...clock import MINUTE_US, SECOND_US
+from ...config import ChatConfig
+from ...deps.contracts import Database, Tx, UniqueViolation
+from ...identity import ConversationId, MessageId
+from ...periodic import every
+from .. import store as conversations
+from ..catchup import OVERLAP_US
+from . import store
+from .store import Behind, Entry, News
+from .words import words
+
+log = structlog.get_logger(module="chat")
+
+INDEXED = metrics.counter("secureconnect_chat_indexed_total", "Messages put into the index that is searched.")
+
+CONVERSATIONS = 50  # in one batch
+ORPHANS_EVERY_US = MINUTE_US
+PAGES = 64  # of the index merged in one unit, which holds SQLite's writer for some milliseconds
+MERGES = 16  # such units in one pass
+_ALL = 2**62  # after every `seq`
+
+
+class Index:
+    """Every node does this; whoever comes second to a batch finds it done."""
+
+    def __init__(self, config: ChatConfig, db: Database) -> None:
+        self._config = config
+        self._db = db
+        self._since_us = 0  # at first every conversation is looked at
+        self._page = (0, conversations.NO_ID)
+        self._looked_us = 0
+        self._splitting = trio.CapacityLimiter(1)
+
+    async def pass_forever(self) -> None:
+        await every(self._config.search_pass_s, self.pass_once, log, "search_index_behind")
+
+    async def pass_once(self) -> bool:
+        """Take in what happened since, up to `search_units` batches. False when something is left to do. Safe
+        to repeat, and on every node."""
+        began_us = self._db.now_us()
+        try:
+            is_whole = await self._follow(began_us)
+        except UniqueViolation:  # two nodes gave the same entry to two messages: the next attempt sees it
+            is_whole = False
+        return await self._merge() and is_whole
+
+    async def _follow(self, began_us: int) -> bool:
+        start = (self._since_us, conversations.NO_ID)
+        self._page = max(self._page, start)
+        for _ in range(self._config.search_units):
+            batch = await self._db.read(self._read, *self._page)
+            if batch:
+                await self._take_in(batch)
+                last = batch[-1]
+                self._page = (last[0].touched_us, last[0].conversation_id)
+            elif self._page != start:
+                self._page = start  # some may have more than fitted into a batch
+            else:
+                self._since_us = began_us - OVERLAP_US
+                return await self._look_for_orphans(began_us)
+        return False
+
+    async def _read(self, tx: Tx, since_us: int, after: str) -> list[tuple[Behind, News]]:
+        """Of the conversations that are behind, what there is to take in: no more than `search_batch` in all,
+        and of each its share."""
+        found = await store.behind(tx, since_us, after, CONVERSATIONS)
+        share = max(self._config.search_batch // max(len(found), 1), 1)
+        return [(each, await store.news(tx, each, share)) for each in found]
+
+    async def _look_for_orphans(self, now_us: int) -> bool:
+        if now_us - self._looked_us < ORPHANS_EVERY_US:
+            return True
+        gone = await self._db.read(store.orphans, CONVERSATIONS)
+        for each in gone:
+            await self._db.write(self._take, [(News(each.conversation_id, each.position, 0, (), ()), ())])
+        if not gone:
+            self._looked_us = now_us
+        return not gone
+
+    async def _take_in(self, batch: Sequence[tuple[Behind, News]]) -> None:
+        prepared = await trio.to_thread.run_sync(_split, [news for _, news in batch], limiter=self._splitting)
+        INDEXED.inc(await self._db.write(self._take, prepared))
+
+    async def _take(self, tx: Tx, prepared: Sequence[tuple[News, Sequence[Entry]]]) -> int:
+        """How many entries are new. Positions are held in the order of ids, as on every node."""
+        added = 0
+        for news, entries in sorted(prepared):
+            if await store.lock(tx, news.conversation_id) == news.position:
+                added += await self._take_one(tx, news, entries)
+        return added
+
+    async def _take_one(self, tx: Tx, news: News, entries: Sequence[Entry]) -> int:
+        """What is encrypted, or gone, has no entries; what is left of it goes a batch at a time."""
+        name, batch, now_us = news.conversation_id, self._config.search_batch, self._db.now_us()
+        conversation = await conversations.get(tx, name)
+        is_open = conversation is not None and not conversation.is_e2ee_enabled
+        first_seq = conversation.first_seq if conversation is not None and is_open else _ALL
+        surplus = await store.before(tx, name, first_seq, batch)
+        await store.remove(tx, surplus, now_us)
+        if len(surplus) == batch:
+            return 0
+        if conversation is None:
+            await store.forget(tx, name)
+            return 0
+        if not is_open:
+            await store.move(tx, name, conversation.last_change)
+            return 0
+        await store.remove(tx, await store.of_seqs(tx, name, news.seqs), now_us)
+        kept = [each for each in entries if each.seq >= first_seq]
+        await store.put(tx, kept)
+        await store.move(tx, name, news.upto)
+        return len(kept)
+
+    async def _merge(self) -> bool:
+        """So that what was deleted leaves the file. False when there is more of it to do."""
+        before_us = self._db.now_us() - self._config.search_purge_s * SECOND_US
+        for _ in range(MERGES):
+            if not await self._db.write(store.merge, before_us, PAGES):
+                return True
+        return False
+
+
+def _split(batch: Sequence[News]) -> list[tuple[News, Sequence[Entry]]]:
+    return [(news, [_entry(news.conversation_id, *said) for said in news.said]) for news in batch]
+
+
+def _entry(conversation: ConversationId, seq: int, message_id: MessageId, content: str) -> Entry:
+    return Entry(store.entry_of(message_id), conversation, seq, [word.text for word in words(content)])

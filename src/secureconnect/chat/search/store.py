@@ -1,0 +1,373 @@
+"""The SQL of search. The room's second with a text per database: full text is where the two have nothing in
+common but what they find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from ...clock import from_iso
+from ...deps.contracts import Tx
+from ...identity import ConversationId, MessageId, UserId, time_of
+from ..store import MESSAGE, Message, message_of
+from .question import Term
+
+_RANDOM_BITS = 22
+_MOST_MS = 2**41 - 1
+_FIRST_MS = from_iso("2020-01-01T00:00:00Z") // 1000  # 41 bits of milliseconds from then last until 2089
+LAST_ENTRY = 2**63 - 1
+
+
+class Said(NamedTuple):
+    """What is to be indexed of a message."""
+
+    seq: int
+    message_id: MessageId
+    content: str
+
+
+class Behind(NamedTuple):
+    """A conversation that the index has not followed to its end.  touched_us: 0 for one that is gone."""
+
+    conversation_id: ConversationId
+    touched_us: int
+    position: int
+
+
+class News(NamedTuple):
+    """What the index is to take in.  seqs: messages of which it forgets what it knew.  said: what they say
+    now, where that may be searched.  upto: its position after that."""
+
+    conversation_id: ConversationId
+    position: int
+    upto: int
+    seqs: Sequence[int]
+    said: Sequence[Said]
+
+
+class Entry(NamedTuple):
+    entry_id: int
+    conversation_id: ConversationId
+    seq: int
+    words: Sequence[str]
+
+
+def entry_at(us: int) -> int:
+    """The lowest id of an entry made at that time or later."""
+    return min(max(us // 1000 - _FIRST_MS, 0), _MOST_MS) << _RANDOM_BITS
+
+
+def entry_of(message: MessageId) -> int:
+    """Of a message: as ids of messages grow with time, so do those of entries. Two messages of one
+    millisecond may be given the same, which is rare."""
+    random = int(message.replace("-", "")[13:16] + message.replace("-", "")[17:20], 16) >> 2
+    return entry_at(time_of(message)) | random
+
+
+# How far the index is
+
+_BEHIND = (
+    "SELECT c.conversation_id, c.touched_at, COALESCE(p.change, 0) FROM conversations c"
+    " LEFT JOIN search_positions p ON p.conversation_id = c.conversation_id"
+    " WHERE (c.touched_at, c.conversation_id) > ($1, $2) AND c.last_change > COALESCE(p.change, 0)"
+    " ORDER BY c.touched_at, c.conversation_id LIMIT $3"
+)
+_ORPHANS = (
+    "SELECT p.conversation_id, 0, p.change FROM search_positions p"
+    " WHERE NOT EXISTS (SELECT 1 FROM conversations c WHERE c.conversation_id = p.conversation_id) LIMIT $1"
+)
+_LOCK = (
+    "INSERT INTO search_positions (conversation_id, change) VALUES ($1, 0)"
+    " ON CONFLICT (conversation_id) DO UPDATE SET change = search_positions.change RETURNING change"
+)
+_MOVE = "UPDATE search_positions SET change = $2 WHERE conversation_id = $1"
+_FORGET = "DELETE FROM search_positions WHERE conversation_id = $1"
+
+
+async def behind(tx: Tx, since_us: int, after: str, limit: int) -> list[Behind]:
+    """Touched since and not followed to the end, the longest ago first, from after (`since_us`, `after`)."""
+    return [Behind._make(row) for row in await tx.all(_BEHIND, since_us, after, limit)]
+
+
+async def orphans(tx: Tx, limit: int) -> list[Behind]:
+    """Conversations that the index follows and that are gone."""
+    return [Behind._make(row) for row in await tx.all(_ORPHANS, limit)]
+
+
+async def lock(tx: Tx, conversation: ConversationId) -> int:
+    """Its position, which is held until the transaction ends. One that is new begins at 0."""
+    row = await tx.one(_LOCK, conversation)
+    assert row is not None
+    return int(row[0])
+
+
+async def move(tx: Tx, conversation: ConversationId, change: int) -> None:
+    await tx.run(_MOVE, conversation, change)
+
+
+async def forget(tx: Tx, conversation: ConversationId) -> None:
+    await tx.run(_FORGET, conversation)
+
+
+# What it is to take in
+
+_NEW = (
+    "SELECT change, seq, message_id, content,"
+    " is_encrypted OR deleted_at IS NOT NULL OR message_type = 'system'"
+    " FROM messages WHERE conversation_id = $1 AND change > $2 ORDER BY change LIMIT $3"
+)
+_CHANGED = (
+    "SELECT h.change, h.kind, h.seq, h.ref, g.content,"
+    " g.is_encrypted OR g.deleted_at IS NOT NULL OR g.message_type = 'system'"
+    " FROM changes h LEFT JOIN messages g ON g.message_id = h.ref"
+    " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
+)
+_HEAD = "SELECT last_change FROM conversations WHERE conversation_id = $1"
+_OF_CONTENT = ("message_edited", "message_deleted")
+
+
+async def news(tx: Tx, behind: Behind, limit: int) -> News:
+    """What happened to messages after the position: at most `limit` new ones, and as many other changes."""
+    conversation, position, _ = behind.conversation_id, behind.position, behind.touched_us
+    row = await tx.one(_HEAD, conversation)  # first: what is read after it is at least as new
+    upto = int(row[0]) if row else position
+    new = await tx.all(_NEW, conversation, position, limit)
+    changed = await tx.all(_CHANGED, conversation, position, limit)
+    for rows in (new, changed):
+        if len(rows) == limit:
+            upto = min(upto, rows[-1][0])
+    seqs: list[int] = []
+    said: dict[int, Said] = {}
+    for change, seq, message_id, content, is_silent in new:
+        if change <= upto:
+            seqs.append(seq)
+            if not is_silent:
+                said[seq] = Said(seq, message_id, content)
+    for change, kind, seq, message_id, content, is_silent in changed:
+        if change <= upto and kind in _OF_CONTENT and seq is not None:
+            seqs.append(seq)
+            if content is not None and not is_silent:
+                said[seq] = Said(seq, message_id, content)
+    return News(conversation, position, upto, list(dict.fromkeys(seqs)), list(said.values()))
+
+
+# The entries, and finding them
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """taken, of_seqs: take a JSON list.  put, remove: for each entry, one after the other.
+    find: a question in the database's own language; who asks; the first and last entry wanted; who said it,
+    or NULL; how many; the time."""
+
+    taken: str
+    of_seqs: str
+    put: tuple[str, ...]
+    remove: tuple[str, ...]
+    find: str
+
+
+_SEEN = (
+    " AND e.seq >= m.visible_from_seq AND g.deleted_at IS NULL AND NOT g.is_encrypted"
+    " AND g.message_type <> 'system' AND NOT c.is_e2ee_enabled"
+    " AND (g.expires_at IS NULL OR g.expires_at > $7)"
+)
+_SQL: dict[str, _Texts] = {
+    "sqlite": _Texts(
+        taken="SELECT entry_id FROM search_entries WHERE entry_id IN (SELECT value FROM json_each($1))",
+        of_seqs=(
+            "SELECT entry_id FROM search_entries WHERE conversation_id = $1"
+            " AND seq IN (SELECT value FROM json_each($2))"
+        ),
+        put=(
+            "INSERT INTO search_entries (entry_id, conversation_id, seq) VALUES ($1, $2, $3)",
+            "INSERT INTO search_index (rowid, place, words) VALUES ($1, $2, $3)",
+        ),
+        remove=(
+            "DELETE FROM search_index WHERE rowid = $1",
+            "DELETE FROM search_entries WHERE entry_id = $1",
+        ),
+        # in this order, whatever the planner thinks: the index gives the newest first, and few are wanted
+        find=(
+            f"SELECT e.entry_id, {MESSAGE} FROM search_index"  # noqa: S608
+            " CROSS JOIN search_entries e ON e.entry_id = search_index.rowid"
+            " CROSS JOIN members m ON m.conversation_id = e.conversation_id AND m.user_id = $2"
+            " CROSS JOIN conversations c ON c.conversation_id = e.conversation_id"
+            " CROSS JOIN messages g ON g.conversation_id = e.conversation_id AND g.seq = e.seq"
+            " WHERE search_index MATCH $1 AND search_index.rowid BETWEEN $3 AND $4"
+            f"{_SEEN} AND g.sender_id = COALESCE($5, g.sender_id) ORDER BY search_index.rowid DESC LIMIT $6"
+        ),
+    ),
+    "postgres": _Texts(
+        taken=(
+            "SELECT entry_id FROM search_entries"
+            " WHERE entry_id = ANY (ARRAY(SELECT k::bigint FROM jsonb_array_elements_text($1) k))"
+        ),
+        of_seqs=(
+            "SELECT entry_id FROM search_entries WHERE conversation_id = $1"
+            " AND seq = ANY (ARRAY(SELECT k::bigint FROM jsonb_array_elements_text($2) k))"
+        ),
+        put=(
+            "INSERT INTO search_entries (entry_id, conversation_id, seq, words)"
+            " VALUES ($1, $2, $3, $4::text::tsvector)",
+        ),
+        remove=("DELETE FROM search_entries WHERE entry_id = $1",),
+        find=(
+            f"SELECT e.entry_id, {MESSAGE} FROM search_entries e"  # noqa: S608
+            " JOIN members m ON m.conversation_id = e.conversation_id AND m.user_id = $2"
+            " JOIN conversations c ON c.conversation_id = e.conversation_id"
+            " JOIN messages g ON g.conversation_id = e.conversation_id AND g.seq = e.seq"
+            " WHERE e.words @@ $1::text::tsquery AND e.entry_id BETWEEN $3 AND $4"
+            f"{_SEEN} AND g.sender_id = COALESCE($5, g.sender_id) ORDER BY e.entry_id DESC LIMIT $6"
+        ),
+    ),
+}
+_BEFORE = "SELECT entry_id FROM search_entries WHERE conversation_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
+_PLAIN = (
+    "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.user_id = $1 AND NOT c.is_e2ee_enabled LIMIT $2"
+)
+
+
+async def before(tx: Tx, conversation: ConversationId, seq: int, limit: int) -> list[int]:
+    """Entries of messages before that one."""
+    return [row[0] for row in await tx.all(_BEFORE, conversation, seq, limit)]
+
+
+async def of_seqs(tx: Tx, conversation: ConversationId, seqs: Sequence[int]) -> list[int]:
+    """Entries of these messages."""
+    return [row[0] for row in await tx.all(_SQL[tx.dialect].of_seqs, conversation, _json(seqs))]
+
+
+async def remove(tx: Tx, entries: Sequence[int], now_us: int) -> None:
+    if not entries:
+        return
+    for statement in _SQL[tx.dialect].remove:
+        await tx.many(statement, [(each,) for each in entries])
+    if tx.dialect == "sqlite":
+        await tx.run(_REMOVED["sqlite"], now_us)
+
+
+async def put(tx: Tx, entries: Sequence[Entry]) -> None:
+    """None of these messages has one."""
+    if not entries:
+        return
+    sql = _SQL[tx.dialect]
+    taken = {row[0] for row in await tx.all(sql.taken, _json([each.entry_id for each in entries]))}
+    free = []
+    for each in entries:
+        entry_id = each.entry_id
+        while entry_id in taken:
+            entry_id += 1
+        taken.add(entry_id)
+        free.append(each._replace(entry_id=entry_id))
+    if tx.dialect == "sqlite":
+        await tx.many(sql.put[0], [each[:3] for each in free])
+        texts = [(each.entry_id, _place(each.conversation_id), " ".join(each.words)) for each in free]
+        await tx.many(sql.put[1], texts)
+    else:
+        await tx.many(sql.put[0], [(*each[:3], _vector(each.conversation_id, each.words)) for each in free])
+
+
+async def plain_conversations(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
+    """Some of theirs that are not encrypted."""
+    return [row[0] for row in await tx.all(_PLAIN, user, limit)]
+
+
+async def find(
+    tx: Tx,
+    user: UserId,
+    terms: Sequence[Term],
+    places: Sequence[ConversationId],
+    first: int,
+    last: int,
+    sender: UserId | None,
+    limit: int,
+    now_us: int,
+) -> list[tuple[int, Message]]:
+    """Messages that `user` may see and that have all the terms, the newest first, each with its entry.
+    places: the conversations looked in; none: all.  first, last: of the entries."""
+    question = (_match if tx.dialect == "sqlite" else _tsquery)(terms, places)
+    rows = await tx.all(_SQL[tx.dialect].find, question, user, first, last, sender, limit, now_us)
+    return [(row[0], message_of(row[1:], now_us)) for row in rows]
+
+
+# SQLite's language. Words are letters and digits alone, so that nothing in them has a meaning.
+
+
+def _place(conversation: ConversationId) -> str:
+    return conversation.replace("-", "")
+
+
+def _match(terms: Sequence[Term], places: Sequence[ConversationId]) -> str:
+    asked = " AND ".join(f'"{" ".join(term.words)}"{" *" if term.is_begun else ""}' for term in terms)
+    where = " OR ".join(f'"{_place(each)}"' for each in places)
+    return f"words : ({asked})" + (f" AND place : ({where})" if where else "")
+
+
+# That of PostgreSQL. A conversation is a word that no text has.
+
+
+def _lexeme(conversation: ConversationId) -> str:
+    return f"'@{_place(conversation)}'"
+
+
+def _vector(conversation: ConversationId, words: Sequence[str]) -> str:
+    places: dict[str, list[int]] = {}
+    for number, word in enumerate(words, 1):
+        places.setdefault(word, []).append(number)
+    said = (f"'{word}':{','.join(map(str, found))}" for word, found in places.items())
+    return " ".join([_lexeme(conversation), *said])
+
+
+def _tsquery(terms: Sequence[Term], places: Sequence[ConversationId]) -> str:
+    asked = []
+    for term in terms:
+        lexemes = [f"'{word}'" for word in term.words]
+        lexemes[-1] += ":*" if term.is_begun else ""
+        asked.append(f"({' <-> '.join(lexemes)})")
+    if places:
+        asked.append(f"({' | '.join(map(_lexeme, places))})")
+    return " & ".join(asked)
+
+
+# What SQLite leaves of deleted words goes when the parts of its index are merged, some pages at a time
+
+_REMOVED = {"sqlite": "UPDATE search_upkeep SET removed_at = COALESCE(removed_at, $1)"}
+_UPKEEP = {"sqlite": "SELECT removed_at, is_merging FROM search_upkeep"}
+_MERGING = {"sqlite": "UPDATE search_upkeep SET removed_at = $1, is_merging = $2"}
+_MERGE = {"sqlite": "INSERT INTO search_index (search_index, rank) VALUES ('merge', $1)"}
+_WORKED = {"sqlite": "SELECT total_changes()"}
+_NOTHING_DONE = 2  # changes counted of a merge that had nothing to do are fewer
+
+
+async def merge(tx: Tx, before_us: int, pages: int) -> bool:
+    """Go on merging so many pages, or begin if something was removed before that time. False: nothing is left
+    to do. Postgres looks after itself."""
+    if tx.dialect == "postgres":
+        return False
+    row = await tx.one(_UPKEEP["sqlite"])
+    assert row is not None
+    removed_us, is_merging = row
+    if not is_merging:
+        if removed_us is None or removed_us > before_us:
+            return False
+        await tx.run(_MERGING["sqlite"], None, 1)
+        await tx.run(_MERGE["sqlite"], -pages)  # all the parts there are become one
+        return True
+    had = await tx.one(_WORKED["sqlite"])
+    await tx.run(_MERGE["sqlite"], pages)
+    has = await tx.one(_WORKED["sqlite"])
+    assert had is not None
+    assert has is not None
+    if has[0] - had[0] < _NOTHING_DONE:
+        await tx.run(_MERGING["sqlite"], removed_us, 0)
+    return True
+
+
+def _json(value: Sequence[int]) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,313 @@
+"""Search: the same answers from both databases, and never what the caller may not see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from secureconnect.chat import Chat
+from secureconnect.chat.search.question import find, parse, snippet
+from secureconnect.chat.search.search import Asked, Hit, Position, read_position, write_position
+from secureconnect.chat.search.words import LONGEST, MOST, SAME, words
+from secureconnect.clock import DAY_US
+from secureconnect.config import ChatConfig, SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.contracts import Database, Tx
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.errors import Invalid, NotFound
+from secureconnect.identity import ConversationId, MessageId, UserId
+
+from .rig import make_group, make_people, running, say
+
+BY_HAND = ChatConfig(search_pass_s=3_600, search_purge_s=0)
+
+
+@pytest.fixture
+async def room(db: Database, bus: MemoryBus) -> AsyncIterator[Chat]:
+    """Its index follows when it is told to."""
+    async with running(db, bus, BY_HAND) as room:
+        yield room
+
+
+async def follow(room: Chat) -> None:
+    while not await room.index.pass_once():
+        pass
+
+
+async def ask(
+    room: Chat,
+    caller: UserId,
+    q: str,
+    conversation: ConversationId | None = None,
+    *,
+    sender: UserId | None = None,
+    after_us: int | None = None,
+    before_us: int | None = None,
+) -> list[Hit]:
+    asked = Asked(parse(q), conversation, sender, after_us, before_us, 50)
+    results = await room.search.find(caller, asked, None)
+    assert results.next is None
+    return list(results.hits)
+
+
+async def found(room: Chat, caller: UserId, q: str, conversation: ConversationId | None = None) -> list[str]:
+    return [hit.message.content for hit in await ask(room, caller, q, conversation)]
+
+
+SAID = (
+    "Hẹn gặp ở Đà Nẵng",
+    "We meet at noon in the café",
+    "meeting minutes: nothing",
+    "東京都で会いましょう",
+    "don't panic",
+    "the noon train, not the train at noon",
+    "e\N{COMBINING ACUTE ACCENT}cole",
+    "\N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4} for the plan",
+    "ＦＵＬＬ width",
+    "a'b & (c | d) <-> !e:* \\ \" NEAR(",
+    "สวัสดีครับ",
+    "   ...   ",
+)
+ASKED: dict[str, Sequence[int]] = {
+    "da nang": [0],
+    "ĐÀ": [0],
+    "cafe": [1],
+    "meet": [1, 2],
+    "meet noon": [1],
+    "noon meet": [1],
+    '"meet noon"': [],
+    '"at noon"': [5, 1],
+    '"noon train"': [5],
+    "meetings": [],
+    "東京": [3],
+    "京東": [],
+    "会いま": [3],
+    "don't": [4],
+    "dont": [],
+    "ecole": [6],
+    "École": [6],
+    "\N{THUMBS UP SIGN}": [7],
+    "full": [8],
+    "a'b": [9],
+    "c d": [9],
+    "near": [9],
+    "สวัสดี": [10],
+    "pan": [4],
+    '"pan"': [],
+    '"pan': [],
+    "p": [],
+    "the t": [],
+    "the tr": [5],
+}
+
+
+async def test_what_is_said_is_found_by_its_words(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    for text in SAID:
+        await say(room, ann, group, text)
+    await follow(room)
+    for where in (group, None):
+        told = {q: await found(room, bob, q, where) for q in ASKED}
+        assert told == {q: [SAID[number] for number in numbers] for q, numbers in ASKED.items()}
+
+
+async def test_only_who_may_look_finds(room: Chat, people: list[UserId]) -> None:
+    ann, bob, cid, dee = people
+    group, other = await make_group(room, ann, bob), await make_group(room, ann, dee)
+    await say(room, ann, group, "a secret before")
+    await room.conversations.add(ann, group, cid, "member")
+    await say(room, ann, group, "a secret after")
+    await say(room, dee, other, "a secret elsewhere")
+    await follow(room)
+    assert await found(room, bob, "secret") == ["a secret after", "a secret before"]
+    assert await found(room, cid, "secret") == ["a secret after"]
+    assert await found(room, ann, "secret", other) == ["a secret elsewhere"]
+    assert await found(room, dee, "secret") == ["a secret elsewhere"]
+    with pytest.raises(NotFound):
+        await ask(room, dee, "secret", group)
+    await room.conversations.remove(ann, group, bob)
+    assert await found(room, bob, "secret") == []
+
+
+async def test_edits_and_deletions_are_followed_and_never_told_late(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    one, two = await say(room, ann, group, "old words"), await say(room, ann, group, "old news")
+    await follow(room)
+    await room.messages.edit(ann, one.message.message_id, "new words")
+    await room.messages.delete(ann, two.message.message_id)
+    assert await found(room, bob, "old") == [], "the index knows them still"
+    await follow(room)
+    assert await found(room, bob, "new") == ["new words"]
+    assert await found(room, bob, "words") == ["new words"]
+    assert await rows_of(room) == 1
+
+
+async def test_encryption_empties_the_index(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    for number in range(5):
+        await say(room, ann, group, f"plain {number}")
+    await follow(room)
+    assert await rows_of(room) == 5
+    await room.conversations.configure(ann, group, {"is_e2ee_enabled": True})
+    assert await found(room, bob, "plain") == await found(room, bob, "plain", group) == []
+    await follow(room)
+    assert await rows_of(room) == 0
+
+
+async def test_what_retention_drops_is_dropped(room: Chat, people: list[UserId], db: Database) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    for number in range(5):
+        await say(room, ann, group, f"plain {number}")
+    await follow(room)
+    assert await room.retention.drop(group, 0, db.now_us() + DAY_US)
+    await say(room, ann, group, "plain later")
+    await follow(room)
+    assert await found(room, bob, "plain") == ["plain later"]
+    assert await rows_of(room) == 1
+
+
+async def test_a_backlog_is_taken_in_by_two_nodes(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    small = ChatConfig(search_pass_s=3_600, search_batch=3, search_units=4)
+    async with running(db, bus, small) as one, running(db, bus, small) as two:
+        groups = [await make_group(one, ann, bob) for _ in range(3)]
+        for number in range(30):
+            await say(one, ann, groups[number % 3], f"number {number}")
+        passes = 0
+        while not (await one.index.pass_once() and await two.index.pass_once()):
+            passes += 1
+            assert passes < 100
+        assert passes > 2, "a pass has a bound"
+        assert await rows_of(one) == 30
+        assert len(await ask(two, bob, "number")) == 30
+        await say(one, ann, groups[0], "number last")
+        assert await two.index.pass_once()
+        assert len(await ask(one, bob, "last")) == 1
+
+
+async def test_ranked_then_newest_page_by_page(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    row: list[str] = []
+    apart: list[str] = []
+    for number in range(120):
+        text = f"red blue {number}" if number % 10 == 0 else f"blue {number} red"
+        (row if number % 10 == 0 else apart).append(text)
+        await say(room, ann, group, text)
+    await follow(room)
+    asked, after = Asked(parse("red blue"), None, None, None, None, 50), None
+    pages: list[list[str]] = []
+    while True:
+        results = await room.search.find(bob, asked, after)
+        pages.append([hit.message.content for hit in results.hits])
+        await say(room, ann, group, "red blue again")
+        await follow(room)
+        after = results.next
+        if after is None:
+            break
+    told = [text for page in pages for text in page]
+    newest = [text for text in row if int(text.split()[-1]) >= 20]
+    assert told[:10] == newest[::-1], "in a row first"
+    assert sorted(told) == sorted(row + apart), "each once, whatever is said meanwhile"
+    assert [len(page) for page in pages] == [50, 50, 20]
+
+
+async def test_what_has_disappeared_is_not_found(room: Chat, people: list[UserId], db: Database) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    sent = await say(room, ann, group, "for a moment")
+    await follow(room)
+    for end_us, hits in ((db.now_us() + DAY_US, 1), (db.now_us() - 1, 0)):
+        await db.write(end, sent.message.message_id, end_us)
+        assert len(await found(room, bob, "moment")) == hits
+
+
+async def end(tx: Tx, message: MessageId, end_us: int) -> None:
+    await tx.run("UPDATE messages SET expires_at = $2 WHERE message_id = $1", message, end_us)
+
+
+async def test_by_sender_and_time(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    one = await say(room, ann, group, "word of ann")
+    await say(room, bob, group, "word of bob")
+    await follow(room)
+    assert [hit.message.content for hit in await ask(room, ann, "word", sender=bob)] == ["word of bob"]
+    late = one.message.sent_us + DAY_US
+    assert await ask(room, ann, "word", after_us=late) == []
+    assert len(await ask(room, ann, "word", before_us=late)) == 2
+    assert await ask(room, ann, "word", before_us=one.message.sent_us - DAY_US) == []
+
+
+async def rows_of(room: Chat) -> int:
+    async def count(tx: Tx) -> int:
+        row = await tx.one("SELECT COUNT(*) FROM search_entries")
+        if tx.dialect == "sqlite":
+            assert row == await tx.one("SELECT COUNT(*) FROM search_index_content")
+        assert row is not None
+        return int(row[0])
+
+    return await room._db.read(count)
+
+
+# The file
+
+
+async def test_what_is_deleted_leaves_the_file(tmp_path: Path, bus: MemoryBus) -> None:
+    path = tmp_path / "secureconnect.db"
+    async with Sqlite.open(path, SqliteConfig()) as db:
+        await migrate.apply(db)
+        ann, bob = await make_people(db, "ann", "bob")
+        async with running(db, bus, BY_HAND) as room:
+            group = await make_group(room, ann, bob)
+            await say(room, ann, group, "qwertzuiop stays")
+            gone = await say(room, ann, group, "xylophonissimo goes")
+            await follow(room)
+    assert [b"ylophonissimo" in path.read_bytes(), b"wertzuiop" in path.read_bytes()] == [True, True]
+    async with Sqlite.open(path, SqliteConfig()) as db, running(db, bus, BY_HAND) as room:
+        await room.messages.delete(ann, gone.message.message_id)
+        await say(room, ann, group, "and something else")
+        await follow(room)
+        assert await found(room, bob, "stays") == ["qwertzuiop stays"]
+    left = path.read_bytes()
+    assert [b"ylophonissimo" in left, b"wertzuiop" in left] == [False, True]
+
+
+# Words and questions
+
+
+def test_a_text_gives_a_bounded_number_of_words() -> None:
+    assert len(words("ha " * 1_000)) == SAME
+    assert len(words(" ".join(map(str, range(20_000))))) <= MOST
+    assert [len(each.text) for each in words("x" * 1_000)] == [LONGEST]
+    assert words("") == words("... --- '") == []
+
+
+@pytest.mark.parametrize("q", ["", " ", "...", '""', '"', "\0", "a " * 17])
+def test_what_is_no_question(q: str) -> None:
+    with pytest.raises(Invalid):
+        parse(q)
+
+
+def test_where_it_stands() -> None:
+    text = "On the " + "way " * 60 + "to Đà Nẵng, and again to da nang."
+    hit = find(parse("da nang"), text)
+    assert hit is not None
+    assert [text[each.start : each.end] for each in hit.ranges] == ["Đà", "Nẵng", "da", "nang"]
+    shown = snippet(text, hit.ranges)
+    assert shown.text in text
+    assert [shown.text[each.start : each.end] for each in shown.ranges] == ["Đà", "Nẵng", "da", "nang"]
+
+
+def test_a_cursor_is_read_again() -> None:
+    assert read_position(write_position(Position(2**63 - 1, 3, 7))) == Position(2**63 - 1, 3, 7)
+    for wrong in ("", "1.2", "1.2.x", "1.2.-3", f"1.2.{2**63}", "1.2.³", "1.2.3.4"):
+        with pytest.raises(Invalid):
+            read_position(wrong)
