@@ -98,6 +98,9 @@ OWNERS = {
         "search_positions",
         "search_entries",
         "search_upkeep",
+        "pins",
+        "deleted_conversations",
+        "deleted_members",
     },
     "storage": {"files", "quotas", "file_shares"},
 }

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secureconnect.chat import Chat
-from secureconnect.chat.frames import Inbound, NotAFrame, decode
+from secureconnect.chat.inbound import Inbound, NotAFrame, decode
 from secureconnect.chat.sockets import ChatQuery, admit_chat
 from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig
@@ -63,13 +63,15 @@ async def test_members_hear_what_happens(nursery: trio.Nursery, room: Chat, peop
             "chat",
             "message_edited",
             "conversation_updated",
+            "chat",
             "message_deleted",
             "user_joined",
+            "chat",
             "member_updated",
             "read",
         ]
-        assert [frame.get("change") for frame in told] == [2, 3, 4, 5, 6, 7, None]
-    chat, edited, updated, deleted, joined, member, read = happened(sockets[bob])
+        assert [frame.get("change") for frame in told] == [2, 3, 4, 5, 6, 7, 8, 9, None]
+    chat, edited, updated, _, deleted, joined, _, member, read = happened(sockets[bob])
     assert {key: chat[key] for key in ("message_id", "content", "seq", "sender_id", "client_message_id")} == {
         "message_id": message.message_id,
         "content": "hello",
@@ -103,8 +105,8 @@ async def test_joining_and_leaving_take_effect_at_once(
     await socket.wait_for("user_joined")
     alone = await dialled(nursery, room, cid, only=where)
     await say(room, ann, where, "welcome")
-    for each in (socket, alone):  # whoever reads the table later finds Cid gone
-        await each.wait_for("chat")
+    await alone.wait_for("chat")  # whoever reads the table later finds Cid gone
+    await socket.wait_for("chat", 2)
     await room.messages.edit(ann, early.message_id, "not for Cid")
     await room.conversations.remove(ann, where, cid)
     await say(room, ann, where, "gone")
@@ -112,7 +114,12 @@ async def test_joining_and_leaving_take_effect_at_once(
     await say(room, ann, where, "really")
     await listener.wait_for("chat")
     told = [(frame["type"], frame.get("content")) for frame in socket.seen[1:]]
-    assert told == [("user_joined", None), ("chat", "welcome"), ("user_left", None)]
+    assert told == [
+        ("user_joined", None),
+        ("chat", "Somebody was added."),
+        ("chat", "welcome"),
+        ("user_left", None),
+    ]
     assert await alone.wait_closed() == Close.NOT_FOUND
     assert [frame["type"] for frame in alone.seen[1:]] == ["chat", "user_left"]
 

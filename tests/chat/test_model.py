@@ -320,7 +320,8 @@ class Truth:
             ):
                 truth.log.setdefault(row[0], []).append(row[1:])
             for row in await tx.all(
-                "SELECT conversation_id, seq, content, deleted_at IS NOT NULL, sender_id FROM messages"
+                "SELECT conversation_id, seq, content, deleted_at IS NOT NULL, sender_id, message_type"
+                " FROM messages"
             ):
                 truth.messages.setdefault(row[0], {})[row[1]] = row[2:]
             for row in await tx.all(
@@ -373,8 +374,8 @@ class Truth:
     def unread(self, name: str, user: UserId) -> int:
         visible_from, read = self.members[name, user]
         return sum(
-            seq > read and seq >= visible_from and not gone and sender != user
-            for seq, (_, gone, sender) in self.messages.get(name, {}).items()
+            seq > read and seq >= visible_from and not gone and sender != user and kind != "system"
+            for seq, (_, gone, sender, kind) in self.messages.get(name, {}).items()
         )
 
 

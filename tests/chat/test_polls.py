@@ -173,7 +173,7 @@ async def test_who_may_not(room: Chat, db: Database, people: list[UserId]) -> No
     await block(db, bob, ann)
     with pytest.raises(Forbidden):
         await room.polls.vote(ann, between.poll.poll_id, ids(between)[:1])
-    secret, _ = await room.conversations.create(ann, "group", None, [bob], True)
+    secret, _ = await room.conversations.create(ann, "group", None, [cid], True)
     with pytest.raises(E2eeRequired):
         await room.polls.create(ann, secret, question())
     with pytest.raises(Invalid):

@@ -108,7 +108,8 @@ async def test_strangers_and_those_who_left_are_told_nothing(here: Scene) -> Non
     late = (await say(here.room, here.ann, here.group, "four")).message.message_id
     await here.room.conversations.remove(here.ann, here.group, here.bob)
     here.db.go_away()
-    assert await here.texts(here.cid) == ["four"], "from where he may see it"
+    seen = ["Somebody was added.", "four", "Somebody was removed."]
+    assert await here.texts(here.cid) == seen, "from where he may see it"
     assert await here.texts(here.cid, before_seq=4) == []
     assert (await here.get(late, here.cid)).data.content == "four"
     for refused in (here.read(here.bob), here.get(here.ids[0], here.bob), here.get(here.ids[0], here.cid)):

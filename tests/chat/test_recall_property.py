@@ -42,6 +42,8 @@ steps = st.lists(
                 "delete",
                 "react",
                 "unreact",
+                "pin",
+                "unpin",
                 "ask",
                 "vote",
                 "end",
@@ -51,6 +53,7 @@ steps = st.lists(
                 "title",
                 "read",
                 "drop",
+                "dissolve",
             ]
         ),
         st.booleans(),  # on which of the two nodes
@@ -112,6 +115,10 @@ async def _take(
                 await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=True)
             case "unreact" if target:
                 await room.reactions.set(people[number % 3], target.message_id, "👍👎"[number % 2], on=False)
+            case "pin" | "unpin" if target:
+                await room.pins.set(ann, group, target.message_id, on=kind == "pin")
+            case "dissolve" if number < 3:
+                await room.deletion.delete(ann, group)
             case "ask":
                 question = Question(f"asked {number}", ["yes", "no"], "single", True, None)
                 await room.polls.create(people[number % 3], group, question)

@@ -55,21 +55,24 @@ async def test_what_was_missed_comes_first(nursery: trio.Nursery, room: Chat, pe
         ("chat", 4),
         ("message_deleted", 5),
         ("user_joined", 6),
-        ("member_updated", 7),
-        ("user_left", 8),
-        ("conversation_updated", 9),
+        ("chat", 7),
+        ("member_updated", 8),
+        ("user_left", 9),
         ("chat", 10),
+        ("conversation_updated", 11),
+        ("chat", 12),
+        ("chat", 13),
         ("resumed", None),
     ]
     gone = socket.seen[3]
     assert gone["content"] == "", "a deleted message has no text, in replay neither"
     assert gone["deleted_at"] is not None
-    assert socket.seen[6]["role"] == "admin"
+    assert socket.seen[7]["role"] == "admin"
     assert socket.of("resumed")[0]["conversations"] == {
-        where: {"seq": 3, "change": 10, "first_seq": 1, "last_read_seq": 1, "unread_count": 1}
+        where: {"seq": 6, "change": 13, "first_seq": 1, "last_read_seq": 1, "unread_count": 1}
     }
     await say(room, ann, where, "live")
-    assert await socket.wait_changes(where, 11) == list(range(2, 12))
+    assert await socket.wait_changes(where, 14) == list(range(2, 15))
 
 
 async def test_replay_tells_what_live_told(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
@@ -84,9 +87,13 @@ async def test_replay_tells_what_live_told(nursery: trio.Nursery, room: Chat, pe
     await room.messages.edit(ann, (await say(room, ann, where, "x")).message.message_id, "y")
     await room.messages.delete(ann, message.message_id)
     await room.conversations.describe(ann, where, {"title": "new"})
-    changes = await live.wait_changes(where, 9)
+    changes = await live.wait_changes(where, 12)
     replayed = await back(nursery, room, bob, {where: 1})
-    later_changed = {2, 6}  # the messages that were deleted and edited
+    later_changed = {
+        2,
+        8,
+        11,
+    }  # messages that were deleted and edited, and the title, of which a notice tells
     for kept in set(changes) - later_changed:
         (one,) = [frame for frame in live.seen if frame.get("change") == kept]
         (other,) = [frame for frame in replayed.seen if frame.get("change") == kept]
@@ -305,7 +312,7 @@ async def test_what_is_not_visible_is_not_replayed(
     await room.messages.delete(ann, early.message_id)
     socket = await back(nursery, room, cid, {where: 2})
     told = [(frame["type"], frame["change"]) for frame in socket.seen if frame.get("change")]
-    assert told == [("user_joined", 3), ("chat", 5)]
+    assert told == [("user_joined", 3), ("chat", 4), ("chat", 6)]
     assert socket.of("resumed")[0]["conversations"][where]["first_seq"] == 2
 
 
@@ -426,9 +433,9 @@ async def test_one_left_and_joined_again_during_the_replay(
         stuck.gate.set()
         await stuck.wait_for("resumed")
         if history_id == "history-1":
-            assert stuck.changes(where) == [3, 4, 5], "left, joined, and what was said then"
+            assert stuck.changes(where) == [3, 5, 6, 7], "left, joined, and what was said then"
         else:
-            assert [gap["change"] for gap in stuck.of("gap") if gap["conversation_id"] == where] == [5]
+            assert [gap["change"] for gap in stuck.of("gap") if gap["conversation_id"] == where] == [7]
 
 
 @pytest.mark.parametrize("held_back", [1, 1_000])

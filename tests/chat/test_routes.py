@@ -54,6 +54,7 @@ async def test_a_conversation_over_rest(room: Chat, people: list[UserId]) -> Non
         "recording_enabled": False,
         "message_retention_days": 0,
         "history_visible": False,
+        "disappear_after_s": 0,
     }
     assert {each["username"]: each["role"] for each in made["participants"]} == {
         "ann": "owner",

@@ -81,7 +81,8 @@ async def test_who_leaves_takes_their_data_and_leaves_their_words(start_server: 
         seen = await bob.user(ann.me.user_id)
         assert (seen["display_name"], seen["avatar_url"]) == ("deleted user", None)
         assert [each["content"] for each in await bob.history(pair, 10)] == ["for bob", "for ann"]
-        assert len(await cid.history(ours, 10)) == 5
+        told = [each["message_type"] for each in await cid.history(ours, 10)]
+        assert told == ["text"] * 5 + ["system"]
         both = (await bob.conversation(pair))["participants"]
         assert {each["display_name"] for each in both} == {"deleted user", "bob"}
         async with Client(server.url) as late:

@@ -198,6 +198,16 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/conversations"): lambda _: Ask(),
     ("GET", "/v1/conversations/{conversation_id}"): in_room,
     ("PATCH", "/v1/conversations/{conversation_id}"): lambda w: in_room(w, {"title": "other"}),
+    ("DELETE", "/v1/conversations/{conversation_id}"): in_room,
+    ("POST", "/v1/conversations/{conversation_id}/mute"): lambda w: in_room(w, {}),
+    ("DELETE", "/v1/conversations/{conversation_id}/mute"): in_room,
+    ("GET", "/v1/conversations/{conversation_id}/pins"): in_room,
+    ("POST", "/v1/conversations/{conversation_id}/pins/{message_id}"): lambda w: in_room(
+        w, message_id=w.message_id
+    ),
+    ("DELETE", "/v1/conversations/{conversation_id}/pins/{message_id}"): lambda w: in_room(
+        w, message_id=w.message_id
+    ),
     ("PUT", "/v1/conversations/{conversation_id}/settings"): lambda w: in_room(
         w, {"message_retention_days": 7}
     ),

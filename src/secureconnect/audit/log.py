@@ -95,6 +95,7 @@ ACTIONS = frozenset(
         "auth:user:renamed",
         "auth:user:restored",
         "chat:conversation:created",
+        "chat:conversation:deleted",
         "chat:member:added",
         "chat:member:left",
         "chat:member:removed",

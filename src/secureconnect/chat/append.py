@@ -98,8 +98,8 @@ _SQL: dict[str, _Texts] = {
             " JOIN users u ON u.user_id = other.user_id"
         ),
         replied=(
-            "SELECT message_id, conversation_id, seq FROM messages"
-            " WHERE message_id IN (SELECT value FROM json_each($1))"
+            "SELECT message_id, conversation_id, seq FROM messages WHERE message_type <> 'system'"
+            " AND message_id IN (SELECT value FROM json_each($1))"
         ),
     ),
     # Another node waits at `heads`, and its next statements see what this one has stored. The keys become an
@@ -128,8 +128,8 @@ _SQL: dict[str, _Texts] = {
             " JOIN users u ON u.user_id = other.user_id"
         ),
         replied=(
-            "SELECT message_id, conversation_id, seq FROM messages"
-            " WHERE message_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
+            "SELECT message_id, conversation_id, seq FROM messages WHERE message_type <> 'system'"
+            " AND message_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
         ),
     ),
 }
@@ -186,7 +186,7 @@ async def append(
     )
 
     outcomes: list[Outcome] = []
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Message] = []
     noted: list[tuple[UserId, ConversationId, int]] = []
     for draft in drafts:
         key = (draft.sender_id, draft.client_message_id)
@@ -218,11 +218,11 @@ async def append(
         head.moved = True
         message = _numbered(draft, head, stored_us)
         known[key] = message
-        rows.append(message[:_INSERTED])
+        rows.append(message)
         noted += [(user, draft.conversation_id, head.seq) for user in draft.mentions]
         outcomes.append(Stored(message, fresh=True))
     if rows:
-        await tx.many(_INSERT, rows)
+        await insert(tx, rows)
         moved = {name: head for name, head in heads.items() if head.moved}
         for name, head in moved.items():
             if head.seq - head.tallied >= BLOCK:
@@ -234,6 +234,11 @@ async def append(
     if noted:
         await mentions.add(tx, noted)
     return outcomes
+
+
+async def insert(tx: Tx, messages: Sequence[Message]) -> None:
+    rows: list[tuple[Any, ...]] = [message[:_INSERTED] for message in messages]
+    await tx.many(_INSERT, rows)
 
 
 def _refusal(

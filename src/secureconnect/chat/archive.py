@@ -9,6 +9,7 @@ from ..identity import ConversationId, MessageId, UserId
 from . import tallies
 from .mentions import store as mentions
 from .notifications import store as notifications
+from .pins import store as pins
 from .polls import store as polls
 from .reactions import store as reactions
 from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
@@ -73,6 +74,7 @@ async def delete(tx: Tx, message: Message, deleted_us: int) -> None:
     await versions.clear(tx, message.message_id)
     await mentions.clear(tx, message.conversation_id, message.seq)
     await reactions.clear(tx, message.message_id)
+    await pins.remove(tx, message.conversation_id, message.message_id)
 
 
 async def sent_by(tx: Tx, user: UserId, after: str, limit: int, now_us: int) -> list[Message]:
@@ -99,7 +101,8 @@ _TERMS = "SELECT DISTINCT message_retention_days FROM conversations"
 _OVERDUE = (
     "SELECT c.conversation_id FROM conversations c"
     " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
-    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
+    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 AND NOT EXISTS"
+    " (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = c.conversation_id) LIMIT $3"
 )
 _OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
 _DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
@@ -133,6 +136,7 @@ async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> N
     await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
     await versions.drop_before(tx, conversation, prefix.first_seq)
     await mentions.drop_before(tx, conversation, prefix.first_seq)
+    await pins.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
     await tallies.drop_before(tx, conversation, prefix.first_seq)
     await notifications.drop_before(tx, conversation, prefix.first_seq)

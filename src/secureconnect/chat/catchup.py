@@ -20,6 +20,7 @@ from ..identity import ConversationId, UserId
 from ..periodic import Trouble
 from . import changes, frames, store
 from .changes import Event
+from .deletion import store as deletion
 from .hub import About, Behind, Hub
 from .store import Head
 
@@ -190,7 +191,7 @@ class CatchUp:
                 after = max(behind.change - 1, reach)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
         events = await changes.events(tx, conversation, after, PAGE, self._db.now_us())
-        viewers = await store.viewers(tx, conversation_id)
+        viewers = await store.viewers(tx, conversation_id) or await deletion.viewers(tx, conversation_id)
         is_direct = conversation.type == "direct"
         is_clear = not is_direct or await store.are_clear(tx, *_pair(viewers))
         about = About(is_direct, conversation.is_e2ee_enabled, is_clear)

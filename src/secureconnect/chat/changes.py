@@ -22,6 +22,8 @@ Kind = Literal[
     "message_edited",
     "message_deleted",
     "reaction",
+    "message_pinned",
+    "message_unpinned",
     "poll_created",
     "poll_voted",
     "poll_closed",
@@ -29,6 +31,7 @@ Kind = Literal[
     "user_joined",
     "user_left",
     "conversation_updated",
+    "conversation_deleted",
     "member_updated",
 ]
 
@@ -39,8 +42,8 @@ class Event(NamedTuple):
     seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: also of
     a poll.
     deleted_us: when it was deleted; None for one that is gone.
-    actor_id: who reacted.  on: or took it back.  people: how many react so after that.  expires_us: when the
-    message disappears that is not told with it.
+    actor_id: who reacted or pinned.  on: or took it back.  people: how many react so after that.
+    expires_us: when the message disappears that is not told with it.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
@@ -172,17 +175,19 @@ def _event(row: Row, conversation: Conversation, now_us: int) -> Event:
     event = Event(kind, conversation.conversation_id, change, stored_us, seq)
     facts = msgspec.json.decode(data) if data else {}
     match kind:
-        case "message_edited" | "message_deleted" | "reaction":
+        case "message_edited" | "message_deleted" | "reaction" | "message_pinned" | "message_unpinned":
             message = message_of(row[_MESSAGE:], now_us) if row[_MESSAGE] is not None else None
             event = event._replace(message_id=ref)
             if kind == "message_deleted" or message is None or message.deleted_us is not None:
                 deleted_us = message and message.deleted_us
                 return event._replace(kind="message_deleted", deleted_us=deleted_us)
-            if kind == "reaction":
+            if kind != "message_edited":
                 return event._replace(actor_id=actor, expires_us=message.expires_us, **facts)
             return event._replace(message=message._replace(change=change))
         case "poll_created" | "poll_voted" | "poll_closed" | "poll_deleted":
             return event._replace(poll_id=ref)
+        case "conversation_deleted":
+            return event
         case "conversation_updated":
             return event._replace(conversation=conversation)
         case _:

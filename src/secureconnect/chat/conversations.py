@@ -10,11 +10,13 @@ from ..deps.contracts import Database, Tx
 from ..errors import Conflict, Forbidden, Invalid, LastAdmin, NotFound
 from ..idempotency import Attempt
 from ..identity import ConversationId, UserId, new_id
-from . import changes, store
+from . import changes, notices, permissions, store
 from .changes import Event, Kind
+from .deletion import store as deletion
+from .deletion.store import Deleted
 from .notifications import store as notifications
+from .permissions import REMOVES, Action
 from .store import (
-    MODERATORS,
     Conversation,
     ConversationType,
     Member,
@@ -56,10 +58,7 @@ async def require_summary(tx: Tx, conversation: ConversationId, user: UserId, no
     return summary
 
 
-def require_moderator(seat: Seat) -> None:
-    """Its owner or admins; of a direct conversation both."""
-    if seat.member.role not in MODERATORS and seat.conversation.type != "direct":
-        raise Forbidden(denial="denied:forbidden", subject=seat.conversation.conversation_id)
+_RANKS: dict[MemberRole, int] = {"member": 0, "admin": 1, "owner": 2}
 
 
 def _inherits(heir: MemberRole, goes: MemberRole) -> bool:
@@ -192,24 +191,25 @@ class Conversations:
         self, caller: UserId, conversation: ConversationId, changes: dict[str, str | None]
     ) -> None:
         """changes: title, avatar_url."""
-        await self._writer.change(self._update, caller, conversation, changes)
+        await self._writer.change(self._update, caller, conversation, "describe", changes)
 
     async def configure(
         self, caller: UserId, conversation: ConversationId, changes: dict[str, bool | int]
     ) -> None:
         """changes: any of the settings. Encryption is never switched off; 0 days of retention are no term."""
-        await self._writer.change(self._update, caller, conversation, changes)
+        await self._writer.change(self._update, caller, conversation, "configure", changes)
 
     async def _update(
         self,
         tx: Tx,
         caller: UserId,
         conversation: ConversationId,
+        action: Action,
         wanted: dict[str, str | None] | dict[str, bool | int],
     ) -> Done[None]:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
-        require_moderator(seat)
+        permissions.require(seat, action)
         if await store.is_parted(tx, conversation, caller):  # a title is a way to say something, too
             raise Forbidden(denial="denied:forbidden", subject=conversation)
         old = seat.conversation
@@ -224,7 +224,7 @@ class Conversations:
         await store.describe(tx, new)
         event = Event("conversation_updated", conversation, change, now_us, conversation=new)
         await changes.record(tx, event, caller)
-        return Done(None, [event])
+        return Done(None, [event, *await notices.give_all(tx, caller, old, new)])
 
     # members
 
@@ -246,24 +246,24 @@ class Conversations:
     ) -> Done[tuple[Participant, bool]]:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
-        group = self._require_group(seat)
-        if role == "owner" and seat.member.role != "owner":
-            raise Forbidden(denial="denied:forbidden", subject=conversation)
+        group = self._require_group(seat, "add")
+        if role == "owner":
+            permissions.require(seat, "make_owner")
         person = await store.person(tx, user) or Person(user, "", "", None)
         if already := await store.seat(tx, conversation, user):
             is_apart = await store.are_apart(tx, caller, user) is not False
             return Done((Participant(person, already.member, is_apart), False))
         await self._require_open(tx, caller, user, "user_id")
-        members, _ = await store.count_members(tx, conversation)
-        if members >= self._config.max_members:
+        if (await store.count_members(tx, conversation)).members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
         now_us = self._db.now_us()
         visible_from = 1 if group.history_visible else group.last_seq + 1
         member = Member(user, role, now_us, visible_from, group.last_seq)
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
+        notice = await notices.give(tx, conversation, caller, "member_added", now_us, user_id=user)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
-        return Done((Participant(person, member), True), [event])
+        return Done((Participant(person, member), True), [event, notice])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
@@ -272,28 +272,48 @@ class Conversations:
     async def _remove(self, tx: Tx, caller: UserId, conversation: ConversationId, user: UserId) -> Done[None]:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
-        if user != caller:
-            self._require_group(seat)
-        elif seat.conversation.type == "direct":
-            raise Conflict(DIRECT_IS_TWO)
+        if user == caller:
+            self._require_several(seat)
+            counts = await store.count_members(tx, conversation)
+            if seat.member.role != "member" and counts.moderators == 1 and counts.members > 1:
+                raise LastAdmin
+            return Done(None, await self._leave(tx, conversation, caller, seat.member))
+        self._require_group(seat, "remove_member")
         target = await self._require_member(tx, conversation, user)
-        if target.role == "owner" and seat.member.role != "owner":
-            raise Forbidden(denial="denied:forbidden", subject=conversation)
-        members, moderators = await store.count_members(tx, conversation)
-        if user == caller and members > 1:
-            self._require_another_admin(target, moderators)
+        permissions.require(seat, REMOVES[target.role])
+        return Done(None, await self._leave(tx, conversation, caller, target))
+
+    async def _leave(
+        self, tx: Tx, conversation: ConversationId, caller: UserId, member: Member
+    ) -> list[Event]:
+        """Take somebody out. What only they could look after is handed on; what nobody is in is deleted."""
+        user, now_us = member.user_id, self._db.now_us()
+        events = []
+        heir = await store.heir(tx, conversation, user)
+        if heir is not None and _inherits(heir.member.role, member.role):
+            await store.set_role(tx, conversation, heir.person.user_id, "owner")
+            owner = heir.member._replace(role="owner")
+            events.append(
+                await self._happened(tx, "member_updated", conversation, caller, heir.person, owner, now_us)
+            )
         person = await store.person(tx, user) or Person(user, "", "", None)
-        now_us = self._db.now_us()
         await store.leave(tx, conversation, user)
         await self.member_left(tx, conversation, user, now_us)
-        event = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
+        left = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
+        events.append(left)
+        if (await store.count_members(tx, conversation)).members:
+            what: notices.What = "member_left" if user == caller else "member_removed"
+            events.append(await notices.give(tx, conversation, caller, what, now_us, user_id=user))
+        else:
+            await deletion.begin(tx, Deleted(conversation, left.change, caller, now_us))
         action = "chat:member:left" if user == caller else "chat:member:removed"
         await self._note(tx, action, caller, conversation, now_us, user_id=user)
-        return Done(None, [event])
+        return events
 
     async def set_role(
         self, caller: UserId, conversation: ConversationId, user: UserId, role: MemberRole
     ) -> Participant:
+        """Raises LastAdmin when that would leave a group without an owner."""
         return await self._writer.change(self._set_role, caller, conversation, user, role)
 
     async def _set_role(
@@ -301,17 +321,21 @@ class Conversations:
     ) -> Done[Participant]:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
-        self._require_group(seat)
+        self._require_group(seat, "add")
         target = await self._require_member(tx, conversation, user)
-        if "owner" in (role, target.role) and seat.member.role != "owner":
-            raise Forbidden(denial="denied:forbidden", subject=conversation)
+        if role == "owner":
+            permissions.require(seat, "make_owner")
+        elif user != caller and _RANKS[role] < _RANKS[target.role]:
+            permissions.require(seat, REMOVES[target.role])
         person = await store.person(tx, user) or Person(user, "", "", None)
         is_apart = await store.are_apart(tx, caller, user) is not False
         if target.role == role:
             return Done(Participant(person, target, is_apart))
-        if role == "member":
-            _, moderators = await store.count_members(tx, conversation)
-            self._require_another_admin(target, moderators)
+        counts = await store.count_members(tx, conversation)
+        if target.role == "owner" and counts.owners == 1:
+            raise LastAdmin("Make another member owner first.")
+        if role == "member" and counts.moderators == 1:
+            raise LastAdmin
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
         changed = target._replace(role=role)
@@ -346,25 +370,11 @@ class Conversations:
                 await self._writer.relieve(self._forget, user, group)
 
     async def _forget(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
-        """What only they could look after is handed on."""
         await store.lock(tx, conversation)
         seat = await store.seat(tx, conversation, user)
         if seat is None:
             return Done(None)
-        now_us, events = self._db.now_us(), []
-        heir = await store.heir(tx, conversation, user)
-        if heir is not None and _inherits(heir.member.role, seat.member.role):
-            await store.set_role(tx, conversation, heir.person.user_id, "owner")
-            owner = heir.member._replace(role="owner")
-            events.append(
-                await self._happened(tx, "member_updated", conversation, user, heir.person, owner, now_us)
-            )
-        person = await store.person(tx, user) or Person(user, "", "", None)
-        await store.leave(tx, conversation, user)
-        await self.member_left(tx, conversation, user, now_us)
-        events.append(await self._happened(tx, "user_left", conversation, user, person, None, now_us))
-        await self._note(tx, "chat:member:left", user, conversation, now_us, user_id=user)
-        return Done(None, events)
+        return Done(None, await self._leave(tx, conversation, user, seat.member))
 
     # what they share
 
@@ -379,11 +389,16 @@ class Conversations:
             raise Forbidden(denial="denied:forbidden", subject=user)
 
     @staticmethod
-    def _require_group(seat: Seat) -> Conversation:
-        """A group that the caller moderates."""
+    def _require_several(seat: Seat) -> None:
+        """Raises Conflict in a direct conversation."""
         if seat.conversation.type == "direct":
             raise Conflict(DIRECT_IS_TWO)
-        require_moderator(seat)
+
+    @classmethod
+    def _require_group(cls, seat: Seat, action: Action) -> Conversation:
+        """A group in which the caller may do that."""
+        cls._require_several(seat)
+        permissions.require(seat, action)
         return seat.conversation
 
     @staticmethod
@@ -392,11 +407,6 @@ class Conversations:
         if seat is None:
             raise NotFound("There is no such member.")
         return seat.member
-
-    @staticmethod
-    def _require_another_admin(member: Member, moderators: int) -> None:
-        if member.role in MODERATORS and moderators == 1:
-            raise LastAdmin
 
     @staticmethod
     async def _happened(

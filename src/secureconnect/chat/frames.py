@@ -1,153 +1,40 @@
-"""WebSocket frames: what clients say, decoded and validated, and what they are told, encoded once for all."""
+"""WebSocket frames: what clients are told, encoded once for all."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType
 
 from ..clock import to_iso
 from ..edge import Frame, Weight
-from ..errors import Malformed, Problem
+from ..errors import Problem
 from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
 from .changes import Event
 from .hub import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
+from .inbound import Ref
 from .notifications.store import Notification
 from .pledges import Accepted, Pledge
 from .shapes import (
-    ClientMessageId,
     ConversationShape,
-    Id,
     MessageShape,
-    MessageType,
-    Metadata,
     NotificationShape,
     PersonShape,
     PollShape,
     Reaction,
-    Seq,
     Status,
     conversation_shape,
     iso_or_none,
     message_fields,
-    no_metadata,
+    muted_until,
     notification_fields,
     person_shape,
     poll_shape,
 )
 from .store import Message
-
-Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-# Client to server
-
-
-class In(Struct, tag_field="type", kw_only=True):
-    """Any frame. One with a `ref` is answered by exactly one ack, error or pong."""
-
-    ref: Ref | None = None
-
-
-class ChatIn(In, tag="chat"):
-    conversation_id: Id
-    content: str
-    message_type: MessageType = "text"
-    client_message_id: ClientMessageId | None = None
-    is_encrypted: bool = False
-    reply_to: Id | None = None
-    file_ids: list[Id] = []
-    metadata: Metadata = field(default_factory=no_metadata)
-
-
-class EditIn(In, tag="edit"):
-    message_id: Id
-    content: str
-    is_encrypted: bool | None = None
-
-
-class DeleteIn(In, tag="delete"):
-    message_id: Id
-
-
-class ReactIn(In, tag="react"):
-    message_id: Id
-    emoji: str
-    on: bool = True
-
-
-class ReadIn(In, tag="read"):
-    conversation_id: Id
-    seq: Seq
-
-
-class TypingIn(In, tag="typing"):
-    conversation_id: Id
-    is_typing: bool
-
-
-class PresenceIn(In, tag="presence"):
-    status: Status
-
-
-class ResumeIn(In, tag="resume"):
-    history_id: Annotated[str, Meta(max_length=64)]
-    conversations: Annotated[dict[Id, Seq], Meta(max_length=1_000)]
-    more: bool = False
-
-
-class AuthIn(In, tag="auth"):
-    token: Annotated[str, Meta(max_length=8_192)]
-
-
-class PingIn(In, tag="ping"):
-    pass
-
-
-Inbound = ChatIn | EditIn | DeleteIn | ReactIn | ReadIn | TypingIn | PresenceIn | ResumeIn | AuthIn | PingIn
-
-
-class NotAFrame(Exception):
-    """A JSON object, yet none of the frames above."""
-
-    def __init__(self, ref: Ref | None, text: str) -> None:
-        super().__init__(text)
-        self.ref = ref
-
-
-class _Ref(Struct):
-    ref: Ref | None = None
-
-
-_inbound: msgspec.json.Decoder[Inbound] = msgspec.json.Decoder(Inbound)
-_ref = msgspec.json.Decoder(_Ref)
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def decode(data: bytes) -> Inbound:
-    """Raises Malformed for what is no JSON object at all, NotAFrame for one that is no valid frame."""
-    try:
-        if b"\\u0000" in data and _NUL.search(data):
-            raise NotAFrame(_ref.decode(data).ref, "U+0000 is not allowed")
-        return _inbound.decode(data)
-    except msgspec.ValidationError as exc:
-        text = str(exc)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
-        raise Malformed from exc
-    try:
-        ref = _ref.decode(data).ref
-    except msgspec.ValidationError:
-        ref = None
-    except (msgspec.DecodeError, RecursionError) as exc:  # broken behind the field that was found wrong
-        raise Malformed from exc
-    raise NotAFrame(ref, text)
-
-
-# Server to client
 
 
 class Out(Struct, tag_field="type", kw_only=True):
@@ -258,6 +145,20 @@ class ReactionOut(Out, tag="reaction"):
     change: int
 
 
+class PinnedOut(Out, tag="message_pinned"):
+    conversation_id: str
+    message_id: str
+    user_id: str
+    change: int
+
+
+class UnpinnedOut(Out, tag="message_unpinned"):
+    conversation_id: str
+    message_id: str
+    user_id: str
+    change: int
+
+
 class PollCreatedOut(Out, tag="poll_created"):
     poll: PollShape | msgspec.Raw
     change: int
@@ -296,6 +197,11 @@ class UpdatedOut(Out, tag="conversation_updated"):
     change: int
 
 
+class ConversationDeletedOut(Out, tag="conversation_deleted"):
+    conversation_id: str
+    change: int
+
+
 class MemberOut(Out, tag="member_updated"):
     conversation_id: str
     user_id: str
@@ -307,6 +213,14 @@ class ReadOut(Out, tag="read"):
     conversation_id: str
     user_id: str
     seq: int
+
+
+class MutedOut(Out, tag="muted"):
+    """For the sockets of who did it.  muted_until: null without an end."""
+
+    conversation_id: str
+    is_muted: bool
+    muted_until: str | None
 
 
 class TypingOut(Out, tag="typing"):
@@ -321,12 +235,16 @@ class PresenceOut(Out, tag="presence"):
     last_seen: str | None
 
 
-class Standing(Struct):
+class Standing(Struct, omit_defaults=True):
+    """is_muted, muted_until: left out where nothing is muted; null: without an end."""
+
     seq: int
     change: int
     first_seq: int
     last_read_seq: int
     unread_count: int
+    is_muted: bool = False
+    muted_until: str | None = None
 
 
 class Resumed(Out, tag="resumed"):
@@ -516,6 +434,12 @@ def notifications_read(user: UserId, up_to: str, read_us: int) -> Live:
     return Live(PRIVATE, ConversationId(""), 0, None, user, None, told)
 
 
+def mute_mark(conversation: ConversationId, user: UserId, until_us: int | None) -> Live:
+    is_muted, until = muted_until(until_us)
+    told = frame(MutedOut(conversation_id=conversation, is_muted=is_muted, muted_until=until))
+    return Live(PRIVATE, conversation, 0, None, user, None, told)
+
+
 def gone(user: UserId) -> Frame:
     """Somebody is shown no more."""
     return frame(PresenceOut(user_id=user, status="offline", last_seen=None), Weight.PRESENCE)
@@ -526,6 +450,10 @@ def typing_mark(conversation: ConversationId, user: UserId, is_typing: bool) -> 
     return Live("typing", conversation, 0, None, None, None, told)
 
 
+PINS: dict[str, type[PinnedOut | UnpinnedOut]] = {
+    "message_pinned": PinnedOut,
+    "message_unpinned": UnpinnedOut,
+}
 POLLS: dict[str, type[PollCreatedOut | PollVotedOut | PollClosedOut]] = {
     "poll_created": PollCreatedOut,
     "poll_voted": PollVotedOut,
@@ -565,6 +493,13 @@ def _told(event: Event) -> Struct:
             count=event.people or 0,
             change=event.change,
         )
+    if event.kind in PINS:
+        return PINS[event.kind](
+            conversation_id=event.conversation_id,
+            message_id=event.message_id or "",
+            user_id=event.actor_id or "",
+            change=event.change,
+        )
     if event.kind == "poll_deleted":
         return PollDeletedOut(
             poll_id=event.poll_id or "", conversation_id=event.conversation_id, change=event.change
@@ -572,6 +507,8 @@ def _told(event: Event) -> Struct:
     if event.kind in POLLS:
         assert event.poll is not None
         return POLLS[event.kind](poll=poll_shape(event.poll, PollShape), change=event.change)
+    if event.kind == "conversation_deleted":
+        return ConversationDeletedOut(conversation_id=event.conversation_id, change=event.change)
     if event.kind == "conversation_updated":
         assert event.conversation is not None
         shape = conversation_shape(event.conversation)

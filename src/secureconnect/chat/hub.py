@@ -49,6 +49,10 @@ class Live(NamedTuple):
     poll_id: PollId | None = None
     expires_us: int | None = None
 
+    def puts_out(self, user: UserId) -> bool:
+        """Whether `user` is no longer in the conversation after this."""
+        return self.kind == "conversation_deleted" or (self.kind == "user_left" and self.user_id == user)
+
 
 PRIVATE = "private"  # kind of what is told to `user_id` alone
 PROVISIONAL = "provisional"  # kind of a message that is accepted and not stored
@@ -158,7 +162,7 @@ class Connection:
             if self.floors.pop(live.conversation_id, None) is not None:
                 self._look_live()
         took = self.socket.offer(live.frame)
-        if self.only is not None and live.kind == "user_left" and live.user_id == self.user_id:
+        if self.only is not None and live.puts_out(self.user_id):
             self.lose()
         return took
 
@@ -556,6 +560,8 @@ class Hub:
             self._keep(live)
         if live.kind == "user_left" and live.user_id is not None:
             del viewers[live.user_id]
+        elif live.kind == "conversation_deleted":
+            viewers.clear()
         self._drop(lost)
 
     def _drop(self, lost: list[Connection]) -> None:

@@ -12,7 +12,7 @@ from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..errors import AccountDeleted, E2eeRequired, Forbidden, Invalid, MessageDeleted, NotFound
 from ..identity import ConversationId, MessageId, UserId, is_id, new_id
-from . import archive, changes, store
+from . import archive, changes, permissions, store
 from .append import Draft, Stored
 from .attachments import Attachments, no_such_file
 from .changes import Event
@@ -20,7 +20,7 @@ from .conversations import require_seat
 from .mentions.mentions import mentioned
 from .pledges import Accepted
 from .reactions import store as reactions
-from .store import MODERATORS, Conversation, Message, Page, Seat
+from .store import Conversation, Message, Page, Seat
 from .versions import store as versions
 from .writer import Done, Writer
 
@@ -167,6 +167,7 @@ class Messages:
         conversation = seat.conversation
         if message.sender_id != caller:
             raise Forbidden(denial="denied:forbidden", subject=message_id)
+        require_said(message)
         if message.deleted_us is not None:
             raise MessageDeleted
         encrypted = message.is_encrypted if is_encrypted is None else is_encrypted
@@ -201,8 +202,9 @@ class Messages:
 
     async def _delete(self, tx: Tx, caller: UserId, message_id: MessageId) -> Done[Message]:
         seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
-        if message.sender_id != caller and seat.member.role not in MODERATORS:
-            raise Forbidden(denial="denied:forbidden", subject=message_id)
+        if message.sender_id != caller:
+            permissions.require(seat, "delete_others", message_id)
+        require_said(message)
         if message.deleted_us is not None:
             return Done(message)
         now_us = self._db.now_us()
@@ -238,6 +240,12 @@ async def lock_message(
     await store.lock(tx, conversation)
     seat = await require_seat(tx, conversation, caller)
     return seat, await require_visible(tx, caller, message_id, now_us())
+
+
+def require_said(message: Message) -> None:
+    """Raises Forbidden for what nobody said: a notice stays as it is."""
+    if message.message_type == "system":
+        raise Forbidden(denial="denied:forbidden", subject=message.message_id)
 
 
 async def require_unblocked(tx: Tx, seat: Seat) -> None:

@@ -100,6 +100,9 @@ class Recent:
     def take(self, live: Live) -> None:
         """Keep a durable event, as the hub tells it."""
         conversation = live.conversation_id
+        if live.kind == "conversation_deleted":
+            self._drop(conversation)
+            return
         past = self._pasts.get(conversation)
         if past is None or live.change != past.head + 1:
             past = self._begin(conversation, live.change - 1)
@@ -140,8 +143,7 @@ class Recent:
 
     def _begin(self, conversation: ConversationId, head: int) -> Past:
         """From here on, in the place of what was held."""
-        if conversation in self._pasts:
-            self._drop(conversation)
+        self._drop(conversation)
         past = self._pasts[conversation] = Past(head)
         self._grow(past, AROUND_BYTES)
         return past
@@ -157,7 +159,9 @@ class Recent:
             self._drop(conversation)
 
     def _drop(self, conversation: ConversationId) -> None:
-        past = self._pasts.pop(conversation)
+        past = self._pasts.pop(conversation, None)
+        if past is None:
+            return
         self._forget(live.message_id for live in past.lives if live.kind == "chat")
         self._forget(row.message_id for row in past.rows.values())
         self._grow(past, -past.size)

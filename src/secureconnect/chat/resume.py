@@ -29,6 +29,7 @@ from .catchup import REACH_US
 from .changes import Event
 from .hub import Connection, Hub
 from .recall import Recall
+from .shapes import muted_until
 from .store import Conversation, Seat
 
 # result: whole, gap (something had to be read again), recalled (from memory; one of the others follows)
@@ -257,6 +258,8 @@ def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
                 first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
                 last_read_seq=seat.member.last_read_seq,
                 unread_count=unread,
+                is_muted=(mute := muted_until(seat.member.muted_until_us))[0],
+                muted_until=mute[1],
             ),
         )
         for seat, unread in standings

@@ -38,6 +38,8 @@ class Changes(NamedTuple):
 
 
 CHANGES = ("message_edited", "message_deleted", "reaction")  # kinds of what changes a message
+RETOLD = ("chat", "message_edited", "reaction", "message_pinned", "message_unpinned")
+"""Kinds of what is told otherwise once its message has changed."""
 UNCHANGED = Changes()
 
 
@@ -150,7 +152,7 @@ def retell(live: Live, changes: Changes, now_us: int) -> Frame:
     """As the table would tell it now.  changes: to the message it is about."""
     if live.expires_us is not None and live.expires_us <= now_us and changes.deleted is None:
         changes = changes._replace(deleted=_expired(live))
-    if live.kind not in ("chat", "message_edited", "reaction") or changes in (UNCHANGED, Changes(live)):
+    if live.kind not in RETOLD or changes in (UNCHANGED, Changes(live)):
         return live.frame
     if live.kind != "chat" and changes.deleted is not None:
         told = _deleted.decode(changes.deleted.frame.data)
@@ -164,7 +166,7 @@ def retell(live: Live, changes: Changes, now_us: int) -> Frame:
             deleted_us=_us_or_none(told.deleted_at),
         )
         return frames.live(event).frame
-    if live.kind == "reaction":
+    if live.kind not in ("chat", "message_edited"):
         return live.frame
     message = message_now(live, changes, now_us)._replace(change=live.change)
     kind: Kind = "chat" if live.kind == "chat" else "message_edited"

@@ -33,15 +33,19 @@ from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
 from .conversations import Conversations, MemberLeft
+from .deletion.deletion import Deletion
 from .forwards.forwards import Forwards
 from .hub import PRIVATE, Connection, Hub, Live
 from .listing.listing import Listing
 from .mentions import store as mention_store
 from .messages import Messages
+from .mutes.mutes import Mutes
 from .notifications import store as notification_store
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
 from .notifications.store import Notification
+from .pins import store as pin_store
+from .pins.pins import Pins
 from .pledges import Pledge, Pledges
 from .polls import store as poll_store
 from .polls.polls import Polls
@@ -57,7 +61,7 @@ from .search.search import Search
 from .shapes import Status
 from .versions import store as version_store
 from .versions.versions import Versions
-from .writer import ReadMark, Writer
+from .writer import Mark, ReadMark, Writer
 
 log = structlog.get_logger(module="chat")
 
@@ -140,6 +144,9 @@ class Chat:
         self.notifier = Notifier(config, db, self.hub, self._tell_notification)
         self.index = Index(config, db)
         self.search = Search(config, db)
+        self.pins = Pins(config, db, self.writer)
+        self.mutes = Mutes(db, self.writer)
+        self.deletion = Deletion(config, db, self.writer, attachments)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
         self.presence = Presence(config, db, self.hub)
@@ -199,6 +206,7 @@ class Chat:
             nursery.start_soon(self.catch_up.repair_forever)
             nursery.start_soon(self._catch_up_forever)
             nursery.start_soon(self.retention.pass_forever)
+            nursery.start_soon(self.deletion.pass_forever)
             nursery.start_soon(self.polls.count_forever)
             nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self.notifier.pass_forever)
@@ -324,7 +332,7 @@ class Chat:
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """Everything this room keeps of a person, record by record: memberships, messages and what they said
-        before, reactions, polls, votes and notifications."""
+        before, reactions, polls, votes, notifications and pins."""
         seat = ConversationId(store.NO_ID)
         while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
             for each in seats:
@@ -335,6 +343,7 @@ class Chat:
                     **msgspec.to_builtins(shape),
                     "joined_at": to_iso(each.member.joined_us),
                     "last_read_seq": each.member.last_read_seq,
+                    "muted_until": shapes.iso_or_none(each.member.muted_until_us),
                 }
             seat = seats[-1].conversation.conversation_id
         after = ""
@@ -385,10 +394,15 @@ class Chat:
                 shape = msgspec.to_builtins(shapes.notification_shape(notification))
                 yield {"kind": "notification", "about": shape.pop("kind"), **shape}
             newest = notified[-1].notification_id
+        pinned = MessageId(store.NO_ID)
+        while pins := await self._db.read(pin_store.by_user, user, pinned, EXPORT_PAGE):
+            for pin in pins:
+                yield {"kind": "pin", "message_id": pin.message_id, "pinned_at": to_iso(pin.pinned_us)}
+            pinned = pins[-1].message_id
 
     # what happened
 
-    def _committed(self, events: Sequence[Event], marks: Sequence[ReadMark]) -> None:
+    def _committed(self, events: Sequence[Event], marks: Sequence[Mark]) -> None:
         """The writer's word, after each commit."""
         lives = [frames.live(event) for event in events]
         for live in lives:
@@ -396,7 +410,8 @@ class Chat:
         self._carrier.send(lives)
         self.notifier.heard(events)
         for mark in marks:
-            self._signal(frames.read_mark(*mark))
+            told = frames.read_mark(*mark) if isinstance(mark, ReadMark) else frames.mute_mark(*mark)
+            self._signal(told)
         for event in events:
             if event.kind == "user_left" and event.user is not None:
                 self._tell_member_left(event.conversation_id, event.user.user_id)

@@ -22,8 +22,11 @@ from ..errors import (
 )
 from ..idempotency import attempt_of
 from ..identity import ConversationId, MessageId, UserId, is_id
+from .deletion.routes import ROUTES as DELETION_ROUTES
 from .forwards.routes import ROUTES as FORWARD_ROUTES
+from .mutes.routes import ROUTES as MUTE_ROUTES
 from .notifications.routes import ROUTES as NOTIFICATION_ROUTES
+from .pins.routes import ROUTES as PIN_ROUTES
 from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
@@ -84,12 +87,14 @@ class Description(Struct, frozen=True):
 
 class NewSettings(Struct, frozen=True):
     """What is left out stays. Encryption is never switched off again; 0 days keep messages as long as the
-    server does; history_visible shows those who join from then on what was said before."""
+    server does; history_visible shows those who join from then on what was said before; messages sent
+    while disappear_after_s is not 0 are gone after so many seconds."""
 
     is_e2ee_enabled: bool | UnsetType = UNSET
     recording_enabled: bool | UnsetType = UNSET
     message_retention_days: Annotated[int, Meta(ge=0, le=3_650)] | UnsetType = UNSET
     history_visible: bool | UnsetType = UNSET
+    disappear_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] | UnsetType = UNSET
 
 
 class NewParticipant(Struct, frozen=True):
@@ -534,4 +539,7 @@ ROUTES = (
     *POLL_ROUTES,
     *NOTIFICATION_ROUTES,
     *SEARCH_ROUTES,
+    *PIN_ROUTES,
+    *MUTE_ROUTES,
+    *DELETION_ROUTES,
 )  # fmt: skip

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ..clock import to_iso
+from ..clock import from_iso, now_us, to_iso
+from ..errors import Invalid
 from .notifications.store import Notification
 from .polls.store import Poll, PollType
 from .store import (
+    FOREVER_US,
     Conversation,
     ConversationType,
     Member,
@@ -125,6 +127,7 @@ class Settings(Struct):
     recording_enabled: bool
     message_retention_days: int
     history_visible: bool
+    disappear_after_s: int
 
 
 class PersonShape(Struct):
@@ -143,7 +146,7 @@ class ParticipantShape(PersonShape):
 
 class ConversationShape(Struct):
     """Events leave out what depends on the viewer: my_role, unread_count, unread_mentions, last_message,
-    participants. messages: the newest, in a first sync."""
+    participants, is_muted and muted_until (null: without an end). messages: the newest, in a first sync."""
 
     conversation_id: str
     type: ConversationType
@@ -162,6 +165,8 @@ class ConversationShape(Struct):
     last_message: MessageShape | UnsetType | None = UNSET
     participants: list[ParticipantShape] | UnsetType = UNSET
     messages: list[MessageShape] | UnsetType = UNSET
+    is_muted: bool | UnsetType = UNSET
+    muted_until: str | UnsetType | None = UNSET
 
 
 def iso_or_none(us: int | None) -> str | None:
@@ -271,8 +276,27 @@ def conversation_shape(conversation: Conversation) -> ConversationShape:
             conversation.recording_enabled,
             conversation.message_retention_days,
             conversation.history_visible,
+            conversation.disappear_after_s,
         ),
     )
+
+
+def us_of(text: str, field: str) -> int:
+    """A time that a client has given. Raises Invalid.  field: where."""
+    try:
+        at_us = from_iso(text)
+    except ValueError:
+        raise Invalid("Give a time like 2026-01-19T05:25:00Z.", details={"field": field}) from None
+    if at_us >= FOREVER_US:
+        raise Invalid("That is too far away.", details={"field": field})
+    return at_us
+
+
+def muted_until(until_us: int | None) -> tuple[bool, str | None]:
+    """Whether something is muted now, and when that ends; None: never."""
+    if until_us is None or until_us <= now_us():
+        return False, None
+    return True, None if until_us >= FOREVER_US else to_iso(until_us)
 
 
 def summary_shape(summary: Summary) -> ConversationShape:
@@ -282,4 +306,5 @@ def summary_shape(summary: Summary) -> ConversationShape:
     shape.unread_count = summary.unread_count
     shape.unread_mentions = summary.unread_mentions
     shape.last_message = message_shape(summary.last_message) if summary.last_message else None
+    shape.is_muted, shape.muted_until = muted_until(summary.seat.member.muted_until_us)
     return shape

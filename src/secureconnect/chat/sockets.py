@@ -13,7 +13,7 @@ from ..clock import now_us, to_iso
 from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRoute
 from ..errors import Conflict, Invalid, Malformed, Problem
 from ..identity import ConversationId, MessageId
-from . import frames
+from . import frames, inbound
 from .hub import Connection
 from .pledges import Answer
 from .room import Chat
@@ -88,11 +88,11 @@ class _Conversation:
     async def resume(self) -> None:
         """Take the resume frames, replay, and talk. Raises SocketClosed."""
         positions: dict[str, int] = {}
-        last: frames.ResumeIn | None = None
+        last: inbound.ResumeIn | None = None
         with trio.move_on_after(self._room.config.resume_wait_s):
             while last is None or last.more:
                 frame = self._decode(await self._socket.receive())
-                if not isinstance(frame, frames.ResumeIn):
+                if not isinstance(frame, inbound.ResumeIn):
                     self._hang_up(Close.BAD_FRAME, "resume first")
                 positions.update(frame.conversations)
                 if len(positions) > self._room.config.resume_total:
@@ -107,7 +107,7 @@ class _Conversation:
         else:
             await self._talk_meanwhile(rest, last)
 
-    async def _talk_meanwhile(self, rest: Callable[[], Awaitable[None]], asked: frames.ResumeIn) -> NoReturn:
+    async def _talk_meanwhile(self, rest: Callable[[], Awaitable[None]], asked: inbound.ResumeIn) -> NoReturn:
         """Talk, and resume for what has to wait for the database. Raises SocketClosed, or the Problem that
         ends it; never a group of them."""
         ended: Exception = SocketClosed()
@@ -139,52 +139,52 @@ class _Conversation:
             except Problem as problem:
                 self._refuse(frame.ref, problem)
 
-    def _decode(self, data: bytes) -> frames.Inbound | None:
+    def _decode(self, data: bytes) -> inbound.Inbound | None:
         """The frame; None when it was not valid and has been answered."""
         try:
-            return frames.decode(data)
+            return inbound.decode(data)
         except Malformed:
             self._hang_up(Close.BAD_FRAME, "not JSON")
-        except frames.NotAFrame as exc:
+        except inbound.NotAFrame as exc:
             self._refuse(exc.ref, Invalid(str(exc)))
         return None
 
-    async def _answer(self, frame: frames.Inbound) -> None:
+    async def _answer(self, frame: inbound.Inbound) -> None:
         room, me = self._room, self._me
         match frame:
-            case frames.ChatIn():
+            case inbound.ChatIn():
                 self._send(frame)
-            case frames.EditIn():
+            case inbound.EditIn():
                 await room.messages.edit(me, MessageId(frame.message_id), frame.content, frame.is_encrypted)
                 self._ack(frame, message_id=frame.message_id)
-            case frames.DeleteIn():
+            case inbound.DeleteIn():
                 await room.messages.delete(me, MessageId(frame.message_id))
                 self._ack(frame, message_id=frame.message_id)
-            case frames.ReactIn():
+            case inbound.ReactIn():
                 message = MessageId(frame.message_id)
                 await room.reactions.set(me, message, frame.emoji, on=frame.on)
                 self._ack(frame, message_id=frame.message_id)
-            case frames.ReadIn():
+            case inbound.ReadIn():
                 await room.conversations.mark_read(me, ConversationId(frame.conversation_id), frame.seq)
                 self._ack(frame, conversation_id=frame.conversation_id)
-            case frames.TypingIn():
+            case inbound.TypingIn():
                 conversation = ConversationId(frame.conversation_id)
                 await room.mark_typing(me, conversation, frame.is_typing)
                 self._ack(frame, conversation_id=frame.conversation_id)
-            case frames.PresenceIn():
+            case inbound.PresenceIn():
                 room.presence.choose(me, frame.status)
                 self._ack(frame)
-            case frames.AuthIn():
+            case inbound.AuthIn():
                 await self._renew(frame)
-            case frames.PingIn():
+            case inbound.PingIn():
                 pong = frames.Pong()
                 if frame.ref is not None:
                     pong.ref = frame.ref
                 self._offer(frames.frame(pong))
-            case frames.ResumeIn():
+            case inbound.ResumeIn():
                 raise Conflict("This socket is live; open one with resume=1 to resume.")
 
-    def _send(self, frame: frames.ChatIn) -> None:
+    def _send(self, frame: inbound.ChatIn) -> None:
         """Queue a message; the writer answers."""
         draft = self._room.messages.draft(
             self._me,
@@ -207,7 +207,7 @@ class _Conversation:
 
         self._room.writer.send(draft, done)
 
-    async def _renew(self, frame: frames.AuthIn) -> None:
+    async def _renew(self, frame: inbound.AuthIn) -> None:
         principal = await self._room.authenticate(frame.token)
         ours = self._socket.principal
         if (principal.user_id, principal.session_id) != (ours.user_id, ours.session_id):
@@ -216,7 +216,7 @@ class _Conversation:
         self._ack(frame)
 
     def _ack(
-        self, frame: frames.Inbound, *, conversation_id: str | None = None, message_id: str | None = None
+        self, frame: inbound.Inbound, *, conversation_id: str | None = None, message_id: str | None = None
     ) -> None:
         if frame.ref is None:
             return
@@ -227,7 +227,7 @@ class _Conversation:
             told.message_id = message_id
         self._offer(frames.frame(told))
 
-    def _refuse(self, ref: frames.Ref | None, problem: Problem) -> None:
+    def _refuse(self, ref: inbound.Ref | None, problem: Problem) -> None:
         if problem.denial is not None:
             self._room.deny(problem, self._call)
         self._offer(frames.error(ref, problem))

@@ -15,11 +15,9 @@ from ..identity import ConversationId, MessageId, UserId
 ConversationType = Literal["direct", "group"]
 MemberRole = Literal["owner", "admin", "member"]
 
-MODERATORS: frozenset[MemberRole] = frozenset({"owner", "admin"})
-
 
 class Conversation(NamedTuple):
-    """message_retention_days: 0 keeps for as long as the server does."""
+    """message_retention_days: 0 keeps for as long as the server does.  disappear_after_s: 0 keeps, too."""
 
     conversation_id: ConversationId
     type: ConversationType
@@ -37,14 +35,29 @@ class Conversation(NamedTuple):
     recording_enabled: bool
     message_retention_days: int
     history_visible: bool
+    disappear_after_s: int = 0
+
+
+FOREVER_US = 253_402_300_799_000_000  # the last second of the calendar
 
 
 class Member(NamedTuple):
+    """muted_until_us: FOREVER_US without an end."""
+
     user_id: UserId
     role: MemberRole
     joined_us: int
     visible_from_seq: int
     last_read_seq: int
+    muted_until_us: int | None = None
+
+
+class Counts(NamedTuple):
+    """moderators: members who are owners or admins."""
+
+    members: int
+    moderators: int
+    owners: int
 
 
 class Seat(NamedTuple):
@@ -63,7 +76,7 @@ class Person(NamedTuple):
 
 class Participant(NamedTuple):
     """As one viewer sees them.  is_apart: one of the two has blocked the other.  member: its last_read_seq is
-    0 where they do not tell others."""
+    0 where they do not tell others, and what they have muted is not told."""
 
     person: Person
     member: Member
@@ -154,9 +167,9 @@ class Summary(NamedTuple):
 CONVERSATION = (
     "c.conversation_id, c.type, c.title, c.avatar_url, c.created_by, c.created_at, c.updated_at, c.last_seq,"
     " c.last_change, c.touched_at, c.first_seq, c.min_change, c.is_e2ee_enabled, c.recording_enabled,"
-    " c.message_retention_days, c.history_visible"
+    " c.message_retention_days, c.history_visible, c.disappear_after_s"
 )
-MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq"
+MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq, m.muted_until"
 MESSAGE = (
     "g.message_id, g.conversation_id, g.seq, g.change, g.sender_id, g.client_message_id, g.message_type,"
     " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at,"
@@ -196,7 +209,7 @@ UNREAD_MENTIONS = (
 
 
 def conversation_of(row: Row) -> Conversation:
-    return Conversation._make((*row[:12], bool(row[12]), bool(row[13]), row[14], bool(row[15])))
+    return Conversation._make((*row[:12], bool(row[12]), bool(row[13]), row[14], bool(row[15]), row[16]))
 
 
 def message_of(row: Row, now_us: int) -> Message:
@@ -240,14 +253,15 @@ async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | Non
 _CREATE = (
     "INSERT INTO conversations (conversation_id, type, title, avatar_url, created_by, created_at, updated_at,"
     " last_seq, last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
-    " message_retention_days, history_visible, direct_key)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+    " message_retention_days, history_visible, disappear_after_s, direct_key)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
     " ON CONFLICT (direct_key) DO NOTHING RETURNING conversation_id"
 )
 _BY_DIRECT_KEY = f"SELECT {CONVERSATION} FROM conversations c WHERE c.direct_key = $1"  # noqa: S608
 _DESCRIBE = (
     "UPDATE conversations SET title = $2, avatar_url = $3, updated_at = $4, is_e2ee_enabled = $5,"
-    " recording_enabled = $6, message_retention_days = $7, history_visible = $8 WHERE conversation_id = $1"
+    " recording_enabled = $6, message_retention_days = $7, history_visible = $8, disappear_after_s = $9"
+    " WHERE conversation_id = $1"
 )
 
 
@@ -273,6 +287,7 @@ async def describe(tx: Tx, as_of: Conversation) -> None:
         as_of.recording_enabled,
         as_of.message_retention_days,
         as_of.history_visible,
+        as_of.disappear_after_s,
     )
 
 
@@ -301,13 +316,13 @@ _JOIN = (
 _LEAVE = "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2"
 _SET_ROLE = "UPDATE members SET role = $3 WHERE conversation_id = $1 AND user_id = $2"
 _COUNT = (
-    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN role = 'member' THEN 0 ELSE 1 END), 0) FROM members"
-    " WHERE conversation_id = $1"
+    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN role = 'member' THEN 0 ELSE 1 END), 0),"
+    " COALESCE(SUM(CASE WHEN role = 'owner' THEN 1 ELSE 0 END), 0) FROM members WHERE conversation_id = $1"
 )
 _PARTICIPANTS = (
     f"SELECT {PERSON}, m.user_id, m.role, m.joined_at, m.visible_from_seq,"  # noqa: S608
     f" CASE WHEN m.user_id = $2 OR (u.sends_read_receipts AND NOT EXISTS ({_PARTED}))"
-    " THEN m.last_read_seq ELSE 0 END,"
+    " THEN m.last_read_seq ELSE 0 END, NULL,"
     " EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
     " OR (b.user_id = m.user_id AND b.blocked_id = $2))"
     " FROM members m JOIN users u ON u.user_id = m.user_id"
@@ -328,6 +343,7 @@ _VIEWERS = "SELECT user_id, visible_from_seq FROM members WHERE conversation_id 
 _MARK_READ = (
     "UPDATE members SET last_read_seq = $3 WHERE conversation_id = $1 AND user_id = $2 AND last_read_seq < $3"
 )
+_MUTE = "UPDATE members SET muted_until = $3 WHERE conversation_id = $1 AND user_id = $2"
 _SHARERS = (
     "SELECT DISTINCT other.user_id FROM members mine JOIN members other"
     " ON other.conversation_id = mine.conversation_id WHERE mine.user_id = $1"
@@ -382,11 +398,10 @@ async def set_role(tx: Tx, conversation: ConversationId, user: UserId, role: Mem
     await tx.run(_SET_ROLE, conversation, user, role)
 
 
-async def count_members(tx: Tx, conversation: ConversationId) -> tuple[int, int]:
-    """(members, moderators among them)"""
+async def count_members(tx: Tx, conversation: ConversationId) -> Counts:
     row = await tx.one(_COUNT, conversation)
     assert row is not None
-    return int(row[0]), int(row[1])
+    return Counts(*map(int, row))
 
 
 async def participants(
@@ -419,6 +434,10 @@ async def viewers(tx: Tx, conversation: ConversationId) -> dict[UserId, int]:
 async def mark_read(tx: Tx, conversation: ConversationId, user: UserId, seq: int) -> bool:
     """False when they had read as far."""
     return await tx.run(_MARK_READ, conversation, user, seq) > 0
+
+
+async def mute(tx: Tx, conversation: ConversationId, user: UserId, until_us: int | None) -> None:
+    await tx.run(_MUTE, conversation, user, until_us)
 
 
 async def sends_receipts(tx: Tx, conversation: ConversationId, user: UserId) -> bool:

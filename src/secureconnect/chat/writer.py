@@ -59,16 +59,27 @@ class ReadMark(NamedTuple):
     is_private: bool = False
 
 
+class MuteMark(NamedTuple):
+    """Somebody has muted a conversation until then; None: no more. Their own sockets are told."""
+
+    conversation_id: ConversationId
+    user_id: UserId
+    until_us: int | None
+
+
+Mark = ReadMark | MuteMark
+
+
 class Done(NamedTuple, Generic[T]):
-    """What a unit of change returns.  value: for who asked.  events, marks: for everybody."""
+    """What a unit of change returns.  value: for who asked.  events, marks: for everybody they concern."""
 
     value: T
     events: Sequence[Event] = ()
-    marks: Sequence[ReadMark] = ()
+    marks: Sequence[Mark] = ()
 
 
 Change = Callable[Concatenate[Tx, P], Awaitable[Done[T]]]
-Tell = Callable[[Sequence[Event], Sequence[ReadMark]], None]
+Tell = Callable[[Sequence[Event], Sequence[Mark]], None]
 
 
 class _Send:
@@ -290,7 +301,7 @@ class Writer:
                     nursery.start_soon(self._append, sends, events)
                 for change in changes:
                     nursery.start_soon(self._run_change, change)
-        marks: list[ReadMark] = []
+        marks: list[Mark] = []
         for change in changes:
             change.finished.set()
             if change.result is not None:

@@ -300,6 +300,8 @@ class Terminal:
             case "online" if self._was_offline:
                 self._was_offline = False
                 self._note("Connected again; nothing was missed.", "green")
+            case "chat" if not here and event["message_type"] == "system":
+                pass  # nobody wrote
             case "chat" if not here and conversation_id is not None:
                 sender = await self._name_of(event["sender_id"])
                 self._note(
@@ -375,7 +377,7 @@ class Terminal:
         if message["deleted_at"]:
             line.append("deleted", "dim italic")
         else:
-            line.append(_clean(message["content"]))
+            line.append(_clean(message["content"]), "dim" if message["message_type"] == "system" else "")
             line.append(" (edited)" if message["edited_at"] else "", "dim")
         self._console.print(line)
 

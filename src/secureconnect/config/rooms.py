@@ -156,6 +156,7 @@ class ChatConfig:
     notify_pass_s: float = setting(
         1.0, "seconds between two looks for what people are to be notified of", low=0.05, high=3_600
     )
+    max_pins: int = setting(50, "pinned messages of one conversation", low=1, high=100)
     max_reactions: int = setting(20, "different reactions to one message", low=1, high=1_000)
     versions_kept: int = setting(
         50, "earlier versions kept of an edited message; the oldest go first", low=0, high=10_000
@@ -219,7 +220,10 @@ class ChatConfig:
     searches_at_once: int = setting(2, "searches under way on this node; the others wait", low=1, high=1_000)
     searches_waiting: int = setting(100, "searches waiting before more are answered 503", low=1, high=100_000)
     retention_pass_s: float = setting(
-        60.0, "seconds between two looks for messages past their term", low=0.1, high=86_400
+        60.0,
+        "seconds between two looks for messages past their term, and for what deleted conversations leave",
+        low=0.1,
+        high=86_400,
     )
     offline_grace_s: float = setting(
         10.0, "seconds after the last socket closed before a person is shown offline", low=0, high=600

@@ -16,7 +16,6 @@ from ...errors import (
     AlreadyVoted,
     Conflict,
     E2eeRequired,
-    Forbidden,
     Invalid,
     NotFound,
     OutcomeUnknown,
@@ -27,12 +26,12 @@ from ...errors import (
 from ...idempotency import Attempt
 from ...identity import ConversationId, PollId, UserId, new_id
 from ...periodic import every
-from .. import changes
+from .. import changes, permissions
 from .. import store as conversations
 from ..changes import Event, Kind
 from ..conversations import not_found, require_seat
 from ..messages import require_unblocked
-from ..store import MODERATORS, Seat
+from ..store import Seat
 from ..writer import Done, Writer
 from . import store
 from .store import Option, Poll, PollType
@@ -365,8 +364,8 @@ async def _lock(tx: Tx, caller: UserId, poll_id: PollId) -> tuple[Seat, Poll]:
 
 
 def _require_author(seat: Seat, poll: Poll) -> None:
-    if poll.created_by != seat.member.user_id and seat.member.role not in MODERATORS:
-        raise Forbidden(denial="denied:forbidden", subject=poll.poll_id)
+    if poll.created_by != seat.member.user_id:
+        permissions.require(seat, "end_polls", poll.poll_id)
 
 
 async def _happened(tx: Tx, kind: Kind, poll: Poll, actor: UserId | None, now_us: int) -> Event:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ...clock import from_iso
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import (
     AccountDeleted,
@@ -21,12 +20,11 @@ from ...errors import (
 from ...idempotency import attempt_of
 from ...identity import ConversationId, PollId, is_id
 from ..room import Chat
-from ..shapes import Id, PollShape, poll_shape
+from ..shapes import Id, PollShape, poll_shape, us_of
 from .polls import Question, Seen
 from .store import PollType
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-LATEST_US = 253_402_300_800_000_000  # the year 10000, which no text of ours can say
 
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -81,7 +79,7 @@ async def create(room: Chat, call: Call) -> Reply:
         asked.options,
         asked.poll_type,
         asked.allow_vote_change,
-        None if asked.expires_at is None else _time(asked.expires_at),
+        None if asked.expires_at is None else us_of(asked.expires_at, "expires_at"),
     )
     conversation = ConversationId(asked.conversation_id)
     poll = await room.polls.create(call.caller.user_id, conversation, question, attempt_of(call))
@@ -124,16 +122,6 @@ async def delete(room: Chat, call: Call) -> Reply:
 
 def _poll(call: Call) -> PollId:
     return PollId(call.path["poll_id"])
-
-
-def _time(text: str) -> int:
-    try:
-        at_us = from_iso(text)
-    except ValueError:
-        raise Invalid("Give a time like 2026-01-19T05:25:00Z.", details={"field": "expires_at"}) from None
-    if at_us >= LATEST_US:
-        raise Invalid("That is too far away.", details={"field": "expires_at"})
-    return at_us
 
 
 def _own(seen: Seen) -> OwnPoll:

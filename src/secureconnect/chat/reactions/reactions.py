@@ -6,11 +6,11 @@ import unicodedata
 
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
-from ...errors import Conflict, Forbidden, Invalid, MessageDeleted
+from ...errors import Conflict, Invalid, MessageDeleted
 from ...identity import MessageId, UserId
 from .. import changes
 from ..changes import Event
-from ..messages import lock_message, require_unblocked
+from ..messages import lock_message, require_said, require_unblocked
 from ..writer import Done, Writer
 from . import store
 
@@ -38,8 +38,7 @@ class Reactions:
         seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
         if message.deleted_us is not None:
             raise MessageDeleted
-        if message.message_type == "system":
-            raise Forbidden(denial="denied:forbidden", subject=message_id)
+        require_said(message)
         await require_unblocked(tx, seat)
         now_us = self._db.now_us()
         conversation = message.conversation_id
