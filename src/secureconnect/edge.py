@@ -90,11 +90,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`size` bytes of a file of this machine, from `start` on. Without TLS they do not pass through us."""
+    """`size` bytes of a file of this machine, from `start` on. Without TLS they do not pass through us.
+
+    sent: hears how many were handed to the network, in several steps.
+    """
 
     path: Path
     size: int
     start: int = 0
+    sent: Callable[[int], None] | None = None
 
 
 Body = bytes | File | AsyncGenerator[bytes, None]

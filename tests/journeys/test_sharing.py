@@ -35,8 +35,13 @@ async def sees(client: Client, file_id: str) -> bool:
             await download_url(client, file_id)
         return False
     async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
-        answer = await http.get(await download_url(client, file_id))
+        url = await download_url(client, file_id)
+        answer = await http.get(url)
+        part = await http.get(url, headers={"Range": "bytes=-10", "If-Range": answer.headers["etag"]})
     assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert (part.status_code, part.content) == (206, CONTENT[-10:])
+    assert answer.headers["content-type"] == "application/octet-stream", "whatever it is said to be"
+    assert answer.headers["content-disposition"].startswith("attachment; filename=")
     return True
 
 
@@ -93,7 +98,11 @@ async def test_a_file_is_shared_and_taken_back(start_server: StartServer) -> Non
         second = await say(ann, room, file_id)
         assert (await sees(dan, file_id), await listed(dan, room)) == (True, [file_id])
         await ann.call("DELETE", f"/v1/conversations/{room}/participants/{cid.me.user_id}")
+        url = await download_url(dan, file_id)
         await dan.call("DELETE", f"/v1/conversations/{room}/participants/{dan.me.user_id}")
+        if "/v1/storage/" in url:  # the store knows nobody
+            async with httpx.AsyncClient(trust_env=False) as http:
+                assert (await http.get(url)).status_code == 404, "nor at an address from before"
         assert await seen_by(file_id, bob, cid, dan) == [True, False, False]
 
         # to pass it on is no more than to read it

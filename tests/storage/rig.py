@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +67,9 @@ class Cut:
 
     def list(self, prefix: str) -> AsyncIterator[str]:
         return self.inner.list(prefix)
+
+    def path_of(self, key: str) -> Path | None:
+        return self.inner.path_of(key)
 
     def where(self, key: str) -> Place:
         return self.inner.where(key)
@@ -134,12 +136,11 @@ class Node:
                 answer = await http.get(url)
             assert answer.status_code == 200, answer.text
             return answer.content
-        content = await self.room.files.content(url.rpartition("/")[2])
+        content = await self.room.files.content(url.rpartition("/")[2], ADDRESS)
         if content.elsewhere is not None:
             return await self.fetch(content.elsewhere)
-        assert content.chunks is not None
-        async with aclosing(content.chunks) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+        assert content.path is not None
+        return (await trio.Path(content.path).read_bytes())[: content.file.file_size]
 
     # in parts
 

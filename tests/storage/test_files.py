@@ -18,13 +18,14 @@ from secureconnect.errors import (
     Unavailable,
     UploadMissing,
 )
-from secureconnect.identity import FileId, UserId
+from secureconnect.identity import FileId, UserId, new_id
 from secureconnect.storage.addresses import Addresses, Grant
 
 from .conftest import embedded, on_servers
 from .rig import ADDRESS, CONFIG, CONTENT, KEY, Node, World, unknown
 
 SIZE = len(CONTENT)
+ANN = UserId(new_id())
 _COMPLETED = "SELECT file_id FROM files WHERE status = 'completed'"
 
 
@@ -84,10 +85,10 @@ async def test_a_person_is_forgotten_with_their_files(node: Node, ann: UserId, b
 def test_an_address_is_good_for_one_thing() -> None:
     addresses = Addresses(KEY, "https://chat.example.org/")
     file_id = unknown()
-    url = addresses.of(Grant("PUT", file_id, 7, 1_000), None)
+    url = addresses.of(Grant("PUT", file_id, 7, 1_000, ANN), None)
     assert re.fullmatch(r"https://chat\.example\.org/v1/storage/objects/[\w-]+", url)
     token = url.rpartition("/")[2]
-    assert addresses.read(token, "PUT", 999) == Grant("PUT", file_id, 7, 1_000)
+    assert addresses.read(token, "PUT", 999) == Grant("PUT", file_id, 7, 1_000, ANN)
     with pytest.raises(AddressExpired):
         addresses.read(token, "PUT", 1_000)
     with pytest.raises(NotFound):
@@ -101,7 +102,7 @@ def test_an_address_is_good_for_one_thing() -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "a", "é" * 90, "A" * 89, "A" * 91, "=" * 90, "A" * 90, "A" * 89 + "\n"]
+    "token", ["", "a", "é" * 114, "A" * 113, "A" * 115, "=" * 114, "A" * 114, "A" * 113 + "\n"]
 )
 def test_what_is_no_address(token: str) -> None:
     with pytest.raises(NotFound):

@@ -58,9 +58,10 @@ async def test_a_file_comes_and_goes(world: World, node: Node, ann: UserId) -> N
     await node.room.sweeper.pass_once()
     assert await node.is_gone(file)
     actions = await node.rows("SELECT action, actor_id, subject FROM audit ORDER BY audit_id")
+    served = () if world.minio is not None else ("served",)  # the store tells nobody what it gives out
     assert actions == [
         (f"storage:file:{deed}", ann, file.file_id)
-        for deed in ("announced", "uploaded", "downloaded", "deleted")
+        for deed in ("announced", "uploaded", "downloaded", *served, "deleted")
     ]
 
 

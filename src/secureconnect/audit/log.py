@@ -113,6 +113,7 @@ ACTIONS = frozenset(
         "storage:file:deleted",
         "storage:file:downloaded",
         "storage:file:expired",
+        "storage:file:served",
         "storage:file:uploaded",
         *CALLS,
     }

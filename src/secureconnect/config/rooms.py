@@ -254,6 +254,12 @@ class StorageConfig:
     download_url_s: int = setting(
         3_600, "seconds for which the address of a download is good", low=1, high=604_800
     )
+    accesses_kept: int = setting(
+        10_000,
+        "downloads remembered, so that what is fetched within a minute is audited once",
+        low=1,
+        high=10_000_000,
+    )
     upload_grace_s: int = setting(
         2_700,
         "seconds beyond upload_url_s after which an upload that was not completed is given up",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -255,6 +256,11 @@ class Objects(Protocol):
         """Idempotent: a missing key is no error."""
         ...
 
+    def path_of(self, key: str) -> Path | None:
+        """The file of this machine that begins with the object's bytes; None: it lies elsewhere. Nobody has
+        looked whether it is there; once opened it stays readable whatever becomes of the key."""
+        ...
+
     def list(self, prefix: str) -> AsyncIterator[str]: ...
 
     def where(self, key: str) -> Place:
@@ -368,8 +374,8 @@ class Presigner(Protocol):
         """For one PUT of the whole object."""
         ...
 
-    async def download_url(self, key: str, expires_s: int, *, file_name: str, content_type: str) -> str:
-        """For GET, ranges too. Browsers save it under `file_name` and show nothing of it."""
+    async def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
+        """For GET, ranges too.  disposition, content_type: headers of the answer."""
         ...
 
     async def begin_parts(self, key: str) -> str:

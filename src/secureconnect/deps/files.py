@@ -160,6 +160,9 @@ class FolderObjects:
                 else:
                     folders.append(key)
 
+    def path_of(self, key: str) -> Path | None:
+        return self._path(key)
+
     def where(self, key: str) -> Place:
         check_key(key)
         return "store"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 import trio
@@ -266,6 +267,9 @@ class GuardedObjects:
 
     def list(self, prefix: str) -> AsyncIterator[str]:
         return self._each(self._inner.list(prefix))
+
+    def path_of(self, key: str) -> Path | None:
+        return self._inner.path_of(key)
 
     def where(self, key: str) -> Place:
         return self._inner.where(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import quote
+from pathlib import Path
 
 import structlog
 import trio
@@ -127,6 +127,10 @@ class MinioObjects:
                 return
             last = names[-1]
 
+    def path_of(self, key: str) -> Path | None:
+        check_key(key)
+        return None
+
     def where(self, key: str) -> Place:
         check_key(key)
         return "store"
@@ -136,11 +140,8 @@ class MinioObjects:
     async def upload_url(self, key: str, expires_s: int) -> str:
         return await self._sign("PUT", key, expires_s)
 
-    async def download_url(self, key: str, expires_s: int, *, file_name: str, content_type: str) -> str:
-        said = {
-            "response-content-disposition": f"attachment; filename*=UTF-8''{quote(file_name, safe='')}",
-            "response-content-type": content_type,
-        }
+    async def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
+        said = {"response-content-disposition": disposition, "response-content-type": content_type}
         return await self._sign("GET", key, expires_s, said)
 
     async def begin_parts(self, key: str) -> str:

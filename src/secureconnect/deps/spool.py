@@ -110,6 +110,9 @@ class SpooledObjects:
         """Objects and deletions that the store has yet to learn of."""
         return len(self._held) + len(self._gone)
 
+    def path_of(self, key: str) -> Path | None:
+        return self._local.path_of(key) if key in self._held else self._store.path_of(key)
+
     def where(self, key: str) -> Place:
         return "spool" if key in self._held or key in self._gone else "store"
 

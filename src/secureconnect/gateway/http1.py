@@ -293,7 +293,7 @@ class Http1:
         with opened as file:
             await self._transport.send_all(head_of(answer, keep, body.size))
             if incoming.method != "HEAD":
-                await self._transport.send_file(file, body.start, body.size)
+                await self._transport.send_file(file, body.start, body.size, body.sent)
 
     async def _write_stream(
         self, answer: Answer, body: AsyncGenerator[bytes, None], incoming: Incoming, keep: bool

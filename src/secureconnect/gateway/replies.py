@@ -123,6 +123,8 @@ async def _read(file: File) -> AsyncGenerator[bytes, None]:
                 raise EOFError("a file has become shorter while it was sent")
             left -= len(piece)
             yield piece
+            if file.sent is not None:
+                file.sent(len(piece))
 
 
 def problem_of(error: Exception) -> Problem:

@@ -9,6 +9,8 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +42,7 @@ _ENCODINGS = {".br": "br", ".gz": "gzip"}  # of the files beside a file
 _TEXT = re.compile(r"text/|application/(manifest\+)?json|image/svg")
 _HASHED = re.compile(r"[.-][0-9a-f]{8,}\.\w+$")  # app.3f2a9c1b.js: other bytes get another name
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 _UNASKED = 0.001  # the weight of the plain form for a client that names others only
 
 
@@ -110,14 +113,14 @@ def conditional(answer: Answer, call: Call, request: Request) -> Answer:
     body, etag = answer.body, answer.headers.get("etag")
     if etag is None or not isinstance(body, bytes | File):
         return answer
-    if _names(request.headers.get("if-none-match", ""), etag):
+    if is_held(request, etag, answer.headers.get("last-modified")):
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         return Answer(304, headers=kept)
     if isinstance(body, bytes):
         return answer
     answer.headers["accept-ranges"] = "bytes"
     try:
-        part = part_of(request, body.size, etag)
+        part = part_of(request, body.size, etag, answer.headers.get("last-modified"))
     except RangeNotSatisfiable as problem:
         refusal = replies.failure(problem, call.request_id)
         refusal.headers["content-range"] = f"bytes */{body.size}"
@@ -125,16 +128,27 @@ def conditional(answer: Answer, call: Call, request: Request) -> Answer:
     if part is None:
         return answer
     answer.headers["content-range"] = f"bytes {part[0]}-{part[0] + part[1] - 1}/{body.size}"
-    return Answer(206, File(body.path, part[1], body.start + part[0]), answer.headers)
+    return Answer(206, replace(body, size=part[1], start=body.start + part[0]), answer.headers)
 
 
-def part_of(request: Request, size: int, etag: str) -> tuple[int, int] | None:
+def is_held(request: Request, etag: str, modified: str | None) -> bool:
+    """Whether the client has what it asks for. Source: RFC 9110, sections 13.1.2, 13.1.3 and 13.2.2."""
+    listed = request.headers.get("if-none-match")
+    if listed is not None or modified is None:
+        return _names(listed or "", etag)
+    asked, known = _time(request.headers.get("if-modified-since", "")), _time(modified)
+    return asked is not None and known is not None and known <= asked
+
+
+def part_of(request: Request, size: int, etag: str, modified: str | None = None) -> tuple[int, int] | None:
     """(start, size) of the one range that is asked for; None: everything. Raises RangeNotSatisfiable.
 
     Source: RFC 9110, sections 13.1.5 and 14.2. Several ranges are answered with the whole.
     """
     asked = _RANGE.fullmatch(request.headers.get("range", ""))
-    if asked is None or request.method != "GET" or request.headers.get("if-range", etag) != etag:
+    if asked is None or request.method != "GET":
+        return None
+    if request.headers.get("if-range", etag) not in (etag, modified):
         return None
     first, last = asked.groups()
     if not (first or last) or (first and last and int(last) < int(first)):
@@ -174,6 +188,14 @@ def _weights(accepted: str) -> Iterator[tuple[str, float]]:
 def _names(listed: str, etag: str) -> bool:
     """Whether a list of ETags has this one; weak ones count (RFC 9110 section 13.1.2)."""
     return listed == "*" or etag in (each.strip().removeprefix("W/") for each in listed.split(","))
+
+
+def _time(date: str) -> datetime | None:
+    """None for what is no date of HTTP."""
+    try:
+        return datetime.strptime(date, HTTP_DATE)
+    except ValueError:
+        return None
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -209,7 +210,9 @@ class TlsTransport(Transport):
             return True
         return super().send(sealed[0] if len(sealed) == 1 else b"".join(sealed))
 
-    async def send_file(self, file: BinaryIO, start: int, size: int) -> None:
+    async def send_file(
+        self, file: BinaryIO, start: int, size: int, sent: Callable[[int], None] | None = None
+    ) -> None:
         """In pieces that are read in a thread: the disk may be slow."""
         await self.drain()
         end = start + size
@@ -222,6 +225,8 @@ class TlsTransport(Transport):
                 return
             start += len(piece)
             await self.send_all(piece)
+            if sent is not None:
+                sent(len(piece))
 
     def _hand_out(self) -> None:
         """Send what OpenSSL says of itself. Whoever asks for that and never reads it is cut."""

@@ -151,15 +151,19 @@ class Transport:
             if not self.send(view[start : start + SEND_BYTES]):
                 await self.drain()
 
-    async def send_file(self, file: BinaryIO, start: int, size: int) -> None:
+    async def send_file(
+        self, file: BinaryIO, start: int, size: int, sent: Callable[[int], None] | None = None
+    ) -> None:
         """Send `size` bytes of an open file from `start` on, without copying them through this process. A
-        file that turns out to be shorter ends the connection."""
+        file that turns out to be shorter ends the connection.  sent: as in `edge.File`."""
         await self.drain()
         while size and not self.gone:
             due = min(trio.current_time() + self._config.write_timeout_s, self.end_at)
             with trio.CancelScope(deadline=due) as self._draining:
                 taken = await self._send_piece(file, start, min(size, FILE_BYTES))
                 start, size = start + taken, size - taken
+                if sent is not None:
+                    sent(taken)
             expired, self._draining = self._draining.cancelled_caught, None
             if expired:
                 self.cut()

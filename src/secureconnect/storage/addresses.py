@@ -16,23 +16,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import AddressExpired, NotFound
-from ..identity import FileId, NodeId
+from ..identity import FileId, NodeId, UserId
 
 Method = Literal["GET", "PUT"]
 
-_SIGNED = struct.Struct(">3s16sqqH")
+_SIGNED = struct.Struct(">3s16sqq16sH")
 _MAC_BYTES = hashlib.sha256().digest_size
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{92}")  # 37 + 32 bytes
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{114}")  # 53 + 32 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """size_bytes: of the file or part.  expires_us: in the database's time.  part: its number; 0: all."""
+    """size_bytes: of the file or part.  expires_us: in the database's time.  user_id: who asked for it.
+    part: its number; 0: all."""
 
     method: Method
     file_id: FileId
     size_bytes: int
     expires_us: int
+    user_id: UserId
     part: int = 0
 
 
@@ -54,6 +56,7 @@ class Addresses:
             uuid.UUID(grant.file_id).bytes,
             grant.size_bytes,
             grant.expires_us,
+            uuid.UUID(grant.user_id).bytes,
             grant.part,
         )
         return base64.urlsafe_b64encode(signed + self._mac(signed)).decode().rstrip("=")
@@ -66,12 +69,13 @@ class Addresses:
         signed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(signed)):
             raise NotFound
-        verb, file_id, size_bytes, expires_us, part = _SIGNED.unpack(signed)
+        verb, file_id, size_bytes, expires_us, user_id, part = _SIGNED.unpack(signed)
         if verb.decode() != method:
             raise NotFound
         if expires_us <= now_us:
             raise AddressExpired
-        return Grant(method, FileId(str(uuid.UUID(bytes=file_id))), size_bytes, expires_us, part)
+        file, user = (str(uuid.UUID(bytes=each)) for each in (file_id, user_id))
+        return Grant(method, FileId(file), size_bytes, expires_us, UserId(user), part)
 
     def _mac(self, signed: bytes) -> bytes:
         return hmac.digest(self._key, signed, "sha256")

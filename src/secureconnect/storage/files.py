@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from .. import audit
@@ -14,7 +16,9 @@ from ..errors import FileOnAwayNode, NotFound, Unavailable, UploadMissing
 from ..identity import ConversationId, FileId, NodeId, UserId
 from ..metrics import counter
 from . import store
+from .accesses import Accesses
 from .addresses import Addresses, Grant
+from .serving import ANYTHING, HEAD_BYTES, disposition, media_type_of
 from .sharing import store as shares
 from .sharing.sharing import require_seat
 from .sharing.store import Place
@@ -24,8 +28,6 @@ from .store import File, Quota
 HANDED_OUT = counter("secureconnect_storage_downloads_total", "Addresses given out for downloads.", ["place"])
 _STORE, _SPOOL, _FOLDER = (HANDED_OUT.labels(place) for place in ("store", "spool", "folder"))
 SENT = counter("secureconnect_storage_sent_bytes_total", "Bytes of files sent by this process.")
-
-
 TOLD_PLACES = 100  # conversations that are told at once of what became of a file
 Tell = Callable[[File, Sequence[Place]], None]
 
@@ -36,10 +38,11 @@ def _untold(_: File, __: Sequence[Place]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is sent of a file by this process: its bytes, or the address in the store where it is now."""
+    """What is sent of a file by this process: where its bytes lie here, or the address in the store where it
+    is now."""
 
     file: File
-    chunks: AsyncGenerator[bytes, None] | None = None
+    path: Path | None = None
     elsewhere: str | None = None
 
 
@@ -66,6 +69,7 @@ class Files:
         self._addresses = addresses
         self._node_id = node_id
         self.tell: Tell = _untold
+        self._accesses = Accesses(config.accesses_kept)
 
     # who sees what
 
@@ -119,10 +123,11 @@ class Files:
         file = await self._db.relieve(self._hand_out, caller, file_id, client)
         if file.node_id is None and self._presigner is not None:
             _STORE.inc()
-            return await self._stored_at(self._presigner, file)
+            return await self._stored_at(self._presigner, await self._typed(file))
         (_FOLDER if file.node_id is None else _SPOOL).inc()
         expires_us = self._db.now_us() + self._config.download_url_s * SECOND_US
-        return self._addresses.of(Grant("GET", file.file_id, file.file_size, expires_us), file.node_id)
+        grant = Grant("GET", file.file_id, file.file_size, expires_us, caller)
+        return self._addresses.of(grant, file.node_id)
 
     async def _hand_out(self, tx: Tx, caller: UserId, file_id: FileId, client: str) -> File:
         file = await self._visible(tx, caller, file_id)
@@ -133,47 +138,54 @@ class Files:
             self._require_store()
         elif file.node_id != self._node_id and not await store.lives(tx, file.node_id, now_us):
             raise FileOnAwayNode
-        await audit.record(
-            tx,
-            action="storage:file:downloaded",
-            actor=caller,
-            subject=file_id,
-            address=client,
-            now_us=now_us,
-        )
+        await self._note(tx, "storage:file:downloaded", caller, file_id, client)
         return file
 
-    async def content(self, token: str) -> Content:
-        """What an address of ours stands for."""
+    async def _note(self, tx: Tx, action: str, caller: UserId, file_id: FileId, client: str) -> None:
+        await audit.record(
+            tx, action=action, actor=caller, subject=file_id, address=client, now_us=self._db.now_us()
+        )
+
+    async def content(self, token: str, client: str) -> Content:
+        """What an address of ours stands for, as long as whoever asked for it may see the file.
+
+        client: as in `address`."""
         grant = self._addresses.read(token, "GET", self._db.now_us())
-        file = await self._db.read(store.get, grant.file_id)
-        if file is None or file.status != "completed":
+        file = await self._db.read(self._visible, grant.user_id, grant.file_id)
+        if file.status != "completed":
             raise NotFound
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
-        if self._presigner is not None and self._objects.where(file.key) == "store":
+        is_there = self._presigner is not None and self._objects.where(file.key) == "store"
+        if is_there:
             self._require_store()
-            return Content(file, elsewhere=await self._stored_at(self._presigner, file))
-        found = await self._objects.stat(file.key)
-        if found.size_bytes != file.file_size:
+        elif (await self._objects.stat(file.key)).size_bytes != file.file_size:
             raise Unavailable
-        return Content(file, chunks=self._counted(file))
+        if self._accesses.is_news(grant.user_id, grant.file_id, self._db.now_us()):
+            await self._db.relieve(self._note, "storage:file:served", grant.user_id, grant.file_id, client)
+        file = await self._typed(file)
+        if is_there:
+            assert self._presigner is not None
+            return Content(file, elsewhere=await self._stored_at(self._presigner, file))
+        return Content(file, path=self._objects.path_of(file.key))
 
-    async def _counted(self, file: File) -> AsyncGenerator[bytes, None]:
-        chunks = cast("AsyncGenerator[bytes, None]", self._objects.get(file.key))
-        try:
-            async for chunk in chunks:
-                SENT.inc(len(chunk))
-                yield chunk
-        finally:
-            await chunks.aclose()
+    async def _typed(self, file: File) -> File:
+        """With what its content may be shown as, which is looked at once; never if it is encrypted."""
+        if file.media_type is not None or file.is_encrypted:
+            return file
+        chunks = cast("AsyncGenerator[bytes, None]", self._objects.get(file.key, 0, HEAD_BYTES))
+        async with aclosing(chunks):
+            head = b"".join([chunk async for chunk in chunks])
+        media_type = media_type_of(head, file.content_type)
+        await self._db.relieve(store.note_type, file.file_id, media_type)
+        return file._replace(media_type=media_type)
 
     async def _stored_at(self, presigner: Presigner, file: File) -> str:
         return await presigner.download_url(
             file.key,
             self._config.download_url_s,
-            file_name=file.file_name,
-            content_type=file.content_type,
+            disposition=disposition(file.file_name),
+            content_type=file.media_type or ANYTHING,
         )
 
     def _require_store(self) -> None:

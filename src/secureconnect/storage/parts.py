@@ -74,7 +74,8 @@ class Parts:
         if self._presigner is not None and file.upload_id is not None:
             return await self._presigner.part_url(file.key, file.upload_id, number, self._config.upload_url_s)
         expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
-        grant = Grant("PUT", file.file_id, division_of(file).length(number), expires_us, number)
+        size_bytes = division_of(file).length(number)
+        grant = Grant("PUT", file.file_id, size_bytes, expires_us, file.owner_id, number)
         return self._addresses.of(grant, file.node_id)
 
     async def receive(self, file: File, grant: Grant, read: Read) -> UploadedPart:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from email.utils import formatdate
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .. import edge
+from ..clock import SECOND_US
 from ..edge import Audience, Call, Rate, Reply, Route
 from ..errors import (
     AddressExpired,
@@ -20,6 +22,7 @@ from ..errors import (
     Invalid,
     NotFound,
     QuotaExceeded,
+    RangeNotSatisfiable,
     TooManyUploads,
     UploadArrived,
     UploadMismatch,
@@ -28,11 +31,13 @@ from ..errors import (
 )
 from ..idempotency import attempt_of
 from ..identity import ConversationId, FileId, is_id
-from .files import Content
+from .files import SENT
 from .parts import MB, MOST_PARTS
 from .room import Storage
+from .serving import ANYTHING, disposition
 from .shapes import FileShape, file_shape
 from .sharing.sharing import NAMELESS
+from .store import File
 from .uploads import Announcement, Progress
 
 MOST_BYTES = 1_024 * MB  # of a body, whatever storage.max_file_mb says
@@ -142,12 +147,15 @@ class FileList(Struct, frozen=True):
 
 
 class QuotaShape(Struct, frozen=True):
-    """What is being uploaded counts: it is `reserved_bytes`."""
+    """What is being uploaded counts: it is `reserved_bytes`.  file_bytes: of one file at most."""
 
     quota_bytes: int
     used_bytes: int
     reserved_bytes: int
     available_bytes: int
+    file_bytes: int
+    max_files: int
+    max_unfinished: int
 
 
 async def begin_upload(room: Storage, call: Call) -> Reply:
@@ -219,9 +227,20 @@ async def delete_file(room: Storage, call: Call) -> Reply:
 
 
 async def get_quota(room: Storage, call: Call) -> Reply:
-    quota, whole = await room.files.quota(call.caller.user_id), room.config.quota_mb * MB
+    config, quota = room.config, await room.files.quota(call.caller.user_id)
+    whole = config.quota_mb * MB
     available = max(0, whole - quota.used_bytes - quota.reserved_bytes)
-    return Reply(QuotaShape(whole, quota.used_bytes, quota.reserved_bytes, available))
+    return Reply(
+        QuotaShape(
+            quota_bytes=whole,
+            used_bytes=quota.used_bytes,
+            reserved_bytes=quota.reserved_bytes,
+            available_bytes=available,
+            file_bytes=config.max_file_mb * MB,
+            max_files=config.max_files,
+            max_unfinished=config.max_unfinished,
+        )
+    )
 
 
 async def put_content(room: Storage, call: Call) -> Reply:
@@ -231,20 +250,23 @@ async def put_content(room: Storage, call: Call) -> Reply:
 
 
 async def get_content(room: Storage, call: Call) -> Reply:
-    content = await room.files.content(call.path["token"])
+    content = await room.files.content(call.path["token"], call.address)
     if content.elsewhere is not None:
         return Reply(status=307, headers={"location": content.elsewhere}, body=b"")
-    return Reply(headers=_headers(content), body=content.chunks)
+    assert content.path is not None
+    body = edge.File(content.path, content.file.file_size, sent=SENT.inc)
+    return Reply(headers=_headers(content.file), body=body)
 
 
-def _headers(content: Content) -> dict[str, str]:
-    """Whatever it is, a browser saves it, and shows or runs nothing of it on our origin."""
-    file = content.file
+def _headers(file: File) -> dict[str, str]:
+    """Whatever it is, a browser saves it, and shows or runs nothing of it on our origin. Under its id content
+    never changes."""
     return {
-        "content-type": file.content_type,
-        "content-length": str(file.file_size),
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.file_name, safe='')}",
+        "content-type": file.media_type or ANYTHING,
+        "content-disposition": disposition(file.file_name),
         "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+        "etag": f'"{file.file_id}"',
+        "last-modified": formatdate(file.created_us // SECOND_US, usegmt=True),
     }
 
 
@@ -282,7 +304,7 @@ _PUT_ERRORS = (
     UploadMissing,
     UploadOver,
 )
-_GET_ERRORS = (AddressExpired, FileOnAwayNode)
+_GET_ERRORS = (AddressExpired, FileOnAwayNode, RangeNotSatisfiable)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -379,7 +401,7 @@ ROUTES: tuple[Route, ...] = (
         Audience.ANYONE,
         Rate.PUBLIC,
         "The content of a file, at the address that was given for it",
-        also=(307,),
+        also=(206, 304, 307),
         errors=_GET_ERRORS,
         stream=0,
         media="*/*",
@@ -402,7 +424,7 @@ ROUTES: tuple[Route, ...] = (
         Audience.ANYONE,
         Rate.PUBLIC,
         "The content of a file that was sent while the file store was away",
-        also=(307,),
+        also=(206, 304, 307),
         errors=_GET_ERRORS,
         stream=0,
         media="*/*",

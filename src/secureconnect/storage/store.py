@@ -242,6 +242,7 @@ _LIST_SHARED = (
     " ORDER BY file_id DESC"
 )
 _UNSHARE = "DELETE FROM file_shares WHERE file_id = $1"
+_NOTE_TYPE = "UPDATE files SET media_type = $2 WHERE file_id = $1"
 _LOCK = f"UPDATE files SET status = status WHERE file_id = $1 RETURNING {_FILE}"  # noqa: S608
 _DELETE = (
     "UPDATE files SET status = 'deleted', sweep_at = $2, file_name = '', encryption_metadata = NULL,"
@@ -282,6 +283,11 @@ async def delete(tx: Tx, file: File, now_us: int) -> None:
         await tx.run(_GIVE_BACK, file.owner_id, file.file_size)
     elif file.status in ("uploading", "verifying"):
         await tx.run(_RELEASE, file.owner_id, file.file_size)
+
+
+async def note_type(tx: Tx, file_id: FileId, media_type: str) -> None:
+    """As what its content may be shown."""
+    await tx.run(_NOTE_TYPE, file_id, media_type)
 
 
 async def lives(tx: Tx, node_id: NodeId, now_us: int) -> bool:

@@ -215,7 +215,7 @@ class Uploads:
         if self._presigner is not None and file.node_id is None:
             return await self._presigner.upload_url(file.incoming_key, self._config.upload_url_s)
         expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
-        grant = Grant("PUT", file.file_id, file.file_size, expires_us)
+        grant = Grant("PUT", file.file_id, file.file_size, expires_us, file.owner_id)
         return self._addresses.of(grant, file.node_id)
 
     async def _reserve(self, tx: Tx, file: File, address: str | None) -> FileId:
