@@ -330,3 +330,59 @@ async def test_every_deed_is_audited(db: Database, room: Chat, people: list[User
         ("chat:message:edited", ann, what),
         ("chat:message:deleted", ann, what),
     ]
+
+
+async def test_a_group_is_never_larger_than_it_may_be(db: Database, bus: MemoryBus) -> None:
+    """Twenty are added at the same time, on two nodes, where there is room for seven."""
+    ann, *others = await make_people(db, "ann", *(f"other{number}" for number in range(20)))
+    config = ChatConfig(max_members=8)
+    refused = 0
+    async with running(db, bus, config) as here, running(db, bus, config) as there:
+        where = await make_group(here, ann)
+
+        async def add(room: Chat, user: UserId) -> None:
+            nonlocal refused
+            try:
+                await room.conversations.add(ann, where, user, "member")
+            except Conflict:
+                refused += 1
+
+        async with trio.open_nursery() as nursery:
+            for number, user in enumerate(others):
+                nursery.start_soon(add, (here, there)[number % 2], user)
+        summary, people = await there.conversations.get(ann, where)
+        assert (len(people), refused) == (8, 13)
+        assert summary.seat.conversation.last_change == 1 + 2 * 7, "each with its notice, and no refused one"
+
+
+async def test_two_nodes_open_one_direct_conversation(
+    db: Database, bus: MemoryBus, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    found: list[tuple[ConversationId, bool]] = []
+    async with running(db, bus) as here, running(db, bus) as there:
+
+        async def open_it(room: Chat, one: UserId, other: UserId) -> None:
+            found.append(await room.conversations.create(one, "direct", None, [other], False))
+
+        async with trio.open_nursery() as nursery:
+            for room in (here, there) * 5:
+                nursery.start_soon(open_it, room, ann, bob)
+                nursery.start_soon(open_it, room, bob, ann)
+        assert len({conversation for conversation, _ in found}) == 1
+        assert [is_new for _, is_new in found].count(True) == 1
+        assert (await there.conversations.get(bob, found[0][0]))[0].seat.conversation.last_change == 1
+
+
+async def test_who_is_erased_is_brought_nowhere(db: Database, room: Chat, people: list[UserId]) -> None:
+    ann, bob, cid, _ = people
+    where = await make_group(room, ann, bob)
+    await db.write(lambda tx: tx.run("UPDATE users SET erased_at = created_at WHERE user_id = $1", cid))
+    for act in (
+        lambda: room.conversations.create(ann, "direct", None, [cid], False),
+        lambda: make_group(room, ann, bob, cid),
+        lambda: room.conversations.add(ann, where, cid, "member"),
+    ):
+        with pytest.raises(NotFound):
+            await act()
+    assert len((await room.conversations.get(ann, where))[1]) == 2

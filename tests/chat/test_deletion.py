@@ -110,6 +110,14 @@ async def test_a_node_that_heard_nothing_finds_it(
         assert {told["conversation_id"] for told in socket.of("conversation_deleted")} == {known, unknown}
 
 
+async def is_found(db: Database, conversation: ConversationId, count: int) -> bool:
+    """Whether search has so many entries of it."""
+    sql = "SELECT COUNT(*) FROM search_entries WHERE conversation_id = $1"
+    row = await db.read(lambda tx: tx.one(sql, conversation))
+    assert row is not None
+    return int(row[0]) == count
+
+
 async def test_its_rows_go_in_batches_that_may_begin_anywhere(
     db: Database, bus: MemoryBus, people: list[UserId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,10 +133,12 @@ async def test_its_rows_go_in_batches_that_may_begin_anywhere(
                 await here.pins.set(ann, where, message, on=True)
                 await here.polls.create(ann, where, Question("?", ["yes", "no"], "single", True, None))
         before = await counts(db)
+        await until(lambda: is_found(db, gone, 4))
         await here.deletion.delete(ann, gone)
         for _ in range(2):  # then the node is gone, and another goes on
             await here.writer.relieve(here.deletion._take_away, gone)
         await here.deletion.pass_once()
+        await until(lambda: is_found(db, gone, 0))
         head = {"conversations": 2, "members": 2, "deleted_conversations": 1, "deleted_members": 2}
         half = {name: number // 2 for name, number in before.items() if name not in head}
         assert await counts(db) == half | head | {"changes": half["changes"] + 1}

@@ -101,14 +101,16 @@ _TERMS = "SELECT DISTINCT message_retention_days FROM conversations"
 _OVERDUE = (
     "SELECT c.conversation_id FROM conversations c"
     " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
-    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 AND NOT EXISTS"
-    " (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = c.conversation_id) LIMIT $3"
+    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
 )
 _OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
 _DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
 _DROP_REACTIONS = "DELETE FROM reactions WHERE conversation_id = $1 AND seq < $2"
 _DROP_CHANGES = "DELETE FROM changes WHERE conversation_id = $1 AND change <= $2"
-_ADVANCE = "UPDATE conversations SET first_seq = $2, min_change = $3 WHERE conversation_id = $1"
+_ADVANCE = (  # of a conversation that is deleted it is beyond all that is left
+    "UPDATE conversations SET first_seq = CASE WHEN first_seq < $2 THEN $2 ELSE first_seq END,"
+    " min_change = $3 WHERE conversation_id = $1"
+)
 
 
 async def retention_terms(tx: Tx) -> list[int]:

@@ -28,6 +28,7 @@ _REMEMBER = (
     " SELECT conversation_id, user_id, visible_from_seq FROM members WHERE conversation_id = $1"
 )
 _PUT_OUT = "DELETE FROM members WHERE conversation_id = $1"
+_HIDE = "UPDATE conversations SET first_seq = last_seq + 1 WHERE conversation_id = $1"
 _GET = f"SELECT {_DELETED} FROM deleted_conversations d WHERE d.conversation_id = $1"  # noqa: S608
 _LIST = (
     f"SELECT {_DELETED} FROM deleted_conversations d WHERE d.conversation_id > $1"  # noqa: S608
@@ -42,9 +43,10 @@ _FINISH = tuple(
 
 
 async def begin(tx: Tx, deleted: Deleted) -> None:
-    """Put its members out, and note that its rows are to go."""
+    """Put its members out, keep nothing that was said for anybody, and note that its rows are to go."""
     await tx.run(_REMEMBER, deleted.conversation_id)
     await tx.run(_PUT_OUT, deleted.conversation_id)
+    await tx.run(_HIDE, deleted.conversation_id)
     await tx.run(_BEGIN, *deleted)
 
 
