@@ -316,9 +316,12 @@ async def test_a_deleted_message_leaves_no_text(db: Database, room: Chat, people
     assert await room.messages.delete(ann, message.message_id) == gone
     with pytest.raises(MessageDeleted):
         await room.messages.edit(bob, message.message_id, "back")
-    for table in ("messages", "changes", "conversations", "audit"):
+    for table in ("messages", "message_versions", "changes", "conversations", "audit"):
         rows = await db.read(lambda tx, sql: tx.all(sql), f"SELECT * FROM {table}")
         assert "secret" not in repr(rows)
+    held = room._recent.past(where)
+    assert held is not None
+    assert "secret" not in repr([live.frame.data for live in held.lives]), "memory keeps it"
     assert await room.messages.get(bob, message.message_id) == gone
     summary, _ = await room.conversations.get(bob, where)
     assert summary.seat.conversation.last_change == 4, "created, sent, edited, deleted once"

@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat, archive, changes, frames, store
+from secureconnect.chat.attachments import NoFiles
+from secureconnect.chat.disappearing import Disappearing
 from secureconnect.chat.polls import store as polls
 from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.polls.routes import LAST_ID
 from secureconnect.chat.reactions import store as reactions
+from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate
-from secureconnect.deps.contracts import Database
+from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem, Unavailable
@@ -28,7 +31,8 @@ from secureconnect.identity import ConversationId, PollId, UserId
 
 from .rig import make_group, make_people, running, say
 
-SMALL = ChatConfig(catch_up_ms=100, recent_changes=12)
+LASTS_S = 3_600
+SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600)
 
 Step = tuple[str, bool, int]
 steps = st.lists(
@@ -54,6 +58,8 @@ steps = st.lists(
                 "read",
                 "drop",
                 "dissolve",
+                "last",
+                "sweep",
             ]
         ),
         st.booleans(),  # on which of the two nodes
@@ -89,9 +95,12 @@ async def _compare(folder: Path, before: list[Step], after: list[Step], opens_th
                     await _take(kind, room if here else far, db, group, people, number)
                 await until(lambda: _is_settled(db, group, room))
                 away.go_away()
-                for user in people:
-                    await _same_pages(room, db, group, user)
-                    await _same_replay(room, db, group, user)
+                for ahead_us in (0, 2 * LASTS_S * SECOND_US):
+                    away.ahead_us = ahead_us
+                    now_us = away.now_us()
+                    for user in people:
+                        await _same_pages(room, db, group, user, now_us)
+                        await _same_replay(room, db, group, user, now_us)
 
 
 async def _take(
@@ -136,8 +145,18 @@ async def _take(
                 await room.conversations.describe(ann, group, {"title": str(number)})
             case "read":
                 await room.messages.page(people[number % 3], group, 1 + number % 7, before_seq=number + 2)
+            case "last":
+                await db.write(_last, group, number % 2 * LASTS_S)
+            case "sweep":
+                later = Interrupted(db)
+                later.ahead_us = 2 * LASTS_S * SECOND_US
+                await Disappearing(SMALL, later, room.writer, NoFiles()).pass_once()
             case "drop" if target and number < 10:
                 await room.retention.drop(group, 0, target.sent_us)
+
+
+async def _last(tx: Tx, group: ConversationId, seconds: int) -> None:
+    await tx.run("UPDATE conversations SET disappear_after_s = $2 WHERE conversation_id = $1", group, seconds)
 
 
 async def _is_settled(db: Database, group: ConversationId, room: Chat) -> bool:
@@ -146,14 +165,14 @@ async def _is_settled(db: Database, group: ConversationId, room: Chat) -> bool:
     return room.hub.change_of(group) == stored.last_change
 
 
-async def _same_pages(room: Chat, db: Database, group: ConversationId, user: UserId) -> None:
+async def _same_pages(room: Chat, db: Database, group: ConversationId, user: UserId, now_us: int) -> None:
     for limit in (1, 3, 20):
         for bounds in ({}, {"before_seq": 5}, {"before_seq": 12}, {"after_seq": 0}, {"after_seq": 8}):
             try:
                 told = room.recall.page(Unavailable(), user, group, limit, **bounds)
             except Unavailable:
                 continue
-            assert told.messages == await _page(db, group, user, limit, **bounds)
+            assert told.messages == await _page(db, group, user, now_us, limit, **bounds)
             assert told.change == room.hub.change_of(group)
             for message in told.messages:
                 assert room.recall.message(Unavailable(), user, message.message_id) == message
@@ -163,6 +182,7 @@ async def _page(
     db: Database,
     group: ConversationId,
     user: UserId,
+    now_us: int,
     limit: int,
     before_seq: int | None = None,
     after_seq: int | None = None,
@@ -171,15 +191,15 @@ async def _page(
     assert seat is not None, "told to one who is no member"
     lowest = seat.member.visible_from_seq
     if after_seq is not None:
-        found = await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit, db.now_us())
+        found = await db.read(archive.oldest_after, group, max(lowest - 1, after_seq), limit, now_us)
     else:
         before = before_seq or 1_000
-        found = await db.read(archive.newest_before, group, lowest, before, limit, db.now_us())
+        found = await db.read(archive.newest_before, group, lowest, before, limit, now_us)
     reacted = await db.read(reactions.reacted_to, found)
     return [each._replace(reactions=reacted.get(each.message_id, ())) for each in found]
 
 
-async def _same_replay(room: Chat, db: Database, group: ConversationId, user: UserId) -> None:
+async def _same_replay(room: Chat, db: Database, group: ConversationId, user: UserId, now_us: int) -> None:
     seat = await db.read(store.seat, group, user)
     head = room.hub.change_of(group) or 0
     for change in range(head + 1):
@@ -189,7 +209,7 @@ async def _same_replay(room: Chat, db: Database, group: ConversationId, user: Us
         assert seat is not None, "told to one who is no member"
         assert change >= seat.conversation.min_change, "what retention took is a gap"
         assert missed.change == head
-        stored = await db.read(changes.events, seat.conversation, change, 1_000, db.now_us())
+        stored = await db.read(changes.events, seat.conversation, change, 1_000, now_us)
         visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..clock import SECOND_US
 from ..deps.contracts import Tx
 from ..errors import (
     AccountDeleted,
@@ -77,8 +78,8 @@ _SQL: dict[str, _Texts] = {
     "sqlite": _Texts(
         # The whole database is locked: one writer.
         heads=(
-            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq"
-            " FROM conversations"
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq,"
+            " disappear_after_s FROM conversations"
             " WHERE conversation_id IN (SELECT value FROM json_each($1)) ORDER BY conversation_id"
         ),
         resends=(
@@ -106,8 +107,8 @@ _SQL: dict[str, _Texts] = {
     # array first, so that no plan reads a whole table however long the list.
     "postgres": _Texts(
         heads=(
-            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq"
-            " FROM conversations"
+            "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq,"
+            " disappear_after_s FROM conversations"
             " WHERE conversation_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
             " ORDER BY conversation_id FOR UPDATE"
         ),
@@ -135,8 +136,8 @@ _SQL: dict[str, _Texts] = {
 }
 _INSERT = (
     "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
-    " message_type, content, is_encrypted, reply_to, file_ids, metadata, sent_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    " message_type, content, is_encrypted, reply_to, file_ids, metadata, sent_at, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 )
 _ADVANCE = (
     "UPDATE conversations SET last_seq = $2, last_change = $3, touched_at = $4, tallied_seq = $5"
@@ -150,14 +151,17 @@ _file_ids = msgspec.json.Decoder(list[FileId])
 class _Head:
     """The numbers of one conversation while the batch is being numbered."""
 
-    __slots__ = ("change", "is_direct", "is_e2ee", "moved", "seq", "tallied")
+    __slots__ = ("change", "is_direct", "is_e2ee", "lasts_us", "moved", "seq", "tallied")
 
-    def __init__(self, kind: str, seq: int, change: int, is_e2ee: bool, tallied: int) -> None:
+    def __init__(
+        self, kind: str, seq: int, change: int, is_e2ee: bool, tallied: int, disappear_after_s: int
+    ) -> None:
         self.is_direct = kind == "direct"
         self.is_e2ee = is_e2ee
         self.seq = seq
         self.change = change
         self.tallied = tallied
+        self.lasts_us = disappear_after_s * SECOND_US
         self.moved = False
 
 
@@ -237,7 +241,7 @@ async def append(
 
 
 async def insert(tx: Tx, messages: Sequence[Message]) -> None:
-    rows: list[tuple[Any, ...]] = [message[:_INSERTED] for message in messages]
+    rows: list[tuple[Any, ...]] = [(*message[:_INSERTED], message.expires_us) for message in messages]
     await tx.many(_INSERT, rows)
 
 
@@ -283,6 +287,7 @@ def _numbered(draft: Draft, head: _Head, stored_us: int) -> Message:
         stored_us,
         None,
         None,
+        stored_us + head.lasts_us if head.lasts_us else None,
     )
 
 

@@ -32,6 +32,15 @@ _DELETE = (
     "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', deleted_at = $2"
     " WHERE message_id = $1"
 )
+_ENDED = (
+    "SELECT g.conversation_id, g.message_id FROM messages g WHERE g.expires_at <= $1 AND g.deleted_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = g.conversation_id)"
+    " ORDER BY g.expires_at LIMIT $2"
+)
+_GET_ENDED = (
+    f"SELECT {MESSAGE} FROM messages g"  # noqa: S608
+    " WHERE g.message_id = $1 AND g.expires_at <= $2 AND g.deleted_at IS NULL"
+)
 _SENT_BY = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.sender_id = $1 AND g.client_message_id > $2"  # noqa: S608
     " ORDER BY g.client_message_id LIMIT $3"
@@ -75,6 +84,17 @@ async def delete(tx: Tx, message: Message, deleted_us: int) -> None:
     await mentions.clear(tx, message.conversation_id, message.seq)
     await reactions.clear(tx, message.message_id)
     await pins.remove(tx, message.conversation_id, message.message_id)
+
+
+async def ended(tx: Tx, now_us: int, limit: int) -> list[tuple[ConversationId, MessageId]]:
+    """Messages past their end that are still there, the longest first."""
+    return [(row[0], row[1]) for row in await tx.all(_ENDED, now_us, limit)]
+
+
+async def get_ended(tx: Tx, message: MessageId, now_us: int) -> Message | None:
+    """One of them, as it was."""
+    row = await tx.one(_GET_ENDED, message, now_us)
+    return message_of(row, 0) if row else None
 
 
 async def sent_by(tx: Tx, user: UserId, after: str, limit: int, now_us: int) -> list[Message]:

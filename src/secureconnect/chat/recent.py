@@ -14,7 +14,7 @@ from itertools import islice
 from .. import metrics
 from ..identity import ConversationId, MessageId, PollId
 from .hub import Live
-from .retold import CHANGES, UNCHANGED, Changes, first_seq_in
+from .retold import CHANGES, RETOLD, UNCHANGED, Changes, blotted, first_seq_in, message_now
 from .store import Conversation, Message
 
 BYTES = metrics.gauge("secureconnect_chat_recent_bytes", "Memory for what conversations had lately.")
@@ -109,6 +109,8 @@ class Recent:
         else:
             self._pasts.move_to_end(conversation)
         past.head = live.change
+        if live.kind == "message_deleted":
+            self._blot(past, live)
         past.lives.append(live)
         if live.kind == "chat" and live.message_id is not None:
             self._where[live.message_id] = conversation
@@ -118,6 +120,25 @@ class Recent:
             self._leave_first(past)
         while self._bytes > self._limit_bytes:
             self._shrink()
+
+    def _blot(self, past: Past, deletion: Live) -> None:
+        """Nothing of a message that is deleted is kept."""
+        about = [
+            (at, live)
+            for at, live in enumerate(past.lives)
+            if live.seq == deletion.seq and live.kind in RETOLD
+        ]
+        changes = Changes(deleted=deletion)
+        for _, live in about:
+            if live.kind == "message_edited":
+                changes = changes._replace(edited=live)  # when that was is still told
+        for at, live in about:
+            past.lives[at] = blotted(live, changes)
+            self._grow(past, _size(past.lives[at]) - _size(live))
+        row = past.rows.get(deletion.seq or 0)
+        if row is not None:
+            past.rows[row.seq] = message_now(row, changes, 0)
+            self._grow(past, _size(past.rows[row.seq]) - _size(row))
 
     def keep(self, conversation: Conversation, rows: Sequence[Message]) -> None:
         """Keep what was read: messages in a row, ascending, and their conversation as it was just then.

@@ -176,6 +176,12 @@ def retell(live: Live, changes: Changes, now_us: int) -> Frame:
     return frames.live(event).frame
 
 
+def blotted(live: Live, changes: Changes) -> Live:
+    """What is left of it once the message it is about is deleted: told the same, without what was said."""
+    kind = "chat" if live.kind == "chat" else "message_deleted"
+    return live._replace(kind=kind, frame=retell(live, changes, 0))
+
+
 def _expired(live: Live) -> Live:
     """The end of the message it is about, as its deletion will tell it."""
     event = Event(

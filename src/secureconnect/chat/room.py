@@ -34,6 +34,7 @@ from .catchup import CatchUp, RolledBack
 from .changes import Event
 from .conversations import Conversations, MemberLeft
 from .deletion.deletion import Deletion
+from .disappearing import Disappearing
 from .forwards.forwards import Forwards
 from .hub import PRIVATE, Connection, Hub, Live
 from .listing.listing import Listing
@@ -149,6 +150,7 @@ class Chat:
         self.deletion = Deletion(config, db, self.writer, attachments)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
+        self.disappearing = Disappearing(config, db, self.writer, attachments)
         self.presence = Presence(config, db, self.hub)
         self.typing = Typing(config, self._tell)
         self._db = db
@@ -207,6 +209,7 @@ class Chat:
             nursery.start_soon(self._catch_up_forever)
             nursery.start_soon(self.retention.pass_forever)
             nursery.start_soon(self.deletion.pass_forever)
+            nursery.start_soon(self.disappearing.pass_forever)
             nursery.start_soon(self.polls.count_forever)
             nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self.notifier.pass_forever)

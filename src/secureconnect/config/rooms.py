@@ -225,6 +225,9 @@ class ChatConfig:
         low=0.1,
         high=86_400,
     )
+    disappear_pass_s: float = setting(
+        1.0, "seconds between two looks for messages that are to disappear", low=0.05, high=3_600
+    )
     offline_grace_s: float = setting(
         10.0, "seconds after the last socket closed before a person is shown offline", low=0, high=600
     )
