@@ -166,31 +166,31 @@ async def test_others_learn_nothing_of_it(large: Node, ann: UserId, bob: UserId)
             await large.room.uploads.complete(bob, file_id, ADDRESS)
 
 
-async def test_whoever_dies_verifying_is_followed_by_another(
-    world: World, large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_whoever_dies_verifying_is_followed_by_another(world: World, ann: UserId) -> None:
     """It had put the file in its place, and told nobody."""
-    content = content_of(large, 1.1)
-    begun = await large.begin_parts(ann, content)
-    await large.send_parts(begun, content)
-    now_us = large.db.now_us()
-    await large.db.write(store.ask, begun.file.file_id, now_us, ADDRESS)
-    claimed = await large.db.write(store.claim, begun.file.file_id, now_us, now_us + 60 * SECOND_US)
+    config = replace(config_of(world), verify_at_once=0, verify_wait_s=0)
+    dead = await world.node(config, folder="dead")
+    content = content_of(dead, 1.1)
+    begun = await dead.begin_parts(ann, content, checksum_sha256=hashlib.sha256(content).hexdigest())
+    await dead.send_parts(begun, content)
+    assert (await dead.complete(begun.file)).status == "verifying"
+    now_us = dead.db.now_us()
+    claimed = await dead.db.write(store.claim, begun.file.file_id, now_us, now_us + 60 * SECOND_US)
     assert claimed is not None
-    await large.room.uploads._parts.finish(claimed)
-    monkeypatch.setattr(large.room.verifier, "_config", replace(CONFIG, verify_wait_s=0))
-    assert (await large.complete(begun.file)).status == "verifying"
+    await dead.room.uploads._parts.finish(claimed)
     with pytest.raises(UploadArrived):
-        await large.progress(begun.file)
-    other = await world.node(config_of(world), folder="other", node_id=large.id)
-    large.forward(61)
+        await dead.progress(begun.file)
+    other = await world.node(config_of(world), folder="other")
+    assert not await other.room.verifier.work_once(), "it may still be alive"
+    other.forward(61)
 
     async def is_done() -> bool:
         return (await other.room.files.own(ann, begun.file.file_id)).status == "completed"
 
     await until(is_done)
     assert await other.fetch(await other.address(begun.file)) == content
-    assert await large.quota(ann) == (len(content), 0, 0)
+    assert await other.quota(ann) == (len(content), 0, 0)
+    assert await other.stored() == [begun.file.key]
 
 
 @embedded
