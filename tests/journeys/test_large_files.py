@@ -83,7 +83,8 @@ async def test_what_had_arrived_is_not_sent_again(start_server: StartServer) -> 
         await trio.to_thread.run_sync(server.start)
 
         async def is_completed() -> bool:
-            return (await ann.call("GET", f"/v1/storage/files/{file_id}"))["status"] == "completed"
+            file = await ann.call("GET", f"/v1/storage/files/{file_id}")
+            return bool(file["status"] == "completed")
 
         await until(is_completed, DONE_S)
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -24,18 +26,19 @@ from secureconnect.errors import (
     FileOnAwayNode,
     NotFound,
     QuotaExceeded,
+    Unavailable,
     UploadArrived,
     UploadMismatch,
     UploadMissing,
     UploadOver,
 )
 from secureconnect.identity import UserId
-from secureconnect.storage import store
+from secureconnect.storage import store, verifying
 from secureconnect.storage.orphans import FEW
 from secureconnect.storage.parts import Parts
 
 from .conftest import embedded, on_servers
-from .rig import ADDRESS, Node, World, unknown
+from .rig import ADDRESS, Cut, Node, World, unknown
 
 MB = 1024 * 1024
 CONFIG = StorageConfig(quota_mb=40, part_mb=1, parts_told=2, verify_wait_s=20, verify_poll_s=0.1)
@@ -391,3 +394,32 @@ async def test_another_installations_files_are_left_alone(world: World, large: N
     large.forward(CONFIG.orphans_h * 3600)
     await large.room.orphans.pass_once()
     assert set(await large.stored()) == {kept.key, *others}
+
+
+@embedded
+async def test_a_moment_without_the_store_does_not_make_it_begin_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "PAUSE_S", 0)
+    content = SEED * 40_000
+    await put(world.store.inner, "files/a", content)
+    read: list[int] = []
+
+    class Breaking(Cut):
+        async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+            read.append(start)
+            async with aclosing(
+                cast("AsyncGenerator[bytes, None]", self.inner.get(key, start, end))
+            ) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    if len(read) < 3:
+                        raise Unavailable
+
+    found = await verifying.sha256_of(Breaking(world.store.inner), "files/a")
+    assert found == hashlib.sha256(content).hexdigest()
+    assert read == sorted(set(read))
+    world.store.is_away = True
+    with pytest.raises(Unavailable):
+        await verifying.sha256_of(world.store, "files/a")
+    world.store.is_away = False

@@ -37,6 +37,7 @@ COMPLETED, MISMATCHED, EXPIRED = (ENDED.labels(how) for how in ("completed", "mi
 LOOKED_AT = 10  # of those waiting, for one that nobody else claims
 TOLD_MISSING = 100
 CLEAN_UP_S = 2.0
+PAUSE_S = 2.0  # before a store that broke off is asked for the rest
 
 
 class Verifier:
@@ -247,9 +248,18 @@ async def complete(tx: Tx, file_id: FileId, address: str | None, now_us: int) ->
 
 
 async def sha256_of(objects: Objects, key: str) -> str:
-    digest = hashlib.sha256()
-    chunks = cast("AsyncGenerator[bytes, None]", objects.get(key))
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            await trio.to_thread.run_sync(digest.update, chunk)
-    return digest.hexdigest()
+    """Of an object that nobody replaces. A store that is away for a moment does not make it begin anew."""
+    digest, at, tried_at = hashlib.sha256(), 0, -1
+    while True:
+        chunks = cast("AsyncGenerator[bytes, None]", objects.get(key, at))
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    await trio.to_thread.run_sync(digest.update, chunk)
+                    at += len(chunk)
+            return digest.hexdigest()
+        except Unavailable:
+            if at == tried_at:
+                raise
+            tried_at = at
+        await trio.sleep(PAUSE_S)
