@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from secureconnect.chat import Chat
 from secureconnect.chat.search.question import find, parse, snippet
@@ -17,7 +18,7 @@ from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
-from secureconnect.errors import Invalid, NotFound
+from secureconnect.errors import Invalid, NotFound, Overloaded
 from secureconnect.identity import ConversationId, MessageId, UserId
 
 from .rig import make_group, make_people, running, say
@@ -133,7 +134,9 @@ async def test_only_who_may_look_finds(room: Chat, people: list[UserId]) -> None
     assert await found(room, bob, "secret") == []
 
 
-async def test_edits_and_deletions_are_followed_and_never_told_late(room: Chat, people: list[UserId]) -> None:
+async def test_edits_and_deletions_are_followed_and_never_told_late(
+    room: Chat, people: list[UserId], db: Database
+) -> None:
     ann, bob, *_ = people
     group = await make_group(room, ann, bob)
     one, two = await say(room, ann, group, "old words"), await say(room, ann, group, "old news")
@@ -144,20 +147,20 @@ async def test_edits_and_deletions_are_followed_and_never_told_late(room: Chat, 
     await follow(room)
     assert await found(room, bob, "new") == ["new words"]
     assert await found(room, bob, "words") == ["new words"]
-    assert await rows_of(room) == 1
+    assert await rows_of(db) == 1
 
 
-async def test_encryption_empties_the_index(room: Chat, people: list[UserId]) -> None:
+async def test_encryption_empties_the_index(room: Chat, people: list[UserId], db: Database) -> None:
     ann, bob, *_ = people
     group = await make_group(room, ann, bob)
     for number in range(5):
         await say(room, ann, group, f"plain {number}")
     await follow(room)
-    assert await rows_of(room) == 5
+    assert await rows_of(db) == 5
     await room.conversations.configure(ann, group, {"is_e2ee_enabled": True})
     assert await found(room, bob, "plain") == await found(room, bob, "plain", group) == []
     await follow(room)
-    assert await rows_of(room) == 0
+    assert await rows_of(db) == 0
 
 
 async def test_what_retention_drops_is_dropped(room: Chat, people: list[UserId], db: Database) -> None:
@@ -170,7 +173,7 @@ async def test_what_retention_drops_is_dropped(room: Chat, people: list[UserId],
     await say(room, ann, group, "plain later")
     await follow(room)
     assert await found(room, bob, "plain") == ["plain later"]
-    assert await rows_of(room) == 1
+    assert await rows_of(db) == 1
 
 
 async def test_a_backlog_is_taken_in_by_two_nodes(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
@@ -185,7 +188,7 @@ async def test_a_backlog_is_taken_in_by_two_nodes(db: Database, bus: MemoryBus, 
             passes += 1
             assert passes < 100
         assert passes > 2, "a pass has a bound"
-        assert await rows_of(one) == 30
+        assert await rows_of(db) == 30
         assert len(await ask(two, bob, "number")) == 30
         await say(one, ann, groups[0], "number last")
         assert await two.index.pass_once()
@@ -246,7 +249,26 @@ async def test_by_sender_and_time(room: Chat, people: list[UserId]) -> None:
     assert await ask(room, ann, "word", before_us=one.message.sent_us - DAY_US) == []
 
 
-async def rows_of(room: Chat) -> int:
+async def test_a_crowd_waits_in_a_queue_that_ends(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
+    refused = 0
+
+    async def search(room: Chat) -> None:
+        nonlocal refused
+        try:
+            await ask(room, people[0], "word")
+        except Overloaded:
+            refused += 1
+
+    few = ChatConfig(search_pass_s=3_600, searches_at_once=1, searches_waiting=2)
+    async with running(db, bus, few) as room:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(search, room)
+        assert refused == 2
+        assert await ask(room, people[0], "word") == []
+
+
+async def rows_of(db: Database) -> int:
     async def count(tx: Tx) -> int:
         row = await tx.one("SELECT COUNT(*) FROM search_entries")
         if tx.dialect == "sqlite":
@@ -254,7 +276,7 @@ async def rows_of(room: Chat) -> int:
         assert row is not None
         return int(row[0])
 
-    return await room._db.read(count)
+    return await db.read(count)
 
 
 # The file

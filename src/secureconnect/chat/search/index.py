@@ -71,11 +71,16 @@ class Index:
         return False
 
     async def _read(self, tx: Tx, since_us: int, after: str) -> list[tuple[Behind, News]]:
-        """Of the conversations that are behind, what there is to take in: no more than `search_batch` in all,
-        and of each its share."""
-        found = await store.behind(tx, since_us, after, CONVERSATIONS)
-        share = max(self._config.search_batch // max(len(found), 1), 1)
-        return [(each, await store.news(tx, each, share)) for each in found]
+        """What the next conversations that are behind have to take in, `search_batch` messages in all. One
+        with more of them has its next turn when all others had theirs."""
+        batch: list[tuple[Behind, News]] = []
+        room = self._config.search_batch
+        for each in await store.behind(tx, since_us, after, CONVERSATIONS):
+            batch.append((each, await store.news(tx, each, room)))
+            room -= len(batch[-1][1].seqs)
+            if room <= 0:
+                break
+        return batch
 
     async def _look_for_orphans(self, now_us: int) -> bool:
         if now_us - self._looked_us < ORPHANS_EVERY_US:

@@ -26,17 +26,15 @@ class Term(NamedTuple):
 
     def places(self, said: Sequence[Word]) -> list[int]:
         """Where it begins in a text."""
-        last = len(self.words) - 1
-        return [
+        *firsts, last = self.words
+        ends = [
             at
-            for at in range(len(said) - last)
-            if all(self._is_at(n, said[at + n].text) for n in range(last + 1))
+            for at, word in enumerate(said[len(firsts) :])
+            if word.text == last or (self.is_begun and word.text.startswith(last))
         ]
-
-    def _is_at(self, number: int, text: str) -> bool:
-        if self.is_begun and number == len(self.words) - 1:
-            return text.startswith(self.words[number])
-        return text == self.words[number]
+        if not firsts:
+            return ends
+        return [at for at in ends if [word.text for word in said[at : at + len(firsts)]] == firsts]
 
 
 class Range(NamedTuple):
@@ -88,9 +86,9 @@ def find(terms: Sequence[Term], text: str) -> Found | None:
         if not places:
             return None
         spans += [(said[at].start, said[at + len(term.words) - 1].end) for at in places]
-    whole = terms[-1]._replace(is_begun=False)
-    is_whole = bool(whole.places(said))
-    row = Term(tuple(word for term in terms for word in term.words), terms[-1].is_begun)
+    last = terms[-1]
+    is_whole = not last.is_begun or bool(Term(last.words).places(said))
+    row = Term(tuple(word for term in terms for word in term.words), last.is_begun)
     is_row = len(terms) == 1 or bool(row.places(said))
     return Found(2 * is_row + is_whole, _merged(spans))
 

@@ -69,8 +69,9 @@ def _split(text: str) -> Iterator[Word]:
                 yield Word(folded, at, at + 1)
             elif is_word:
                 start = at if not letters else start
-                letters += folded
-        end = at + 1  # with the marks that stand behind a letter
+                letters, end = letters + folded, at + 1
+        if letters:
+            end = at + 1  # with the marks that stand behind a letter
     if letters:
         yield Word(letters[:LONGEST], start, end)
 
