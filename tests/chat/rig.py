@@ -12,6 +12,7 @@ import trio
 
 from secureconnect.chat import Chat
 from secureconnect.chat.append import Draft, Stored
+from secureconnect.chat.attachments import Attachments
 from secureconnect.chat.sockets import ChatQuery, serve_chat
 from secureconnect.chat.store import Message
 from secureconnect.clock import HOUR_US, now_us
@@ -84,10 +85,20 @@ async def running(
     config: ChatConfig | None = None,
     journal: Journal | None = None,
     journal_config: JournalConfig | None = None,
+    attachments: Attachments | None = None,
 ) -> AsyncIterator[Chat]:
     """A room that runs for as long as the block lasts."""
-    signals = signals_beside(bus)
-    room = Chat(config or ChatConfig(), db, bus, signals, HISTORY, NodeId(new_id()), journal, journal_config)
+    room = Chat(
+        config or ChatConfig(),
+        db,
+        bus,
+        signals_beside(bus),
+        HISTORY,
+        NodeId(new_id()),
+        journal,
+        journal_config,
+        attachments=attachments,
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: room.run(task_status=task_status))
         yield room
