@@ -54,12 +54,13 @@ async def test_a_first_sync_brings_the_newest_messages_of_the_top_ones(db: Datab
         _, told = await ask(room, bob, "GET /v1/conversations", query={"first_sync": True})
         lines = {line["conversation_id"]: line for line in told["conversations"]}
         assert list(lines) == [joined, busy, quiet]
-        assert [each["content"] for each in lines[joined]["messages"]] == ["said 3", "said 4", "said since"]
+        since = ["Somebody was added.", "said since"]
+        assert [each["content"] for each in lines[joined]["messages"]] == ["said 4", *since]
         assert [each["seq"] for each in lines[busy]["messages"]] == [3, 4, 5]
-        assert lines[joined]["messages"][1]["reactions"] == [{"emoji": "👍", "count": 1, "mine": False}]
+        assert lines[joined]["messages"][0]["reactions"] == [{"emoji": "👍", "count": 1, "mine": False}]
         assert "messages" not in lines[quiet]
         _, told = await ask(room, cid, "GET /v1/conversations", query={"first_sync": True})
-        assert [each["content"] for each in told["conversations"][0]["messages"]] == ["said since"]
+        assert [each["content"] for each in told["conversations"][0]["messages"]] == since
         _, told = await ask(room, bob, "GET /v1/conversations")
         assert not any("messages" in line for line in told["conversations"])
 
