@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import httpx
 import pytest
 import trio
 
@@ -228,6 +229,43 @@ async def test_a_claim_is_held_for_as_long_as_it_takes(
         return (await node.statuses()) == ["completed"]
 
     await until(is_done)
+
+
+async def test_a_file_deleted_while_it_is_verified_leaves_nothing(
+    large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(large, 1.1)
+    begun = await large.begin_parts(ann, content)
+    await large.send_parts(begun, content)
+    finish = Parts.finish
+
+    async def overtaken(parts: Parts, file: store.File) -> object:
+        await large.room.files.delete(ann, file.file_id, ADDRESS)
+        made = await finish(parts, file)
+        assert await large.stored() == [file.key]
+        return made
+
+    monkeypatch.setattr(Parts, "finish", overtaken)
+    with pytest.raises(NotFound):
+        await large.complete(begun.file)
+    assert await large.stored() == []
+
+
+@on_servers
+async def test_a_part_of_another_size_is_none(large: Node, ann: UserId) -> None:
+    """The store takes whatever comes to an address."""
+    content = content_of(large, 1.1)
+    begun = await large.begin_parts(ann, content)
+    await large.send_part(begun.file, begun.parts[0], content)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.put(begun.parts[1].url, content=b"short")).status_code == 200
+    assert [part.number for part in (await large.progress(begun.file)).parts] == [2]
+    with pytest.raises(UploadMissing) as refusal:
+        await large.complete(begun.file)
+    assert refusal.value.details == {"parts": [2]}
+    await large.send_part(begun.file, begun.parts[1], content)
+    assert (await large.complete(begun.file)).status == "completed"
+    assert await large.fetch(await large.address(begun.file)) == content
 
 
 # what comes through here

@@ -91,7 +91,7 @@ class Parts:
         when the store knows of no such upload any more."""
         division = division_of(file)
         if self._presigner is not None and file.upload_id is not None:
-            return await self._presigner.list_parts(file.key, file.upload_id)
+            return _fitting(division, await self._presigner.list_parts(file.key, file.upload_id))
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
         return await self._drafts.parts(file.incoming_key, division)
@@ -113,12 +113,10 @@ class Parts:
             return await self._finished_before(file)
 
     async def _finish_stored(self, presigner: Presigner, file: File, upload_id: str) -> StoredObject:
-        parts = await presigner.list_parts(file.key, upload_id)
         division = division_of(file)
+        parts = _fitting(division, await presigner.list_parts(file.key, upload_id))
         if missing_of(division, parts):
             raise UploadMissing
-        if any(part.size_bytes != division.length(part.number) for part in parts):
-            raise UploadMismatch
         return await presigner.finish_parts(file.key, upload_id, parts)
 
     async def _finished_before(self, file: File) -> StoredObject:
@@ -143,9 +141,20 @@ def division_of(file: File) -> Division:
     return Division(file.file_size, file.part_size)
 
 
+def _fitting(division: Division, parts: Sequence[UploadedPart]) -> list[UploadedPart]:
+    """Without those of another size than they should have: the store takes what comes."""
+    return [
+        part
+        for part in parts
+        if part.number <= division.count and part.size_bytes == division.length(part.number)
+    ]
+
+
 def missing_of(
     division: Division, done: Sequence[UploadedPart], said: Sequence[tuple[int, str]] = ()
 ) -> list[int]:
-    there = {part.number: part.etag.strip('"') for part in done}
-    differ = {number for number, etag in said if there.get(number) != etag.strip('"')}
-    return [n for n in range(1, division.count + 1) if n not in there or n in differ]
+    # some stores tell of what was replaced, too, and take the newest
+    there = {(part.number, part.etag.strip('"')) for part in done}
+    differ = {number for number, etag in said if (number, etag.strip('"')) not in there}
+    numbers = {number for number, _ in there} - differ
+    return [number for number in range(1, division.count + 1) if number not in numbers]

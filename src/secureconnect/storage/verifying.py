@@ -133,12 +133,15 @@ class Verifier:
     async def _verify(self, file: File, claim: _Claim) -> None:
         try:
             checksum = await self._held(file, claim)
+            kept = None
             if not claim.is_lost:
                 kept = await self._db.write(self._keep, file, claim.until_us, checksum)
-                self._files.noticed_in(kept)
-                if kept is not None:
-                    COMPLETED.inc()
-                    await self._files.completed(kept)
+            if kept is None:
+                await self._clear_away(file)
+                return
+            self._files.noticed_in(kept)
+            COMPLETED.inc()
+            await self._files.completed(kept)
         except UploadMismatch:
             MISMATCHED.inc()
             await self._db.relieve(store.fail, file.file_id, claim.until_us, self._db.now_us())
@@ -154,6 +157,13 @@ class Verifier:
             ended = self._waited_for.pop(file.file_id, None)
             if ended is not None:
                 ended.set()
+
+    async def _clear_away(self, file: File) -> None:
+        """If it was given up meanwhile, what was made of it since is nobody's."""
+        seen = await self._db.read(store.get, file.file_id)
+        if seen is None or seen.status in ("deleted", "failed"):
+            await self._parts.abandon(file)
+            await self._objects.delete(file.key)
 
     async def _held(self, file: File, claim: _Claim) -> str | None:
         """The SHA-256 of what is at its key now, if it is known. Nothing counts if the claim was lost."""
