@@ -226,6 +226,7 @@ WITHOUT_KEY = {
     "/v1/polls/{poll_id}/close": SET,
     "/v1/notifications/{notification_id}/read": SET,
     "/v1/notifications/read-all": SET,
+    "/v1/notifications/devices": SET,
     "/v1/conversations/{conversation_id}/mute": SET,
     "/v1/conversations/{conversation_id}/pins/{message_id}": SET,
     "/v1/storage/upload-complete": SET,

@@ -59,7 +59,8 @@ ONLY = {
     "rich": {"cli"},
     "argon2": {"auth"},
     "pyotp": {"auth"},
-    "jwt": {"auth"},
+    "jwt": {"auth", "deps/fcm", "deps/webpush"},
+    "httpcore": {"deps/outward"},
 }
 
 # runs text or bytes as a program, makes objects of any kind of them, or fetches what an address names
@@ -94,13 +95,13 @@ OWNERS = {
         "polls",
         "poll_options",
         "poll_votes",
-        *("notifications", "notified", "notification_preferences"),
         "search_positions",
         "search_entries",
         "search_upkeep",
         "pins",
         "deleted_conversations",
         "deleted_members",
+        *("notifications", "notified", "notification_preferences", "push_devices", "pushes"),
     },
     "storage": {"files", "quotas", "file_shares"},
 }

@@ -122,8 +122,11 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "meters",
         "migrate",
         "policy",
+        "public",
+        "push",
         "spool",  # which looks for files that an earlier run with MinIO has left
         "sqlite",
+        "webpush",
     }
 
 

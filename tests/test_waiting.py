@@ -37,6 +37,7 @@ from secureconnect.deps.guarded import GuardedDatabase
 from secureconnect.deps.journal import FileJournal
 from secureconnect.deps.mail import FolderMailer
 from secureconnect.deps.memory import MemoryBus, MemoryCache, MemorySignals
+from secureconnect.deps.push import SilentPusher
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Unavailable
 from secureconnect.identity import new_id
@@ -187,6 +188,7 @@ async def starting(folder: Path, *, away: bool = True, migrates: bool = True) ->
             drafts=objects,
             journal=journal,
             mailer=FolderMailer(folder / "mail", "a@example.org", 10),
+            pusher=SilentPusher(),
             status=lambda: [guard.status()],
             ready=ready,
             observe=lambda told: guard.observe(lambda _: told()),

@@ -33,9 +33,10 @@ from .auth import (
     Shown,
     lacking,
     note_departure,
+    signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
-from .chat import Chat
+from .chat import Chat, PushParts
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
@@ -160,6 +161,9 @@ class Service:
             return room
 
         def build_chat() -> Chat:
+            push = None
+            if config.push.enabled:
+                push = PushParts(config.push, deps.pusher, self._node.secrets, signed_in)
             room = Chat(
                 config.chat,
                 deps.db,
@@ -170,6 +174,7 @@ class Service:
                 deps.journal,
                 config.journal,
                 attachments=Sharing(),
+                push=push,
             )
             room.connect(
                 authenticate=authenticate,
@@ -263,6 +268,13 @@ class Service:
             with suppress(Unavailable):  # the room restarts: nobody is connected
                 self.chat.require().tell_health()
 
+        def vapid_public_key() -> str | None:
+            try:
+                pushes = self.chat.require().pushes
+            except Unavailable:  # the room restarts
+                return None
+            return None if pushes is None else pushes.vapid_public_key
+
         deps.observe(tell_health)
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
@@ -284,6 +296,7 @@ class Service:
             rooms=(self.auth, self.chat, self.storage),
             deny=deny,
             server_name=lambda: self._node.server_name,
+            vapid_public_key=vapid_public_key,
         )
 
     async def run(self, stop: trio.Event) -> None:
@@ -458,6 +471,7 @@ def places(config: Config) -> dict[str, str]:
         "redis": config.redis.url,
         "minio": config.minio.endpoint and f"//{config.minio.endpoint}",
         "smtp": config.smtp.url,
+        "push": config.push.fcm_url if config.push.fcm_account else "",
     }
     return {
         name: urlsplit(url).netloc.rpartition("@")[2] if url else config.data_dir

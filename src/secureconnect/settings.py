@@ -89,6 +89,10 @@ REDIS_URL = Form("redis, rediss or unix URL", _is_redis_url)
 POSTGRES_URL = Form("postgres or postgresql URL", _is_postgres_url)
 SMTP_URL = Form("smtp or smtps URL", _is_smtp_url)
 MAIL_ADDRESS = Form("e-mail address", _is_mail_address)
+CONTACT = Form(
+    "mailto or https address",
+    lambda text: re.fullmatch(r"(mailto:[^\s@]+@|https://)[^\s@/]+(/\S*)?", text) is not None,
+)
 BUCKET = Form(
     "3 to 63 of a-z, 0-9, . and -, the first and last no mark",
     lambda text: (

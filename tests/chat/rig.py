@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import trio
 
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, PushParts
 from secureconnect.chat.append import Draft, Stored
 from secureconnect.chat.attachments import Attachments
 from secureconnect.chat.sockets import ChatQuery, serve_chat
@@ -86,6 +86,7 @@ async def running(
     journal: Journal | None = None,
     journal_config: JournalConfig | None = None,
     attachments: Attachments | None = None,
+    push: PushParts | None = None,
 ) -> AsyncIterator[Chat]:
     """A room that runs for as long as the block lasts."""
     room = Chat(
@@ -98,6 +99,7 @@ async def running(
         journal,
         journal_config,
         attachments=attachments,
+        push=push,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: room.run(task_status=task_status))

@@ -40,6 +40,7 @@ async def test_a_fresh_folder_is_made_private_and_ready(config: Config) -> None:
             ("redis", "memory", "up"),
             ("minio", "files", "up"),
             ("smtp", "files", "up"),
+            ("push", "push", "up"),
         ]
         await deps.cache.put("a", b"b", 60)
         assert [key async for key in deps.objects.list("")] == []

@@ -8,8 +8,8 @@ import pytest
 from kit.fixtures import StartServer
 
 KINDS = {
-    "embedded": {"postgres": "sqlite", "redis": "memory", "minio": "files", "smtp": "files"},
-    "real": {"postgres": "postgres", "redis": "redis", "minio": "minio", "smtp": "files"},
+    "embedded": {"postgres": "sqlite", "redis": "memory", "minio": "files", "smtp": "files", "push": "push"},
+    "real": {"postgres": "postgres", "redis": "redis", "minio": "minio", "smtp": "files", "push": "push"},
 }
 
 

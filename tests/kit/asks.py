@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.olm import OlmDevice
 from kit.people import PASSWORD, unique
+from kit.pushservice import Browser
 from secureconnect.client import Client
 from secureconnect.identity import new_id
 
@@ -247,6 +248,10 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
         {"notification_id": w.facts["notification_id"]}
     ),
     ("POST", "/v1/notifications/read-all"): lambda _: Ask(body={}),
+    ("POST", "/v1/notifications/devices"): lambda _: Ask(
+        body=Browser("https://push.example.org/a").subscription
+    ),
+    ("DELETE", "/v1/notifications/devices"): lambda _: Ask(),
     ("GET", "/v1/notifications/preferences"): lambda _: Ask(),
     ("PUT", "/v1/notifications/preferences"): lambda _: Ask(body={"kinds": {"reaction": "off"}}),
     ("POST", "/v1/presence"): lambda _: Ask(body={"status": "away"}),

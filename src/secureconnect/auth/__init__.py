@@ -22,6 +22,7 @@ from .reports.reports import Shown
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
+from .store import signed_in
 
 __all__ = [
     "ROUTES",
@@ -35,4 +36,5 @@ __all__ = [
     "Shown",
     "lacking",
     "note_departure",
+    "signed_in",
 ]

@@ -80,6 +80,9 @@ _LIVE = (
     " s.expires_at FROM sessions s JOIN devices d ON d.device_id = s.device_id WHERE s.user_id = $1"
     " AND s.ended_at IS NULL AND s.expires_at > $2"
 )
+_SIGNED_IN = (
+    "SELECT DISTINCT device_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2"
+)
 _LIST_SESSIONS = f"{_LIVE} AND s.session_id < $3 ORDER BY s.session_id DESC LIMIT $4"
 _GET_LIVE = f"{_LIVE} AND s.session_id = $3"
 _END_ONE = (
@@ -352,6 +355,11 @@ async def list_sessions(
 ) -> list[DeviceSession]:
     """Live sessions, the newest first.  before: the last one seen."""
     return [DeviceSession(*row) for row in await tx.all(_LIST_SESSIONS, user, now_us, before, limit)]
+
+
+async def signed_in(tx: Tx, user: UserId, now_us: int) -> frozenset[DeviceId]:
+    """Their devices that have a session."""
+    return frozenset(DeviceId(row[0]) for row in await tx.all(_SIGNED_IN, user, now_us))
 
 
 async def get_live_session(tx: Tx, user: UserId, session: SessionId, now_us: int) -> DeviceSession | None:

@@ -41,9 +41,11 @@ from .listing.listing import Listing
 from .mentions import store as mention_store
 from .messages import Messages
 from .mutes.mutes import Mutes
+from .notifications import push_store
 from .notifications import store as notification_store
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
+from .notifications.pushes import Pushes, PushParts
 from .notifications.store import Notification
 from .pins import store as pin_store
 from .pins.pins import Pins
@@ -100,7 +102,7 @@ def _unheard(_: Problem, __: Call) -> None:
 
 class Chat:
     """journal: for messages while the database is away; without one they are refused then.
-    attachments: who keeps the files that messages carry."""
+    attachments: who keeps the files that messages carry.  push: what wakes devices; None wakes none."""
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class Chat:
         journal: Journal | None = None,
         journal_config: JournalConfig | None = None,
         attachments: Attachments | None = None,
+        push: PushParts | None = None,
     ) -> None:
         self.config = config
         self.history_id = history_id
@@ -142,12 +145,17 @@ class Chat:
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
         self.notifications = Notifications(db, self._tell_notification, self._tell_all_read)
-        self.notifier = Notifier(config, db, self.hub, self._tell_notification)
         self.index = Index(config, db)
         self.search = Search(config, db)
         self.pins = Pins(config, db, self.writer)
         self.mutes = Mutes(db, self.writer)
         self.deletion = Deletion(config, db, self.writer, attachments)
+        self.pushes = None if push is None else Pushes(push, db, self._is_anywhere)
+        self.notifier = (
+            Notifier(config, db, self.hub, self._tell_notification)
+            if self.pushes is None
+            else Notifier(config, db, self.hub, self._tell_notification, self.pushes.queue)
+        )
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
         self.disappearing = Disappearing(config, db, self.writer, attachments)
@@ -214,6 +222,8 @@ class Chat:
             nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self.notifier.pass_forever)
             nursery.start_soon(self.index.pass_forever)
+            if self.pushes is not None:
+                nursery.start_soon(self.pushes.pass_forever)
             nursery.start_soon(self._beat_forever)
             task_status.started()
 
@@ -387,6 +397,14 @@ class Chat:
                     "voted_at": voted_at,
                 }
             cast = votes[-1][:2]
+        for device in await self._db.read(push_store.registrations, user):
+            registered_at = to_iso(device.registered_us)
+            yield {
+                "kind": "push_device",
+                "device_id": device.device_id,
+                "service": device.service,
+                "registered_at": registered_at,
+            }
         chosen = await self.notifications.preferences(user)
         yield {"kind": "notification_preferences", **msgspec.to_builtins(chosen)}
         newest = NotificationId(LAST_ID)
@@ -433,6 +451,9 @@ class Chat:
             self._signal(frames.withdrawn(pledge))
         elif outcome.message.message_id != pledge.draft.message_id:  # stored and told before it was shown
             self._signal(frames.withdrawn(pledge))
+
+    def _is_anywhere(self, user: UserId) -> bool:
+        return self.hub.is_connected(user) or self.presence.status_of(user) != "offline"
 
     def _tell_notification(self, notification: Notification) -> None:
         self._signal(frames.notification(notification))

@@ -12,6 +12,7 @@ from .outside import (
     MemoryConfig,
     MinioConfig,
     PostgresConfig,
+    PushConfig,
     RedisConfig,
     SmtpConfig,
     SqliteConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "MinioConfig",
     "OutboxConfig",
     "PostgresConfig",
+    "PushConfig",
     "RateLimitsConfig",
     "RedisConfig",
     "SignalsConfig",
@@ -57,6 +59,7 @@ class Config:
     redis: RedisConfig = RedisConfig()
     minio: MinioConfig = MinioConfig()
     smtp: SmtpConfig = SmtpConfig()
+    push: PushConfig = PushConfig()
     outbox: OutboxConfig = OutboxConfig()
     breaker: BreakerConfig = BreakerConfig()
     journal: JournalConfig = JournalConfig()

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import BUCKET, MAIL_ADDRESS, POSTGRES_URL, REDIS_URL, REGION, SMTP_URL, setting
+from ..settings import (
+    BUCKET,
+    CONTACT,
+    MAIL_ADDRESS,
+    POSTGRES_URL,
+    REDIS_URL,
+    REGION,
+    SMTP_URL,
+    WEB_URL,
+    setting,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,50 @@ class SmtpConfig:
     kept_files: int = setting(
         1_000, "mails kept as files while there is no mail server; older ones go", low=1, high=1_000_000
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PushConfig:
+    enabled: bool = setting(True, "whether devices are woken through the push services of others")
+    contact: str = setting(
+        "",
+        "mailto: or https: address of the operator, told to push services; empty: gateway.public_url",
+        form=CONTACT,
+    )
+    fcm_account: str = setting("", "key file of a Google service account, JSON; empty: no pushes by FCM")
+    fcm_url: str = setting("https://fcm.googleapis.com", "where FCM is", form=WEB_URL)
+    allow_private: bool = setting(
+        False, "whether push endpoints may be in private networks, or on this machine"
+    )
+    ca_file: str = setting("", "certificates to trust beside the system's, for push services; PEM")
+    devices: int = setting(
+        20, "devices of one person that are pushed to; the oldest give way", low=1, high=1_000
+    )
+    delay_s: float = setting(
+        2.0,
+        "seconds after which what is still unread is pushed, unless the person is connected",
+        low=0,
+        high=600,
+    )
+    again_s: float = setting(
+        75.0,
+        "seconds after which it is looked at again if they seemed to be; longer than gateway.ws_silence_s",
+        low=0.05,
+        high=3_600,
+    )
+    ttl_s: int = setting(86_400, "seconds after which a push is of no use", low=60, high=2_419_200)
+    poll_s: float = setting(1.0, "seconds between two looks for pushes to send", low=0.05, high=60)
+    senders: int = setting(8, "pushes under way at the same time", low=1, high=1_000)
+    connect_s: float = setting(5.0, "seconds a connection may take to open", low=0.1, high=60)
+    call_s: float = setting(10.0, "seconds a push may take to be handed over", low=0.1, high=60)
+    retry_s: float = setting(
+        5.0, "seconds before a push is tried again, doubled each time", low=0.05, high=3_600
+    )
+    longest_retry_s: float = setting(900.0, "seconds between two tries at most", low=0.05, high=86_400)
+    first_pause_s: float = setting(
+        1.0, "seconds a push service that failed is left alone, doubled each time", low=0.05, high=60
+    )
+    longest_pause_s: float = setting(300.0, "seconds it is left alone at most", low=0.05, high=3_600)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ driver's own exception.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -411,11 +411,16 @@ class Mail:
 
 
 class Undeliverable(Exception):
-    """This mail will never be taken: the address, or what is in it, is refused for good."""
+    """This mail, or push, will never be taken: the address, or what is in it, is refused for good."""
 
 
 class Deferred(Exception):
-    """The server is there and does not take this mail now: later it may."""
+    """The server is there and does not take this mail, or push, now: later it may.  retry_after_s: as it
+    asks, 0 if it does not."""
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Mailer(Protocol):
@@ -433,8 +438,64 @@ class Mailer(Protocol):
         ...
 
 
-Dependency = Literal["postgres", "redis", "minio", "smtp"]
-Kind = Literal["sqlite", "memory", "files", "postgres", "redis", "minio", "smtp"]
+@dataclass(frozen=True, slots=True)
+class FcmTarget:
+    """An app on a phone, by its registration token."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebPushTarget:
+    """A browser's subscription, or a UnifiedPush app's.  p256dh, auth: its keys, 65 and 16 bytes."""
+
+    endpoint: str
+    p256dh: bytes
+    auth: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """data: what the device is told.  topic: the next one with it takes the place of one that waits; at most
+    32 of `A-Za-z0-9_-`.  ttl_s: how long the push service is to keep it for a device that is off."""
+
+    target: FcmTarget | WebPushTarget
+    data: Mapping[str, str]
+    topic: str
+    is_urgent: bool
+    ttl_s: int
+
+
+class Unregistered(Exception):
+    """Nobody will ever be reached there again."""
+
+
+class Pusher(Protocol):
+    """Wakes devices through the push services of others. One whose confirmation is lost may have been sent:
+    whoever repeats it may send it twice."""
+
+    def flaw(self, target: FcmTarget | WebPushTarget) -> str | None:
+        """The field of it for which nothing can ever be pushed there, `service` for all of it; None if there
+        is none that shows."""
+        ...
+
+    def new_key(self) -> bytes:
+        """A private key for `identify`."""
+        ...
+
+    def identify(self, key: bytes) -> str:
+        """Before the first push to a browser: sign as the owner of this private key. Returns the public key
+        that subscriptions are made for, in base64url."""
+        ...
+
+    async def send(self, push: Push) -> None:
+        """Returns once the push service answers for it. Raises Unregistered, Undeliverable; Deferred, also
+        for a service that is away, within a bounded time."""
+        ...
+
+
+Dependency = Literal["postgres", "redis", "minio", "smtp", "push"]
+Kind = Literal["sqlite", "memory", "files", "none", "postgres", "redis", "minio", "smtp", "push"]
 Health = Literal["up", "down"]
 Breaker = Literal["closed", "half_open", "open"]
 
@@ -486,6 +547,7 @@ class Deps:
     drafts: Drafts
     journal: Journal
     mailer: Mailer
+    pusher: Pusher
     status: Callable[[], list[DependencyStatus]]
     ready: Ready
     observe: Callable[[Callable[[], None]], None]

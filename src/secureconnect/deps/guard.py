@@ -24,7 +24,7 @@ from .contracts import Dependency, DependencyStatus
 
 log = structlog.get_logger(module="deps")
 
-# dependency: postgres, redis, minio, smtp
+# dependency: postgres, redis, minio, smtp, push
 UP = metrics.gauge("dependency_up", "1 while calls to it pass, 0 while it is away.", ["dependency"])
 STATE = metrics.gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", ["dependency"])
 # reason: open, busy
@@ -41,6 +41,7 @@ TITLES: dict[Dependency, str] = {
     "redis": "The cache",
     "minio": "The file store",
     "smtp": "The mail server",
+    "push": "The push service",
 }
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -238,6 +239,18 @@ class Guard:
                 log.error("probe_failed", dependency=self.name, exc_info=exc)
             return "unexpected"
         return None
+
+    # what is known without a probe
+
+    def find(self, reason: Reason | None) -> None:
+        """For what is judged by calls that do not pass here.  reason: why it is away; None: it is there."""
+        if reason is not None:
+            self.breaker.probe_failed(reason, decides=True)
+            return
+        if self.breaker.state == "open":
+            self.breaker.probe_succeeded()
+        if self.breaker.state == "half_open" and (generation := self.breaker.admit()) is not None:
+            self.breaker.succeeded(generation)
 
     # its state
 

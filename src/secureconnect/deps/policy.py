@@ -35,6 +35,7 @@ from .contracts import (
     Kind,
     Mailer,
     Presigner,
+    Pusher,
     Ready,
     RevocationFeed,
     Signals,
@@ -48,6 +49,7 @@ from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedMailer,
 from .journal import FileJournal
 from .mail import FolderMailer
 from .memory import MemoryBus, MemoryCache, MemorySignals
+from .push import PushServices, SilentPusher
 from .spool import SpooledObjects
 from .sqlite import Sqlite
 
@@ -86,6 +88,7 @@ AFFECTED: dict[Dependency, tuple[str, ...]] = {
     "redis": ("presence", "typing", "delivery_between_nodes"),
     "minio": ("uploads", "downloads"),
     "smtp": ("mail",),
+    "push": ("push",),
 }
 
 _LIVE_NODES = "SELECT count(*) FROM nodes WHERE lease_ends_at > $1"
@@ -135,6 +138,7 @@ class _Wiring:
         signals = self._signals(bus, db)
         objects, presigner = await self._objects()
         mailer = await self._mailer()
+        pusher = await self._pusher()
         journal = await self._stack.enter_async_context(_journal(self._config))
         await self._start_probes(db)
         return Deps(
@@ -146,6 +150,7 @@ class _Wiring:
             drafts=objects,
             journal=journal,
             mailer=mailer,
+            pusher=pusher,
             status=lambda: [status() for status in self._status],
             ready=self._ready or _at_once(db),
             observe=self._observe,
@@ -286,6 +291,22 @@ class _Wiring:
             )
         )
         return GuardedMailer(real, guard)
+
+    async def _pusher(self) -> Pusher:
+        config, public_url = self._config.push, self._config.gateway.public_url
+        if not config.enabled:
+            self._embedded("push", "none")
+            return SilentPusher()
+
+        host = urlsplit(public_url).hostname or "localhost"
+        contact = public_url if public_url.startswith("https://") else f"mailto:no-reply@{host}"
+        guard = Guard("push", self._config.breaker, affects=AFFECTED["push"])
+        self._status.append(guard.status)
+        self._unprobed.append(guard)
+        pusher = PushServices(config, config.contact or contact, guard)
+        self._stack.push_async_callback(pusher.close)
+        self._passes.append(pusher.forget_forever)
+        return pusher
 
     # what they have in common
 

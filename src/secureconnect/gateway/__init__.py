@@ -44,6 +44,10 @@ class Mount:
     sockets: Sequence[SocketRoute] = ()
 
 
+def _without_key() -> None:
+    """Nothing is pushed."""
+
+
 class Gateway:
     """auth: the running authenticator; raises Unavailable while there is none.
     status: of the dependencies, for /health.  rooms: whose states /health shows.
@@ -61,12 +65,13 @@ class Gateway:
         rooms: Sequence[Handle[Any]],
         deny: Callable[[Problem, Call], None],
         server_name: Callable[[], str],
+        vapid_public_key: Callable[[], str | None] = _without_key,
     ) -> None:
         self._config = config.gateway
         self._phase: Phase = "starting"
         self._drained, self._ended = trio.Event(), trio.Event()
         self._gate = gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
-        self._own = own = Health(config, lambda: self._phase, status, rooms, server_name)
+        self._own = own = Health(config, lambda: self._phase, status, rooms, server_name, vapid_public_key)
         self._sockets = Sockets(gate, config.gateway)
         endpoints = own.endpoints()
         endpoints += [_endpoint(route, "gateway", lambda: nullcontext(own)) for route in health.ROUTES]

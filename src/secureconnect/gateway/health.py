@@ -63,6 +63,7 @@ class Health:
         status: Callable[[], list[DependencyStatus]],
         rooms: Sequence[Handle[Any]],
         server_name: Callable[[], str],
+        vapid_public_key: Callable[[], str | None],
     ) -> None:
         self.waits_for: dict[str, str | None] | None = None
         self._phase = phase
@@ -71,6 +72,7 @@ class Health:
         self._anyone_reads_metrics = config.gateway.metrics_from == "any"
         self._one_scrape = trio.CapacityLimiter(1)
         self._server_name = server_name
+        self._vapid_public_key = vapid_public_key
         self._registration = msgspec.convert(config.auth.registration, Registration)
         self._limits = Limits(
             message_chars=config.chat.max_message_chars,
@@ -91,7 +93,7 @@ class Health:
             features=sorted(self._rooms),
             limits=self._limits,
             e2ee_default_direct=False,
-            vapid_public_key=None,
+            vapid_public_key=self._vapid_public_key(),
         )
 
     def endpoints(self) -> list[Endpoint]:

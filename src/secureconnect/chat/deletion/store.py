@@ -38,7 +38,10 @@ _VIEWERS = "SELECT user_id, visible_from_seq FROM deleted_members WHERE conversa
 _SEQ_AFTER = "SELECT seq FROM messages WHERE conversation_id = $1 AND change > $2 ORDER BY change LIMIT 1"
 _FINISH = tuple(
     f"DELETE FROM {table} WHERE conversation_id = $1"  # noqa: S608
-    for table in ("changes", "deleted_members", "conversations", "deleted_conversations")
+    for table in (
+        *("changes", "notifications", "notified", "deleted_members", "conversations"),
+        "deleted_conversations",
+    )
 )
 
 

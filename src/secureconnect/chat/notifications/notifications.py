@@ -10,7 +10,7 @@ import msgspec
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound
 from ...identity import NotificationId, UserId
-from . import store
+from . import push_store, store
 from .notifier import preferences_of
 from .preferences import Preferences, require_zone
 from .store import Notification
@@ -85,3 +85,4 @@ class Notifications:
     async def forget(self, user: UserId) -> None:
         """Somebody is erased. Safe to repeat."""
         await self._db.relieve(store.forget, user)
+        await self._db.relieve(push_store.forget, user)

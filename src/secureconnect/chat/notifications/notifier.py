@@ -7,7 +7,7 @@ each is made once, whichever node does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,8 +26,8 @@ from ..changes import Event
 from ..hub import Hub
 from ..store import Conversation
 from . import store
-from .preferences import Kind, Preferences
-from .store import Happened, Notification, Said
+from .preferences import Preferences
+from .store import Happened, Kind, Notification, Said
 
 log = structlog.get_logger(module="chat")
 
@@ -43,6 +43,13 @@ SWEEP_S = 30.0  # between two looks for what was forgotten
 SWEEP_US = 60 * MINUTE_US  # how far back the first of them looks, and
 RESWEEP_US = 5 * MINUTE_US  # each after it
 NEWS_US = 10 * MINUTE_US  # what happened longer before a conversation is first looked at is no news
+
+
+Push = Callable[[Tx, Notification, int], Awaitable[None]]
+
+
+async def _push_nothing(_: Tx, __: Notification, ___: int) -> None:
+    """Nobody has a device that could be woken."""
 
 
 class Notice(NamedTuple):
@@ -63,7 +70,8 @@ class _Mentions(msgspec.Struct):
 
 
 class Notifier:
-    """tell: takes what was made, once it is committed."""
+    """tell: takes what was made, once it is committed.  push: takes part in the transaction that makes
+    what is to be pushed, too, at the time given."""
 
     def __init__(
         self,
@@ -71,11 +79,13 @@ class Notifier:
         db: Database,
         hub: Hub,
         tell: Callable[[Notification], None],
+        push: Push = _push_nothing,
     ) -> None:
         self._config = config
         self._db = db
         self._hub = hub
         self._tell = tell
+        self._push = push
         self._moved: dict[ConversationId, None] = {}
         self._sweep_at = -SWEEP_S
         self._reach_us = SWEEP_US
@@ -159,7 +169,9 @@ class Notifier:
     @staticmethod
     async def _take_away(tx: Tx, conversation: ConversationId, happened: Sequence[Happened]) -> None:
         for each in happened:
-            if each.ref is not None and each.kind == "message_deleted":
+            if each.kind == "conversation_deleted":
+                await store.drop_all(tx, conversation)
+            elif each.ref is not None and each.kind == "message_deleted":
                 await store.drop_about(tx, conversation, each.ref)
             elif each.ref is not None and each.kind == "user_left":
                 await store.drop_left(tx, conversation, UserId(each.ref))
@@ -171,6 +183,9 @@ class Notifier:
             return None
         if notice.seq is not None and notice.seq < reader.visible_from_seq:
             return None
+        now_us = self._db.now_us()
+        if notice.kind != "mention" and (reader.muted_until_us or 0) > now_us:
+            return None
         if _is_news_of_itself(notice) and notice.seq is not None and notice.seq <= reader.last_read_seq:
             return None
         if notice.actor_id is not None and not await conversations.are_clear(
@@ -180,7 +195,6 @@ class Notifier:
         way = (await preferences_of(tx, notice.user_id)).kinds.way(notice.kind)
         if way == "off":
             return None
-        now_us = self._db.now_us()
         made = Notification(
             NotificationId(new_id()),
             notice.user_id,
@@ -192,6 +206,8 @@ class Notifier:
             now_us,
         )
         await store.add(tx, made, self._config.notifications_kept)
+        if way == "push":
+            await self._push(tx, made, now_us)
         _MADE[notice.kind].inc()
         return made
 

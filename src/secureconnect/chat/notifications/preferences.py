@@ -11,8 +11,8 @@ from msgspec import Meta, Struct
 
 from ...clock import SECOND_US
 from ...errors import Invalid
+from .store import Kind
 
-Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
 Way = Literal["push", "list", "off"]
 TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ...clock import to_iso
+from ...deps.contracts import FcmTarget, WebPushTarget
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Invalid, NotFound
 from ...identity import NotificationId, is_id
 from ..room import Chat
 from ..shapes import Id, NotificationShape, notification_shape
 from .preferences import Preferences
+from .push_store import Service
+from .pushes import Target
 
 LAST_ID = NotificationId("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
@@ -44,6 +49,24 @@ class ReadCount(Struct, frozen=True):
     read: int
 
 
+class NewPushDevice(Struct, frozen=True):
+    """token: of FCM.  endpoint, p256dh, auth: of a Web Push subscription, the keys in base64url."""
+
+    service: Service
+    token: Annotated[str, Meta(min_length=1, max_length=4_096, pattern="^[!-~]+$")] | None = None
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2_048, pattern="^[!-~]+$")] | None = None
+    p256dh: Annotated[str, Meta(max_length=100)] | None = None
+    auth: Annotated[str, Meta(max_length=100)] | None = None
+
+
+class PushDevice(Struct, frozen=True):
+    """device_id: the caller's own."""
+
+    device_id: str
+    service: Service
+    registered_at: str
+
+
 async def list_notifications(room: Chat, call: Call) -> Reply:
     asked: NotificationQuery = call.query
     before = asked.cursor or LAST_ID
@@ -65,6 +88,39 @@ async def read_all(room: Chat, call: Call) -> Reply:
     asked: UpTo = call.body
     up_to = NotificationId(asked.up_to or LAST_ID)
     return Reply(ReadCount(await room.notifications.read_all(call.caller.user_id, up_to)))
+
+
+async def register(room: Chat, call: Call) -> Reply:
+    asked: NewPushDevice = call.body
+    if room.pushes is None:
+        raise Invalid("This server wakes no devices.", details={"field": "service"})
+    registered_us = await room.pushes.register(call.caller, _target(asked))
+    return Reply(PushDevice(call.caller.device_id, asked.service, to_iso(registered_us)))
+
+
+def _target(asked: NewPushDevice) -> Target:
+    if asked.service == "fcm":
+        if asked.token is None:
+            raise Invalid("FCM needs a token.", details={"field": "token"})
+        return FcmTarget(asked.token)
+    if asked.endpoint is None:
+        raise Invalid("Web Push needs an endpoint.", details={"field": "endpoint"})
+    return WebPushTarget(asked.endpoint, _bytes("p256dh", asked.p256dh), _bytes("auth", asked.auth))
+
+
+def _bytes(field: str, text: str | None) -> bytes:
+    """What browsers write in base64url, with or without its padding."""
+    bare = (text or "").rstrip("=")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise Invalid("Give the subscription's key in base64url.", details={"field": field}) from None
+
+
+async def unregister(room: Chat, call: Call) -> Reply:
+    if room.pushes is not None:
+        await room.pushes.unregister(call.caller)
+    return Reply()
 
 
 async def get_preferences(room: Chat, call: Call) -> Reply:
@@ -103,5 +159,14 @@ ROUTES: tuple[Route, ...] = (
         "PUT", f"{_NOTIFICATIONS}/preferences", put_preferences, Audience.USER, Rate.WRITE,
         "Choose what one is notified of; what is left out is as for everybody",
         body=Preferences, answer=Preferences, errors=(Invalid,),
+    ),
+    Route(
+        "POST", f"{_NOTIFICATIONS}/devices", register, Audience.USER, Rate.WRITE,
+        "Have this device woken when there is something to tell; what it had before is replaced",
+        body=NewPushDevice, answer=PushDevice, errors=(Invalid,),
+    ),
+    Route(
+        "DELETE", f"{_NOTIFICATIONS}/devices", unregister, Audience.USER, Rate.WRITE,
+        "Have this device woken no more",
     ),
 )  # fmt: skip

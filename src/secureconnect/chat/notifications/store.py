@@ -7,7 +7,10 @@ from typing import Literal, NamedTuple
 from ...deps.contracts import Tx
 from ...identity import ConversationId, NotificationId, UserId
 
-Notable = Literal["reaction", "message_deleted", "user_joined", "user_left", "conversation_updated"]
+Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
+Notable = Literal[
+    "reaction", "message_deleted", "user_joined", "user_left", "conversation_updated", "conversation_deleted"
+]
 
 
 class Notification(NamedTuple):
@@ -16,7 +19,7 @@ class Notification(NamedTuple):
 
     notification_id: NotificationId
     user_id: UserId
-    kind: str
+    kind: Kind
     conversation_id: ConversationId | None
     ref: str
     seq: int | None
@@ -53,6 +56,7 @@ class Reader(NamedTuple):
 
     visible_from_seq: int
     last_read_seq: int
+    muted_until_us: int | None
 
 
 _NOTIFICATION = "notification_id, user_id, kind, conversation_id, ref, seq, actor_id, created_at, read_at"
@@ -81,12 +85,13 @@ _HAPPENED = (
     "SELECT h.change, h.kind, h.ref, h.seq, h.actor_id, h.data, g.sender_id FROM changes h"
     " LEFT JOIN messages g ON g.message_id = h.ref AND g.deleted_at IS NULL"
     " WHERE h.conversation_id = $1 AND h.change > $2 AND h.change <= $3"
-    " AND h.kind IN ('reaction', 'message_deleted', 'user_joined', 'user_left', 'conversation_updated')"
+    " AND h.kind IN ('reaction', 'message_deleted', 'user_joined', 'user_left',"
+    " 'conversation_updated', 'conversation_deleted')"
     " ORDER BY h.change"
 )
 _READER = (
     "UPDATE members SET last_read_seq = last_read_seq WHERE conversation_id = $1 AND user_id = $2"
-    " RETURNING visible_from_seq, last_read_seq"
+    " RETURNING visible_from_seq, last_read_seq, muted_until"
 )
 
 
@@ -141,6 +146,7 @@ _TRIM = (
 )
 _DROP_ABOUT = "DELETE FROM notifications WHERE conversation_id = $1 AND ref = $2"
 _DROP_LEFT = "DELETE FROM notifications WHERE conversation_id = $1 AND user_id = $2"
+_DROP_ALL = "DELETE FROM notifications WHERE conversation_id = $1"
 _DROP_BEFORE = "DELETE FROM notifications WHERE conversation_id = $1 AND seq < $2"
 _FORGET = (
     "DELETE FROM notifications WHERE user_id = $1",
@@ -167,6 +173,11 @@ async def drop_about(tx: Tx, conversation: ConversationId, ref: str) -> None:
 async def drop_left(tx: Tx, conversation: ConversationId, user: UserId) -> None:
     """Of a conversation they are no longer in."""
     await tx.run(_DROP_LEFT, conversation, user)
+
+
+async def drop_all(tx: Tx, conversation: ConversationId) -> None:
+    """Of one that is deleted."""
+    await tx.run(_DROP_ALL, conversation)
 
 
 async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> None:
