@@ -25,6 +25,12 @@ class SqliteConfig:
     )
     group: int = setting(256, "units of work in one commit", low=1, high=10_000)
     statement_s: float = setting(10.0, "seconds a unit of work may take", low=0.1, high=600)
+    log_cut_s: float = setting(
+        60.0,
+        "seconds between two cuts of the log of commits, where deleted text lives on",
+        low=1,
+        high=86_400,
+    )
     disk_reserve_mb: int = setting(
         64, "megabytes kept free on the disk; below, nothing new is stored", low=0, high=1_048_576
     )

@@ -559,32 +559,38 @@ class Sqlite:
             log.warning("disk_reserve", short=short, reserve_mb=self._config.disk_reserve_mb)
 
     async def _checkpoint_forever(self) -> None:
-        done = 0
+        done, cut, cut_at = 0, 0, trio.current_time()
         while True:
             await trio.sleep(CHECKPOINT_S)
-            if done == self._commits:
+            cuts = cut < self._commits and trio.current_time() >= cut_at + self._config.log_cut_s
+            if done == self._commits and not cuts:
                 continue
             done = self._commits
             try:
-                surplus = await trio.to_thread.run_sync(self._checkpoint, limiter=self._checkpointing)
+                surplus, is_cut = await trio.to_thread.run_sync(
+                    self._checkpoint, cuts, limiter=self._checkpointing
+                )
+                if is_cut:
+                    cut, cut_at = done, trio.current_time()
                 for _ in range(min(surplus // GIVEN_BACK_PAGES, GIVEN_BACK_UNITS)):
                     await self.relieve(_give_back)
             except (sqlite3.Error, OSError, Problem) as exc:
                 log.warning("checkpoint_failed", error=repr(exc))
 
-    def _checkpoint(self) -> int:
+    def _checkpoint(self, cuts: bool) -> tuple[int, bool]:
         """Move committed pages from the log into the database, beside the writer. Returns how many free pages
-        the file has beyond those it keeps.
+        the file has beyond those it keeps, and whether the log was cut.
 
-        Under constant writing the log never ends and only grows: past its limit it is cut, for which the
-        writer waits; the passive pass before leaves little to do meanwhile.
+        Under constant writing the log never ends and only grows, and what was deleted lives on in it: now and
+        then, and past its limit, it is cut, for which the writer waits; the passive pass before leaves little
+        to do meanwhile.
         """
         self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        if Path(f"{self._path}-wal").stat().st_size > WAL_LIMIT_BYTES:
-            self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if cuts := cuts or Path(f"{self._path}-wal").stat().st_size > WAL_LIMIT_BYTES:
+            cuts = self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         (free,) = self._checkpointer.execute("PRAGMA freelist_count").fetchone()
         (pages,) = self._checkpointer.execute("PRAGMA page_count").fetchone()
-        return int(free - max(KEPT_PAGES, pages // 10))
+        return int(free - max(KEPT_PAGES, pages // 10)), cuts
 
 
 async def _give_back(tx: Tx) -> None:

@@ -1,0 +1,134 @@
+"""What is deleted is gone from the disk, and where messages have a term the disk stops filling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kit.databases import on_sqlite
+from kit.postgres import PostgresServer
+from kit.wait import until
+from secureconnect.chat import Chat
+from secureconnect.clock import DAY_US
+from secureconnect.config import ChatConfig, PostgresConfig, SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.contracts import Database, Tx
+from secureconnect.deps.memory import MemoryBus
+from secureconnect.deps.postgres import Postgres
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.identity import ConversationId, UserId, new_id
+
+from .rig import make_group, make_people, running, store
+
+QUIET = ChatConfig(search_pass_s=3_600, retention_pass_s=3_600)
+TEXT = "what is said here is soon forgotten " * 30
+MARK = "this-was-said-in-confidence"
+CYCLES = 4
+
+
+async def fill(db: Database, room: Chat, sender: UserId, group: ConversationId, messages: int) -> None:
+    """Messages of two days ago, as an append would have stored them."""
+    head = (await room.conversations.summary(sender, group)).seat.conversation
+    long_ago = db.now_us() - 2 * DAY_US
+
+    async def insert(tx: Tx) -> None:
+        await tx.many(
+            "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
+            " message_type, content, is_encrypted, file_ids, sent_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, 'text', $7, false, '[]', $8)",
+            [
+                (new_id(), group, head.last_seq + n, head.last_change + n, sender, new_id(), TEXT, long_ago)
+                for n in range(1, messages + 1)
+            ],
+        )
+        await tx.run(
+            "UPDATE conversations SET last_seq = last_seq + $2, last_change = last_change + $2"
+            " WHERE conversation_id = $1",
+            group,
+            messages,
+        )
+
+    await db.write(insert)
+
+
+@on_sqlite
+async def test_the_file_gets_smaller(db: Database, bus: MemoryBus, data_dir: Path) -> None:
+    """Its free pages are given back beside other work, a few at a time."""
+    [ann] = await make_people(db, "ann")
+    file = data_dir / "secureconnect.db"
+    async with running(db, bus, QUIET) as room:
+        group = await make_group(room, ann)
+        await fill(db, room, ann, group, 12_000)
+        await until(lambda: file.stat().st_size > 12_000_000)
+        await room.conversations.configure(ann, group, {"message_retention_days": 1})
+        await room.retention.pass_once()
+        await until(lambda: file.stat().st_size < 6_000_000, within_s=20)
+
+
+@pytest.fixture
+def vacuumed_postgres() -> Iterator[PostgresServer]:
+    """As it comes, but looking each second where it is to clean."""
+    server = PostgresServer(autovacuum_naptime="1s")
+    server.start()
+    yield server
+    server.close()
+
+
+async def test_postgres_stops_growing(vacuumed_postgres: PostgresServer, bus: MemoryBus) -> None:
+    server = vacuumed_postgres
+    name = server.create()
+    config = PostgresConfig(url=server.url(name))
+    async with open_bridge() as bridge, Postgres.open(config, bridge) as db:
+        await migrate.apply(db)
+        [ann] = await make_people(db, "ann")
+        async with running(db, bus, QUIET) as room:
+            group = await make_group(room, ann)
+            await room.conversations.configure(ann, group, {"message_retention_days": 1})
+            sizes = []  # the first is of fewer pages: vacuum cuts off what lies at the end of a file
+            for cycle in range(1, CYCLES + 1):
+                await fill(db, room, ann, group, 3_000)
+                await room.retention.pass_once()
+                assert await db.read(_count) == 0
+                await until(lambda: _cleaned(server, name) >= cycle, within_s=20)  # noqa: B023
+                sizes.append(int(server.sql("SELECT pg_total_relation_size('messages')", name)))
+            assert sizes[-1] < 1.2 * sizes[1], sizes
+
+
+def _cleaned(server: PostgresServer, name: str) -> int:
+    sql = "SELECT autovacuum_count FROM pg_stat_user_tables WHERE relname = 'messages'"
+    return int(server.sql(sql, name))
+
+
+async def _count(tx: Tx) -> int:
+    row = await tx.one("SELECT COUNT(*) FROM messages WHERE message_type <> 'system'")
+    assert row is not None
+    return int(row[0])
+
+
+async def test_a_deleted_message_is_gone_from_the_files(data_dir: Path, bus: MemoryBus) -> None:
+    def holds(mark: str) -> bool:
+        return any(mark.encode() in path.read_bytes() for path in data_dir.iterdir())
+
+    path, config = data_dir / "secureconnect.db", SqliteConfig(log_cut_s=1)
+    async with Sqlite.open(path, config) as db:
+        await migrate.apply(db)
+        ann, bob = await make_people(db, "ann", "bob")
+        async with running(db, bus, QUIET) as room:
+            group = await make_group(room, ann, bob)
+            for way in ("deleted", "disappeared"):
+                mark = f"{MARK}-{way}"
+                if way == "disappeared":
+                    await room.conversations.configure(ann, group, {"disappear_after_s": 1})
+                metadata = msgspec.Raw(msgspec.json.encode({"k": mark}))
+                draft = room.messages.draft(ann, group, mark, metadata=metadata)
+                message = (await store(room, draft)).message.message_id
+                if way == "deleted":
+                    await room.messages.edit(ann, message, f"{mark} edited")
+                    assert holds(mark)
+                    await room.messages.delete(ann, message)
+                await until(lambda: not holds(mark), within_s=20)  # noqa: B023
+                assert (await room.messages.get(bob, message)).deleted_us is not None
