@@ -176,6 +176,29 @@ async def test_what_retention_drops_is_dropped(room: Chat, people: list[UserId],
     assert await rows_of(db) == 1
 
 
+async def test_a_deleted_group_leaves_nothing(room: Chat, people: list[UserId], db: Database) -> None:
+    ann, bob, *_ = people
+    group, gone = await make_group(room, ann, bob), await make_group(room, ann, bob)
+    for where in (group, gone):
+        await say(room, ann, where, "some words")
+    await follow(room)
+    await room.deletion.delete(ann, gone)
+    assert len(await found(room, ann, "words")) == 1
+    await follow(room)
+    assert await rows_of(db) == 1
+    await db.write(forget, gone)
+    await follow(room)
+    assert await db.read(followed) == [group]
+
+
+async def forget(tx: Tx, conversation: ConversationId) -> None:
+    await tx.run("DELETE FROM conversations WHERE conversation_id = $1", conversation)
+
+
+async def followed(tx: Tx) -> list[str]:
+    return [row[0] for row in await tx.all("SELECT conversation_id FROM search_positions")]
+
+
 async def test_a_backlog_is_taken_in_by_two_nodes(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
     ann, bob, *_ = people
     small = ChatConfig(search_pass_s=3_600, search_batch=3, search_units=4)

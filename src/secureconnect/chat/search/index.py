@@ -24,7 +24,7 @@ log = structlog.get_logger(module="chat")
 INDEXED = metrics.counter("secureconnect_chat_indexed_total", "Messages put into the index that is searched.")
 
 CONVERSATIONS = 50  # in one batch
-ORPHANS_EVERY_US = MINUTE_US
+TIDY_EVERY_US = MINUTE_US
 PAGES = 64  # of the index merged in one unit, which holds SQLite's writer for some milliseconds
 MERGES = 16  # such units in one pass
 _ALL = 2**62  # after every `seq`
@@ -38,21 +38,20 @@ class Index:
         self._db = db
         self._since_us = 0  # at first every conversation is looked at
         self._page = (0, conversations.NO_ID)
-        self._looked_us = 0
+        self._tidied_us = 0
         self._splitting = trio.CapacityLimiter(1)
 
     async def pass_forever(self) -> None:
         await every(self._config.search_pass_s, self.pass_once, log, "search_index_behind")
 
     async def pass_once(self) -> bool:
-        """Take in what happened since, up to `search_units` batches. False when something is left to do. Safe
-        to repeat, and on every node."""
-        began_us = self._db.now_us()
+        """Take in what happened since, up to `search_units` batches, and tidy up after what is gone. False
+        when something is left to do. Safe to repeat, and on every node."""
         try:
-            is_whole = await self._follow(began_us)
+            is_whole = await self._follow(self._db.now_us())
         except UniqueViolation:  # two nodes gave the same entry to two messages: the next attempt sees it
             is_whole = False
-        return await self._merge() and is_whole
+        return is_whole and await self._tidy(self._db.now_us())
 
     async def _follow(self, began_us: int) -> bool:
         start = (self._since_us, conversations.NO_ID)
@@ -67,7 +66,7 @@ class Index:
                 self._page = start  # some may have more than fitted into a batch
             else:
                 self._since_us = began_us - OVERLAP_US
-                return await self._look_for_orphans(began_us)
+                return True
         return False
 
     async def _read(self, tx: Tx, since_us: int, after: str) -> list[tuple[Behind, News]]:
@@ -81,16 +80,6 @@ class Index:
             if room <= 0:
                 break
         return batch
-
-    async def _look_for_orphans(self, now_us: int) -> bool:
-        if now_us - self._looked_us < ORPHANS_EVERY_US:
-            return True
-        gone = await self._db.read(store.orphans, CONVERSATIONS)
-        for each in gone:
-            await self._db.write(self._take, [(News(each.conversation_id, each.position, 0, (), ()), ())])
-        if not gone:
-            self._looked_us = now_us
-        return not gone
 
     async def _take_in(self, batch: Sequence[tuple[Behind, News]]) -> None:
         prepared = await trio.to_thread.run_sync(_split, [news for _, news in batch], limiter=self._splitting)
@@ -126,12 +115,19 @@ class Index:
         await store.move(tx, name, news.upto)
         return len(kept)
 
-    async def _merge(self) -> bool:
-        """So that what was deleted leaves the file. False when there is more of it to do."""
-        before_us = self._db.now_us() - self._config.search_purge_s * SECOND_US
+    async def _tidy(self, now_us: int) -> bool:
+        """What no change tells of, and so is looked for once a minute: conversations that are gone, and what
+        deleted words leave in the file."""
+        purge_us = self._config.search_purge_s * SECOND_US
+        if now_us - self._tidied_us < min(TIDY_EVERY_US, purge_us):
+            return True
+        gone = await self._db.read(store.orphans, CONVERSATIONS)
+        for each in gone:
+            await self._db.write(self._take, [(News(each.conversation_id, each.position, 0, (), ()), ())])
         for _ in range(MERGES):
-            if not await self._db.write(store.merge, before_us, PAGES):
-                return True
+            if not await self._db.write(store.merge, now_us - purge_us, PAGES):
+                self._tidied_us = self._tidied_us if gone else now_us
+                return not gone
         return False
 
 
