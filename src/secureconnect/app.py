@@ -31,6 +31,7 @@ from .auth import (
     Lack,
     Letters,
     Shown,
+    is_banned,
     lacking,
     note_departure,
     signed_in,
@@ -199,7 +200,7 @@ class Service:
                 presigner=deps.presigner,
                 is_store_away=lambda: "minio" in away(),
             )
-            room.connect(tell_file=tell_file)
+            room.connect(tell_file=tell_file, is_banned=is_banned)
             return room
 
         def outage_since_us() -> int | None:

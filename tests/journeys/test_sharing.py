@@ -9,7 +9,20 @@ import pytest
 
 from kit.doors import two_doors
 from kit.fixtures import StartServer
-from kit.people import direct, download_url, group, next_event, people, put, upload, whole
+from kit.people import (
+    PASSWORD,
+    direct,
+    download_url,
+    group,
+    make_admin,
+    next_event,
+    people,
+    put,
+    upload,
+    whole,
+)
+from kit.server import Server
+from kit.wait import until
 from secureconnect.client import ApiError, Client
 from secureconnect.identity import new_id
 
@@ -130,8 +143,14 @@ async def test_a_file_is_shared_and_taken_back(start_server: StartServer) -> Non
         assert message["file_ids"] == [file_id], "what was said stays"
 
 
-async def test_files_are_uploaded_into_conversations(start_server: StartServer) -> None:
+async def test_where_files_go_and_where_not(start_server: StartServer) -> None:
     server = start_server()
+    await they_are_uploaded_into_conversations(server)
+    await encrypted_conversations_take_no_plain_one(server)
+    await an_address_ends_with_a_ban_and_a_file_with_its_owner(server)
+
+
+async def they_are_uploaded_into_conversations(server: Server) -> None:
     async with people(server.url, "ann", "bob", "cid") as [ann, bob, cid]:
         room = await group(ann, bob)
         where = {"conversation_id": room}
@@ -167,8 +186,7 @@ async def test_files_are_uploaded_into_conversations(start_server: StartServer) 
         assert await sees(cid, file_id), "what was said before stays readable, and so does this"
 
 
-async def test_encrypted_conversations_take_no_plain_file(start_server: StartServer) -> None:
-    server = start_server()
+async def encrypted_conversations_take_no_plain_one(server: Server) -> None:
     async with people(server.url, "ann", "bob") as [ann, bob]:
         asked = {"type": "group", "participant_ids": [bob.me.user_id], "is_e2ee_enabled": True}
         room = (await ann.call("POST", "/v1/conversations", asked))["conversation_id"]
@@ -204,3 +222,32 @@ async def uploaded(client: Client, **said: Any) -> str:
     await put(whole(client, begun["upload_url"]), CONTENT)
     await client.call("POST", "/v1/storage/upload-complete", {"file_id": begun["file_id"]})
     return str(begun["file_id"])
+
+
+async def an_address_ends_with_a_ban_and_a_file_with_its_owner(server: Server) -> None:
+    """The address in the folder: the store knows nobody."""
+    async with people(server.url, "ann", "bob", "admin") as [ann, bob, admin]:
+        await make_admin(server, admin)
+        room = await group(ann, bob)
+        file_id, other = await upload(ann, CONTENT), await upload(bob, CONTENT)
+        await say(ann, room, file_id)
+        await say(bob, room, other)
+        url = await download_url(bob, file_id)
+        await admin.login(admin.me.username, PASSWORD)
+        await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/ban", {})
+        if "/v1/storage/" in url:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                answer = await http.get(url)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "ADDRESS_EXPIRED")
+        assert await sees(ann, other), "what he has shared stays"
+        await admin.call("DELETE", f"/v1/admin/users/{bob.me.user_id}")
+        await until(lambda: is_gone(ann, other))
+        assert await listed(ann, room) == [file_id]
+
+
+async def is_gone(client: Client, file_id: str) -> bool:
+    try:
+        await client.call("GET", f"{FILES}/{file_id}")
+    except ApiError as refusal:
+        return refusal.code == "NOT_FOUND"
+    return False

@@ -15,6 +15,7 @@ other. Which tables it writes stands in `tests/test_layout.py`.
 """
 
 from .admin.overview import Condition, Figures
+from .admin.standing import is_banned
 from .announcements.store import Announcement
 from .devicekeys.company import note_departure
 from .recovery.letters import Letters
@@ -34,6 +35,7 @@ __all__ = [
     "Lack",
     "Letters",
     "Shown",
+    "is_banned",
     "lacking",
     "note_departure",
     "signed_in",

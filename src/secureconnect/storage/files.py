@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from .. import audit
 from ..clock import SECOND_US
 from ..config import StorageConfig
 from ..deps.contracts import Database, Objects, Presigner, Tx
-from ..errors import FileOnAwayNode, NotFound, Unavailable, UploadMissing
+from ..errors import AddressExpired, FileOnAwayNode, NotFound, Unavailable, UploadMissing
 from ..identity import ConversationId, FileId, NodeId, UserId
 from ..metrics import counter
 from . import store
@@ -30,10 +30,15 @@ _STORE, _SPOOL, _FOLDER = (HANDED_OUT.labels(place) for place in ("store", "spoo
 SENT = counter("secureconnect_storage_sent_bytes_total", "Bytes of files sent by this process.")
 TOLD_PLACES = 100  # conversations that are told at once of what became of a file
 Tell = Callable[[File, Sequence[Place]], None]
+IsBanned = Callable[[Tx, UserId, int], Awaitable[bool]]
 
 
 def _untold(_: File, __: Sequence[Place]) -> None:
     """Nobody listens."""
+
+
+async def _nobody_is(_: Tx, __: UserId, ___: int) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Content:
 
 class Files:
     """presigner, is_store_away: as in Uploads.
-    tell: hears what became of a file, and where that is to be told."""
+    tell: hears what became of a file, and where that is to be told.
+    is_banned: asked of who got an address; the last is the time, microseconds UTC."""
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Files:
         self._addresses = addresses
         self._node_id = node_id
         self.tell: Tell = _untold
+        self.is_banned: IsBanned = _nobody_is
         self._accesses = Accesses(config.accesses_kept)
 
     # who sees what
@@ -151,7 +158,7 @@ class Files:
 
         client: as in `address`."""
         grant = self._addresses.read(token, "GET", self._db.now_us())
-        file = await self._db.read(self._visible, grant.user_id, grant.file_id)
+        file = await self._db.read(self._stands_for, grant)
         if file.status != "completed":
             raise NotFound
         if file.node_id not in (None, self._node_id):
@@ -168,6 +175,11 @@ class Files:
             assert self._presigner is not None
             return Content(file, elsewhere=await self._stored_at(self._presigner, file))
         return Content(file, path=self._objects.path_of(file.key))
+
+    async def _stands_for(self, tx: Tx, grant: Grant) -> File:
+        if await self.is_banned(tx, grant.user_id, self._db.now_us()):
+            raise AddressExpired
+        return await self._visible(tx, grant.user_id, grant.file_id)
 
     async def _typed(self, file: File) -> File:
         """With what its content may be shown as, which is looked at once; never if it is encrypted."""

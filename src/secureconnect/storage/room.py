@@ -15,7 +15,7 @@ from ..errors import NotFound
 from ..identity import ConversationId, FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
-from .files import Files
+from .files import Files, IsBanned
 from .orphans import Orphans
 from .parts import Parts
 from .shapes import file_shape, file_updated
@@ -76,13 +76,18 @@ class Storage:
         self.orphans = Orphans(config, db, objects, drafts)
         self.sweeper = Sweeper(config, db, objects, self.files, parts, node_id)
 
-    def connect(self, *, tell_file: TellFile) -> None:
-        """tell_file: is told what became of a file. Never waits."""
+    def connect(self, *, tell_file: TellFile, is_banned: IsBanned) -> None:
+        """What this room needs of its neighbours.
+
+        tell_file: is told what became of a file. Never waits.
+        is_banned: whether somebody is, for addresses that ask for no session.
+        """
 
         def tell(file: File, places: Sequence[Place]) -> None:
             tell_file(file.owner_id, places, file_updated(file))
 
         self.files.tell = tell
+        self.files.is_banned = is_banned
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:

@@ -130,6 +130,11 @@ async def require_welcome(tx: Tx, user: UserId, now_us: int) -> None:
         )
 
 
+async def is_banned(tx: Tx, user: UserId, now_us: int) -> bool:
+    """For what goes by without a session."""
+    return await store.get_ban(tx, user, now_us) is not None
+
+
 async def require_another(tx: Tx, user: UserId, now_us: int) -> store.Standing:
     """The standing of `user`, who is about to lose it. Raises NotFound, and LastAdministrator unless another
     one may sign in and stays."""
