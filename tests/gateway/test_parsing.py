@@ -172,6 +172,20 @@ def test_bodies_end_where_they_say(data: bytes, body: bytes) -> None:
     assert "x-trailer" not in first.headers
 
 
+def test_what_is_left_of_a_body() -> None:
+    """Never more than what is its own: a request may stand behind it."""
+    parser = parse()
+    assert parser.body_left == 0
+    parser.feed(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n")
+    assert parser.body_left == 0
+    parser.feed(b"\r\nabcd")
+    assert parser.body_left == 5
+    parser.feed(b"efghi" + get())
+    assert (parser.body_left, len(parser.waiting)) == (0, 2)
+    assert parse(CHUNKED + b"5\r\nhel").body_left == 0
+    assert parse(post(b"content-length: 9", b"connection: close", body=b"123456789")).body_left == 0
+
+
 def test_a_body_comes_as_it_comes() -> None:
     parser = parse(post(b"content-length: 10", body=b"01234"))
     (incoming,) = parser.waiting

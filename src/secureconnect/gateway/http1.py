@@ -200,11 +200,12 @@ class Http1:
         return requests.waiting.pop(0)
 
     def _parse(self) -> None:
-        """The next slice of what came."""
+        """The next slice of what came; of a body that tells its length, all of it."""
         data, self._unparsed = self._unparsed, b""
         if len(data) > SLICE_BYTES:
+            size = max(SLICE_BYTES, self._requests.body_left)
             data = memoryview(data)
-            data, self._unparsed = data[:SLICE_BYTES], data[SLICE_BYTES:]
+            data, self._unparsed = data[:size], data[size:]
         self._requests.feed(data)
 
     async def _read(self) -> bytes:

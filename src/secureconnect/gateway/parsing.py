@@ -140,6 +140,14 @@ class RequestParser:
             self._check_bounds()
             data = rest
 
+    @property
+    def body_left(self) -> int:
+        """How much of a body is still to come, if that is known."""
+        incoming = self._current
+        if incoming is None or incoming.is_whole:
+            return 0
+        return max(0, int(incoming.headers.get("content-length", 0)) - incoming.body_bytes)
+
     def close(self) -> None:
         """Let go of llhttp's parser, which holds on to us, and of the last request. Nothing is parsed any
         more."""
