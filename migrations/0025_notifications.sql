@@ -24,6 +24,13 @@ CREATE TABLE notified (
     change bigint NOT NULL
 );
 
+-- Announcements that not everybody is notified of yet: people by id, up to this one.
+CREATE TABLE announced (
+    announcement_id uuid PRIMARY KEY,
+    made_by uuid NOT NULL,
+    told_up_to uuid NOT NULL
+);
+
 -- chosen: a JSON object; what it leaves out is as it is for everybody.
 CREATE TABLE notification_preferences (
     user_id uuid PRIMARY KEY,

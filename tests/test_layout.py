@@ -101,7 +101,7 @@ OWNERS = {
         "pins",
         "deleted_conversations",
         "deleted_members",
-        *("notifications", "notified", "notification_preferences", "push_devices", "pushes"),
+        *("notifications", "notified", "notification_preferences", "push_devices", "pushes", "announced"),
     },
     "storage": {"files", "quotas", "file_shares"},
 }

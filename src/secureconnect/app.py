@@ -37,7 +37,7 @@ from .auth import (
     signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
-from .chat import Chat, PushParts
+from .chat import Chat, PushParts, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
@@ -148,6 +148,7 @@ class Service:
                 status_of=status_of,
                 shown=shown,
                 announce=announce,
+                announced=note_announcement,
                 figures=figures,
                 condition=condition,
                 parted=parted,

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from kit.wait import until
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, note_announcement
+from secureconnect.chat.notifications import announced
 from secureconnect.chat.notifications.notifications import Listed
 from secureconnect.chat.notifications.preferences import Kinds, Preferences, QuietHours
 from secureconnect.chat.notifications.routes import LAST_ID
@@ -19,7 +20,7 @@ from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Invalid, NotFound
-from secureconnect.identity import ConversationId, UserId
+from secureconnect.identity import ConversationId, UserId, new_id
 
 from .rig import block, dialled, make_group, running, say, store
 
@@ -274,3 +275,20 @@ async def test_who_is_erased_leaves_none(quiet: Chat, people: list[UserId]) -> N
     await quiet.forget(bob)
     assert await of(quiet, bob) == []
     assert await quiet.notifications.preferences(bob) == Preferences()
+
+
+async def test_everybody_is_notified_of_an_announcement_once(
+    db: Database, bus: MemoryBus, people: list[UserId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announced, "PAGE", 2)
+    root, *others = people
+    async with running(db, bus, WAITS) as here, running(db, bus, WAITS) as there:
+        await here.notifications.choose(others[0], Preferences(Kinds(announcement="off")))
+        name = new_id()
+        await db.write(note_announcement, name, root)
+        async with trio.open_nursery() as both:
+            both.start_soon(here.announced.pass_once)
+            both.start_soon(there.announced.pass_once)
+        told = [[each.ref for each in await of(here, user)] for user in people]
+        assert told == [[], [], [name], [name]]
+        assert await here.announced.pass_once() == 0

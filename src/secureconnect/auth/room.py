@@ -11,7 +11,7 @@ import trio
 
 from ..clock import DAY_US
 from ..config import AuthConfig, KeysConfig
-from ..deps.contracts import Bus, Cache, Database, RevocationFeed, Signals
+from ..deps.contracts import Bus, Cache, Database, RevocationFeed, Signals, Tx
 from ..edge import PeopleSignedOut, SessionsEnded
 from ..errors import Unavailable
 from ..identity import ConversationId, MessageId, Principal, UserId
@@ -161,6 +161,7 @@ class Auth:
         status_of: Callable[[UserId], str | None] | None = None,
         shown: Callable[[UserId, MessageId], Awaitable[Shown]] | None = None,
         announce: Callable[[Announcement], None] | None = None,
+        announced: Callable[[Tx, str, UserId], Awaitable[None]] | None = None,
         figures: Callable[[], Awaitable[Figures]] | None = None,
         condition: Callable[[], Condition] | None = None,
         parted: Parted | None = None,
@@ -174,6 +175,7 @@ class Auth:
         status_of: the presence shown with a user; until it is given, `status` is null.
         shown: a message as someone may see it, to be reported; raises NotFound.
         announce: tells every connected client, on every node; never waits.
+        announced: in the transaction that makes an announcement, with its id and who makes it.
         figures, condition: what administrators ask about the other rooms and what they stand on.
         parted: is told of two people who must no longer see each other; never waits.
         forget, exports: of the other rooms, what erases a person there, and by name what is kept of one.
@@ -187,6 +189,8 @@ class Auth:
             self.reports.shown = shown
         if announce is not None:
             self.announcements.tell = announce
+        if announced is not None:
+            self.announcements.noted = announced
         if figures is not None:
             self.overview.figures = figures
         if condition is not None:

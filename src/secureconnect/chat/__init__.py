@@ -10,9 +10,10 @@ While the database is away, `pledges` keeps what is sent, and `recall` tells wha
 Not here: who people are (auth), how bytes travel (gateway), files and calls.
 """
 
+from .notifications.announced import note_announcement
 from .notifications.pushes import PushParts
 from .room import Chat
 from .routes import ROUTES
 from .sockets import SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Chat", "PushParts"]
+__all__ = ["ROUTES", "SOCKETS", "Chat", "PushParts", "note_announcement"]

@@ -43,6 +43,8 @@ from .messages import Messages
 from .mutes.mutes import Mutes
 from .notifications import push_store
 from .notifications import store as notification_store
+from .notifications.announced import Announced
+from .notifications.making import Maker
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
 from .notifications.pushes import Pushes, PushParts
@@ -151,11 +153,9 @@ class Chat:
         self.mutes = Mutes(db, self.writer)
         self.deletion = Deletion(config, db, self.writer, attachments)
         self.pushes = None if push is None else Pushes(push, db, self._is_anywhere)
-        self.notifier = (
-            Notifier(config, db, self.hub, self._tell_notification)
-            if self.pushes is None
-            else Notifier(config, db, self.hub, self._tell_notification, self.pushes.queue)
-        )
+        maker = Maker(config.notifications_kept, None if self.pushes is None else self.pushes.queue)
+        self.notifier = Notifier(config, db, self.hub, maker, self._tell_notification)
+        self.announced = Announced(config, db, maker)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
         self.disappearing = Disappearing(config, db, self.writer, attachments)
@@ -221,6 +221,7 @@ class Chat:
             nursery.start_soon(self.polls.count_forever)
             nursery.start_soon(self.polls.pass_forever)
             nursery.start_soon(self.notifier.pass_forever)
+            nursery.start_soon(self.announced.pass_forever)
             nursery.start_soon(self.index.pass_forever)
             if self.pushes is not None:
                 nursery.start_soon(self.pushes.pass_forever)

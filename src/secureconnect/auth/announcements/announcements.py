@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ... import audit
 from ...deps.contracts import Database, Tx
 from ...edge import require_admin
 from ...errors import Invalid
 from ...idempotency import Attempt, once
-from ...identity import Principal, new_id
+from ...identity import Principal, UserId, new_id
 from . import store
 from .store import Announcement
 
@@ -18,12 +18,18 @@ def _to_nobody(_: Announcement) -> None:
     """Until somebody is named who can tell."""
 
 
+async def _unnoted(_: Tx, __: str, ___: UserId) -> None:
+    """Until somebody is named who tells those who are away."""
+
+
 class Announcements:
-    """tell: tells every connected client, on every node; never waits."""
+    """tell: tells every connected client, on every node; never waits.  noted: sees to it that everybody is
+    notified, in the transaction that makes one: of its id and who makes it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.tell: Callable[[Announcement], None] = _to_nobody
+        self.noted: Callable[[Tx, str, UserId], Awaitable[None]] = _unnoted
 
     async def make(
         self, caller: Principal, text: str, until_us: int | None, address: str, attempt: Attempt | None
@@ -34,6 +40,7 @@ class Announcements:
             if until_us is not None and until_us <= now_us:
                 raise Invalid("An announcement ends in the future.", details={"field": "until"})
             await store.add(tx, new)
+            await self.noted(tx, new.announcement_id, caller.user_id)
             await audit.record(
                 tx,
                 action="admin:announcement:made",

@@ -11,7 +11,7 @@ from ...deps.contracts import Database, Tx
 from ...errors import NotFound
 from ...identity import NotificationId, UserId
 from . import push_store, store
-from .notifier import preferences_of
+from .making import preferences_of
 from .preferences import Preferences, require_zone
 from .store import Notification
 

@@ -7,18 +7,17 @@ each is made once, whichever node does it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 import trio
 
-from ... import metrics
 from ...clock import MINUTE_US
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
-from ...identity import ConversationId, NotificationId, UserId, is_id, new_id
+from ...identity import ConversationId, UserId, is_id
 from ...periodic import every
 from .. import changes
 from .. import store as conversations
@@ -26,16 +25,10 @@ from ..changes import Event
 from ..hub import Hub
 from ..store import Conversation
 from . import store
-from .preferences import Preferences
+from .making import UNMADE, Maker
 from .store import Happened, Kind, Notification, Said
 
 log = structlog.get_logger(module="chat")
-
-# kind: message, mention, reply, reaction, added, announcement
-MADE = metrics.counter("secureconnect_chat_notifications_total", "Notifications made.", ["kind"])
-_MADE = {
-    kind: MADE.labels(kind) for kind in ("message", "mention", "reply", "reaction", "added", "announcement")
-}
 
 TOGETHER = 20  # conversations in one transaction
 PAGE = 500  # changes of one conversation looked at in it
@@ -43,13 +36,6 @@ SWEEP_S = 30.0  # between two looks for what was forgotten
 SWEEP_US = 60 * MINUTE_US  # how far back the first of them looks, and
 RESWEEP_US = 5 * MINUTE_US  # each after it
 NEWS_US = 10 * MINUTE_US  # what happened longer before a conversation is first looked at is no news
-
-
-Push = Callable[[Tx, Notification, int], Awaitable[None]]
-
-
-async def _push_nothing(_: Tx, __: Notification, ___: int) -> None:
-    """Nobody has a device that could be woken."""
 
 
 class Notice(NamedTuple):
@@ -70,22 +56,21 @@ class _Mentions(msgspec.Struct):
 
 
 class Notifier:
-    """tell: takes what was made, once it is committed.  push: takes part in the transaction that makes
-    what is to be pushed, too, at the time given."""
+    """tell: takes what was made, once it is committed."""
 
     def __init__(
         self,
         config: ChatConfig,
         db: Database,
         hub: Hub,
+        maker: Maker,
         tell: Callable[[Notification], None],
-        push: Push = _push_nothing,
     ) -> None:
         self._config = config
         self._db = db
         self._hub = hub
+        self._maker = maker
         self._tell = tell
-        self._push = push
         self._moved: dict[ConversationId, None] = {}
         self._sweep_at = -SWEEP_S
         self._reach_us = SWEEP_US
@@ -192,29 +177,11 @@ class Notifier:
             tx, notice.actor_id, notice.user_id
         ):
             return None
-        way = (await preferences_of(tx, notice.user_id)).kinds.way(notice.kind)
-        if way == "off":
-            return None
-        made = Notification(
-            NotificationId(new_id()),
-            notice.user_id,
-            notice.kind,
-            conversation,
-            notice.ref,
-            notice.seq if _is_news_of_itself(notice) else None,
-            notice.actor_id,
-            now_us,
+        seq = notice.seq if _is_news_of_itself(notice) else None
+        wanted = Notification(
+            UNMADE, notice.user_id, notice.kind, conversation, notice.ref, seq, notice.actor_id, now_us
         )
-        await store.add(tx, made, self._config.notifications_kept)
-        if way == "push":
-            await self._push(tx, made, now_us)
-        _MADE[notice.kind].inc()
-        return made
-
-
-async def preferences_of(tx: Tx, user: UserId) -> Preferences:
-    chosen = await store.chosen(tx, user)
-    return Preferences() if chosen is None else msgspec.json.decode(chosen, type=Preferences)
+        return await self._maker.make(tx, wanted)
 
 
 def _is_news_of_itself(notice: Notice) -> bool:

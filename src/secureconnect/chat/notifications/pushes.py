@@ -35,7 +35,7 @@ from ...identity import DeviceId, Principal, UserId, new_id
 from ...node import SecretDamaged, Secrets
 from ...periodic import every
 from . import push_store, store
-from .notifier import preferences_of
+from .making import preferences_of
 from .push_store import Registration, Waiting
 from .store import Notification
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from ...deps.contracts import Tx
 from ...identity import ConversationId, NotificationId, UserId
+from ..store import NO_ID
 
 Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
 Notable = Literal[
@@ -26,6 +27,14 @@ class Notification(NamedTuple):
     actor_id: UserId | None
     created_us: int
     read_us: int | None = None
+
+
+class Announced(NamedTuple):
+    """An announcement that people up to this one have been notified of."""
+
+    announcement_id: str
+    made_by: UserId
+    told_up_to: UserId
 
 
 class Said(NamedTuple):
@@ -245,6 +254,42 @@ async def read_all(tx: Tx, user: UserId, up_to: NotificationId, now_us: int) -> 
 async def read_up_to(tx: Tx, conversation: ConversationId, user: UserId, seq: int, now_us: int) -> None:
     """They have read that far of the conversation itself."""
     await tx.run(_READ_UP_TO, conversation, user, seq, now_us)
+
+
+# announcements
+
+_NOTE = "INSERT INTO announced (announcement_id, made_by, told_up_to) VALUES ($1, $2, $3)"
+_NEXT = (
+    "UPDATE announced SET told_up_to = told_up_to WHERE announcement_id ="
+    " (SELECT announcement_id FROM announced ORDER BY announcement_id LIMIT 1)"
+    " RETURNING announcement_id, made_by, told_up_to"
+)
+_PEOPLE = "SELECT user_id FROM users WHERE user_id > $1 AND erased_at IS NULL ORDER BY user_id LIMIT $2"
+_ANNOUNCE_ON = "UPDATE announced SET told_up_to = $2 WHERE announcement_id = $1"
+_ALL_ANNOUNCED = "DELETE FROM announced WHERE announcement_id = $1"
+
+
+async def note_announcement(tx: Tx, announcement_id: str, made_by: UserId) -> None:
+    await tx.run(_NOTE, announcement_id, made_by, NO_ID)
+
+
+async def next_announced(tx: Tx) -> Announced | None:
+    """The oldest that not everybody is told of; held by this transaction."""
+    row = await tx.one(_NEXT)
+    return Announced._make(row) if row else None
+
+
+async def people_after(tx: Tx, user: UserId, limit: int) -> list[UserId]:
+    """By id."""
+    return [row[0] for row in await tx.all(_PEOPLE, user, limit)]
+
+
+async def announce_on(tx: Tx, announcement_id: str, told_up_to: UserId) -> None:
+    await tx.run(_ANNOUNCE_ON, announcement_id, told_up_to)
+
+
+async def all_announced(tx: Tx, announcement_id: str) -> None:
+    await tx.run(_ALL_ANNOUNCED, announcement_id)
 
 
 # what people want
