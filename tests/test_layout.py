@@ -88,6 +88,7 @@ OWNERS = {
         "members",
         "messages",
         "message_tallies",
+        "last_seen",
         "changes",
         "reactions",
         "message_versions",

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "users": "the row is emptied, and stays",
     "members": "chat has them leave their groups",
     "reactions": "they stay with what was said, as those of somebody unknown",
+    "last_seen": "chat deletes it",
     "poll_votes": "they count, as those of somebody unknown",
     "mentions": "chat forgets that somebody was mentioned",
     "files": "storage deletes them, and the sweeper what they hold",

@@ -87,6 +87,7 @@ async def running(
     journal_config: JournalConfig | None = None,
     attachments: Attachments | None = None,
     push: PushParts | None = None,
+    node: NodeId | None = None,
 ) -> AsyncIterator[Chat]:
     """A room that runs for as long as the block lasts."""
     room = Chat(
@@ -95,7 +96,7 @@ async def running(
         bus,
         signals_beside(bus),
         HISTORY,
-        NodeId(new_id()),
+        node or NodeId(new_id()),
         journal,
         journal_config,
         attachments=attachments,
@@ -260,7 +261,9 @@ def dial(
     return socket
 
 
-async def dialled(nursery: trio.Nursery, room: Chat, user: UserId, **options: Any) -> MemorySocket:
+async def dialled(
+    nursery: trio.Nursery, room: Chat, user: UserId | Principal, **options: Any
+) -> MemorySocket:
     """The same, once it is live."""
     socket = dial(nursery, room, user, **options)
     await socket.wait_for("hello")

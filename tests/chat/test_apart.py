@@ -51,8 +51,9 @@ async def test_the_blocked_see_no_presence(db: Database, bus: MemoryBus, nursery
             await heard(at_bob, "presence", user_id=ann, status="offline", last_seen=None)
             await heard(at_ann, "presence", user_id=bob, status="offline", last_seen=None)
             for one, two in ((ann, bob), (bob, ann)):
-                assert await room.presence.look_up(one, [two, cid]) == {cid: True}
-            room.presence.choose(ann, "busy")
+                assert [sight.user_id for sight in await room.presence.look_up(one, [two, cid])] == [cid]
+            at_ann.tell("presence", ref="1", status="busy")
+            await at_ann.wait_for("ack")
             for each in (room, other):
                 await each.presence.beat_once()
             await heard(at_cid, "presence", user_id=ann, status="busy")
@@ -81,8 +82,9 @@ async def test_last_seen_may_be_kept(db: Database, bus: MemoryBus, nursery: trio
             hers.cancel_scope.cancel()
         await room.presence.beat_once()
         await heard(at_bob, "presence", user_id=ann, status="offline", last_seen=None)
-        assert await room.presence.look_up(bob, [ann]) == {ann: False}
-        assert await room.presence.look_up(ann, [ann]) == {ann: True}
+        [seen], [own] = [await room.presence.look_up(each, [ann]) for each in (bob, ann)]
+        assert (seen.user_id, seen.seen_us, own.user_id) == (ann, None, ann)
+        assert own.seen_us is not None
 
 
 async def gathered(

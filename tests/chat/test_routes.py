@@ -10,7 +10,7 @@ import pytest
 from secureconnect.chat import ROUTES, Chat
 from secureconnect.edge import Call
 from secureconnect.errors import Conflict, Invalid
-from secureconnect.identity import UserId
+from secureconnect.identity import Principal, UserId
 
 from .rig import Json, principal_of
 
@@ -20,11 +20,12 @@ MESSAGE = "/v1/messages/{message_id}"
 
 
 async def ask(
-    room: Chat, user: UserId, name: str, body: Any = None, query: Json | None = None, **path: str
+    room: Chat, user: UserId | Principal, name: str, body: Any = None, query: Json | None = None, **path: str
 ) -> tuple[int, Any]:
     """Status and data of one request."""
     route = _ROUTES[name]
-    call = Call("request", "127.0.0.1", float("inf"), principal_of(user), path)
+    principal = user if isinstance(user, Principal) else principal_of(user)
+    call = Call("request", "127.0.0.1", float("inf"), principal, path)
     if route.body is not None:
         call.body = msgspec.json.decode(msgspec.json.encode(body), type=route.body)
     if route.query is not None:
@@ -163,6 +164,7 @@ async def test_messages_over_rest(room: Chat, people: list[UserId]) -> None:
         ("GET /v1/messages", {"before_seq": 1, "after_seq": 2}),
         ("GET /v1/messages/{message_id}/history", {"cursor": "-1"}),
         ("GET /v1/presence", {"user_ids": "ann,bob"}),
+        ("GET /v1/presence", {"cursor": "ann"}),
     ],
 )
 async def test_bad_queries(room: Chat, people: list[UserId], name: str, query: Json) -> None:
@@ -175,12 +177,13 @@ async def test_bad_queries(room: Chat, people: list[UserId], name: str, query: J
 
 async def test_presence_over_rest(room: Chat, people: list[UserId]) -> None:
     ann, bob, cid, _ = people
+    phone = principal_of(ann)
     await ask(room, ann, "POST /v1/conversations", {"type": "direct", "participant_ids": [bob]})
-    _, mine = await ask(room, ann, "POST /v1/presence", {"status": "busy"})
+    _, mine = await ask(room, phone, "POST /v1/presence", {"status": "busy"})
     assert (mine["user_id"], mine["status"]) == (ann, "busy")
     _, seen = await ask(room, bob, "GET /v1/presence", query={"user_ids": f"{ann},{cid}"})
     assert [(each["user_id"], each["status"]) for each in seen["presence"]] == [(ann, "busy")]
-    await ask(room, ann, "POST /v1/presence", {"online": False})
+    await ask(room, phone, "POST /v1/presence", {"online": False})
     _, seen = await ask(room, bob, "GET /v1/presence", query={"user_ids": ann})
     assert [each["status"] for each in seen["presence"]] == ["offline"]
     with pytest.raises(Invalid):

@@ -20,6 +20,8 @@ from secureconnect.client import ApiError, Client, Stream, StreamEnded
 from secureconnect.edge import Close
 
 SEEN_S = 2.0  # from the commit on one node to a socket of the other, with or without Redis
+SILENT_S = 2  # of `chat.node_silent_s`, 10 by default
+GONE_S = 5.0  # what is promised beyond that, 15 in all
 REVOKED_S = 5.0  # five times what is promised
 
 
@@ -44,7 +46,9 @@ async def online(*clients: Client) -> AsyncIterator[list[Stream]]:
 async def test_what_happens_on_one_node_is_seen_on_the_other(
     tmp_path: Path, postgres_server: PostgresServer, shared_store: ObjectStore
 ) -> None:
-    async with cluster(tmp_path, postgres_server, shared_store, balancer=None) as nodes:
+    async with cluster(
+        tmp_path, postgres_server, shared_store, balancer=None, CHAT__NODE_SILENT_S=str(SILENT_S)
+    ) as nodes:
         a, b = nodes.nodes
         assert (await a.health())["between_nodes"] == "bus"
         async with people(a.url, "ann") as [ann], people(b.url, "bob") as [bob]:
@@ -61,6 +65,11 @@ async def test_what_happens_on_one_node_is_seen_on_the_other(
                 assert (await b.server.metric("secureconnect_chat_healed_total")) == 0, "the bus told it"
                 await bob.call("POST", "/v1/presence", {"status": "busy"})
                 await next_event(at_ann, "presence", user_id=bob.me.user_id, status="busy")
+                await b.kill()
+                told = await next_event(
+                    at_ann, "presence", within_s=SILENT_S + GONE_S, user_id=bob.me.user_id, status="offline"
+                )
+                assert told["last_seen"] is not None
 
 
 async def test_a_sign_out_closes_the_sockets_on_the_other_node(

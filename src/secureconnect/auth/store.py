@@ -43,7 +43,7 @@ _SEARCH = (
     " WHERE (b.user_id = $3 AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = $3))"
     " ORDER BY u.tier, u.username_key LIMIT $6"
 )
-# what auth has of `chat.store.shares`: presence reaches only these
+# what auth has of `chat.presence.store.visible`: presence reaches only these
 _SEES = (
     "SELECT 1 FROM members mine JOIN members other ON other.conversation_id = mine.conversation_id"
     " WHERE mine.user_id = $1 AND other.user_id = $2 AND NOT EXISTS (SELECT 1 FROM blocks b"

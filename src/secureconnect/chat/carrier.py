@@ -11,7 +11,9 @@ works and which nodes are there.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import Literal, Protocol
 
 import msgspec
 import structlog
@@ -22,7 +24,7 @@ from .. import metrics
 from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
-from ..identity import ConversationId, MessageId, NodeId, PollId, UserId
+from ..identity import ConversationId, MessageId, NodeId, PollId, UserId, new_id
 from .hub import Live
 from .shapes import Status
 
@@ -40,7 +42,7 @@ SIGNALS = "chat"
 EVERYBODY = "chat.everybody"
 BEAT_S = 1.0
 SILENT_S = 1.0  # a beat that has not come back for so long: the bus does not work
-GONE_S = 10.0  # a node silent for so long is gone
+SEEN = 200  # people in one parcel
 PAUSE_S = 1.0
 
 
@@ -71,16 +73,45 @@ class Seen(Struct, array_like=True):
     last_seen_us: int | None
 
 
+class Said(Struct, array_like=True):
+    """What a device wants all its sockets to say, wherever they are."""
+
+    user_id: str
+    device_id: str
+    status: Status
+
+
 class _Beat(Struct, array_like=True):
-    """seen: presence that changed; none in a mere beat.  parted: people who no longer see each other."""
+    """seen: presence that changed, or is; none in a mere beat.  parted: people who no longer see each other.
+
+    life: one process, from its start to its end; "" of a program that does not say.  number: how often it has
+    told a change of presence, by which others see that they have missed one.  all: `seen` are all who are
+    there, or some of them, or the last.  asked: nodes that are to say who is there.
+    """
 
     node_id: str
     seen: list[Seen]
     parted: list[tuple[str, str]] = []
+    life: str = ""
+    number: int = 0
+    all: Literal["", "some", "last"] = ""
+    asked: list[str] = []
+    said: list[Said] = []
 
 
 _parcels = msgspec.msgpack.Decoder(_Parcel)
 _beats = msgspec.msgpack.Decoder(_Beat)
+
+
+class _Peer:
+    """Another node.  heard_at: on trio's clock.  life, number: as of its last beat."""
+
+    __slots__ = ("heard_at", "life", "number")
+
+    def __init__(self, life: str, number: int) -> None:
+        self.heard_at = trio.current_time()
+        self.life = life
+        self.number = number
 
 
 def _carried(live: Live) -> _Carried:
@@ -91,12 +122,26 @@ def channel_of(conversation: ConversationId) -> str:
     return f"chat.{zlib.crc32(conversation.encode()) % CHANNELS}"
 
 
+class Overheard(Protocol):
+    """Who hears what other nodes say of presence; nothing of it waits."""
+
+    def heard(self, node: NodeId, seen: Seen) -> None: ...
+
+    def heard_all(self, node: NodeId, seen: Sequence[Seen], *, is_last: bool) -> None: ...
+
+    def heard_said(self, said: Said) -> None: ...
+
+    def gone(self, node: NodeId, silent_s: float) -> None: ...
+
+    def greet(self) -> None: ...
+
+
 class Carrier:
     """waiting: parcels in all queues, WAYS at least.
 
-    deliver: takes an event of another node.  seen: takes another node's presence.
-    parted: takes two people who no longer see each other.
-    greet: a node was heard for the first time.  lost: something may have been missed.
+    silent_s: a node silent for so long, while the bus works, is gone.
+    deliver: takes an event of another node.  presence: hears who is on other nodes, and which are gone.
+    parted: takes two people who no longer see each other.  lost: something may have been missed.
     proclaim: takes what everybody here is to be told, from this node, too.
     """
 
@@ -106,12 +151,11 @@ class Carrier:
         signals: Signals,
         node_id: NodeId,
         waiting: int,
+        silent_s: float,
         *,
         deliver: Callable[[Live], None],
-        seen: Callable[[NodeId, Seen], None],
+        presence: Overheard,
         parted: Callable[[UserId, UserId], None],
-        greet: Callable[[], None],
-        gone: Callable[[NodeId], None],
         lost: Callable[[], None],
         proclaim: Callable[[Frame], None],
     ) -> None:
@@ -119,15 +163,18 @@ class Carrier:
         self._signals = signals
         self._node_id = node_id
         self._deliver = deliver
-        self._seen = seen
+        self._silent_s = silent_s
+        self._presence = presence
         self._parted = parted
-        self._greet = greet
-        self._gone = gone
         self._lost = lost
         self._proclaim = proclaim
         self._ways = [trio.open_memory_channel[tuple[str, bytes]](waiting // WAYS) for _ in range(WAYS)]
-        self._heard_at = -GONE_S
-        self._nodes: dict[NodeId, float] = {}  # the others, and when they were last heard
+        self._heard_at = -inf
+        self._life = new_id()
+        self._number = 0
+        self._nodes: dict[NodeId, _Peer] = {}
+        self._missed: set[NodeId] = set()  # nodes of which a change of presence was missed
+        self._is_asked = False
         self._encoder = msgspec.msgpack.Encoder()
 
     def is_healthy(self) -> bool:
@@ -161,10 +208,37 @@ class Carrier:
             UNSENT.inc()
 
     def send_seen(self, seen: list[Seen]) -> None:
-        self._post(NODES, self._encoder.encode(_Beat(self._node_id, seen)))
+        """Tell of changes of presence. Never waits, as all of these."""
+        for start in range(0, len(seen), SEEN):
+            self._number += 1
+            self._post_beat(seen=seen[start : start + SEEN])
+
+    def send_all(self, seen: list[Seen]) -> None:
+        """Tell who is here, and that nobody else is."""
+        *parts, last = [seen[start : start + SEEN] for start in range(0, max(len(seen), 1), SEEN)]
+        for part in parts:
+            self._post_beat(seen=part, all="some")
+        self._post_beat(seen=last, all="last")
+
+    def send_said(self, said: Said) -> None:
+        self._post_beat(said=[said])
 
     def send_parted(self, one: UserId, other: UserId) -> None:
-        self._post(NODES, self._encoder.encode(_Beat(self._node_id, [], [(one, other)])))
+        self._post_beat(parted=[(one, other)])
+
+    def _post_beat(
+        self,
+        *,
+        seen: Sequence[Seen] = (),
+        all: Literal["", "some", "last"] = "",
+        parted: Sequence[tuple[str, str]] = (),
+        asked: Sequence[str] = (),
+        said: Sequence[Said] = (),
+    ) -> None:
+        beat = _Beat(
+            self._node_id, list(seen), list(parted), self._life, self._number, all, list(asked), list(said)
+        )
+        self._post(NODES, self._encoder.encode(beat))
 
     def _post(self, channel: str, payload: bytes) -> None:
         inlet, _ = self._ways[zlib.crc32(channel.encode()) % WAYS]
@@ -187,13 +261,25 @@ class Carrier:
 
     async def beat_forever(self) -> None:
         while True:
-            self.send_seen([])
-            now = trio.current_time()
-            for node, heard_at in tuple(self._nodes.items()):
-                if now - heard_at > GONE_S:
-                    del self._nodes[node]
-                    self._gone(node)
+            self.beat_once()
             await trio.sleep(BEAT_S)
+
+    def beat_once(self) -> None:
+        self._post_beat(asked=sorted(self._missed))
+        if self._is_asked:
+            self._is_asked = False
+            self._presence.greet()
+        now = trio.current_time()
+        for node, peer in tuple(self._nodes.items()):
+            if not self.is_healthy():
+                peer.heard_at = now  # nobody can be heard, so nobody is silent
+            elif now - peer.heard_at > self._silent_s:
+                self._lose(node, now - peer.heard_at)
+
+    def _lose(self, node: NodeId, silent_s: float) -> None:
+        del self._nodes[node]
+        self._missed.discard(node)
+        self._presence.gone(node, silent_s)
 
     async def listen_forever(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Subscribe, and again whenever that ends. What a subscription says it may have missed is looked up;
@@ -263,10 +349,30 @@ class Carrier:
                 self._heard_at = now
             return
         node = NodeId(beat.node_id)
-        if node not in self._nodes:
-            self._greet()
-        self._nodes[node] = now
-        for seen in beat.seen:
-            self._seen(node, seen)
+        peer = self._nodes.get(node)
+        if peer is not None and peer.life != beat.life:  # it has ended and begun again, and nobody is on it
+            self._lose(node, now - peer.heard_at)
+            peer = None
+        if peer is None:
+            peer = self._nodes[node] = _Peer(beat.life, 0)
+            self._is_asked = True
+        peer.heard_at = now
+        self._take_seen(node, peer, beat)
+        self._is_asked = self._is_asked or self._node_id in beat.asked
+        for said in beat.said:
+            self._presence.heard_said(said)
         for one, other in beat.parted:
             self._parted(UserId(one), UserId(other))
+
+    def _take_seen(self, node: NodeId, peer: _Peer, beat: _Beat) -> None:
+        """Presence there. When a change of it was missed, the node is asked who is there."""
+        if beat.all:
+            self._presence.heard_all(node, beat.seen, is_last=beat.all == "last")
+            if beat.all == "last":
+                self._missed.discard(node)
+        else:
+            for seen in beat.seen:
+                self._presence.heard(node, seen)
+            if beat.life and beat.number != peer.number + bool(beat.seen):
+                self._missed.add(node)
+        peer.number = beat.number

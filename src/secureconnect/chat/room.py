@@ -54,7 +54,9 @@ from .pins.pins import Pins
 from .pledges import Pledge, Pledges
 from .polls import store as poll_store
 from .polls.polls import Polls
-from .presence import Presence, Typing
+from .presence import store as presence_store
+from .presence.presence import Presence
+from .presence.typing_marks import Typing
 from .reactions import store as reaction_store
 from .reactions.reactions import Reactions
 from .recall import Recall
@@ -167,11 +169,10 @@ class Chat:
             signals,
             node_id,
             config.publish_queue,
+            config.node_silent_s,
             deliver=self.hub.deliver,
-            seen=self.presence.heard,
+            presence=self.presence,
             parted=self._part,
-            greet=self.presence.greet,
-            gone=self.presence.gone,
             lost=self.catch_up.hurry,
             proclaim=self._proclaim,
         )
@@ -226,6 +227,7 @@ class Chat:
             if self.pushes is not None:
                 nursery.start_soon(self.pushes.pass_forever)
             nursery.start_soon(self._beat_forever)
+            nursery.start_soon(self.presence.save_forever)
             task_status.started()
 
     # sockets
@@ -237,13 +239,13 @@ class Chat:
     def present(self, connection: Connection) -> Iterator[None]:
         """The socket counts for presence, and leaves the hub at the end of the block."""
         self._present.add(connection)
-        self.presence.opened(connection.user_id)
+        self.presence.opened(connection)
         try:
             yield
         finally:
             self._present.discard(connection)
             self.hub.detach(connection)
-            self.presence.closed(connection.user_id)
+            self.presence.closed(connection)
 
     def tell_health(self) -> None:
         """Tell every socket what the server does without now: also one that has yet to resume, for it was
@@ -339,14 +341,17 @@ class Chat:
 
     async def forget(self, user: UserId) -> None:
         """Somebody is erased: what they said stays, as said by somebody unknown. Safe to repeat."""
+        await self.presence.sightings.forget(user)
         await self.conversations.forget(user)
         while await self._db.relieve(mention_store.forget, user, FORGOTTEN):
             pass
         await self.notifications.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """Everything this room keeps of a person, record by record: memberships, messages and what they said
-        before, reactions, polls, votes, notifications and pins."""
+        """Everything this room keeps of a person, record by record: when they were last here, memberships,
+        messages and what they said before, reactions, polls, votes, notifications and pins."""
+        if (seen_us := await self._db.read(presence_store.last_seen, user)) is not None:
+            yield {"kind": "last_seen", "last_seen": to_iso(seen_us)}
         seat = ConversationId(store.NO_ID)
         while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
             for each in seats:

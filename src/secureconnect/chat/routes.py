@@ -29,6 +29,7 @@ from .notifications.routes import ROUTES as NOTIFICATION_ROUTES
 from .pins.routes import ROUTES as PIN_ROUTES
 from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
+from .presence.routes import ROUTES as PRESENCE_ROUTES
 from .reactions.routes import ROUTES as REACTION_ROUTES
 from .room import Chat
 from .search.routes import ROUTES as SEARCH_ROUTES
@@ -43,8 +44,6 @@ from .shapes import (
     Metadata,
     ParticipantShape,
     Seq,
-    Status,
-    iso_or_none,
     message_shape,
     no_metadata,
     participant_shape,
@@ -58,7 +57,6 @@ __all__ = ["ROUTES", "SOCKETS"]
 
 LATEST_US = 2**62  # after every time
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-PRESENCE_USERS = 100
 
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 AvatarUrl = Annotated[str, Meta(max_length=2_048, pattern="^(https?://|/)")]
@@ -383,62 +381,6 @@ def _message(call: Call) -> MessageId:
     return MessageId(call.path["message_id"])
 
 
-# Presence
-
-
-class NewPresence(Struct, frozen=True):
-    """Either of them; `online` is the older form."""
-
-    status: Status | None = None
-    online: bool | None = None
-
-
-class PresenceQuery(Struct, frozen=True):
-    """user_ids: at most 100, with commas between them."""
-
-    user_ids: Annotated[str, Meta(min_length=1, max_length=37 * PRESENCE_USERS)]
-
-
-class PresenceShape(Struct, frozen=True):
-    user_id: str
-    status: Literal["online", "away", "busy", "offline"]
-    last_seen: str | None
-
-
-class PresenceList(Struct, frozen=True):
-    """People who share no conversation with the caller are left out."""
-
-    presence: list[PresenceShape]
-    next_cursor: str | None
-
-
-async def set_presence(room: Chat, call: Call) -> Reply:
-    asked: NewPresence = call.body
-    status = asked.status
-    if status is None:
-        if asked.online is None:
-            raise Invalid("Give a status.", details={"field": "status"})
-        status = "online" if asked.online else "offline"
-    room.presence.choose(call.caller.user_id, status)
-    return Reply(_presence(room, call.caller.user_id, shows_last_seen=True))
-
-
-async def list_presence(room: Chat, call: Call) -> Reply:
-    asked: PresenceQuery = call.query
-    users = list(dict.fromkeys(each.strip() for each in asked.user_ids.split(",")))
-    if len(users) > PRESENCE_USERS or not all(map(is_id, users)):
-        raise Invalid("Give up to 100 user ids.", details={"field": "user_ids"})
-    seen = await room.presence.look_up(call.caller.user_id, [UserId(each) for each in users])
-    return Reply(
-        PresenceList([_presence(room, user, shows_last_seen=shows) for user, shows in seen.items()], None)
-    )
-
-
-def _presence(room: Chat, user: UserId, *, shows_last_seen: bool) -> PresenceShape:
-    seen_us = room.presence.last_seen_us(user) if shows_last_seen else None
-    return PresenceShape(user, room.status_of(user), iso_or_none(seen_us))
-
-
 _CONVERSATION = "/v1/conversations/{conversation_id}"
 _PARTICIPANT = f"{_CONVERSATION}/participants/{{user_id}}"
 _MESSAGE = "/v1/messages/{message_id}"
@@ -523,16 +465,7 @@ ROUTES = (
         "Delete a message of one's own, or any as moderator of its group",
         answer=MessageShape, errors=(Forbidden, NotFound),
     ),
-    Route(
-        "POST", "/v1/presence", set_presence, Audience.USER, Rate.WRITE,
-        "Say how one wants to be seen",
-        body=NewPresence, answer=PresenceShape,
-    ),
-    Route(
-        "GET", "/v1/presence", list_presence, Audience.USER, Rate.READ,
-        "Presence of people one shares a conversation with",
-        query=PresenceQuery, answer=PresenceList,
-    ),
+    *PRESENCE_ROUTES,
     *VERSION_ROUTES,
     *FORWARD_ROUTES,
     *REACTION_ROUTES,

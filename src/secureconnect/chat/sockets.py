@@ -172,7 +172,7 @@ class _Conversation:
                 await room.mark_typing(me, conversation, frame.is_typing)
                 self._ack(frame, conversation_id=frame.conversation_id)
             case inbound.PresenceIn():
-                room.presence.choose(me, frame.status)
+                room.presence.say(self._connection, frame.status)
                 self._ack(frame)
             case inbound.AuthIn():
                 await self._renew(frame)

@@ -338,23 +338,11 @@ _HEIR = (
     " ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, m.joined_at, m.user_id LIMIT 1"
 )
 _SENDS_RECEIPTS = f"SELECT 1 FROM users WHERE user_id = $2 AND sends_read_receipts AND NOT EXISTS ({_PARTED})"  # noqa: S608
-_SHOWS_LAST_SEEN = "SELECT 1 FROM users WHERE user_id = $1 AND shows_last_seen"
 _VIEWERS = "SELECT user_id, visible_from_seq FROM members WHERE conversation_id = $1"
 _MARK_READ = (
     "UPDATE members SET last_read_seq = $3 WHERE conversation_id = $1 AND user_id = $2 AND last_read_seq < $3"
 )
 _MUTE = "UPDATE members SET muted_until = $3 WHERE conversation_id = $1 AND user_id = $2"
-_SHARERS = (
-    "SELECT DISTINCT other.user_id FROM members mine JOIN members other"
-    " ON other.conversation_id = mine.conversation_id WHERE mine.user_id = $1"
-    " AND other.user_id NOT IN (SELECT blocked_id FROM blocks WHERE user_id = $1)"
-    " AND other.user_id NOT IN (SELECT user_id FROM blocks WHERE blocked_id = $1)"
-)
-_SHARES = (
-    "SELECT 1 FROM members mine JOIN members other ON other.conversation_id = mine.conversation_id"
-    " WHERE mine.user_id = $1 AND other.user_id = $2 AND NOT EXISTS (SELECT 1 FROM blocks b"
-    " WHERE (b.user_id = $1 AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = $1)) LIMIT 1"
-)
 
 
 async def person(tx: Tx, user: UserId) -> Person | None:
@@ -443,20 +431,6 @@ async def mute(tx: Tx, conversation: ConversationId, user: UserId, until_us: int
 async def sends_receipts(tx: Tx, conversation: ConversationId, user: UserId) -> bool:
     """Whether others there are told how far `user` has read."""
     return await tx.one(_SENDS_RECEIPTS, conversation, user) is not None
-
-
-async def shows_last_seen(tx: Tx, user: UserId) -> bool:
-    return await tx.one(_SHOWS_LAST_SEEN, user) is not None
-
-
-async def sharers(tx: Tx, user: UserId) -> list[UserId]:
-    """Everybody who shares a conversation with `user` and is not apart from them, themselves included."""
-    return [row[0] for row in await tx.all(_SHARERS, user)]
-
-
-async def shares(tx: Tx, one: UserId, other: UserId) -> bool:
-    """Whether the two share a conversation, and neither has blocked the other."""
-    return await tx.one(_SHARES, one, other) is not None
 
 
 # Somebody's conversations

@@ -240,6 +240,21 @@ class ChatConfig:
     presence_kept: int = setting(
         100_000, "people whose presence and last sight are kept in memory", low=16, high=10_000_000
     )
+    presence_audience: int = setting(
+        10_000,
+        "people looked through for those who are told of one change of presence",
+        low=10,
+        high=1_000_000,
+    )
+    node_silent_s: float = setting(
+        10.0, "seconds a node is silent before nobody on it is shown as here", low=2, high=600
+    )
+    last_seen_save_s: float = setting(
+        60.0, "seconds between two passes that write when people were last here", low=0.1, high=3_600
+    )
+    last_seen_rows: int = setting(
+        2_000, "rows written in one of them at most; the others wait", low=1, high=1_000_000
+    )
     typing_ttl_s: float = setting(6.0, "seconds a typing mark lasts without being renewed", low=1, high=60)
 
 
