@@ -12,6 +12,7 @@ CREATE TABLE file_shares (
     PRIMARY KEY (conversation_id, seq, file_id)
 );
 CREATE INDEX file_shares_by_file ON file_shares (file_id, conversation_id, seq);
+CREATE INDEX file_shares_waiting ON file_shares (file_id, conversation_id) WHERE message_id IS NULL;
 CREATE INDEX file_shares_by_place ON file_shares (conversation_id, file_id, seq);
 
 -- The conversation into which it is uploaded.

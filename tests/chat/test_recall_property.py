@@ -27,9 +27,9 @@ from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem, Unavailable
-from secureconnect.identity import ConversationId, PollId, UserId
+from secureconnect.identity import ConversationId, PollId, UserId, new_id
 
-from .rig import make_group, make_people, running, say
+from .rig import make_group, make_people, running
 
 LASTS_S = 3_600
 SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600)
@@ -78,19 +78,26 @@ def test_memory_never_contradicts_the_table(
         trio.run(_compare, Path(folder), before, after, opens_the_past)
 
 
+class AnyFile(NoFiles):
+    """Whatever is named is a file of the sender."""
+
+    async def attach(self, *_: object, **__: object) -> None:
+        return None
+
+
 async def _compare(folder: Path, before: list[Step], after: list[Step], opens_the_past: bool) -> None:
     """before, after: the start of the node whose memory is looked at."""
     bus = MemoryBus(MemoryConfig())
     async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
         await migrate.apply(db)
         away = Interrupted(db)
-        async with running(db, bus, SMALL) as far:
+        async with running(db, bus, SMALL, attachments=AnyFile()) as far:
             people = await make_people(db, "ann", "bob", "cid")
             group = await make_group(far, *people[:2])
             await far.conversations.configure(people[0], group, {"history_visible": opens_the_past})
             for kind, _, number in before:
                 await _take(kind, far, db, group, people, number)
-            async with running(away, bus, SMALL) as room:
+            async with running(away, bus, SMALL, attachments=AnyFile()) as room:
                 for kind, here, number in after:
                     await _take(kind, room if here else far, db, group, people, number)
                 await until(lambda: _is_settled(db, group, room))
@@ -115,7 +122,9 @@ async def _take(
     with suppress(Problem):
         match kind:
             case "say":
-                await say(room, people[number % 3], group, f"said {number}")
+                files = [new_id()] if number % 2 else []
+                said = room.messages.draft(people[number % 3], group, f"said {number}", file_ids=files)
+                await room.messages.send(said)
             case "edit" if target:
                 await room.messages.edit(target.sender_id, target.message_id, f"edited {number}")
             case "delete" if target:

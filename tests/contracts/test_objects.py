@@ -150,6 +150,16 @@ async def test_where_something_lies_is_known_without_asking(objects: Objects) ->
     assert objects.where("nowhere") == "store"
 
 
+async def test_a_file_of_this_machine_begins_with_the_object(objects: Objects) -> None:
+    await put(objects, "files/a", pieces(BIG))
+    path = objects.path_of("files/a")
+    if path is None:
+        return  # it lies elsewhere
+    async with await trio.open_file(path, "rb") as file:
+        await objects.delete("files/a")
+        assert (await file.read())[: len(BIG)] == BIG, "once open it stays"
+
+
 async def test_list_by_prefix(objects: Objects) -> None:
     names = ["a", "a/b", "a/b/c", "ab/c", "b.d/e_f-1.jpg"]
     for name in names:
@@ -170,3 +180,5 @@ async def test_impossible_keys(objects: Objects, key: str) -> None:
         await put(objects, key, pieces(b"x"))
     with pytest.raises(ValueError, match="key"):
         await whole(objects, key)
+    with pytest.raises(ValueError, match="key"):
+        objects.path_of(key)

@@ -102,6 +102,7 @@ async def test_while_it_is_away_and_when_it_is_back(world: World) -> None:
     world.store.is_away = True
     stored = await put(objects, "files/a", b"kept here")
     assert objects.where("files/a") == "spool"
+    assert objects.path_of("files/a") is not None
     assert objects.where("before") == "store"
     assert await objects.stat("files/a") == stored
     assert await whole(objects, "files/a") == b"kept here"

@@ -84,8 +84,12 @@ def test_accesses_are_merged_and_bounded() -> None:
     accesses, ann, bob = Accesses(2), UserId("ann"), UserId("bob")
     file, other = FileId("f"), FileId("g")
     assert accesses.is_news(ann, file, 0)
+    assert accesses.is_news(ann, file, 0), "until it is in the log"
+    accesses.note(ann, file, 0)
     assert not accesses.is_news(ann, file, MINUTE_US - 1)
     assert accesses.is_news(ann, file, MINUTE_US), "in the next minute it is news again"
-    assert accesses.is_news(bob, file, MINUTE_US)
-    assert accesses.is_news(bob, other, MINUTE_US)
+    accesses.note(ann, file, MINUTE_US)
+    for person, what in ((bob, file), (bob, other)):
+        assert accesses.is_news(person, what, MINUTE_US)
+        accesses.note(person, what, MINUTE_US)
     assert accesses.is_news(ann, file, MINUTE_US), "forgotten for newer ones"

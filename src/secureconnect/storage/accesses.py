@@ -16,12 +16,12 @@ class Accesses:
         self._until_us: OrderedDict[tuple[UserId, FileId], int] = OrderedDict()
 
     def is_news(self, user: UserId, file_id: FileId, now_us: int) -> bool:
-        """Whether this is the first in a minute."""
-        pair = user, file_id
-        if now_us < self._until_us.get(pair, now_us):
-            return False
-        self._until_us[pair] = now_us + MINUTE_US
-        self._until_us.move_to_end(pair)
+        """Whether none was noted in the minute before."""
+        return now_us >= self._until_us.get((user, file_id), now_us)
+
+    def note(self, user: UserId, file_id: FileId, now_us: int) -> None:
+        """It is in the audit log."""
+        self._until_us[user, file_id] = now_us + MINUTE_US
+        self._until_us.move_to_end((user, file_id))
         if len(self._until_us) > self._most:
             self._until_us.popitem(last=False)
-        return True

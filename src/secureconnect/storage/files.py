@@ -163,18 +163,18 @@ class Files:
             raise NotFound
         if file.node_id not in (None, self._node_id):
             raise FileOnAwayNode
-        is_there = self._presigner is not None and self._objects.where(file.key) == "store"
-        if is_there:
+        if self._objects.path_of(file.key) is None:
             self._require_store()
         elif (await self._objects.stat(file.key)).size_bytes != file.file_size:
             raise Unavailable
         if self._accesses.is_news(grant.user_id, grant.file_id, self._db.now_us()):
             await self._db.relieve(self._note, "storage:file:served", grant.user_id, grant.file_id, client)
+            self._accesses.note(grant.user_id, grant.file_id, self._db.now_us())
         file = await self._typed(file)
-        if is_there:
-            assert self._presigner is not None
-            return Content(file, elsewhere=await self._stored_at(self._presigner, file))
-        return Content(file, path=self._objects.path_of(file.key))
+        path = self._objects.path_of(file.key)
+        if path is not None or self._presigner is None:
+            return Content(file, path=path)
+        return Content(file, elsewhere=await self._stored_at(self._presigner, file))  # or moved just now
 
     async def _stands_for(self, tx: Tx, grant: Grant) -> File:
         if await self.is_banned(tx, grant.user_id, self._db.now_us()):
