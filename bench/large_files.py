@@ -41,11 +41,20 @@ READY_S = 10.0
 
 @dataclass(slots=True)
 class Passed:
-    """One file's way.  grew_kb: the server's memory at its highest, beyond what it was before."""
+    """One way of a file.  grew_kb: the server's memory at its highest, beyond what it was before."""
 
-    sent_s: float
-    verified_s: float
+    took_s: float
+    cpu_s: float
     grew_kb: int
+
+
+@contextmanager
+def watched(running: Server, passed: list[Passed]) -> Iterator[None]:
+    before_kb, cpu_s, began = running.rss_kb(), running.cpu_s(), time.perf_counter()
+    Path(f"/proc/{running.pid}/clear_refs").write_text("5")  # forget how much it was
+    yield
+    took_s = time.perf_counter() - began
+    passed.append(Passed(took_s, running.cpu_s() - cpu_s, highest_kb(running.pid) - before_kb))
 
 
 def highest_kb(pid: int) -> int:
@@ -53,10 +62,6 @@ def highest_kb(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
     raise RuntimeError("the server is gone")
-
-
-def forget_highest(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def put(url: str, port: int, source: int, start: int, size: int) -> None:
@@ -77,33 +82,39 @@ def put(url: str, port: int, source: int, start: int, size: int) -> None:
             raise RuntimeError(f"{answer.status}: {said[:500]!r}")
 
 
-def upload(running: Server, person: Person, source: int, size: int, sha256: str) -> tuple[str, Passed]:
+def send(running: Server, person: Person, source: int, size: int, sha256: str) -> str:
+    """The id of a file all parts of which are there."""
     announced = {
         "file_name": "large",
         "file_size": size,
         "content_type": "video/mp4",
         "checksum_sha256": sha256,
     }
-    before = running.rss_kb()
-    forget_highest(running.pid)
-    began = time.perf_counter()
     begun = call(running.port, "POST", "/v1/storage/upload-url", announced, person.token)
-    file_id = begun["file_id"]
+    file_id = str(begun["file_id"])
     while begun["parts"]:
         for part in begun["parts"]:
             start = (part["number"] - 1) * begun["part_size"]
             put(part["upload_url"], running.port, source, start, min(size - start, begun["part_size"]))
         where = f"/v1/storage/uploads/{file_id}?after={begun['parts'][-1]['number']}"
         begun = call(running.port, "GET", where, None, person.token)
-    sent_s = time.perf_counter() - began
-    done = call(running.port, "POST", "/v1/storage/upload-complete", {"file_id": file_id}, person.token)
+    return file_id
+
+
+def complete(running: Server, person: Person, file_id: str) -> None:
+    asked = {"file_id": file_id}
+    done = call(running.port, "POST", "/v1/storage/upload-complete", asked, person.token)
     while done["status"] == "verifying":
         time.sleep(POLL_S)
         done = call(running.port, "GET", f"/v1/storage/files/{file_id}", None, person.token)
     if done["status"] != "completed":
         raise RuntimeError(f"the file is {done['status']}")
-    verified_s = time.perf_counter() - began - sent_s
-    return file_id, Passed(sent_s, verified_s, highest_kb(running.pid) - before)
+
+
+def upload(running: Server, person: Person, source: int, size: int, sha256: str) -> str:
+    file_id = send(running, person, source, size, sha256)
+    complete(running, person, file_id)
+    return file_id
 
 
 def download(port: int, path: str, size: int) -> float:
@@ -135,7 +146,7 @@ def address(running: Server, person: Person, file_id: str) -> str:
 def warm(running: Server, person: Person) -> None:
     """Everything is loaded, and has been used once."""
     with source_of(65 * MB) as (small, sha256):
-        file_id, _ = upload(running, person, small, 65 * MB, sha256)
+        file_id = upload(running, person, small, 65 * MB, sha256)
     download(running.port, address(running, person, file_id), 65 * MB)
 
 
@@ -156,33 +167,28 @@ def source_of(size: int) -> Iterator[tuple[int, str]]:
 
 
 def through(name: str, settings: Mapping[str, str], size: int, rounds: int) -> None:
-    passed: list[Passed] = []
-    downloads: list[tuple[float, int]] = []
+    ways: dict[str, list[Passed]] = {"sent": [], "verified": [], "fetched": []}
     with source_of(size) as (source, sha256), server(settings) as running:
         person = register(running.port)
         warm(running, person)
         for _ in range(rounds):
-            file_id, each = upload(running, person, source, size, sha256)
-            passed.append(each)
-            before = running.rss_kb()
-            forget_highest(running.pid)
-            took_s = download(running.port, address(running, person, file_id), size)
-            downloads.append((took_s, highest_kb(running.pid) - before))
+            with watched(running, ways["sent"]):
+                file_id = send(running, person, source, size, sha256)
+            with watched(running, ways["verified"]):
+                complete(running, person, file_id)
+            with watched(running, ways["fetched"]):
+                download(running.port, address(running, person, file_id), size)
             call(running.port, "DELETE", f"/v1/storage/files/{file_id}", None, person.token)
     mb = size / MB
-    columns = ("", "MiB/s", "server memory grew by MB")
+    columns = ("", "MiB/s", "server CPU s per GiB", "server memory grew by MB")
     rows = (
         (
-            "sent",
-            middle([mb / each.sent_s for each in passed]),
+            way,
+            middle([mb / each.took_s for each in passed]),
+            middle([each.cpu_s * 1024 / mb for each in passed], 2),
             middle([each.grew_kb / 1e3 for each in passed], 1),
-        ),
-        ("verified", middle([mb / each.verified_s for each in passed]), "as above"),
-        (
-            "fetched",
-            middle([mb / each for each, _ in downloads]),
-            middle([kb / 1e3 for _, kb in downloads], 1),
-        ),
+        )
+        for way, passed in ways.items()
     )
     table(f"{size // MB:,} MiB through the {name}", columns, rows)
 
@@ -273,7 +279,7 @@ def nginx(size: int, rounds: int) -> None:
         server(GENEROUS, data_dir=data) as running,
     ):
         person = register(running.port)
-        file_id, _ = upload(running, person, source, size, sha256)
+        file_id = upload(running, person, source, size, sha256)
         ours = address(running, person, file_id)
         root = Path(data) / "objects" / "files"
         for each in (Path(data), root.parent, root, root / f"{file_id}="):

@@ -98,6 +98,13 @@ async def test_a_start_that_fails_leaves_the_folder_free(config: Config) -> None
         pass
 
 
+async def test_uploads_are_not_swept_while_they_may_be_completed(config: Config) -> None:
+    minio = MinioConfig(endpoint="127.0.0.1:1", access_key="a", secret_key="b" * 8, unfinished_h=23)
+    with pytest.raises(BadSetting, match=r"storage\.upload_parts_s is longer than minio\.unfinished_h"):
+        async with open_deps(replace(config, minio=minio)):
+            pass
+
+
 async def test_files_that_wait_for_a_store_are_not_forgotten_with_its_setting(config: Config) -> None:
     away = replace(config, minio=MinioConfig(endpoint="127.0.0.1:1", access_key="a", secret_key="b" * 8))
     async with open_deps(away) as deps:

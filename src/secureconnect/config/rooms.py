@@ -286,7 +286,7 @@ class StorageConfig:
     )
     upload_parts_s: int = setting(
         86_400,
-        "seconds after which an upload in parts is given up if not completed; less than minio.unfinished_h",
+        "seconds after which an upload in parts is given up unless completed; at most minio.unfinished_h",
         low=60,
         high=2_592_000,
     )

@@ -244,6 +244,8 @@ class _Wiring:
             with _naming(folder):
                 open_folder = partial(FolderObjects, folder / OBJECTS, reserve_mb=reserve_mb)
                 return await trio.to_thread.run_sync(open_folder), None
+        if self._config.storage.upload_parts_s > config.unfinished_h * 3600:
+            raise BadSetting("storage.upload_parts_s is longer than minio.unfinished_h, which ends uploads")
         from .minio import MinioObjects
 
         real = await self._stack.enter_async_context(MinioObjects.open(config, await self._bridged()))
