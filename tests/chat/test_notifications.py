@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from kit.databases import on_sqlite
 from kit.wait import until
 from secureconnect.chat import Chat, note_announcement
 from secureconnect.chat.notifications import announced
@@ -128,7 +129,13 @@ async def test_what_is_read_is_no_news(quiet: Chat, people: list[UserId]) -> Non
     await quiet.conversations.mark_read(bob, direct, 2)
     [told] = await of(quiet, bob)
     assert told.read_us is not None
-    assert await of(quiet, bob, unread=True) == []
+    answer = await say(quiet, bob, direct, "three")
+    await quiet.reactions.set(ann, answer.message.message_id, "+", on=True)
+    await quiet.conversations.mark_read(bob, direct, 3)
+    await quiet.notifier.pass_once()
+    await say(quiet, ann, direct, "four")
+    await quiet.conversations.mark_read(bob, direct, 4)
+    assert kinds(await of(quiet, bob, unread=True)) == ["reaction"], "it is newer than what they have read"
 
 
 async def test_what_is_deleted_or_past_its_term_is_told_no_more(
@@ -138,14 +145,17 @@ async def test_what_is_deleted_or_past_its_term_is_told_no_more(
     direct, group = await make_direct(quiet, ann, bob), await make_group(quiet, ann, bob)
     gone = await say(quiet, ann, direct, "never mind")
     named = await mention(quiet, ann, group, bob)
+    own = await say(quiet, bob, group, "yes?")
+    await quiet.reactions.set(ann, own.message.message_id, "+", on=True)
     await quiet.notifier.pass_once()
     await quiet.messages.delete(ann, gone.message.message_id)
     await quiet.notifier.pass_once()
-    assert [each.ref for each in await of(quiet, bob)] == [named, group]
+    assert [each.ref for each in await of(quiet, bob)] == [own.message.message_id, named, group]
     assert await quiet.retention.drop(group, 0, db.now_us() + 1)
     assert [each.ref for each in await of(quiet, bob)] == [group]
 
 
+@on_sqlite
 async def test_nobody_is_told_by_whom_they_have_blocked(
     quiet: Chat, people: list[UserId], db: Database
 ) -> None:
@@ -159,6 +169,7 @@ async def test_nobody_is_told_by_whom_they_have_blocked(
     assert kinds(await of(quiet, ann)) == ["mention"]
 
 
+@on_sqlite
 async def test_people_choose(quiet: Chat, people: list[UserId]) -> None:
     ann, bob, *_ = people
     direct = await make_direct(quiet, ann, bob)
@@ -240,6 +251,7 @@ async def test_two_nodes_share_the_work_and_the_screens(
         assert len(await of(there, bob)) == 1
 
 
+@on_sqlite
 async def test_what_a_crash_made_it_forget_is_found(
     db: Database, bus: MemoryBus, people: list[UserId]
 ) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 
 from kit.fixtures import StartServer
 from kit.people import PASSWORD, direct, next_event, people
 from kit.pushservice import SEND_PATH, Browser, Google, push_service, vapid_claims
 from kit.wait import until
-from secureconnect.client import Client
+from secureconnect.client import ApiError, Client
 from secureconnect.identity import new_id
 
 DEVICES = "/v1/notifications/devices"
@@ -32,6 +33,17 @@ async def test_a_phone_that_is_put_away_is_woken(start_server: StartServer, tmp_
         async with people(server.url, "ann", "bob") as (ann, bob), Client(server.url) as phone:
             said = await bob.call("GET", "/v1/server", signed=False)
             browser = Browser(f"{service.origin}/bob")
+            for wrong, field in (
+                ({"service": "fcm"}, "token"),
+                ({"service": "webpush"}, "endpoint"),
+                (browser.subscription | {"endpoint": "http://127.0.0.1/"}, "endpoint"),
+                (browser.subscription | {"p256dh": "+/+/"}, "p256dh"),
+                (browser.subscription | {"auth": "AAAA"}, "auth"),
+                (browser.subscription | {"service": "pigeon"}, "service"),
+            ):
+                with pytest.raises(ApiError) as refused:
+                    await bob.call("POST", DEVICES, wrong)
+                assert (refused.value.status, refused.value.details) == (422, {"field": field})
             await bob.call("POST", DEVICES, browser.subscription)
             await phone.login(bob.me.username, PASSWORD)
             await phone.call("POST", DEVICES, {"service": "fcm", "token": "a-token"})

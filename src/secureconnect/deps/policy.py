@@ -49,7 +49,7 @@ from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedMailer,
 from .journal import FileJournal
 from .mail import FolderMailer
 from .memory import MemoryBus, MemoryCache, MemorySignals
-from .push import PushServices, SilentPusher
+from .push import PushServices, SilentPusher, contact_of
 from .spool import SpooledObjects
 from .sqlite import Sqlite
 
@@ -300,12 +300,10 @@ class _Wiring:
             self._embedded("push", "none")
             return SilentPusher()
 
-        host = urlsplit(public_url).hostname or "localhost"
-        contact = public_url if public_url.startswith("https://") else f"mailto:no-reply@{host}"
         guard = Guard("push", self._config.breaker, affects=AFFECTED["push"])
         self._status.append(guard.status)
         self._unprobed.append(guard)
-        pusher = PushServices(config, config.contact or contact, guard)
+        pusher = PushServices(config, contact_of(config, public_url), guard)
         self._stack.push_async_callback(pusher.close)
         self._passes.append(pusher.forget_forever)
         return pusher

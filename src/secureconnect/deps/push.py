@@ -57,7 +57,7 @@ class PushServices:
         self._guard = guard
         self._vapid: Vapid | None = None
         self._services: OrderedDict[str, _Service] = OrderedDict()
-        self._trusted = _trusted_by(config.ca_file) if config.ca_file else None
+        self._trusted = trusted_by(config.ca_file) if config.ca_file else None
         self._ways: dict[bool, Outward] = {}
         self._fcm: Fcm | None = None
         if config.fcm_account:
@@ -190,7 +190,14 @@ class PushServices:
         self._guard.find(None)
 
 
-def _trusted_by(ca_file: str) -> ssl.SSLContext:
+def contact_of(config: PushConfig, public_url: str) -> str:
+    """Whom push services could write to."""
+    host = urlsplit(public_url).hostname or "localhost"
+    return config.contact or (public_url if public_url.startswith("https://") else f"mailto:no-reply@{host}")
+
+
+def trusted_by(ca_file: str) -> ssl.SSLContext:
+    """The system's authorities, and those in the file. Raises BadSetting."""
     trusted = ssl.create_default_context()
     try:
         trusted.load_verify_locations(ca_file)

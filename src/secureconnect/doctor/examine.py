@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from ..config import Config
-from . import database, folder, gateway, minio, redis, settings, smtp
+from . import database, folder, gateway, minio, push, redis, settings, smtp
 from .findings import Finding, Report
 
 FROZEN = "it accepts and does not answer: look at its log, and at the network between"
@@ -37,6 +37,7 @@ CHECKS = (
     Check("redis", redis.check, 20, FROZEN),
     Check("minio", minio.check, 40, FROZEN),
     Check("smtp", smtp.check, 20, FROZEN),
+    Check("push", push.check, 5, DISK),
 )
 
 

@@ -171,22 +171,16 @@ class Notifier:
         now_us = self._db.now_us()
         if notice.kind != "mention" and (reader.muted_until_us or 0) > now_us:
             return None
-        if _is_news_of_itself(notice) and notice.seq is not None and notice.seq <= reader.last_read_seq:
+        if notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
             return None
         if notice.actor_id is not None and not await conversations.are_clear(
             tx, notice.actor_id, notice.user_id
         ):
             return None
-        seq = notice.seq if _is_news_of_itself(notice) else None
         wanted = Notification(
-            UNMADE, notice.user_id, notice.kind, conversation, notice.ref, seq, notice.actor_id, now_us
+            UNMADE, notice.user_id, notice.kind, conversation, notice.ref, notice.seq, notice.actor_id, now_us
         )
         return await self._maker.make(tx, wanted)
-
-
-def _is_news_of_itself(notice: Notice) -> bool:
-    """Whether it is the message that is new: then who has read that knows."""
-    return notice.kind in ("message", "mention", "reply")
 
 
 def _needs_members(conversation: Conversation, happened: Sequence[Happened]) -> bool:

@@ -15,8 +15,8 @@ Notable = Literal[
 
 
 class Notification(NamedTuple):
-    """ref: the message it is about; of `added` the conversation, of `announcement` that.  actor_id: whose
-    doing it is.  seq: of a message that is itself what is new: who has read so far knows."""
+    """ref: the message it is about; of `added` the conversation, of `announcement` that.  seq: of the
+    message.  actor_id: whose doing it is."""
 
     notification_id: NotificationId
     user_id: UserId
@@ -219,7 +219,7 @@ _READ_ALL = (
 )
 _READ_UP_TO = (
     "UPDATE notifications SET read_at = $4"
-    " WHERE conversation_id = $1 AND user_id = $2 AND seq <= $3 AND read_at IS NULL"
+    " WHERE conversation_id = $1 AND user_id = $2 AND seq <= $3 AND read_at IS NULL AND kind <> 'reaction'"
 )
 
 
@@ -252,7 +252,7 @@ async def read_all(tx: Tx, user: UserId, up_to: NotificationId, now_us: int) -> 
 
 
 async def read_up_to(tx: Tx, conversation: ConversationId, user: UserId, seq: int, now_us: int) -> None:
-    """They have read that far of the conversation itself."""
+    """They have read that far of the conversation itself; how people react to that they may not have seen."""
     await tx.run(_READ_UP_TO, conversation, user, seq, now_us)
 
 
