@@ -115,9 +115,9 @@ async def _converse(tx: Tx, conversations: list[ConversationId], people: list[Us
     await tx.many(
         "INSERT INTO conversations (conversation_id, type, created_by, created_at, updated_at, last_seq,"
         " last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
-        " message_retention_days, history_visible) VALUES ($1, 'group', $2, $3, $3, $4, $4 + 1, $3, 1, 0,"
-        " $5, $5, 0, $5)",
-        [(name, people[0], now, each, False) for name in conversations],
+        " message_retention_days, history_visible) VALUES ($1, 'group', $2, $3, $3, $4, $5, $3, 1, 0,"
+        " $6, $6, 0, $6)",
+        [(name, people[0], now, each, each + 1, False) for name in conversations],
     )
     await tx.many(
         "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq)"

@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from secureconnect.chat import Chat
+from secureconnect.chat.search import index
+from secureconnect.chat.search import search as rules
 from secureconnect.chat.search.question import find, parse, snippet
 from secureconnect.chat.search.search import Asked, Hit, Position, read_position, write_position
 from secureconnect.chat.search.words import LONGEST, MOST, SAME, words
@@ -34,8 +36,10 @@ async def room(db: Database, bus: MemoryBus) -> AsyncIterator[Chat]:
 
 
 async def follow(room: Chat) -> None:
-    while not await room.index.pass_once():
-        pass
+    for _ in range(200):
+        if await room.index.pass_once():
+            return
+    raise AssertionError("it never ends")
 
 
 async def ask(
@@ -199,6 +203,20 @@ async def followed(tx: Tx) -> list[str]:
     return [row[0] for row in await tx.all("SELECT conversation_id FROM search_positions")]
 
 
+async def test_in_more_conversations_than_the_index_is_asked_for(
+    room: Chat, people: list[UserId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "PLACES", 2)
+    ann, bob, *_ = people
+    groups = [await make_group(room, ann, bob) for _ in range(4)]
+    for number, group in enumerate(groups):
+        await say(room, ann, group, f"word {number}")
+    await say(room, ann, await make_group(room, ann), "word not for bob")
+    await follow(room)
+    await room.conversations.configure(ann, groups[-1], {"is_e2ee_enabled": True})
+    assert await found(room, bob, "word") == ["word 2", "word 1", "word 0"]
+
+
 async def test_a_backlog_is_taken_in_by_two_nodes(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
     ann, bob, *_ = people
     small = ChatConfig(search_pass_s=3_600, search_batch=3, search_units=4)
@@ -305,7 +323,11 @@ async def rows_of(db: Database) -> int:
 # The file
 
 
-async def test_what_is_deleted_leaves_the_file(tmp_path: Path, bus: MemoryBus) -> None:
+async def test_what_is_deleted_leaves_the_file(
+    tmp_path: Path, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an index of more pages than one step merges."""
+    monkeypatch.setattr(index, "PAGES", 2)
     path = tmp_path / "secureconnect.db"
     async with Sqlite.open(path, SqliteConfig()) as db:
         await migrate.apply(db)
@@ -313,6 +335,8 @@ async def test_what_is_deleted_leaves_the_file(tmp_path: Path, bus: MemoryBus) -
         async with running(db, bus, BY_HAND) as room:
             group = await make_group(room, ann, bob)
             await say(room, ann, group, "qwertzuiop stays")
+            for number in range(100):
+                await say(room, ann, group, " ".join(f"{number * each * 7919:x}" for each in range(1, 40)))
             gone = await say(room, ann, group, "xylophonissimo goes")
             await follow(room)
     assert [b"ylophonissimo" in path.read_bytes(), b"wertzuiop" in path.read_bytes()] == [True, True]

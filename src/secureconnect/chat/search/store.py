@@ -162,7 +162,7 @@ async def news(tx: Tx, behind: Behind, limit: int) -> News:
 class _Texts:
     """taken, of_seqs: take a JSON list.  put, remove: for each entry, one after the other.
     find: a question in the database's own language; who asks; the first and last entry wanted; who said it,
-    or NULL; how many; the time."""
+    or NULL; how many."""
 
     taken: str
     of_seqs: str
@@ -174,7 +174,6 @@ class _Texts:
 _SEEN = (
     " AND e.seq >= m.visible_from_seq AND g.deleted_at IS NULL AND NOT g.is_encrypted"
     " AND g.message_type <> 'system' AND NOT c.is_e2ee_enabled"
-    " AND (g.expires_at IS NULL OR g.expires_at > $7)"
 )
 _SQL: dict[str, _Texts] = {
     "sqlite": _Texts(
@@ -289,10 +288,10 @@ async def find(
     limit: int,
     now_us: int,
 ) -> list[tuple[int, Message]]:
-    """Messages that `user` may see and that have all the terms, the newest first, each with its entry.
-    places: the conversations looked in; none: all.  first, last: of the entries."""
+    """Messages that `user` may see and that have all the terms, the newest first, each with its entry,
+    as they are shown now.  places: the conversations looked in; none: all.  first, last: of the entries."""
     question = (_match if tx.dialect == "sqlite" else _tsquery)(terms, places)
-    rows = await tx.all(_SQL[tx.dialect].find, question, user, first, last, sender, limit, now_us)
+    rows = await tx.all(_SQL[tx.dialect].find, question, user, first, last, sender, limit)
     return [(row[0], message_of(row[1:], now_us)) for row in rows]
 
 
