@@ -210,7 +210,10 @@ def rows(server: Server) -> dict[str, int]:
     with sqlite3.connect(f"file:{server.data_dir / 'secureconnect.db'}?mode=ro", uri=True) as db:
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         # these have writers of their own, which no request waits for; or count what was refused
-        others = ("sqlite_", "audit", "nodes", "outbox", "secrets", "lockouts", "search_")
+        others = (
+            *("sqlite_", "audit", "nodes", "outbox", "secrets", "lockouts", "search_"),
+            *("notifications", "notified", "announced", "pushes", "last_seen"),
+        )
         kept = [name for name in names if not name.startswith(others)]
         counts = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
     db.close()
