@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trio
 
-from kit.objects import pieces, put
+from kit.objects import left_behind, pieces, put
 from kit.wait import until
 from secureconnect.clock import SECOND_US
 from secureconnect.config import StorageConfig
@@ -33,10 +33,12 @@ from secureconnect.errors import (
     UploadMissing,
     UploadOver,
 )
+from secureconnect.idempotency import Attempt
 from secureconnect.identity import UserId
 from secureconnect.storage import store, verifying
 from secureconnect.storage.orphans import FEW
 from secureconnect.storage.parts import Parts
+from secureconnect.storage.uploads import Announcement
 
 from .conftest import embedded, on_servers
 from .rig import ADDRESS, Cut, Node, World, unknown
@@ -72,6 +74,8 @@ async def large(world: World) -> Node:
 async def test_from_the_announcement_to_the_end(world: World, large: Node, ann: UserId) -> None:
     content = content_of(large, 2.5)
     sha = hashlib.sha256(content).hexdigest()
+    told: list[str] = []
+    large.room.files.tell = lambda file, _: told.append(file.status)
     begun = await large.begin_parts(ann, content, checksum_sha256=sha)
     file = begun.file
     assert (begun.url, [part.number for part in begun.parts]) == (None, [1, 2])
@@ -114,6 +118,44 @@ async def nothing_is_left(world: World) -> None:
         assert await world.store.inner.drafts() == []
 
 
+async def test_an_announcement_that_comes_twice_is_one(
+    world: World, large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_there = noting_uploads(monkeypatch)
+    content = content_of(large, 1.1)
+    announced = Announcement("a.mp4", len(content), "video/mp4")
+    attempt = Attempt(ann, "POST /v1/storage/upload-url", "once", b"fingerprint")
+    first = await large.room.uploads.begin(ann, announced, None, attempt)
+    await large.send_part(first.file, first.parts[0], content)
+    second = await large.room.uploads.begin(ann, announced, None, attempt)
+    assert second.file == first.file
+    assert [part.number for part in second.parts] == [2]
+    assert await large.quota(ann) == (0, len(content), 1)
+    await large.send_parts(second, content)
+    assert (await large.complete(first.file)).status == "completed"
+    if world.minio is not None:
+        assert len(begun_there) == 2
+        assert not await unfinished(world.minio, begun_there)
+
+
+def noting_uploads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the uploads begun in the store from now on."""
+    begun: list[str] = []
+    begin = MinioObjects.begin_parts
+
+    async def noting(store: MinioObjects, key: str) -> str:
+        begun.append(await begin(store, key))
+        return begun[-1]
+
+    monkeypatch.setattr(MinioObjects, "begin_parts", noting)
+    return begun
+
+
+async def unfinished(minio: MinioObjects, upload_ids: list[str]) -> list[str]:
+    _, left = await left_behind(minio)
+    return [each for _, each in left if each in upload_ids]
+
+
 async def test_a_part_that_comes_again_takes_the_place(large: Node, ann: UserId) -> None:
     content = content_of(large, 1.5)
     begun = await large.begin_parts(ann, content)
@@ -128,8 +170,11 @@ async def test_another_checksum_than_announced(world: World, large: Node, ann: U
     content = content_of(large, 1.1)
     begun = await large.begin_parts(ann, content, checksum_sha256="0" * 64)
     await large.send_parts(begun, content)
+    told: list[str] = []
+    large.room.files.tell = lambda file, _: told.append(file.status)
     with pytest.raises(UploadMismatch):
         await large.complete(begun.file)
+    assert told == ["failed"]
     assert (await large.statuses(), await large.quota(ann)) == (["failed"], (0, 0, 0))
     with pytest.raises(UploadOver):
         await large.complete(begun.file)
@@ -374,21 +419,12 @@ async def test_a_spool_has_room_for_all_of_it_or_takes_nothing(world: World, ann
 async def test_a_refused_announcement_leaves_no_upload(
     world: World, large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[str] = []
-    begin = MinioObjects.begin_parts
-
-    async def noting(store: MinioObjects, key: str) -> str:
-        begun.append(await begin(store, key))
-        return begun[-1]
-
-    monkeypatch.setattr(MinioObjects, "begin_parts", noting)
+    begun = noting_uploads(monkeypatch)
     with pytest.raises(QuotaExceeded):
         await large.begin_parts(ann, b"", file_size=41 * MB)
     assert world.minio is not None
-    calls = world.minio._calls
-    _, left = await calls.run(calls.bucket.unfinished, 2**62)
-    [upload_id] = begun
-    assert upload_id not in [each for _, each in left]
+    assert len(begun) == 1
+    assert not await unfinished(world.minio, begun)
 
 
 # what belongs to no file
