@@ -36,6 +36,8 @@ from secureconnect.errors import (
 from secureconnect.idempotency import Attempt
 from secureconnect.identity import UserId
 from secureconnect.storage import store, verifying
+from secureconnect.storage.addresses import Grant
+from secureconnect.storage.arriving import Read
 from secureconnect.storage.orphans import FEW
 from secureconnect.storage.parts import Parts
 from secureconnect.storage.uploads import Announcement
@@ -363,6 +365,25 @@ async def test_parts_come_at_the_same_time_but_each_once(large: Node, ann: UserI
         rest.set()
     assert (await large.complete(begun.file)).status == "completed"
     assert await large.fetch(await large.address(begun.file)) == content
+
+
+@embedded
+async def test_a_part_that_comes_as_the_file_goes(
+    world: World, large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(large, 1.1)
+    begun = await large.begin_parts(ann, content)
+    receive = Parts.receive
+
+    async def overtaken(parts: Parts, file: store.File, grant: Grant, read: Read) -> object:
+        await large.room.files.delete(ann, file.file_id, ADDRESS)
+        await large.room.sweeper.pass_once()
+        return await receive(parts, file, grant, read)
+
+    monkeypatch.setattr(Parts, "receive", overtaken)
+    with pytest.raises(UploadOver):
+        await large.send_part(begun.file, begun.parts[0], content)
+    await nothing_is_left(world)
 
 
 @embedded
