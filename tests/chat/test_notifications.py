@@ -187,6 +187,11 @@ async def test_people_choose(quiet: Chat, people: list[UserId]) -> None:
             )
 
 
+def test_a_time_zone_that_is_lost_keeps_nobody_quiet() -> None:
+    """It was known where the hours were chosen."""
+    assert not QuietHours("00:00", "23:59", "Nowhere/Land").cover(from_iso("2026-01-15T12:00:00Z"))
+
+
 @pytest.mark.parametrize(
     ("start", "end", "at", "quiet"),
     [

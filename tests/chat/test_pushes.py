@@ -32,7 +32,7 @@ from secureconnect.node import Secrets
 from .rig import dialled, running, say
 
 SECRETS = Secrets(bytes(32))
-WAITS = ChatConfig(notify_pass_s=3_600, offline_grace_s=0)
+WAITS = ChatConfig(notify_pass_s=3_600)
 
 
 @dataclass
@@ -184,6 +184,46 @@ async def looked(room: Chat, site: Site, waiting: int) -> bool:
 
 
 @on_sqlite
+async def test_who_is_on_another_node_is_there_and_who_has_just_left_is_not(
+    nursery: trio.Nursery, site: Site, people: list[UserId]
+) -> None:
+    ann, bob, cid, _ = people
+    here, there = await site.room(), await site.room()
+    await site.browser(here, site.device(bob), "/bob")
+    await site.browser(here, site.device(cid), "/cid")
+    await dialled(nursery, there, bob)
+    left = await dialled(nursery, here, cid)
+    await until(lambda: here.presence.status_of(bob) == here.presence.status_of(cid) == "online")
+    left.tell_raw(b"leave")
+    await until(lambda: not here.hub.is_connected(cid))
+    assert here.presence.status_of(cid) == "online", "for a grace"
+    for other in (bob, cid):
+        await say(here, ann, await direct_of(here, ann, other), "hello")
+    await look(here)
+    assert [each.path for each in site.service.received] == ["/cid"]
+    assert await site.waiting() == 1
+
+
+@on_sqlite
+async def test_slow_devices_of_one_person_hold_up_nobody_else(
+    nursery: trio.Nursery, site: Site, people: list[UserId]
+) -> None:
+    ann, eve, bob, _ = people
+    room = await site.room(senders=4)
+    for number in range(5):
+        site.service.said[f"/{number}"] = Says(freeze=True)
+        await site.browser(room, site.device(eve), f"/{number}")
+    await say(room, ann, await direct_of(room, ann, eve), "hello")
+    await room.notifier.pass_once()
+    nursery.start_soon(pushes_of(room).pass_once)
+    await until(lambda: len(site.service.received) == 2)
+    await site.browser(room, site.device(bob), "/bob")
+    await say(room, ann, await direct_of(room, ann, bob), "hello")
+    await look(room)
+    assert len(site.service.at("/bob")) == 1
+
+
+@on_sqlite
 async def test_quiet_hours_and_mutes(site: Site, people: list[UserId]) -> None:
     ann, bob, *_ = people
     room = await site.room()
@@ -211,10 +251,9 @@ async def test_a_device_that_is_gone_is_forgotten(site: Site, people: list[UserI
     site.service.said["/dead"] = Says(410)
     site.signed_in[bob].discard(signed_out.device_id)
     await say(room, ann, await direct_of(room, ann, bob), "hello")
-    await look(room)
+    await until(lambda: looked(room, site, 0))
     assert await site.registered(bob) == [fine.device_id]
     assert [each.path for each in site.service.received if each.path != "/dead"] == ["/fine"]
-    assert await site.waiting() == 0
     await pushes_of(room).unregister(fine)
     assert await site.registered(bob) == []
 

@@ -459,7 +459,7 @@ class Chat:
             self._signal(frames.withdrawn(pledge))
 
     def _is_anywhere(self, user: UserId) -> bool:
-        return self.hub.is_connected(user) or self.presence.status_of(user) != "offline"
+        return self.hub.is_connected(user) or self.presence.is_elsewhere(user)
 
     def _tell_notification(self, notification: Notification) -> None:
         self._signal(frames.notification(notification))

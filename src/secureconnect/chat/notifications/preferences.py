@@ -17,6 +17,9 @@ Way = Literal["push", "list", "off"]
 TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
+_NO_ZONE = (KeyError, ValueError, OSError)  # unknown; no name at all; a folder of names
+
+
 class QuietHours(Struct, frozen=True):
     """start, end: as a clock on the wall of `time_zone` shows them; from 22:00 to 07:00 is over midnight."""
 
@@ -25,7 +28,12 @@ class QuietHours(Struct, frozen=True):
     time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
 
     def cover(self, at_us: int) -> bool:
-        now = datetime.fromtimestamp(at_us // SECOND_US, UTC).astimezone(_zone(self.time_zone)).time()
+        """Never where this machine has lost the time zone."""
+        try:
+            zone = _zone(self.time_zone)
+        except _NO_ZONE:
+            return False
+        now = datetime.fromtimestamp(at_us // SECOND_US, UTC).astimezone(zone).time()
         start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
         return start <= now < end if start <= end else now >= start or now < end
 
@@ -60,7 +68,7 @@ def require_zone(name: str) -> None:
     """Raises Invalid for what is no time zone of the IANA's."""
     try:
         _zone(name)
-    except (KeyError, ValueError, OSError):  # unknown; no name at all; a folder of names
+    except _NO_ZONE:
         raise Invalid(
             "Give a time zone like Europe/Berlin.", details={"field": "quiet_hours.time_zone"}
         ) from None

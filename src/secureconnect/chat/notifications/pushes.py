@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -50,6 +51,8 @@ _SENT, _DEFERRED, _REFUSED, _GONE, _SPARED, _EXPIRED = (
 
 URGENT = frozenset({"message", "mention", "reply"})
 CLAIM_MARGIN_S = 30.0  # beyond the longest try: for the note of how it went
+PER_PERSON = 2  # under way at a time: nobody's slow endpoints take all places
+TURN_US = SECOND_US  # until it is a person's turn again
 NOTE_S = 5.0  # for the note of what is sent, at shutdown too
 LATEST_DOUBLING = 20
 TOPIC_CHARS = 32
@@ -84,6 +87,7 @@ class Pushes:
         self._topics = parts.secrets.derive("push:topics")
         self._db = db
         self._is_here = is_here
+        self._under_way: Counter[UserId] = Counter()
         self._claim_us = int((parts.config.call_s + CLAIM_MARGIN_S) * SECOND_US)
         self.vapid_public_key: str | None = None
 
@@ -156,10 +160,19 @@ class Pushes:
         again."""
         try:
             while (waiting := await self._take()) is not None:
-                is_here = self._is_here(waiting.user_id)
-                due = await self._db.relieve(self._judge, waiting, is_here, self._db.now_us())
-                if due is not None:
-                    await self._try(due)
+                user, now_us = waiting.user_id, self._db.now_us()
+                if self._under_way[user] >= PER_PERSON:
+                    due_us = now_us + TURN_US
+                    await self._db.relieve(push_store.put_off, waiting, due_us, is_here=waiting.was_here)
+                    continue
+                self._under_way[user] += 1
+                try:
+                    due = await self._db.relieve(self._judge, waiting, self._is_here(user), now_us)
+                    if due is not None:
+                        await self._try(due)
+                finally:
+                    self._under_way[user] -= 1
+                    self._under_way += Counter()  # what is 0 is not kept
         except Problem as problem:
             log.warning("pushes_not_written", code=problem.code)
 

@@ -262,6 +262,10 @@ class Presence:
         elsewhere = [people[user] for people in self._elsewhere.values() if user in people]
         return most_present([self._status_here(user), *elsewhere])
 
+    def is_elsewhere(self, user: UserId) -> bool:
+        """Whether another node says that they are there."""
+        return any(user in people for people in self._elsewhere.values())
+
     def own(self, user: UserId) -> Sight:
         """How somebody shows, as they see it themselves."""
         return Sight(user, self.status_of(user), self.sightings.of(user))
