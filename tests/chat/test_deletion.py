@@ -83,6 +83,7 @@ async def test_everybody_is_out_at_once(
                         await act()
                 with pytest.raises(Unavailable):
                     room.recall.page(Unavailable(), user, where, 10)
+            assert room._recent.past(where) is None, "nor is it in memory"
         listed = await here.listing.page(bob, 2**62, ConversationId(LAST_ID), 10)
         assert [each.summary.seat.conversation.conversation_id for each in listed] == [other]
         later = await back(nursery, there, bob, {where: 1, other: 1})
@@ -98,16 +99,43 @@ async def test_a_node_that_heard_nothing_finds_it(
     """By the table, both where it knew who is in it and where it did not; also when the rows are gone."""
     ann, bob, *_ = people
     deaf = LossyBus(bus, random.Random(1), loss=1.0)
-    async with running(db, deaf, QUICK) as here, running(db, deaf, QUICK) as there:
+    async with running(db, deaf, QUICK) as here:
         known, unknown = await make_group(here, ann, bob), await make_group(here, ann, bob)
-        socket = await dialled(nursery, there, bob)
-        await say(here, ann, known, "hello")
-        await socket.wait_for("chat")
-        for where in (known, unknown):
-            await here.deletion.delete(ann, where)
-        assert await here.deletion.pass_once() > 0
-        await socket.wait_for("conversation_deleted", 2)
-        assert {told["conversation_id"] for told in socket.of("conversation_deleted")} == {known, unknown}
+        async with running(db, deaf, QUICK) as there:
+            socket = await dialled(nursery, there, bob)
+            await say(here, ann, known, "hello")
+            await socket.wait_for("chat")
+            assert (there.hub.can_see(known, bob), there.hub.can_see(unknown, bob)) == (True, None)
+            for where in (known, unknown):
+                await here.deletion.delete(ann, where)
+            assert await here.deletion.pass_once() > 0
+            await socket.wait_for("conversation_deleted", 2)
+            assert {told["conversation_id"] for told in socket.of("conversation_deleted")} == {known, unknown}
+
+
+async def named_in(db: Database, conversation: ConversationId) -> set[str]:
+    """The tables that have rows of it."""
+
+    async def unit(tx: Tx) -> set[str]:
+        if tx.dialect == "sqlite":
+            sql = (
+                "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c"
+                " WHERE m.type = 'table' AND c.name = 'conversation_id'"
+            )
+        else:
+            sql = (
+                "SELECT table_name::text FROM information_schema.columns"
+                " WHERE column_name = 'conversation_id' AND table_schema = current_schema()"
+            )
+        tables = {row[0] for row in await tx.all(sql)}
+        assert tables >= {"messages", "conversations"}
+        found = set()
+        for table in tables:
+            if await tx.one(f"SELECT 1 FROM {table} WHERE conversation_id = $1 LIMIT 1", conversation):
+                found.add(table)
+        return found
+
+    return await db.read(unit)
 
 
 async def is_found(db: Database, conversation: ConversationId, count: int) -> bool:
@@ -147,6 +175,7 @@ async def test_its_rows_go_in_batches_that_may_begin_anywhere(
             nursery.start_soon(here.deletion.pass_once)
             nursery.start_soon(there.deletion.pass_once)
         assert await counts(db) == half | {"conversations": 1, "members": 2}
+        assert await named_in(db, gone) <= {"search_positions"}, "which the index lets go by itself"
         assert (await say(there, bob, kept, "we go on")).fresh
 
 

@@ -28,6 +28,8 @@ _REMEMBER = (
     " SELECT conversation_id, user_id, visible_from_seq FROM members WHERE conversation_id = $1"
 )
 _PUT_OUT = "DELETE FROM members WHERE conversation_id = $1"
+# those about a message go with it
+_UNNOTIFY = "DELETE FROM notifications WHERE conversation_id = $1 AND seq IS NULL"
 _HIDE = "UPDATE conversations SET first_seq = last_seq + 1 WHERE conversation_id = $1"
 _GET = f"SELECT {_DELETED} FROM deleted_conversations d WHERE d.conversation_id = $1"  # noqa: S608
 _LIST = (
@@ -49,6 +51,7 @@ async def begin(tx: Tx, deleted: Deleted) -> None:
     """Put its members out, keep nothing that was said for anybody, and note that its rows are to go."""
     await tx.run(_REMEMBER, deleted.conversation_id)
     await tx.run(_PUT_OUT, deleted.conversation_id)
+    await tx.run(_UNNOTIFY, deleted.conversation_id)
     await tx.run(_HIDE, deleted.conversation_id)
     await tx.run(_BEGIN, *deleted)
 
