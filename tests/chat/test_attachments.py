@@ -14,6 +14,7 @@ from kit.outage import Interrupted
 from secureconnect.chat import Chat
 from secureconnect.chat.pledges import Accepted
 from secureconnect.chat.store import Message
+from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig, JournalConfig
 from secureconnect.deps.contracts import Database, Row, Tx
 from secureconnect.deps.journal import FileJournal
@@ -101,6 +102,28 @@ async def test_what_retention_takes_takes_its_files(db: Database, room: Chat, pe
     assert (await db.read(files.quota, ann)).used_bytes == SIZE
     await room.messages.delete(ann, again.message_id)
     assert not await is_there(db, kept), "whoever has passed it on last, and whoever deletes that"
+
+
+async def test_what_disappears_and_a_deleted_group_take_their_files(
+    db: Database, bus: MemoryBus, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    shifted = Interrupted(db)
+    once = ChatConfig(disappear_pass_s=3_600, retention_pass_s=3_600)
+    async with running(shifted, bus, once, attachments=Sharing()) as room:
+        where = await make_group(room, ann, bob)
+        stays, goes = await make_file(db, ann), await make_file(db, ann)
+        await carry(room, ann, where, stays)
+        await room.conversations.configure(ann, where, {"disappear_after_s": 60})
+        await carry(room, ann, where, stays, goes)
+        shifted.ahead_us += 61 * SECOND_US
+        assert await room.disappearing.pass_once() == 1
+        assert (await is_there(db, stays), await is_there(db, goes)) == (True, False)
+        await room.deletion.delete(ann, where)
+        assert not await db.read(shares.may_see, stays, bob), "at once"
+        await room.deletion.pass_once()
+        assert not await is_there(db, stays)
+        assert (await db.read(files.quota, ann)).used_bytes == 0
 
 
 async def test_sharing_and_deleting_at_once(db: Database, room: Chat, people: list[UserId]) -> None:
