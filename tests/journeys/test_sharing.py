@@ -119,6 +119,11 @@ async def test_a_file_is_shared_and_taken_back(start_server: StartServer) -> Non
         assert await seen_by(file_id, bob, cid, dan) == [True, False, False]
 
         # to pass it on is no more than to read it
+        forward = f"/v1/messages/{first['message_id']}/forward"
+        [forwarded] = (await far.call("POST", forward, {"conversation_ids": [elsewhere]}))["messages"]
+        assert (forwarded["file_ids"], await seen_by(file_id, dan, cid)) == ([file_id], [True, False])
+        await bob.delete_message(forwarded["message_id"])
+        assert not await sees(dan, file_id)
         passed_on = await say(far, elsewhere, file_id)
         assert await seen_by(file_id, dan, cid) == [True, False]
         await ann.delete_message(first["message_id"])
