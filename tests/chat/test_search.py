@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from secureconnect.chat import Chat
-from secureconnect.chat.search import index
+from secureconnect.chat.search import index, store
 from secureconnect.chat.search import search as rules
 from secureconnect.chat.search.question import find, parse, snippet
 from secureconnect.chat.search.search import Asked, Hit, Position, read_position, write_position
+from secureconnect.chat.search.store import Entry
 from secureconnect.chat.search.words import LONGEST, MOST, SAME, words
 from secureconnect.clock import DAY_US
 from secureconnect.config import ChatConfig, SqliteConfig
@@ -21,7 +22,7 @@ from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Invalid, NotFound, Overloaded
-from secureconnect.identity import ConversationId, MessageId, UserId
+from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import make_group, make_people, running, say
 
@@ -318,6 +319,28 @@ async def rows_of(db: Database) -> int:
         return int(row[0])
 
     return await db.read(count)
+
+
+async def test_two_messages_never_share_an_entry(room: Chat, people: list[UserId], db: Database) -> None:
+    names = [await make_group(room, people[0]) for _ in range(5)]
+    entries = [Entry(7, name, 1, ["word"]) for name in names]
+    await db.write(store.put, entries[:3])
+    await db.write(store.put, entries[3:])
+    assert await rows_of(db) == 5
+
+
+async def test_what_is_said_in_the_same_moment_is_found(
+    room: Chat, people: list[UserId], db: Database
+) -> None:
+    ids = [MessageId(new_id()) for _ in range(1_000)]
+    assert len({store.entry_of(each) for each in ids}) == len(ids)
+
+    group = await make_group(room, people[0])
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(say, room, people[0], group, f"word {number}")
+    assert await room.index.pass_once(), "one pass is enough"
+    assert await rows_of(db) == 50
 
 
 # The file

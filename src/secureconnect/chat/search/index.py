@@ -38,6 +38,8 @@ class Index:
         self._db = db
         self._since_us = 0  # at first every conversation is looked at
         self._page = (0, conversations.NO_ID)
+        self._swept_us = 0
+        self._is_left = False
         self._tidied_us = 0
         self._splitting = trio.CapacityLimiter(1)
 
@@ -48,24 +50,28 @@ class Index:
         """Take in what happened since, up to `search_units` batches, and tidy up after what is gone. False
         when something is left to do. Safe to repeat, and on every node."""
         try:
-            is_whole = await self._follow(self._db.now_us())
-        except UniqueViolation:  # two nodes gave the same entry to two messages: the next attempt sees it
+            is_whole = await self._follow()
+        except UniqueViolation:  # two nodes took the same entry at the same moment: the next attempt sees it
+            log.info("search_entry_taken")
             is_whole = False
         return is_whole and await self._tidy(self._db.now_us())
 
-    async def _follow(self, began_us: int) -> bool:
+    async def _follow(self) -> bool:
+        """Sweep over the conversations that moved. The next sweep begins where this one did, less an overlap,
+        if nothing was left over; however much is said meanwhile."""
         start = (self._since_us, conversations.NO_ID)
-        self._page = max(self._page, start)
         for _ in range(self._config.search_units):
+            if self._page <= start:
+                self._page, self._swept_us, self._is_left = start, self._db.now_us(), False
             batch = await self._db.read(self._read, *self._page)
             if batch:
-                await self._take_in(batch)
-                last = batch[-1]
-                self._page = (last[0].touched_us, last[0].conversation_id)
-            elif self._page != start:
-                self._page = start  # some may have more than fitted into a batch
-            else:
-                self._since_us = began_us - OVERLAP_US
+                self._is_left |= not await self._take_in(batch)
+                last = batch[-1][0]
+                self._page = (last.touched_us, last.conversation_id)
+                continue
+            self._page = (0, conversations.NO_ID)
+            if not self._is_left:
+                self._since_us = self._swept_us - OVERLAP_US
                 return True
         return False
 
@@ -81,19 +87,26 @@ class Index:
                 break
         return batch
 
-    async def _take_in(self, batch: Sequence[tuple[Behind, News]]) -> None:
+    async def _take_in(self, batch: Sequence[tuple[Behind, News]]) -> bool:
+        """Whether nothing of these conversations is left over."""
         prepared = await trio.to_thread.run_sync(_split, [news for _, news in batch], limiter=self._splitting)
-        INDEXED.inc(await self._db.write(self._take, prepared))
+        is_whole, added = await self._db.write(self._take, prepared)
+        INDEXED.inc(added)
+        return is_whole
 
-    async def _take(self, tx: Tx, prepared: Sequence[tuple[News, Sequence[Entry]]]) -> int:
-        """How many entries are new. Positions are held in the order of ids, as on every node."""
-        added = 0
+    async def _take(self, tx: Tx, prepared: Sequence[tuple[News, Sequence[Entry]]]) -> tuple[bool, int]:
+        """Whether nothing is left over, and how many messages were new. Positions are held in the order of
+        ids, as on every node."""
+        is_whole, added = True, 0
         for news, entries in sorted(prepared):
-            if await store.lock(tx, news.conversation_id) == news.position:
-                added += await self._take_one(tx, news, entries)
-        return added
+            if await store.lock(tx, news.conversation_id) != news.position:
+                is_whole = False  # another node was here
+                continue
+            is_whole &= await self._take_one(tx, news, entries)
+            added += len(entries)
+        return is_whole, added
 
-    async def _take_one(self, tx: Tx, news: News, entries: Sequence[Entry]) -> int:
+    async def _take_one(self, tx: Tx, news: News, entries: Sequence[Entry]) -> bool:
         """What is encrypted, or gone, has no entries; what is left of it goes a batch at a time."""
         name, batch, now_us = news.conversation_id, self._config.search_batch, self._db.now_us()
         conversation = await conversations.get(tx, name)
@@ -102,18 +115,17 @@ class Index:
         surplus = await store.before(tx, name, first_seq, batch)
         await store.remove(tx, surplus, now_us)
         if len(surplus) == batch:
-            return 0
+            return False
         if conversation is None:
             await store.forget(tx, name)
-            return 0
+            return True
         if not is_open:
             await store.move(tx, name, conversation.last_change)
-            return 0
+            return True
         await store.remove(tx, await store.of_seqs(tx, name, news.seqs), now_us)
-        kept = [each for each in entries if each.seq >= first_seq]
-        await store.put(tx, kept)
+        await store.put(tx, [each for each in entries if each.seq >= first_seq])
         await store.move(tx, name, news.upto)
-        return len(kept)
+        return news.is_all
 
     async def _tidy(self, now_us: int) -> bool:
         """What no change tells of, and so is looked for once a minute: conversations that are gone, and what
@@ -123,7 +135,9 @@ class Index:
             return True
         gone = await self._db.read(store.orphans, CONVERSATIONS)
         for each in gone:
-            await self._db.write(self._take, [(News(each.conversation_id, each.position, 0, (), ()), ())])
+            await self._db.write(
+                self._take, [(News(each.conversation_id, each.position, 0, (), (), True), ())]
+            )
         for _ in range(MERGES):
             if not await self._db.write(store.merge, now_us - purge_us, PAGES):
                 self._tidied_us = self._tidied_us if gone else now_us

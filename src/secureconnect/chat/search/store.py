@@ -16,7 +16,7 @@ from ...identity import ConversationId, MessageId, UserId, time_of
 from ..store import MESSAGE, Message, message_of
 from .question import Term
 
-_RANDOM_BITS = 22
+_COUNTED_BITS = 22
 _MOST_MS = 2**41 - 1
 _FIRST_MS = from_iso("2020-01-01T00:00:00Z") // 1000  # 41 bits of milliseconds from then last until 2089
 LAST_ENTRY = 2**63 - 1
@@ -40,13 +40,14 @@ class Behind(NamedTuple):
 
 class News(NamedTuple):
     """What the index is to take in.  seqs: messages of which it forgets what it knew.  said: what they say
-    now, where that may be searched.  upto: its position after that."""
+    now, where that may be searched.  upto: its position after that.  is_all: nothing is after it."""
 
     conversation_id: ConversationId
     position: int
     upto: int
     seqs: Sequence[int]
     said: Sequence[Said]
+    is_all: bool
 
 
 class Entry(NamedTuple):
@@ -58,14 +59,14 @@ class Entry(NamedTuple):
 
 def entry_at(us: int) -> int:
     """The lowest id of an entry made at that time or later."""
-    return min(max(us // 1000 - _FIRST_MS, 0), _MOST_MS) << _RANDOM_BITS
+    return min(max(us // 1000 - _FIRST_MS, 0), _MOST_MS) << _COUNTED_BITS
 
 
 def entry_of(message: MessageId) -> int:
-    """Of a message: as ids of messages grow with time, so do those of entries. Two messages of one
-    millisecond may be given the same, which is rare."""
-    random = int(message.replace("-", "")[13:16] + message.replace("-", "")[17:20], 16) >> 2
-    return entry_at(time_of(message)) | random
+    """Of a message: as ids of messages grow with time, so do those of entries. Within a millisecond it takes
+    what a process counts its ids by; two processes may come to the same, which is rare."""
+    counted = int(message.replace("-", "")[16:24], 16) % 2**_COUNTED_BITS
+    return int(entry_at(time_of(message)) | counted)
 
 
 # How far the index is
@@ -134,7 +135,7 @@ async def news(tx: Tx, behind: Behind, limit: int) -> News:
     """What happened to messages after the position: at most `limit` new ones, and as many other changes."""
     conversation, position, _ = behind.conversation_id, behind.position, behind.touched_us
     row = await tx.one(_HEAD, conversation)  # first: what is read after it is at least as new
-    upto = int(row[0]) if row else position
+    head = upto = int(row[0]) if row else position
     new = await tx.all(_NEW, conversation, position, limit)
     changed = await tx.all(_CHANGED, conversation, position, limit)
     for rows in (new, changed):
@@ -152,7 +153,7 @@ async def news(tx: Tx, behind: Behind, limit: int) -> News:
             seqs.append(seq)
             if content is not None and not is_silent:
                 said[seq] = Said(seq, message_id, content)
-    return News(conversation, position, upto, list(dict.fromkeys(seqs)), list(said.values()))
+    return News(conversation, position, upto, list(dict.fromkeys(seqs)), list(said.values()), upto == head)
 
 
 # The entries, and finding them
@@ -252,24 +253,31 @@ async def remove(tx: Tx, entries: Sequence[int], now_us: int) -> None:
 
 
 async def put(tx: Tx, entries: Sequence[Entry]) -> None:
-    """None of these messages has one."""
+    """None of these messages has one. An id that is taken is counted up."""
     if not entries:
         return
     sql = _SQL[tx.dialect]
-    taken = {row[0] for row in await tx.all(sql.taken, _json([each.entry_id for each in entries]))}
-    free = []
-    for each in entries:
-        entry_id = each.entry_id
-        while entry_id in taken:
-            entry_id += 1
-        taken.add(entry_id)
-        free.append(each._replace(entry_id=entry_id))
+    free: dict[int, Entry] = {}
+    waiting = list(entries)
+    while waiting:
+        asked = _json([each.entry_id for each in waiting])
+        taken = {row[0] for row in await tx.all(sql.taken, asked)}
+        later = []
+        for each in waiting:
+            if each.entry_id in taken or each.entry_id in free:
+                later.append(each._replace(entry_id=each.entry_id + 1))
+            else:
+                free[each.entry_id] = each
+        waiting = later
     if tx.dialect == "sqlite":
-        await tx.many(sql.put[0], [each[:3] for each in free])
-        texts = [(each.entry_id, _place(each.conversation_id), " ".join(each.words)) for each in free]
+        await tx.many(sql.put[0], [each[:3] for each in free.values()])
+        texts = [
+            (each.entry_id, _place(each.conversation_id), " ".join(each.words)) for each in free.values()
+        ]
         await tx.many(sql.put[1], texts)
     else:
-        await tx.many(sql.put[0], [(*each[:3], _vector(each.conversation_id, each.words)) for each in free])
+        rows = [(*each[:3], _vector(each.conversation_id, each.words)) for each in free.values()]
+        await tx.many(sql.put[0], rows)
 
 
 async def plain_conversations(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
