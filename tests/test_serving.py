@@ -113,6 +113,7 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
     assert {name.removeprefix("secureconnect.deps.") for name in ours if ".deps." in name} == {
         "breaker",
         "contracts",
+        "draft",
         "files",
         "guard",
         "guarded",
