@@ -44,7 +44,7 @@ _USER = (
 _MESSAGE = (
     "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
     " message_type, content, is_encrypted, file_ids, sent_at)"
-    " VALUES ($1, $2, $3, $3, $4, $1, 'text', $5, $6, '[]', $7)"
+    " VALUES ($1, $2, $3, $3, $4, $8, 'text', $5, $6, '[]', $7)"
 )
 _HEAD = (
     "UPDATE conversations SET last_seq = $2, last_change = $2, tallied_seq = $3 WHERE conversation_id = $1"
@@ -81,7 +81,10 @@ async def say(tx: Tx, where: ConversationId, senders: list[UserId], first: int, 
     said = range(first, first + count)
     await tx.many(
         _MESSAGE,
-        [(new_id(), where, seq, senders[seq % len(senders)], text, False, now_us()) for seq in said],
+        [
+            (new_id(), where, seq, senders[seq % len(senders)], text, False, now_us(), new_id())
+            for seq in said
+        ],
     )
     tallied = (first - 1) // store.BLOCK * store.BLOCK
     last = first + count - 1
@@ -131,12 +134,15 @@ async def first_sync(listing: Listing, user: UserId) -> int:
 async def measure(name: str, act: Callable[[], Awaitable[int]]) -> None:
     took = []
     size = 0
+    burnt = time.process_time()
     for _ in range(ROUNDS):
         began = time.perf_counter()
         size = await act()
         took.append((time.perf_counter() - began) * 1000)
+    burnt = (time.process_time() - burnt) * 1000 / ROUNDS
     took.sort()
-    print(f"{name:<28} p50 {took[ROUNDS // 2]:6.1f} ms  max {took[-1]:6.1f} ms  {size:>9,}")
+    half, least, most = took[ROUNDS // 2], took[0], took[-1]
+    print(f"{name:<24} p50 {half:6.1f} ({least:.1f}–{most:.1f}) ms  CPU here {burnt:5.1f} ms  {size:>9,}")
 
 
 async def main(url: str | None) -> None:

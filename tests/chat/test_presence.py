@@ -326,7 +326,7 @@ async def test_a_silent_node_is_gone_unless_the_bus_is(autojump_clock: trio.test
 
     here, there = NodeId("here"), NodeId("there")
     async with trio.open_nursery() as nursery:
-        ends = trio.CancelScope()
+        crashes, ends = trio.CancelScope(), trio.CancelScope()
 
         async def run(node: NodeId, scope: trio.CancelScope) -> None:
             with scope:
@@ -336,8 +336,14 @@ async def test_a_silent_node_is_gone_unless_the_bus_is(autojump_clock: trio.test
                         own.start_soon(task)
 
         nursery.start_soon(run, here, trio.CancelScope())
-        nursery.start_soon(run, there, ends)
+        nursery.start_soon(run, there, crashes)
         await trio.sleep(5)
+        crashes.cancel()
+        assert ears.lost == []
+        nursery.start_soon(run, there, ends)
+        await trio.sleep(3)
+        assert ears.lost == [there], "who begins again has ended"
+        ears.lost.clear()
         bus.is_deaf = True
         await trio.sleep(60)
         assert ears.lost == [], "as last known"
