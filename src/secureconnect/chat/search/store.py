@@ -226,6 +226,8 @@ _SQL: dict[str, _Texts] = {
         ),
     ),
 }
+# For this transaction: one plan for rare and frequent words alike reads all messages with a frequent one.
+_PLAN = {"postgres": "SELECT set_config('plan_cache_mode', 'force_custom_plan', true)"}
 _BEFORE = "SELECT entry_id FROM search_entries WHERE conversation_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
 _PLAIN = (
     "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
@@ -298,6 +300,8 @@ async def find(
 ) -> list[tuple[int, Message]]:
     """Messages that `user` may see and that have all the terms, the newest first, each with its entry,
     as they are shown now.  places: the conversations looked in; none: all.  first, last: of the entries."""
+    if tx.dialect == "postgres":
+        await tx.one(_PLAN["postgres"])
     question = (_match if tx.dialect == "sqlite" else _tsquery)(terms, places)
     rows = await tx.all(_SQL[tx.dialect].find, question, user, first, last, sender, limit)
     return [(row[0], message_of(row[1:], now_us)) for row in rows]
