@@ -9,8 +9,7 @@ import pytest
 import trio
 
 from secureconnect.chat import Chat
-from secureconnect.chat.routes import LAST_ID
-from secureconnect.chat.store import NO_ID, MemberRole
+from secureconnect.chat.store import LAST_ID, NO_ID, MemberRole
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus

@@ -12,7 +12,7 @@ from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.deletion import deletion as rules
 from secureconnect.chat.polls.polls import Question
-from secureconnect.chat.routes import LAST_ID
+from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import HOUR_US
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx

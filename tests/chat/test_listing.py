@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from secureconnect.chat import Chat
-from secureconnect.chat.routes import LAST_ID, LATEST_US
+from secureconnect.chat.routes import LATEST_US
+from secureconnect.chat.store import LAST_ID
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Row, Tx, Value
 from secureconnect.deps.memory import MemoryBus

@@ -12,8 +12,7 @@ from secureconnect.chat.mentions import store as mentions
 from secureconnect.chat.mentions.mentions import MOST
 from secureconnect.chat.pledges import Pledge, encode
 from secureconnect.chat.pledges import _decoder as pledges
-from secureconnect.chat.routes import LAST_ID
-from secureconnect.chat.store import Message
+from secureconnect.chat.store import LAST_ID, Message
 from secureconnect.deps.contracts import Database
 from secureconnect.errors import Invalid
 from secureconnect.identity import ConversationId, UserId, new_id

@@ -14,14 +14,14 @@ from secureconnect.chat import Chat, note_announcement
 from secureconnect.chat.notifications import announced
 from secureconnect.chat.notifications.notifications import Listed
 from secureconnect.chat.notifications.preferences import Kinds, Preferences, QuietHours
-from secureconnect.chat.notifications.routes import LAST_ID
 from secureconnect.chat.notifications.store import Notification
+from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import from_iso
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Invalid, NotFound
-from secureconnect.identity import ConversationId, UserId, new_id
+from secureconnect.identity import ConversationId, NotificationId, UserId, new_id
 
 from .rig import block, dialled, make_group, running, say, store
 
@@ -45,7 +45,7 @@ async def of(room: Chat, user: UserId, *, unread: bool = False) -> list[Notifica
 
 
 async def listed(room: Chat, user: UserId, *, unread: bool = False) -> Listed:
-    return await room.notifications.page(user, LAST_ID, 100, only_unread=unread)
+    return await room.notifications.page(user, NotificationId(LAST_ID), 100, only_unread=unread)
 
 
 def kinds(notifications: list[Notification]) -> list[str]:

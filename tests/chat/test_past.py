@@ -7,7 +7,7 @@ import trio
 
 from secureconnect.chat import Chat
 from secureconnect.chat.polls.polls import Question
-from secureconnect.chat.polls.routes import LAST_ID
+from secureconnect.chat.store import LAST_ID
 from secureconnect.errors import Invalid, NotFound
 from secureconnect.identity import ConversationId, MessageId, PollId, UserId
 

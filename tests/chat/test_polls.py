@@ -11,8 +11,8 @@ import trio
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.polls.polls import Question, Seen
-from secureconnect.chat.polls.routes import LAST_ID
 from secureconnect.chat.polls.store import PollType
+from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx

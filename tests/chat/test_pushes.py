@@ -17,8 +17,7 @@ from secureconnect.chat import Chat, PushParts
 from secureconnect.chat.notifications import push_store
 from secureconnect.chat.notifications.preferences import Preferences, QuietHours
 from secureconnect.chat.notifications.pushes import Pushes
-from secureconnect.chat.notifications.routes import LAST_ID
-from secureconnect.chat.store import FOREVER_US
+from secureconnect.chat.store import FOREVER_US, LAST_ID
 from secureconnect.clock import HOUR_US, SECOND_US, now_us
 from secureconnect.config import BreakerConfig, ChatConfig, PushConfig
 from secureconnect.deps.contracts import Database, Tx, WebPushTarget
@@ -26,7 +25,7 @@ from secureconnect.deps.guard import Guard
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.push import PushServices
 from secureconnect.errors import Invalid
-from secureconnect.identity import DeviceId, Principal, SessionId, UserId, new_id
+from secureconnect.identity import DeviceId, NotificationId, Principal, SessionId, UserId, new_id
 from secureconnect.node import Secrets
 
 from .rig import dialled, running, say
@@ -127,7 +126,7 @@ async def test_who_is_away_is_woken_by_ids_alone(site: Site, people: list[UserId
     await say(room, ann, direct, "a secret")
     await look(room)
     [pushed] = site.service.at("/a")
-    [told] = (await room.notifications.page(bob, LAST_ID, 10, only_unread=True)).notifications
+    [told] = (await room.notifications.page(bob, NotificationId(LAST_ID), 10, only_unread=True)).notifications
     assert browser.open(pushed.body) == {
         "notification_id": told.notification_id,
         "kind": "message",

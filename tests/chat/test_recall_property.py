@@ -18,8 +18,8 @@ from secureconnect.chat.attachments import NoFiles
 from secureconnect.chat.disappearing import Disappearing
 from secureconnect.chat.polls import store as polls
 from secureconnect.chat.polls.polls import Question
-from secureconnect.chat.polls.routes import LAST_ID
 from secureconnect.chat.reactions import store as reactions
+from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate

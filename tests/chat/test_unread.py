@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kit.databases import on_sqlite
 from secureconnect.chat import Chat, archive, store
 from secureconnect.chat.append import append
-from secureconnect.chat.routes import LAST_ID, LATEST_US
-from secureconnect.chat.store import BLOCK
+from secureconnect.chat.routes import LATEST_US
+from secureconnect.chat.store import BLOCK, LAST_ID
 from secureconnect.config import MemoryConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Tx

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import msgspec
 import structlog
 import trio
 
@@ -19,14 +18,12 @@ from ..errors import InvalidToken, Problem, Unavailable, is_away
 from ..identity import (
     ConversationId,
     DeviceId,
-    MessageId,
     NodeId,
     NotificationId,
-    PollId,
     Principal,
     UserId,
 )
-from . import archive, frames, shapes, store
+from . import export, frames, shapes, store
 from .append import Outcome, Stored
 from .attachments import Attachments, NoFiles
 from .carrier import Carrier
@@ -41,23 +38,17 @@ from .listing.listing import Listing
 from .mentions import store as mention_store
 from .messages import Messages
 from .mutes.mutes import Mutes
-from .notifications import push_store
-from .notifications import store as notification_store
 from .notifications.announced import Announced
 from .notifications.making import Maker
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
 from .notifications.pushes import Pushes, PushParts
 from .notifications.store import Notification
-from .pins import store as pin_store
 from .pins.pins import Pins
 from .pledges import Pledge, Pledges
-from .polls import store as poll_store
 from .polls.polls import Polls
-from .presence import store as presence_store
 from .presence.presence import Presence
 from .presence.typing_marks import Typing
-from .reactions import store as reaction_store
 from .reactions.reactions import Reactions
 from .recall import Recall
 from .recent import Recent
@@ -66,7 +57,6 @@ from .retention import Retention
 from .search.index import Index
 from .search.search import Search
 from .shapes import Status
-from .versions import store as version_store
 from .versions.versions import Versions
 from .writer import Mark, ReadMark, Writer
 
@@ -75,9 +65,7 @@ log = structlog.get_logger(module="chat")
 BEAT_S = 1.0
 MIB = 1_048_576
 RETURNING = 8  # sockets that waited for the database and resume at the same time
-EXPORT_PAGE = 200
 FORGOTTEN = 1_000  # mentions of an erased person deleted in one transaction
-LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every other
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 BeginHistory = Callable[[str], Awaitable[None]]
@@ -347,85 +335,9 @@ class Chat:
             pass
         await self.notifications.forget(user)
 
-    async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """Everything this room keeps of a person, record by record: when they were last here, memberships,
-        messages and what they said before, reactions, polls, votes, notifications and pins."""
-        if (seen_us := await self._db.read(presence_store.last_seen, user)) is not None:
-            yield {"kind": "last_seen", "last_seen": to_iso(seen_us)}
-        seat = ConversationId(store.NO_ID)
-        while seats := await self._db.read(archive.seats_of, user, seat, EXPORT_PAGE):
-            for each in seats:
-                shape = shapes.conversation_shape(each.conversation)
-                shape.my_role = each.member.role
-                yield {
-                    "kind": "conversation",
-                    **msgspec.to_builtins(shape),
-                    "joined_at": to_iso(each.member.joined_us),
-                    "last_read_seq": each.member.last_read_seq,
-                    "muted_until": shapes.iso_or_none(each.member.muted_until_us),
-                }
-            seat = seats[-1].conversation.conversation_id
-        after = ""
-        while page := await self._db.read(archive.sent_by, user, after, EXPORT_PAGE, self._db.now_us()):
-            for message in page:
-                yield {"kind": "message", **msgspec.to_builtins(shapes.message_shape(message))}
-            after = page[-1].client_message_id
-        edited = (MessageId(store.NO_ID), 0)
-        while versions := await self._db.read(version_store.written_by, user, edited, EXPORT_PAGE):
-            for version in versions:
-                told = msgspec.to_builtins(shapes.version_shape(*version[1:]))
-                yield {"kind": "version", "message_id": version.message_id, **told}
-            edited = versions[-1][:2]
-        last = (MessageId(store.NO_ID), "")
-        while reacted := await self._db.read(reaction_store.of_user, user, last, EXPORT_PAGE):
-            for message_id, emoji, reacted_us in reacted:
-                reacted_at = to_iso(reacted_us)
-                yield {
-                    "kind": "reaction",
-                    "message_id": message_id,
-                    "emoji": emoji,
-                    "reacted_at": reacted_at,
-                }
-            last = reacted[-1][:2]
-        made = PollId(store.NO_ID)
-        while polls := await self._db.read(poll_store.made_by, user, made, EXPORT_PAGE):
-            for poll in polls:
-                yield {"kind": "poll", **msgspec.to_builtins(shapes.poll_shape(poll, shapes.PollShape))}
-            made = polls[-1].poll_id
-        cast = (PollId(store.NO_ID), store.NO_ID)
-        while votes := await self._db.read(poll_store.cast_by, user, cast, EXPORT_PAGE):
-            for vote in votes:
-                voted_at = to_iso(vote.voted_us)
-                yield {
-                    "kind": "vote",
-                    "poll_id": vote.poll_id,
-                    "option_id": vote.option_id,
-                    "voted_at": voted_at,
-                }
-            cast = votes[-1][:2]
-        for device in await self._db.read(push_store.registrations, user):
-            registered_at = to_iso(device.registered_us)
-            yield {
-                "kind": "push_device",
-                "device_id": device.device_id,
-                "service": device.service,
-                "registered_at": registered_at,
-            }
-        chosen = await self.notifications.preferences(user)
-        yield {"kind": "notification_preferences", **msgspec.to_builtins(chosen)}
-        newest = NotificationId(LAST_ID)
-        while notified := await self._db.read(
-            notification_store.page, user, newest, EXPORT_PAGE, only_unread=False
-        ):
-            for notification in notified:
-                shape = msgspec.to_builtins(shapes.notification_shape(notification))
-                yield {"kind": "notification", "about": shape.pop("kind"), **shape}
-            newest = notified[-1].notification_id
-        pinned = MessageId(store.NO_ID)
-        while pins := await self._db.read(pin_store.by_user, user, pinned, EXPORT_PAGE):
-            for pin in pins:
-                yield {"kind": "pin", "message_id": pin.message_id, "pinned_at": to_iso(pin.pinned_us)}
-            pinned = pins[-1].message_id
+    def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
+        """Everything this room keeps of a person, record by record."""
+        return export.records_of(self._db, user)
 
     # what happened
 

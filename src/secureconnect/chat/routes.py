@@ -50,13 +50,12 @@ from .shapes import (
     summary_shape,
 )
 from .sockets import SOCKETS
-from .store import NO_ID, ConversationType, MemberRole, Participant, Summary
+from .store import LAST_ID, NO_ID, ConversationType, MemberRole, Participant, Summary
 from .versions.routes import ROUTES as VERSION_ROUTES
 
 __all__ = ["ROUTES", "SOCKETS"]
 
 LATEST_US = 2**62  # after every time
-LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 AvatarUrl = Annotated[str, Meta(max_length=2_048, pattern="^(https?://|/)")]

@@ -181,6 +181,7 @@ _M = len(Member._fields)
 _P = len(Person._fields)
 
 NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every other
 
 BLOCK = 128  # messages tallied together
 

@@ -14,11 +14,10 @@ from ...errors import Invalid, NotFound
 from ...identity import NotificationId, is_id
 from ..room import Chat
 from ..shapes import Id, NotificationShape, notification_shape
+from ..store import LAST_ID
 from .preferences import Preferences
 from .push_store import Service
 from .pushes import Target
-
-LAST_ID = NotificationId("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
 class NotificationQuery(Struct, frozen=True):

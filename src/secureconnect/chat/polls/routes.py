@@ -21,10 +21,9 @@ from ...idempotency import attempt_of
 from ...identity import ConversationId, PollId, is_id
 from ..room import Chat
 from ..shapes import Id, PollShape, poll_shape, us_of
+from ..store import LAST_ID
 from .polls import Question, Seen
 from .store import PollType
-
-LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
