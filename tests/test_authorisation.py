@@ -276,7 +276,7 @@ class Cast:
             for path in (self.server.data_dir / "mail").glob("*.eml"):
                 text = path.read_text()
                 if f"To: {to}" in text and f"Subject: {subject}" in text:
-                    return str(re.findall(r"code to your app:\n(\S+)", text)[0])
+                    return str(re.findall(r"should your app ask for it:\n(\S+)", text)[0])
             return None
 
         await until(lambda: arrived() is not None)
