@@ -15,6 +15,7 @@ from secureconnect.errors import Conflict, Forbidden, Invalid, MessageDeleted, N
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import back, block, dialled, make_group, running, say
+from .test_routes import ask
 
 UP, HEART = "\N{THUMBS UP SIGN}", "\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16}"
 
@@ -40,6 +41,32 @@ async def test_each_sees_how_many_react_and_whether_they_do(room: Chat, people: 
     [told] = (await room.messages.page(bob, group, 10)).messages
     assert told.reactions == (Reacted(HEART, 1, mine=False), Reacted(UP, 1, mine=False))
     assert told.reaction_count == 2
+
+
+async def test_the_last_message_of_a_conversation_has_them(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group, message = await make_message(room, people)
+    await room.reactions.set(bob, message, UP, on=True)
+    _, listed = await ask(room, ann, "GET /v1/conversations")
+    _, single = await ask(room, bob, "GET /v1/conversations/{conversation_id}", conversation_id=group)
+    for told, mine in ((listed["conversations"][0], False), (single, True)):
+        assert told["last_message"]["reactions"] == [{"emoji": UP, "count": 1, "mine": mine}]
+
+
+async def test_a_tombstone_between_two_messages_has_none(
+    room: Chat, db: Database, people: list[UserId]
+) -> None:
+    """Also while its reactions are not deleted yet."""
+    ann, bob, *_ = people
+    group, _ = await make_message(room, people)
+    for number in range(2):
+        await say(room, ann, group, str(number))
+    messages, _ = await room.messages.page(ann, group, 10)
+    for message in messages:
+        await room.reactions.set(bob, message.message_id, UP, on=True)
+    (first, second, third), _ = await room.messages.page(ann, group, 10)
+    shown = await db.read(reactions.reacted_to, [first, second._replace(reaction_count=0), third])
+    assert set(shown) == {first.message_id, third.message_id}
 
 
 async def test_everybody_is_told_live_and_whoever_was_away_later(

@@ -16,6 +16,7 @@ from .deletion import store as deletion
 from .deletion.store import Deleted
 from .notifications import store as notifications
 from .permissions import REMOVES, Action
+from .reactions import store as reactions
 from .store import (
     Conversation,
     ConversationType,
@@ -169,6 +170,9 @@ class Conversations:
         self, tx: Tx, caller: UserId, conversation: ConversationId
     ) -> tuple[Summary, list[Participant]]:
         summary = await require_summary(tx, conversation, caller, self._db.now_us())
+        if summary.last_message is not None:
+            [last] = await reactions.with_reactions(tx, [summary.last_message], caller)
+            summary = summary._replace(last_message=last)
         return summary, await store.participants(tx, conversation, caller)
 
     async def summary(self, caller: UserId, conversation: ConversationId) -> Summary:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
-from ...identity import ConversationId, UserId
+from ...identity import ConversationId, MessageId, UserId
 from ..reactions import store as reactions
-from ..store import Message, Participant, Summary, list_for
+from ..store import Message, Participant, Reacted, Summary, list_for
 from . import store
 
 
@@ -45,14 +45,20 @@ class Listing:
         direct = [each.conversation_id for each in places if each.type == "direct"]
         pairs = await store.pairs(tx, caller, direct)
         newest = await store.newest(tx, caller, top, self._config.first_sync_messages, now_us)
+        last = [each.last_message for each in summaries if each.last_message is not None]
+        reacted = await reactions.reacted_to(tx, [*newest, *last], caller)
         shown: dict[ConversationId, list[Message]] = {}
-        for message in await reactions.with_reactions(tx, newest, caller):
-            shown.setdefault(message.conversation_id, []).append(message)
+        for message in newest:
+            shown.setdefault(message.conversation_id, []).append(_with(message, reacted))
         return [
             Line(
-                summary,
+                summary._replace(last_message=summary.last_message and _with(summary.last_message, reacted)),
                 pairs.get(place.conversation_id) if place.type == "direct" else None,
                 shown.get(place.conversation_id, []) if number < tops else None,
             )
             for number, (summary, place) in enumerate(zip(summaries, places, strict=True))
         ]
+
+
+def _with(message: Message, reacted: dict[MessageId, tuple[Reacted, ...]]) -> Message:
+    return message._replace(reactions=reacted.get(message.message_id, ()))

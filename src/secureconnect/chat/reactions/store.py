@@ -86,13 +86,15 @@ async def reacted_to(
         if message.reaction_count:
             low, high = reach.get(message.conversation_id, (message.seq, message.seq))
             reach[message.conversation_id] = min(low, message.seq), max(high, message.seq)
+    asked = {message.message_id for message in messages if message.reaction_count}
     found: dict[MessageId, list[Reacted]] = {}
     for conversation, (low, high) in reach.items():
         for message_id, emoji, people, mine in await tx.all(
             _OF_MESSAGES, conversation, low, high, viewer or NO_ID
         ):
             reacted = Reacted(emoji, people, None if viewer is None else bool(mine))
-            found.setdefault(message_id, []).append(reacted)
+            if message_id in asked:  # others of that reach are shown without, or not at all
+                found.setdefault(message_id, []).append(reacted)
     return {message_id: in_order(reactions) for message_id, reactions in found.items()}
 
 
