@@ -93,10 +93,10 @@ async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int, *, quie
 
 
 async def changed(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
-    """People whose keys `user` must ask for again."""
-    return [UserId(row[0]) for row in await tx.all(_CHANGED, user, since_us, limit)]
+    """People whose keys `user` must ask for again, by id."""
+    return sorted([UserId(row[0]) for row in await tx.all(_CHANGED, user, since_us, limit)])
 
 
 async def left(tx: Tx, user: UserId, since_us: int, limit: int) -> list[UserId]:
-    """People whose keys `user` may not have any more."""
-    return [UserId(row[0]) for row in await tx.all(_LEFT, user, since_us, limit)]
+    """People whose keys `user` may not have any more, by id."""
+    return sorted([UserId(row[0]) for row in await tx.all(_LEFT, user, since_us, limit)])
