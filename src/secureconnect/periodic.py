@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from .errors import Problem
+
+T = TypeVar("T")
+
+LONGEST_REST_S = 1.0  # a database that was frozen is no reason to rest for minutes
 
 
 class Trouble:
@@ -47,3 +51,13 @@ async def every(period_s: float, attempt: Callable[[], Awaitable[object]], log: 
         await trio.sleep(period_s)
         with trouble:
             await attempt()
+
+
+async def modestly(share: float, work: Callable[[], Awaitable[T]]) -> T:
+    """Do a piece of work, and rest for so long that it had that share of the time. What can be behind leaves
+    the processor and the database to what people wait for: the busier these are, the longer it rests."""
+    began = trio.current_time()
+    done = await work()
+    took = trio.current_time() - began
+    await trio.sleep(min(took / share - took, LONGEST_REST_S))
+    return done

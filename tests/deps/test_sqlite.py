@@ -22,7 +22,8 @@ import trio.testing
 
 from secureconnect.config import SqliteConfig
 from secureconnect.deps.contracts import ConstraintViolation, Row, Tx, Value
-from secureconnect.deps.sqlite import KEPT_PAGES, WAL_LIMIT_BYTES, Sqlite
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.deps.sqlite_log import KEPT_PAGES, LOG_FRAMES
 from secureconnect.errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
 
 QUICK = SqliteConfig(statement_s=0.5)
@@ -471,18 +472,37 @@ async def test_the_file_shrinks_after_much_was_deleted(data_dir: Path) -> None:
         assert await values(db) == [0]
 
 
-async def test_the_log_does_not_grow_without_end(data_dir: Path) -> None:
-    async with opened(data_dir) as db:
-        log = data_dir / "x.db-wal"
-        value = 0
-        while log.stat().st_size <= WAL_LIMIT_BYTES:
-            await db.write(run, "INSERT INTO t (v, b) VALUES ($1, zeroblob(8000000))", value)
-            value += 1
-            assert value < 20
+async def test_the_log_is_begun_anew_under_constant_writing(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secureconnect.deps.sqlite_log.CHECKPOINT_S", 0.05)
+    written = 0
+
+    async def write_forever(db: Sqlite) -> None:
+        nonlocal written
+        while True:
+            written += 1
+            await db.write(run, "INSERT INTO t (v, b) VALUES ($1, zeroblob(200000))", written)
+
+    async with opened(data_dir) as db, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(write_forever, db)
+        log, size, since = data_dir / "x.db-wal", 0, 0
+        while since == 0 or written < since + 200:  # it has not grown for 40 MB
+            await trio.lowlevel.checkpoint()
+            if size != (size := log.stat().st_size):
+                since = written if size > LOG_FRAMES * 4096 else 0
+            assert size < 10 * LOG_FRAMES * 4096
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_log_is_cut_after_what_was_written(data_dir: Path) -> None:
+    async with opened(data_dir, SqliteConfig(log_cut_s=1)) as db:
+        await db.write(run, "INSERT INTO t (v, b) VALUES (1, zeroblob(4000000))")
         with trio.fail_after(10):
-            while log.stat().st_size > WAL_LIMIT_BYTES // 8:  # noqa: ASYNC110
+            while (data_dir / "x.db-wal").stat().st_size > 0:  # noqa: ASYNC110
                 await trio.sleep(0.02)
-        assert await values(db) == list(range(value))
+        assert await values(db) == [1]
 
 
 async def test_what_was_queued_at_the_end_is_written_and_nothing_after(data_dir: Path) -> None:

@@ -203,13 +203,19 @@ class ChatConfig:
         low=16,
         high=1_000_000,
     )
+    background_share: float = setting(
+        0.1,
+        "part of the time that indexing and notifying may take each; while more is said they are behind",
+        low=0.001,
+        high=1,
+    )
     search_pass_s: float = setting(
         0.5, "seconds between two looks for messages that search cannot find yet", low=0.05, high=3_600
     )
     search_batch: int = setting(
-        200, "messages put into the index that is searched in one transaction", low=1, high=10_000
+        50, "messages put into the index that is searched in one transaction", low=1, high=10_000
     )
-    search_units: int = setting(20, "such transactions in one look", low=1, high=10_000)
+    search_units: int = setting(100, "such transactions in one look", low=1, high=10_000)
     search_purge_s: int = setting(
         3_600,
         "seconds after which words of deleted messages are cleared from SQLite's index, too",

@@ -24,9 +24,10 @@ import trio
 
 from .. import clock, metrics
 from ..config import SqliteConfig
-from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Problem, Unavailable
-from .contracts import ConstraintViolation, P, Row, T, Tx, UniqueViolation, Unit, Value
+from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
+from .contracts import ConstraintViolation, P, Row, T, UniqueViolation, Unit, Value
 from .meters import READ_S, READING, WRITE_S, WRITING
+from .sqlite_log import CommitLog
 
 log = structlog.get_logger(module="sqlite")
 
@@ -37,12 +38,7 @@ GROUP = metrics.histogram(
 )
 
 FULL_WAIT_S = 1.0  # how long a unit waits for room in a full queue
-CHECKPOINT_S = 1.0
-WAL_LIMIT_BYTES = 64 * 1024 * 1024
 LOCK_WAIT_S = 10.0  # how long another process may hold the file's lock
-KEPT_PAGES = 1024  # free pages the file keeps for what comes next, or a tenth of it if that is more
-GIVEN_BACK_PAGES = 128  # free pages given back in one unit, which holds the writer for 8 ms
-GIVEN_BACK_UNITS = 16  # such units after one checkpoint: 8 MB
 STATEMENTS = 512  # prepared statements kept per connection
 STEPS = 10_000  # virtual machine steps between two looks at the clock: well below a millisecond
 
@@ -251,7 +247,6 @@ class Sqlite:
         self._next_look = 0.0
         self._trio = trio.lowlevel.current_trio_token()
         self._reading = trio.CapacityLimiter(config.readers)
-        self._checkpointing = trio.CapacityLimiter(1)
 
     @classmethod
     @asynccontextmanager
@@ -269,7 +264,7 @@ class Sqlite:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(db._expire_forever)
-                nursery.start_soon(db._checkpoint_forever)
+                nursery.start_soon(db._log.keep_forever)
                 nursery.start_soon(db._fail_when_dead)
                 try:
                     yield db
@@ -395,10 +390,11 @@ class Sqlite:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = self._connection("PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL")
             self._control = self._writer.cursor()
-            self._control.execute("PRAGMA wal_autocheckpoint = 0")  # _checkpoint_forever does it
+            self._control.execute("PRAGMA wal_autocheckpoint = 0")  # CommitLog does it
             self._writer.set_progress_handler(self._bound.passed, STEPS)
             self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
-            self._checkpointer = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
+            beside = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
+            self._log = CommitLog(beside, self._config.log_cut_s, lambda: self._commits, self.relieve)
         except (sqlite3.Error, OSError) as exc:
             self._disconnect()
             raise Unavailable(f"The database {self._path} cannot be opened: {exc}.") from exc
@@ -557,43 +553,3 @@ class Sqlite:
         if short != self._short_of_disk:
             self._short_of_disk = short
             log.warning("disk_reserve", short=short, reserve_mb=self._config.disk_reserve_mb)
-
-    async def _checkpoint_forever(self) -> None:
-        done, cut, cut_at = 0, 0, trio.current_time()
-        while True:
-            await trio.sleep(CHECKPOINT_S)
-            cuts = cut < self._commits and trio.current_time() >= cut_at + self._config.log_cut_s
-            if done == self._commits and not cuts:
-                continue
-            done = self._commits
-            try:
-                surplus, is_cut = await trio.to_thread.run_sync(
-                    self._checkpoint, cuts, limiter=self._checkpointing
-                )
-                if is_cut:
-                    cut, cut_at = done, trio.current_time()
-                for _ in range(min(surplus // GIVEN_BACK_PAGES, GIVEN_BACK_UNITS)):
-                    await self.relieve(_give_back)
-            except (sqlite3.Error, OSError, Problem) as exc:
-                log.warning("checkpoint_failed", error=repr(exc))
-
-    def _checkpoint(self, cuts: bool) -> tuple[int, bool]:
-        """Move committed pages from the log into the database, beside the writer. Returns how many free pages
-        the file has beyond those it keeps, and whether the log was cut.
-
-        Under constant writing the log never ends and only grows, and what was deleted lives on in it: now and
-        then, and past its limit, it is cut, for which the writer waits; the passive pass before leaves little
-        to do meanwhile.
-        """
-        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        if cuts := cuts or Path(f"{self._path}-wal").stat().st_size > WAL_LIMIT_BYTES:
-            cuts = self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        (free,) = self._checkpointer.execute("PRAGMA freelist_count").fetchone()
-        (pages,) = self._checkpointer.execute("PRAGMA page_count").fetchone()
-        return int(free - max(KEPT_PAGES, pages // 10)), cuts
-
-
-async def _give_back(tx: Tx) -> None:
-    """Make the file smaller by some of its free pages."""
-    for _ in range(GIVEN_BACK_PAGES):
-        await tx.run("PRAGMA incremental_vacuum(1)")  # sqlite3 takes one step of it, whatever number it says

@@ -8,6 +8,7 @@ each is made once, whichever node does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from ...clock import MINUTE_US
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
 from ...identity import ConversationId, UserId, is_id
-from ...periodic import every
+from ...periodic import every, modestly
 from .. import changes
 from .. import store as conversations
 from ..changes import Event
@@ -30,7 +31,7 @@ from .store import Happened, Kind, Notification, Said
 
 log = structlog.get_logger(module="chat")
 
-TOGETHER = 20  # conversations in one transaction
+TOGETHER = 5  # conversations in one transaction
 PAGE = 500  # changes of one conversation looked at in it
 SWEEP_S = 30.0  # between two looks for what was forgotten
 SWEEP_US = 60 * MINUTE_US  # how far back the first of them looks, and
@@ -102,7 +103,8 @@ class Notifier:
         try:
             while waiting:
                 batch = waiting[:TOGETHER]
-                notifications, unfinished = await self._db.write(self._look_through, batch)
+                work = partial(self._db.write, self._look_through, batch)
+                notifications, unfinished = await modestly(self._config.background_share, work)
                 waiting = waiting[TOGETHER:]
                 self._moved.update(dict.fromkeys(unfinished))
                 for notification in notifications:

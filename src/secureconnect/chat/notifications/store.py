@@ -88,7 +88,11 @@ _SAID = (
     "SELECT g.change, g.message_id, g.seq, g.sender_id, g.metadata, r.sender_id FROM messages g"
     " LEFT JOIN messages r ON r.message_id = g.reply_to"
     " WHERE g.conversation_id = $1 AND g.change > $2 AND g.change <= $3"
-    " AND g.message_type <> 'system' AND g.deleted_at IS NULL ORDER BY g.change"
+    " AND g.message_type <> 'system' AND g.deleted_at IS NULL"
+    " AND (g.metadata IS NOT NULL OR g.reply_to IS NOT NULL OR g.change IN (SELECT MAX(o.change)"
+    " FROM messages o WHERE o.conversation_id = $1 AND o.change > $2 AND o.change <= $3"
+    " AND o.message_type <> 'system' AND o.deleted_at IS NULL GROUP BY o.sender_id))"
+    " ORDER BY g.change"
 )
 _HAPPENED = (
     "SELECT h.change, h.kind, h.ref, h.seq, h.actor_id, h.data, g.sender_id FROM changes h"
@@ -127,7 +131,8 @@ async def behind(tx: Tx, since_us: int, limit: int) -> list[ConversationId]:
 
 
 async def said(tx: Tx, conversation: ConversationId, after: int, until: int) -> list[Said]:
-    """The messages with after < change ≤ until."""
+    """Of the messages with after < change ≤ until those that may call somebody, and the last of each sender:
+    it takes the place of the others."""
     return [Said._make(row) for row in await tx.all(_SAID, conversation, after, until)]
 
 

@@ -12,7 +12,7 @@ from ...clock import MINUTE_US, SECOND_US
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx, UniqueViolation
 from ...identity import ConversationId, MessageId
-from ...periodic import every
+from ...periodic import every, modestly
 from .. import store as conversations
 from ..catchup import OVERLAP_US
 from . import store
@@ -63,17 +63,23 @@ class Index:
         for _ in range(self._config.search_units):
             if self._page <= start:
                 self._page, self._swept_us, self._is_left = start, self._db.now_us(), False
-            batch = await self._db.read(self._read, *self._page)
-            if batch:
-                self._is_left |= not await self._take_in(batch)
-                last = batch[-1][0]
-                self._page = (last.touched_us, last.conversation_id)
+            if await modestly(self._config.background_share, self._go_on):
                 continue
             self._page = (0, conversations.NO_ID)
             if not self._is_left:
                 self._since_us = self._swept_us - OVERLAP_US
                 return True
         return False
+
+    async def _go_on(self) -> bool:
+        """Take in the next batch of the sweep. False when it is at its end."""
+        batch = await self._db.read(self._read, *self._page)
+        if not batch:
+            return False
+        self._is_left |= not await self._take_in(batch)
+        last = batch[-1][0]
+        self._page = (last.touched_us, last.conversation_id)
+        return True
 
     async def _read(self, tx: Tx, since_us: int, after: str) -> list[tuple[Behind, News]]:
         """What the next conversations that are behind have to take in, `search_batch` messages in all. One
