@@ -174,7 +174,7 @@ async def main(url: str | None, messages: int) -> None:
         print(f"{messages} messages put in: {messages / (time.perf_counter() - began):.0f}/s", flush=True)
         before, began = megabytes(), time.perf_counter()
         burnt = time.process_time()
-        index = Index(config, db)
+        index = Index(config, db, lambda: 0)
         while not await index.pass_once():
             pass
         took, burnt = time.perf_counter() - began, time.process_time() - burnt

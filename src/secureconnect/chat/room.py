@@ -137,7 +137,7 @@ class Chat:
         self.reactions = Reactions(config, db, self.writer)
         self.polls = Polls(config, db, self.writer)
         self.notifications = Notifications(db, self._tell_notification, self._tell_all_read)
-        self.index = Index(config, db)
+        self.index = Index(config, db, lambda: self.writer.rounds)
         self.search = Search(config, db)
         self.pins = Pins(config, db, self.writer)
         self.mutes = Mutes(db, self.writer)

@@ -120,7 +120,10 @@ class _Changing:
 
 
 class Writer:
-    """tell: takes what was committed, in the order of each conversation; must not fail."""
+    """tell: takes what was committed, in the order of each conversation; must not fail.
+
+    rounds: how many there were, for those who stand back while there are more.
+    """
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class Writer:
         self._pledges = pledges
         self._inlet, self._outlet = trio.open_memory_channel[_Send | _Changing](waiting)
         self._under_way: list[_Send | _Changing] = []
+        self.rounds = 0
         self._redeemed = 0  # number of the last record of the journal that has been dealt with
 
     def send(self, draft: Draft, done: Callable[[Answer], None]) -> None:
@@ -290,6 +294,7 @@ class Writer:
         self._pledges.put_off()
 
     async def _round(self) -> None:
+        self.rounds += 1
         sends = [job for job in self._under_way if isinstance(job, _Send)]
         changes = [job for job in self._under_way if isinstance(job, _Changing)]
         events: list[Event] = []

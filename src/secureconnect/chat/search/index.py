@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
@@ -24,6 +24,7 @@ log = structlog.get_logger(module="chat")
 INDEXED = metrics.counter("secureconnect_chat_indexed_total", "Messages put into the index that is searched.")
 
 CONVERSATIONS = 50  # in one batch
+IDLE_SHARE = 0.7  # of the time, while nothing is said
 TIDY_EVERY_US = MINUTE_US
 PAGES = 64  # of the index merged in one unit, which holds SQLite's writer for some milliseconds
 MERGES = 16  # such units in one pass
@@ -31,11 +32,15 @@ _ALL = 2**62  # after every `seq`
 
 
 class Index:
-    """Every node does this; whoever comes second to a batch finds it done."""
+    """Every node does this; whoever comes second to a batch finds it done.
 
-    def __init__(self, config: ChatConfig, db: Database) -> None:
+    rounds: how often this node's writer has stored something.
+    """
+
+    def __init__(self, config: ChatConfig, db: Database, rounds: Callable[[], int]) -> None:
         self._config = config
         self._db = db
+        self._rounds = rounds
         self._since_us = 0  # at first every conversation is looked at
         self._page = (0, conversations.NO_ID)
         self._swept_us = 0
@@ -60,10 +65,13 @@ class Index:
         """Sweep over the conversations that moved. The next sweep begins where this one did, less an overlap,
         if nothing was left over; however much is said meanwhile."""
         start = (self._since_us, conversations.NO_ID)
+        share, rounds = IDLE_SHARE, self._rounds()
         for _ in range(self._config.search_units):
             if self._page <= start:
                 self._page, self._swept_us, self._is_left = start, self._db.now_us(), False
-            if await modestly(self._config.background_share, self._go_on):
+            if rounds != (rounds := self._rounds()):
+                share = self._config.background_share
+            if await modestly(share, self._go_on):
                 continue
             self._page = (0, conversations.NO_ID)
             if not self._is_left:
