@@ -127,6 +127,7 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "push",
         "spool",  # which looks for files that an earlier run with MinIO has left
         "sqlite",
+        "sqlite_log",
         "webpush",
     }
 
