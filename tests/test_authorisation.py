@@ -167,6 +167,7 @@ class Cast:
         mail: bool = False,
         polls: bool = False,
         notified: bool = False,
+        calls: Literal["over", "rings"] | None = None,
     ) -> AsyncIterator[Tried]:
         """A fresh world, and the token of who calls. Their session is a fresh one too: a route may end it.
 
@@ -175,6 +176,7 @@ class Cast:
         keys: the owner's device and the caller's are published, and the caller has a backup.
         mail: tokens were mailed, to someone new and to the caller.
         polls: the owner has asked something.  notified: of something.
+        calls: the third has called the others.
         """
         named = ("stranger", "blocked", "returned", "member", "admin")
         callers = {name: getattr(self, name) for name in named}
@@ -197,6 +199,8 @@ class Cast:
             if polls:
                 asked = {"conversation_id": room, "question": "When?", "options": ["now", "later"]}
                 world.facts["poll_id"] = (await self.owner.call("POST", "/v1/polls", asked))["poll_id"]
+            if calls is not None:
+                world.facts["call_id"] = await self._called(room, calls)
             if notified:
                 world.facts["notification_id"] = await self._notified(sent["message_id"])
             token = self.tokens.get(caller)
@@ -211,6 +215,7 @@ class Cast:
                 world.own = None if who is None else await self._publish(own)
             if totp is None or who is None:
                 yield world, token
+                await self._hang_up(room)
                 return
             app = pyotp.TOTP((await own.call("POST", f"{TOTP}/enroll", {"password": PASSWORD}))["secret"])
             at_s = int(time.time())
@@ -220,6 +225,20 @@ class Cast:
                 world.facts["totp_code"] = codes["recovery_codes"][0]
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
+
+    async def _called(self, room: str, calls: Literal["over", "rings"]) -> str:
+        callees = [self.owner.me.user_id, self.member.me.user_id]
+        asked = {"conversation_id": room, "call_type": "video", "callee_ids": callees}
+        call_id = str((await self.third.call("POST", "/v1/calls/initiate", asked))["call_id"])
+        if calls == "over":
+            await self.third.call("POST", f"/v1/calls/{call_id}/end")
+        return call_id
+
+    async def _hang_up(self, room: str) -> None:
+        """Nobody is in two calls: the next world may have its own."""
+        listed = await self.owner.call("GET", "/v1/calls", query={"conversation_id": room})
+        for call in listed["calls"]:
+            await self.owner.call("POST", f"/v1/calls/{call['call_id']}/end")
 
     async def _notified(self, message_id: str) -> str:
         """Of a reaction to that; once is enough."""
@@ -412,6 +431,7 @@ async def test_routes(start_server: StartServer) -> None:
                     "mail": about_mail(route),
                     "polls": "{poll_id}" in route.path,
                     "notified": "{notification_id}" in route.path,
+                    "calls": "rings" if "{call_id}" in route.path else None,
                     "totp": {f"{TOTP}/confirm": "begun", f"{TOTP}/recovery-codes": "on"}.get(route.path),
                 }
                 world, token = await stack.enter_async_context(cast.world(caller, **needs))
@@ -431,7 +451,7 @@ async def test_routes(start_server: StartServer) -> None:
     async with everybody(start_server) as cast, AsyncExitStack() as stack:
         still = {
             caller: await stack.enter_async_context(
-                cast.world(caller, files=True, keys=True, polls=True, notified=True)
+                cast.world(caller, files=True, keys=True, polls=True, notified=True, calls="over")
             )
             for caller in CALLERS
         }

@@ -207,6 +207,10 @@ WITHOUT_KEY = {
     "/v1/users/me/password": SET,
     "/v1/users/me/restore": SET,
     "/v1/users/me/friends/{user_id}/accept": SET,
+    "/v1/calls/{call_id}/join": SET,
+    "/v1/calls/{call_id}/decline": SET,
+    "/v1/calls/{call_id}/leave": SET,
+    "/v1/calls/{call_id}/end": SET,
     "/v1/users/{user_id}/block": SET,
     "/v1/admin/invites": TOKENS,
     "/v1/admin/users/{user_id}/ban": SET,
@@ -259,6 +263,7 @@ ALONE = {
 REPORT = {"user_id": "{other}", "reason": "spam", "comment": "it is"}
 NOTICE = {"text": "hear"}
 POLL = {"conversation_id": "{room}", "question": "When?", "options": ["now", "later"]}
+CALL = {"conversation_id": "{room}", "call_type": "video"}
 BACKUP = {"algorithm": "m.x", "auth_data": {}}
 # another request with the same key: another body, or another person in the path
 REPEATED: dict[str, tuple[Any, Any]] = {
@@ -267,6 +272,7 @@ REPEATED: dict[str, tuple[Any, Any]] = {
     "/v1/e2ee/backup/version": (BACKUP, {**BACKUP, "algorithm": "m.y"}),
     "/v1/users/{user_id}/friend": (None, None),
     "/v1/polls": (POLL, {**POLL, "question": "Where?"}),
+    "/v1/calls/initiate": (CALL, {**CALL, "call_type": "audio"}),
 }
 
 
@@ -311,7 +317,7 @@ async def test_each_makes_one_and_answers_the_same(server: Server) -> None:
     async with people(server.url, "ann", "bob", "eve") as (ann, bob, eve):
         await make_admin(server, ann)
         await ann.login(ann.me.username, PASSWORD)
-        room = await group(ann)
+        room = await group(ann, eve)
         for path, (body, changed) in REPEATED.items():
             key, (one, other) = new_id(), (path.format(user_id=who.me.user_id) for who in (bob, eve))
             body, changed = (_about(bob, each, room) for each in (body, changed))

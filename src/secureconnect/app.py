@@ -51,6 +51,9 @@ from .identity import ConversationId, DeviceId, MessageId, Principal, UserId
 from .node import Node
 from .outbox import Outbox
 from .settings import BadSetting
+from .signaling import ROUTES as SIGNALING_ROUTES
+from .signaling import SOCKETS as SIGNALING_SOCKETS
+from .signaling import Signaling
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Sharing, Storage
 from .supervise import GaveUp, Handle
@@ -152,10 +155,11 @@ class Service:
                 figures=figures,
                 condition=condition,
                 parted=parted,
-                forget=(forget_in_chat, forget_in_storage),
+                forget=(forget_in_chat, forget_in_storage, forget_in_signaling),
                 exports={
                     "chat": lambda user: self.chat.require().export_of(user),
                     "storage": lambda user: self.storage.require().export_of(user),
+                    "signaling": lambda user: self.signaling.require().export_of(user),
                 },
                 is_here=is_here,
                 tell=tell,
@@ -204,6 +208,18 @@ class Service:
             room.connect(tell_file=tell_file, is_banned=is_banned)
             return room
 
+        def build_signaling() -> Signaling:
+            room = Signaling(
+                config.signaling,
+                config.turn,
+                deps.db,
+                deps.signals,
+                self._node.id,
+                public_url=config.gateway.public_url,
+            )
+            room.connect(to_person=tell_of_call, authenticate=authenticate, deny=deny)
+            return room
+
         def outage_since_us() -> int | None:
             """In the database's time: the status tells the machine's."""
             database = next(each for each in deps.status() if each.name == "postgres")
@@ -230,7 +246,7 @@ class Service:
             return Figures(self.chat.require().sockets, *await self.storage.require().figures())
 
         def condition() -> Condition:
-            modules = {room.name: room.state for room in (self.auth, self.chat, self.storage)}
+            modules = {room.name: room.state for room in self._rooms}
             return Condition(modules, deps.status(), places(config))
 
         def parted(one: UserId, other: UserId) -> None:
@@ -243,11 +259,18 @@ class Service:
         async def forget_in_storage(user: UserId) -> None:
             await self.storage.require().forget(user)
 
+        async def forget_in_signaling(user: UserId) -> None:
+            await self.signaling.require().forget(user)
+
         def is_here(user: UserId) -> bool:
             return self.chat.require().is_here(user)
 
         def tell(user: UserId, device: DeviceId | None, event: bytes) -> None:
             self.chat.require().tell_person(user, device, event)
+
+        def tell_of_call(user: UserId, event: bytes) -> None:
+            with suppress(Unavailable):  # the room restarts: nobody is connected
+                self.chat.require().tell_person(user, None, event)
 
         def tell_file(owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
             with suppress(Unavailable):  # the room restarts: nobody is connected
@@ -285,17 +308,20 @@ class Service:
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
+        self.signaling = Handle("signaling", build_signaling)
+        self._rooms = (self.auth, self.chat, self.storage, self.signaling)
         self.gateway = Gateway(
             config,
             mounts=(
                 Mount(self.auth, AUTH_ROUTES, ()),
                 Mount(self.chat, CHAT_ROUTES, CHAT_SOCKETS),
                 Mount(self.storage, STORAGE_ROUTES, ()),
+                Mount(self.signaling, SIGNALING_ROUTES, SIGNALING_SOCKETS),
             ),
             auth=self.auth.require,
             cache=deps.cache,
             status=deps.status,
-            rooms=(self.auth, self.chat, self.storage),
+            rooms=self._rooms,
             deny=deny,
             server_name=lambda: self._node.server_name,
             vapid_public_key=vapid_public_key,
@@ -315,7 +341,7 @@ class Service:
             if not stop.is_set():
                 async with (
                     _running(self.node, self.audit, self.idempotency, self.outbox),
-                    _running(self.auth, self.chat, self.storage),
+                    _running(*self._rooms),
                 ):
                     if self._knows_database:
                         await _unless(stop, self._require_files_of_all)

@@ -57,6 +57,12 @@ class Malformed(Problem):
     code, status, text = "MALFORMED", 400, "The request is not well-formed."
 
 
+class CallCapacity(Problem):
+    """A mesh holds so many and no more; the call in progress is not touched."""
+
+    code, status, text = "CALL_CAPACITY", 400, "The call is at full capacity."
+
+
 # 401
 
 
@@ -190,6 +196,28 @@ class PollClosed(Conflict):
 
 class AlreadyVoted(Conflict):
     code, text = "ALREADY_VOTED", "A vote in this poll is final."
+
+
+class CallUnderWay(Conflict):
+    """`details` tells which: `{"call_id": "…"}`."""
+
+    code, text = "CALL_UNDER_WAY", "There is a call in this conversation already; join that."
+
+
+class CallOver(Conflict):
+    code, text = "CALL_OVER", "This call is over."
+
+
+class CallElsewhere(Conflict):
+    code, text = "CALL_ELSEWHERE", "You are in this call with another device."
+
+
+class CallEngaged(Conflict):
+    code, text = "CALL_ENGAGED", "You are in another call; leave that first."
+
+
+class CallNotJoined(Conflict):
+    code, text = "CALL_NOT_JOINED", "Join the call first."
 
 
 class UploadMissing(Conflict):

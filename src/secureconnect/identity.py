@@ -17,6 +17,8 @@ MessageId = NewType("MessageId", str)
 PollId = NewType("PollId", str)
 NotificationId = NewType("NotificationId", str)
 FileId = NewType("FileId", str)
+CallId = NewType("CallId", str)
+PeerId = NewType("PeerId", str)
 NodeId = NewType("NodeId", str)
 
 Role = Literal["user", "admin"]

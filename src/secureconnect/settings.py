@@ -102,6 +102,13 @@ BUCKET = Form(
     ),
 )
 REGION = Form("word of a-z, 0-9 and -", lambda text: re.fullmatch(r"[a-z0-9-]+", text) is not None)
+_RELAY = r":[A-Za-z0-9.\[\]:_-]+?(:\d{1,5})?(\?transport=(udp|tcp))?"
+STUN_URLS = Form(
+    "list of stun or stuns addresses", lambda text: re.fullmatch(rf"stuns?{_RELAY}", text) is not None
+)
+TURN_URLS = Form(
+    "list of turn or turns addresses", lambda text: re.fullmatch(rf"turns?{_RELAY}", text) is not None
+)
 NETWORKS = Form("list of addresses or networks", _is_network)
 
 

@@ -32,6 +32,8 @@ ELSEWHERE = {
     "notification_preferences": "chat forgets them",
     "pushes": "chat forgets them",
     "push_devices": "chat forgets them",
+    "call_people": "that somebody was in calls stays with these, as of somebody unknown",
+    "call_peers": "signaling has them leave their call",
     "deleted_members": "they go with the conversation that is being deleted",
     "mentions": "chat forgets that somebody was mentioned",
     "files": "storage deletes them, and the sweeper what they hold",

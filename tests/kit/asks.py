@@ -63,6 +63,21 @@ def about_poll(world: World, body: Any = None) -> Ask:
     return Ask({"poll_id": world.facts["poll_id"]}, body=body)
 
 
+def new_call(world: World) -> Ask:
+    """To somebody in the room who is in no call."""
+    return Ask(
+        body={
+            "conversation_id": world.room,
+            "call_type": "audio",
+            "callee_ids": [world.facts["third_id"]],
+        }
+    )
+
+
+def about_call(world: World) -> Ask:
+    return Ask({"call_id": world.facts["call_id"]})
+
+
 def registration(_: World) -> Ask:
     name = unique("new")
     return Ask(body={"username": name, "password": PASSWORD, "email": f"{name}@example.org"})
@@ -243,6 +258,14 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/polls/{poll_id}/vote"): lambda w: about_poll(w, {"option_ids": []}),
     ("POST", "/v1/polls/{poll_id}/close"): about_poll,
     ("DELETE", "/v1/polls/{poll_id}"): about_poll,
+    ("POST", "/v1/calls/initiate"): new_call,
+    ("GET", "/v1/calls/ice-servers"): lambda _: Ask(),
+    ("GET", "/v1/calls"): lambda w: Ask(query={"conversation_id": w.room}),
+    ("GET", "/v1/calls/{call_id}"): about_call,
+    ("POST", "/v1/calls/{call_id}/join"): about_call,
+    ("POST", "/v1/calls/{call_id}/decline"): about_call,
+    ("POST", "/v1/calls/{call_id}/leave"): about_call,
+    ("POST", "/v1/calls/{call_id}/end"): about_call,
     ("GET", "/v1/notifications"): lambda _: Ask(),
     ("POST", "/v1/notifications/{notification_id}/read"): lambda w: Ask(
         {"notification_id": w.facts["notification_id"]}

@@ -43,17 +43,6 @@ from .retention import Cut, cut
 
 log = structlog.get_logger(module="audit")
 
-# of the room that is to come
-CALLS = frozenset(
-    {
-        "denied:call",
-        "signaling:call:ended",
-        "signaling:call:joined",
-        "signaling:call:left",
-        "signaling:call:missed",
-        "signaling:call:started",
-    }
-)
 ACTIONS = frozenset(
     {
         "admin:announcement:made",
@@ -104,18 +93,23 @@ ACTIONS = frozenset(
         "chat:message:edited",
         "chat:poll:deleted",
         "denied:admin",
+        "denied:call",
         "denied:conversation",
         "denied:file",
         "denied:forbidden",
         "denied:keys",
         "denied:session",
+        "signaling:call:ended",
+        "signaling:call:joined",
+        "signaling:call:left",
+        "signaling:call:missed",
+        "signaling:call:started",
         "storage:file:announced",
         "storage:file:deleted",
         "storage:file:downloaded",
         "storage:file:expired",
         "storage:file:served",
         "storage:file:uploaded",
-        *CALLS,
     }
 )
 # facts that say something about a person: kept so that they can be erased, like the address

@@ -16,8 +16,9 @@ from .outside import (
     RedisConfig,
     SmtpConfig,
     SqliteConfig,
+    TurnConfig,
 )
-from .rooms import AuthConfig, ChatConfig, KeysConfig, StorageConfig
+from .rooms import AuthConfig, ChatConfig, KeysConfig, SignalingConfig, StorageConfig
 
 __all__ = [
     "AuditConfig",
@@ -37,10 +38,12 @@ __all__ = [
     "PushConfig",
     "RateLimitsConfig",
     "RedisConfig",
+    "SignalingConfig",
     "SignalsConfig",
     "SmtpConfig",
     "SqliteConfig",
     "StorageConfig",
+    "TurnConfig",
 ]
 
 
@@ -53,6 +56,7 @@ class Config:
     keys: KeysConfig = KeysConfig()
     chat: ChatConfig = ChatConfig()
     storage: StorageConfig = StorageConfig()
+    signaling: SignalingConfig = SignalingConfig()
     sqlite: SqliteConfig = SqliteConfig()
     memory: MemoryConfig = MemoryConfig()
     postgres: PostgresConfig = PostgresConfig()
@@ -60,6 +64,7 @@ class Config:
     minio: MinioConfig = MinioConfig()
     smtp: SmtpConfig = SmtpConfig()
     push: PushConfig = PushConfig()
+    turn: TurnConfig = TurnConfig()
     outbox: OutboxConfig = OutboxConfig()
     breaker: BreakerConfig = BreakerConfig()
     journal: JournalConfig = JournalConfig()

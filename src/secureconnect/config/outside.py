@@ -12,6 +12,8 @@ from ..settings import (
     REDIS_URL,
     REGION,
     SMTP_URL,
+    STUN_URLS,
+    TURN_URLS,
     WEB_URL,
     setting,
 )
@@ -156,6 +158,20 @@ class SmtpConfig:
     longest_pause_s: float = setting(60.0, "seconds between two such questions at most", low=0.05, high=3_600)
     kept_files: int = setting(
         1_000, "mails kept as files while there is no mail server; older ones go", low=1, high=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnConfig:
+    stun_urls: tuple[str, ...] = setting(
+        (), "STUN servers clients are told, like stun:turn.example.org:3478", form=STUN_URLS
+    )
+    urls: tuple[str, ...] = setting(
+        (), "TURN servers clients are told, like turn:turn.example.org:3478?transport=udp", form=TURN_URLS
+    )
+    secret: str = setting("", "coturn's static-auth-secret; needed with turn.urls", secret=True)
+    credentials_s: int = setting(
+        86_400, "seconds for which credentials of the TURN servers are good", low=60, high=604_800
     )
 
 

@@ -327,3 +327,40 @@ class StorageConfig:
     def upload_s(self) -> int:
         """From the beginning of an upload to its end, however it ends."""
         return self.upload_url_s + self.upload_grace_s
+
+
+@dataclass(frozen=True, slots=True)
+class SignalingConfig:
+    max_participants: int = setting(
+        4, "people in one call; each device sends to each of the others", low=2, high=32
+    )
+    ring_s: int = setting(
+        60, "seconds after which whoever has not answered has missed a call", low=5, high=600
+    )
+    grace_s: int = setting(
+        30, "seconds a device that lost its connection has to come back to its call", low=5, high=600
+    )
+    greet_s: float = setting(
+        10.0, "seconds a signaling socket has for its first frame, join or resume", low=0.1, high=60
+    )
+    sockets: int = setting(
+        1_000, "signaling sockets open on this node before more are 503", low=1, high=100_000
+    )
+    frame_bytes: int = setting(
+        61_440, "bytes of one signaling frame; less than signals.payload_bytes", low=1_024, high=262_144
+    )
+    frames_per_10s: int = setting(
+        300,
+        "signaling frames of one device in ten seconds before it is closed with 4429",
+        low=10,
+        high=10_000,
+    )
+    pass_s: float = setting(
+        1.0,
+        "seconds between two looks for calls nobody answers and devices that do not come back",
+        low=0.05,
+        high=60,
+    )
+    roster_s: float = setting(
+        5.0, "seconds between two looks at the table for who is in the calls of this node", low=0.1, high=60
+    )

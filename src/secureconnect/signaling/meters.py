@@ -1,0 +1,22 @@
+"""What is counted of calls. `calls_total` and `calls_active` are the names dashboards know."""
+
+from __future__ import annotations
+
+from .. import metrics
+
+# call_type: audio, video
+_STARTED = metrics.counter("calls_total", "Calls begun.", ["call_type"])
+STARTED = {each: _STARTED.labels(each) for each in ("audio", "video")}
+ACTIVE = metrics.gauge("calls_active", "Calls under way that have a signaling socket on this node.")
+JOINED = metrics.counter(
+    "secureconnect_calls_joined_total", "People who came to a call, its caller not counted."
+)
+# state: ended, missed, declined, busy, failed
+_ENDED = metrics.counter("secureconnect_calls_ended_total", "Calls that are over.", ["state"])
+ENDED = {each: _ENDED.labels(each) for each in ("ended", "missed", "declined", "busy", "failed")}
+SOCKETS = metrics.gauge("secureconnect_signaling_sockets", "Signaling sockets open on this node.")
+# way: here, node
+_RELAYED = metrics.counter(
+    "secureconnect_signaling_relayed_total", "Frames handed to devices here, or to another node.", ["way"]
+)
+RELAYED_HERE, RELAYED_TO_NODE = _RELAYED.labels("here"), _RELAYED.labels("node")

@@ -1,0 +1,24 @@
+"""What time ends: ringing that nobody answers, and devices that do not come back."""
+
+from __future__ import annotations
+
+import structlog
+
+from ..config import SignalingConfig
+from ..periodic import every
+from .calls import Calls
+
+log = structlog.get_logger(module="signaling")
+
+
+class Reaper:
+    def __init__(self, config: SignalingConfig, calls: Calls) -> None:
+        self._config = config
+        self._calls = calls
+
+    async def pass_forever(self) -> None:
+        await every(self._config.pass_s, self.pass_once, log, "calls_not_looked_after")
+
+    async def pass_once(self) -> None:
+        """Safe to repeat, and on every node."""
+        await self._calls.ring_out()

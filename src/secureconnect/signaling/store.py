@@ -1,0 +1,315 @@
+"""The SQL of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ..clock import SECOND_US
+from ..deps.contracts import Tx
+from ..identity import CallId, ConversationId, DeviceId, NodeId, PeerId, UserId
+
+State = Literal["ringing", "active", "recovering", "ended", "missed", "declined", "busy", "failed"]
+CallType = Literal["audio", "video"]
+PersonState = Literal["ringing", "joined", "left", "declined", "missed", "busy"]
+
+Flag = Literal["audio", "video", "screen"]
+
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+
+class Person(NamedTuple):
+    """Somebody who was called, or came.  device_id: on which they are, or were, in it."""
+
+    user_id: UserId
+    state: PersonState
+    device_id: DeviceId | None = None
+    joined_us: int | None = None
+    left_us: int | None = None
+
+
+class Called(NamedTuple):
+    """A call.  ring_until_us: None once nobody rings.  people: by id."""
+
+    call_id: CallId
+    conversation_id: ConversationId
+    caller_id: UserId
+    call_type: CallType
+    state: State
+    topology: Literal["mesh"]
+    epoch: int
+    started_us: int
+    ring_until_us: int | None
+    answered_us: int | None = None
+    ended_us: int | None = None
+    ended_by: UserId | None = None
+    people: tuple[Person, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended_us is not None
+
+    def person(self, user: UserId) -> Person | None:
+        return next((each for each in self.people if each.user_id == user), None)
+
+    @property
+    def everybody(self) -> list[UserId]:
+        return [each.user_id for each in self.people]
+
+    @property
+    def joined(self) -> list[UserId]:
+        return [each.user_id for each in self.people if each.state == "joined"]
+
+    @property
+    def ringing(self) -> list[UserId]:
+        return [each.user_id for each in self.people if each.state == "ringing"]
+
+    @property
+    def duration_s(self) -> int:
+        """Whole seconds from the answer to the end; 0 of one that nobody answered."""
+        if self.answered_us is None or self.ended_us is None:
+            return 0
+        return max(0, (self.ended_us - self.answered_us) // SECOND_US)
+
+
+class Seat(NamedTuple):
+    """A member of a conversation.  is_apart: it is a direct one, and either has blocked the other."""
+
+    role: Literal["owner", "admin", "member"]
+    is_direct: bool
+    is_apart: bool
+
+
+class Peer(NamedTuple):
+    """A device in a call.  lost_us: since when it has no socket."""
+
+    peer_id: PeerId
+    call_id: CallId
+    user_id: UserId
+    device_id: DeviceId
+    instance_id: str
+    node_id: NodeId
+    life: str
+    token_hash: bytes
+    audio: bool
+    video: bool
+    screen: bool
+    joined_us: int
+    lost_us: int | None = None
+
+    def showing(self, flag: Flag, *, is_on: bool) -> Peer:
+        match flag:
+            case "audio":
+                return self._replace(audio=is_on)
+            case "video":
+                return self._replace(video=is_on)
+            case "screen":
+                return self._replace(screen=is_on)
+
+
+_CALL = (
+    "c.call_id, c.conversation_id, c.caller_id, c.call_type, c.state, c.topology, c.epoch, c.started_at,"
+    " c.ring_until, c.answered_at, c.ended_at, c.ended_by"
+)
+_PERSON = "user_id, state, device_id, joined_at, left_at"
+_PEER = (
+    "peer_id, call_id, user_id, device_id, instance_id, node_id, life, token_hash, audio, video, screen,"
+    " joined_at, lost_at"
+)
+
+# who may call whom
+
+_SEAT = (
+    "SELECT m.role, c.type, CASE WHEN c.type = 'direct' AND EXISTS (SELECT 1 FROM members other JOIN blocks b"
+    " ON (b.user_id = $2 AND b.blocked_id = other.user_id)"
+    " OR (b.user_id = other.user_id AND b.blocked_id = $2)"
+    " WHERE other.conversation_id = $1 AND other.user_id <> $2) THEN 1 ELSE 0 END"
+    " FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.conversation_id = $1 AND m.user_id = $2"
+)
+_OTHERS = (
+    "SELECT m.user_id, CASE WHEN EXISTS (SELECT 1 FROM blocks b"
+    " WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
+    " OR (b.user_id = m.user_id AND b.blocked_id = $2)) THEN 1 ELSE 0 END"
+    " FROM members m JOIN users u ON u.user_id = m.user_id"
+    " WHERE m.conversation_id = $1 AND m.user_id <> $2 AND u.erased_at IS NULL"
+)
+_SOME_OTHERS = f"{_OTHERS} ORDER BY m.user_id LIMIT $3"
+_OTHER = f"{_OTHERS} AND m.user_id = $3"
+_ENGAGED = (
+    "SELECT c.call_id FROM call_people p JOIN calls c ON c.call_id = p.call_id"
+    " WHERE p.user_id = $1 AND p.state = 'joined' AND c.ended_at IS NULL"
+)
+
+
+async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | None:
+    row = await tx.one(_SEAT, conversation, user)
+    return None if row is None else Seat(row[0], row[1] == "direct", bool(row[2]))
+
+
+async def some_others(
+    tx: Tx, conversation: ConversationId, user: UserId, limit: int
+) -> list[tuple[UserId, bool]]:
+    """Other members who have an account, and whether there is a block between each and `user`; by id."""
+    return [(row[0], bool(row[1])) for row in await tx.all(_SOME_OTHERS, conversation, user, limit)]
+
+
+async def is_blocked(tx: Tx, conversation: ConversationId, user: UserId, other: UserId) -> bool | None:
+    """Whether there is a block between two members. None: the other is none, or has no account any more."""
+    row = await tx.one(_OTHER, conversation, user, other)
+    return None if row is None else bool(row[1])
+
+
+async def engaged_in(tx: Tx, user: UserId) -> CallId | None:
+    """The call they are in."""
+    row = await tx.one(_ENGAGED, user)
+    return None if row is None else row[0]
+
+
+# calls
+
+_ADD = (
+    "INSERT INTO calls (call_id, conversation_id, caller_id, call_type, state, topology, epoch, started_at,"
+    " ring_until, answered_at, ended_at, ended_by)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING"
+)
+_UNDER_WAY = f"SELECT {_CALL} FROM calls c WHERE c.conversation_id = $1 AND c.ended_at IS NULL"  # noqa: S608
+_GET = f"SELECT {_CALL} FROM calls c WHERE c.call_id = $1"  # noqa: S608
+_LOCK = "UPDATE calls SET epoch = epoch WHERE call_id = $1 RETURNING 1"
+_PEOPLE = f"SELECT {_PERSON} FROM call_people WHERE call_id = $1 ORDER BY user_id"  # noqa: S608
+_SAVE = (
+    "UPDATE calls SET state = $2, epoch = $3, ring_until = $4, answered_at = $5, ended_at = $6, ended_by = $7"
+    " WHERE call_id = $1"
+)
+_SAVE_PERSON = (
+    "INSERT INTO call_people (call_id, user_id, state, device_id, joined_at, left_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (call_id, user_id) DO UPDATE SET state = excluded.state,"
+    " device_id = excluded.device_id, joined_at = excluded.joined_at, left_at = excluded.left_at"
+)
+_RUNG_OUT = "SELECT call_id FROM calls WHERE ring_until <= $1 ORDER BY ring_until LIMIT $2"
+_HISTORY = (
+    f"SELECT {_CALL} FROM call_people mine JOIN calls c ON c.call_id = mine.call_id"  # noqa: S608
+    " JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = mine.user_id"
+    " WHERE mine.user_id = $1 AND mine.call_id < $2 ORDER BY mine.call_id DESC LIMIT $3"
+)
+_HISTORY_OF = (
+    f"SELECT {_CALL} FROM calls c WHERE c.conversation_id = $1 AND c.call_id < $2"  # noqa: S608
+    " ORDER BY c.call_id DESC LIMIT $3"
+)
+
+
+async def add(tx: Tx, new: Called) -> bool:
+    """False, and nothing is stored, while another call is under way in the conversation."""
+    return await tx.run(_ADD, *new[:12]) == 1
+
+
+async def under_way(tx: Tx, conversation: ConversationId) -> Called | None:
+    row = await tx.one(_UNDER_WAY, conversation)
+    return None if row is None else await _whole(tx, Called(*row))
+
+
+async def get(tx: Tx, call: CallId) -> Called | None:
+    row = await tx.one(_GET, call)
+    return None if row is None else await _whole(tx, Called(*row))
+
+
+async def lock(tx: Tx, call: CallId) -> Called | None:
+    """As `get`; nobody else changes it, or its people or peers, before this transaction ends."""
+    return await get(tx, call) if await tx.one(_LOCK, call) else None
+
+
+async def _whole(tx: Tx, call: Called) -> Called:
+    people = tuple(Person(*row) for row in await tx.all(_PEOPLE, call.call_id))
+    return call._replace(people=people)
+
+
+async def save(tx: Tx, call: Called) -> None:
+    """How the call itself stands."""
+    await tx.run(
+        _SAVE,
+        call.call_id,
+        call.state,
+        call.epoch,
+        call.ring_until_us,
+        call.answered_us,
+        call.ended_us,
+        call.ended_by,
+    )
+
+
+async def save_people(tx: Tx, call: CallId, people: Sequence[Person]) -> None:
+    await tx.many(_SAVE_PERSON, [(call, *person) for person in people])
+
+
+async def rung_out(tx: Tx, now_us: int, limit: int) -> list[CallId]:
+    """Calls in which somebody has rung for long enough, the longest first."""
+    return [row[0] for row in await tx.all(_RUNG_OUT, now_us, limit)]
+
+
+async def history(tx: Tx, user: UserId, before: str, limit: int) -> list[Called]:
+    """Of conversations they are in: calls they were called to, or came to; the newest first."""
+    return [await _whole(tx, Called(*row)) for row in await tx.all(_HISTORY, user, before, limit)]
+
+
+async def history_of(tx: Tx, conversation: ConversationId, before: str, limit: int) -> list[Called]:
+    return [await _whole(tx, Called(*row)) for row in await tx.all(_HISTORY_OF, conversation, before, limit)]
+
+
+# peers
+
+_PEERS = f"SELECT {_PEER} FROM call_peers WHERE call_id = $1 ORDER BY peer_id"  # noqa: S608
+_ADD_PEER = (
+    f"INSERT INTO call_peers ({_PEER}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"  # noqa: S608
+)
+_HOLD_PEER = (
+    "UPDATE call_peers SET node_id = $2, life = $3, instance_id = $4, token_hash = $5, lost_at = NULL"
+    " WHERE peer_id = $1"
+)
+_LOSE_PEER = (
+    "UPDATE call_peers SET lost_at = $4 WHERE peer_id = $1 AND node_id = $2 AND life = $3 AND lost_at IS NULL"
+)
+_SHOW_PEER = "UPDATE call_peers SET audio = $2, video = $3, screen = $4 WHERE peer_id = $1"
+_DROP_PEERS_OF = "DELETE FROM call_peers WHERE call_id = $1 AND user_id = $2"
+_DROP_PEERS = "DELETE FROM call_peers WHERE call_id = $1"
+
+
+async def peers(tx: Tx, call: CallId) -> list[Peer]:
+    return [_peer(row) for row in await tx.all(_PEERS, call)]
+
+
+def _peer(row: Sequence[object]) -> Peer:
+    peer = Peer(*row)  # type: ignore[arg-type]
+    return peer._replace(
+        token_hash=bytes(peer.token_hash),
+        audio=bool(peer.audio),
+        video=bool(peer.video),
+        screen=bool(peer.screen),
+    )
+
+
+async def add_peer(tx: Tx, peer: Peer) -> None:
+    """In the place of whatever device of theirs was in the call."""
+    await tx.run(_DROP_PEERS_OF, peer.call_id, peer.user_id)
+    await tx.run(_ADD_PEER, *peer)
+
+
+async def hold_peer(tx: Tx, peer: Peer) -> None:
+    """It has a socket again, in the process that its row names now."""
+    await tx.run(_HOLD_PEER, peer.peer_id, peer.node_id, peer.life, peer.instance_id, peer.token_hash)
+
+
+async def lose_peer(tx: Tx, peer: Peer, now_us: int) -> None:
+    """Its socket is gone, unless it has one elsewhere by now."""
+    await tx.run(_LOSE_PEER, peer.peer_id, peer.node_id, peer.life, now_us)
+
+
+async def show_peer(tx: Tx, peer: Peer) -> None:
+    await tx.run(_SHOW_PEER, peer.peer_id, peer.audio, peer.video, peer.screen)
+
+
+async def drop_peer_of(tx: Tx, call: CallId, user: UserId) -> None:
+    await tx.run(_DROP_PEERS_OF, call, user)
+
+
+async def drop_peers(tx: Tx, call: CallId) -> None:
+    await tx.run(_DROP_PEERS, call)

@@ -1,0 +1,138 @@
+"""What the tests of calls work with: rooms that run, devices with sockets in memory."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import trio
+
+from chat.rig import MemorySocket
+from secureconnect.clock import now_us
+from secureconnect.config import MemoryConfig, SignalingConfig, SignalsConfig, TurnConfig
+from secureconnect.deps.contracts import Database, Signals, Tx
+from secureconnect.deps.memory import MemorySignals
+from secureconnect.edge import Call, Close, SocketClosed
+from secureconnect.identity import CallId, ConversationId, NodeId, Principal, UserId, new_id
+from secureconnect.signaling import Signaling
+from secureconnect.signaling.sockets import SignalingQuery, admit, serve
+from secureconnect.signaling.store import Called, CallType
+
+Json = dict[str, Any]
+
+CONFIG = SignalingConfig(pass_s=0.05, roster_s=0.1)
+
+
+def signals() -> MemorySignals:
+    return MemorySignals(MemoryConfig(), SignalsConfig().payload_bytes)
+
+
+async def make_conversation(db: Database, kind: str, owner: Principal, *others: Principal) -> ConversationId:
+    """Rows as chat writes them."""
+    name = ConversationId(new_id())
+
+    async def insert(tx: Tx) -> None:
+        now = now_us()
+        await tx.run(
+            "INSERT INTO conversations (conversation_id, type, created_by, created_at, updated_at, last_seq,"
+            " last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
+            " message_retention_days, history_visible)"
+            " VALUES ($1, $2, $3, $4, $4, 0, 1, $4, 1, 0, $5, $6, 0, $6)",
+            name,
+            kind,
+            owner.user_id,
+            now,
+            False,
+            True,
+        )
+        for role, person in [("owner", owner), *(("member", each) for each in others)]:
+            await tx.run(
+                "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq,"
+                " last_read_seq) VALUES ($1, $2, $3, $4, 1, 0)",
+                name,
+                person.user_id,
+                role,
+                now,
+            )
+
+    await db.write(insert)
+    return name
+
+
+class Device(MemorySocket):
+    """One device in a call.  told by `attend`: its peer_id and what it comes back with."""
+
+    peer_id = ""
+    resume_token = ""
+    epoch = 0
+
+    def greet(self, frame: Json) -> None:
+        self.peer_id, self.resume_token, self.epoch = frame["peer_id"], frame["resume_token"], frame["epoch"]
+
+
+class Node:
+    """One room.  told: the events people got here, with whom each was for."""
+
+    def __init__(self, db: Database, between: Signals, config: SignalingConfig) -> None:
+        self.db = db
+        self.told: list[tuple[UserId, Json]] = []
+        self.id = NodeId(new_id())
+        self.room = Signaling(config, TurnConfig(), db, between, self.id)
+        self.room.connect(to_person=self._hear, authenticate=self._authenticate)
+        self._nursery: trio.Nursery
+
+    @classmethod
+    async def start(
+        cls, nursery: trio.Nursery, db: Database, between: Signals, config: SignalingConfig = CONFIG
+    ) -> Node:
+        node = cls(db, between, config)
+        node._nursery = nursery
+        await nursery.start(lambda task_status: node.room.run(task_status=task_status))
+        return node
+
+    def _hear(self, user: UserId, event: bytes) -> None:
+        self.told.append((user, msgspec.json.decode(event)))
+
+    async def _authenticate(self, token: str) -> Principal:
+        raise NotImplementedError(token)
+
+    def heard(self, user: Principal) -> list[str]:
+        """The types of the events somebody got here."""
+        return [event["type"] for to, event in self.told if to == user.user_id]
+
+    async def call(
+        self,
+        caller: Principal,
+        where: ConversationId,
+        *callees: Principal,
+        call_type: CallType = "video",
+    ) -> Called:
+        asked = [each.user_id for each in callees] or None
+        return await self.room.calls.initiate(caller, where, call_type, asked, None)
+
+    async def dial(self, who: Principal, call_id: CallId) -> Device:
+        """Open a socket. Raises what refuses it."""
+        device = Device(who)
+        call = Call("request", "127.0.0.1", float("inf"), who, query=SignalingQuery(call_id))
+        await admit(self.room, call)
+
+        async def attend() -> None:
+            with suppress(SocketClosed):
+                await serve(self.room, call, device)
+            device.close(Close.NORMAL, "")
+
+        self._nursery.start_soon(attend)
+        return device
+
+    async def attach(self, who: Principal, call_id: CallId, instance: str = "page-1") -> Device:
+        device = await self.dial(who, call_id)
+        device.tell("join", instance_id=instance)
+        device.greet(await device.wait_for("peers"))
+        return device
+
+    async def come_back(self, old: Device, call_id: CallId, instance: str = "page-1") -> Device:
+        device = await self.dial(old.principal, call_id)
+        device.tell("resume", instance_id=instance, resume_token=old.resume_token)
+        device.greet(await device.wait_for("resumed"))
+        return device
