@@ -43,7 +43,7 @@ install_for_tests() {
         return
     fi
     missing=
-    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer; do
+    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done

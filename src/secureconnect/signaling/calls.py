@@ -289,8 +289,6 @@ class Calls:
 
     async def _end_by(self, tx: Tx, caller: UserId, call_id: CallId) -> Outcome:
         call = await _seen(tx, caller, call_id, await store.lock(tx, call_id))
-        if call.is_over:
-            return Outcome(call)
         seat = await _require_seat(tx, caller, call.conversation_id)
         if not (seat.is_direct or caller == call.caller_id or seat.role in MODERATORS):
             raise Forbidden(
@@ -298,6 +296,8 @@ class Calls:
                 denial="denied:call",
                 subject=call_id,
             )
+        if call.is_over:
+            return Outcome(call)
         if call.state == "ringing":
             return await self._give_up(tx, call, "give_up", caller)
         return await self._end(tx, call, caller)
