@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from kit.wait import until
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, archive
+from secureconnect.chat import store as conversations
 from secureconnect.chat.deletion import deletion as rules
 from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.store import LAST_ID
@@ -91,6 +92,19 @@ async def test_everybody_is_out_at_once(
         await here.deletion.delete(ann, where)
         with pytest.raises(NotFound):
             await here.deletion.delete(bob, where)
+
+
+async def test_nothing_is_told_after_it(db: Database, room: Chat, people: list[UserId]) -> None:
+    """By passes that had found something to do just before."""
+    ann, *_ = people
+    where = await make_group(room, ann)
+    await room.conversations.configure(ann, where, {"disappear_after_s": 60})
+    said = (await say(room, ann, where, "hello")).message
+    await room.deletion.delete(ann, where)
+    head = await db.read(conversations.get, where)
+    assert not await room.retention.drop(where, 0, db.now_us())
+    assert await db.read(archive.get_ended, said.message_id, said.sent_us + HOUR_US) is None
+    assert await db.read(conversations.get, where) == head
 
 
 async def test_a_node_that_heard_nothing_finds_it(

@@ -12,7 +12,7 @@ from .notifications import store as notifications
 from .pins import store as pins
 from .polls import store as polls
 from .reactions import store as reactions
-from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
+from .store import CONVERSATION, MEMBER, MESSAGE, Conversation, Message, Seat, message_of, seat_of
 from .versions import store as versions
 
 _GET_VISIBLE = (
@@ -32,14 +32,17 @@ _DELETE = (
     "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', deleted_at = $2"
     " WHERE message_id = $1"
 )
-_ENDED = (
-    "SELECT g.conversation_id, g.message_id FROM messages g WHERE g.expires_at <= $1 AND g.deleted_at IS NULL"
+_IS_ENDED = (  # of a conversation that is deleted everything goes, and nothing is told of it
+    "g.deleted_at IS NULL"
     " AND NOT EXISTS (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = g.conversation_id)"
-    " ORDER BY g.expires_at LIMIT $2"
+)
+_ENDED = (
+    "SELECT g.conversation_id, g.message_id FROM messages g"  # noqa: S608
+    f" WHERE g.expires_at <= $1 AND {_IS_ENDED} ORDER BY g.expires_at LIMIT $2"
 )
 _GET_ENDED = (
     f"SELECT {MESSAGE} FROM messages g"  # noqa: S608
-    " WHERE g.message_id = $1 AND g.expires_at <= $2 AND g.deleted_at IS NULL"
+    f" WHERE g.message_id = $1 AND g.expires_at <= $2 AND {_IS_ENDED}"
 )
 _SENT_BY = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.sender_id = $1 AND g.client_message_id > $2"  # noqa: S608
@@ -110,6 +113,9 @@ async def seats_of(tx: Tx, user: UserId, after: ConversationId, limit: int) -> l
 # Retention: a prefix goes
 
 
+CHANGES = 5_000  # dropped in one transaction, which holds the conversation and, on SQLite, everybody
+
+
 class Prefix(NamedTuple):
     """What may go.  first_seq: the first message that stays.  min_change: of the last that goes."""
 
@@ -123,9 +129,13 @@ _OVERDUE = (
     " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
     " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
 )
-_OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
+_OLDEST = (
+    "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3"
+)
 _DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
-_DROP_REACTIONS = "DELETE FROM reactions WHERE conversation_id = $1 AND seq < $2"
+_NTH_CHANGE = (
+    "SELECT change FROM changes WHERE conversation_id = $1 AND change <= $2 ORDER BY change LIMIT 1 OFFSET $3"
+)
 _DROP_CHANGES = "DELETE FROM changes WHERE conversation_id = $1 AND change <= $2"
 _ADVANCE = (  # of a conversation that is deleted it is beyond all that is left
     "UPDATE conversations SET first_seq = CASE WHEN first_seq < $2 THEN $2 ELSE first_seq END,"
@@ -143,24 +153,37 @@ async def overdue(tx: Tx, days: int, before_us: int, limit: int) -> list[Convers
     return [row[0] for row in await tx.all(_OVERDUE, days, before_us, limit)]
 
 
-async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, limit: int) -> Prefix | None:
+async def prefix_before(tx: Tx, conversation: Conversation, before_us: int, limit: int) -> Prefix | None:
     """The messages at the beginning that were all sent before, at most `limit` of them."""
     prefix: Prefix | None = None
-    for seq, change, sent_us in await tx.all(_OLDEST, conversation, limit):
+    name, first_seq = conversation.conversation_id, conversation.first_seq
+    for seq, change, sent_us in await tx.all(_OLDEST, name, first_seq, limit):
         if sent_us >= before_us:
             break
         prefix = Prefix(seq + 1, change)
     return prefix
 
 
-async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
+async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> bool:
+    """False: so much hangs on it that this took a part of that, and the messages stay until another time."""
+    if not await reactions.drop_before(tx, conversation, prefix.first_seq):
+        return False
+    if not await versions.drop_before(tx, conversation, prefix.first_seq):
+        return False
+    if row := await tx.one(_NTH_CHANGE, conversation, prefix.min_change, CHANGES - 1):
+        await _drop_changes(tx, conversation, Prefix(0, row[0]))
+        return False
     await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
-    await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
-    await versions.drop_before(tx, conversation, prefix.first_seq)
     await mentions.drop_before(tx, conversation, prefix.first_seq)
     await pins.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
     await tallies.drop_before(tx, conversation, prefix.first_seq)
     await notifications.drop_before(tx, conversation, prefix.first_seq)
+    await _drop_changes(tx, conversation, prefix)
+    return True
+
+
+async def _drop_changes(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
+    """Whoever stands before `prefix.min_change` is told of a gap from then on."""
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

@@ -52,12 +52,13 @@ class Retention:
         conversation = await store.get(tx, conversation_id)
         if conversation is None or conversation.message_retention_days != asked:
             return Done(False)
-        prefix = await archive.prefix_before(tx, conversation_id, before_us, BATCH)
+        prefix = await archive.prefix_before(tx, conversation, before_us, BATCH)
         if prefix is None:
             return Done(False)
+        if not await archive.drop_prefix(tx, conversation_id, prefix):
+            return Done(True)
         now_us = self._db.now_us()
         change = await changes.number(tx, conversation_id, now_us)
-        await archive.drop_prefix(tx, conversation_id, prefix)
         await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us)
         shrunk = conversation._replace(
             first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us

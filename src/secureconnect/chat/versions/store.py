@@ -8,6 +8,8 @@ from ...deps.contracts import Row, Tx
 from ...identity import ConversationId, MessageId, UserId
 from ..store import Message
 
+DROPPED = 500  # in one transaction; their texts are overwritten
+
 
 class Version(NamedTuple):
     """What a message said.  version: from 1, what was sent."""
@@ -31,7 +33,10 @@ _LIST = (
     " ORDER BY version LIMIT $3"
 )
 _CLEAR = "DELETE FROM message_versions WHERE message_id = $1"
-_DROP = "DELETE FROM message_versions WHERE conversation_id = $1 AND seq < $2"
+_DROP = (
+    "DELETE FROM message_versions WHERE (message_id, version) IN (SELECT message_id, version"
+    " FROM message_versions WHERE conversation_id = $1 AND seq < $2 LIMIT $3)"
+)
 _WRITTEN_BY = (
     f"SELECT {_VERSION} FROM message_versions"  # noqa: S608
     " WHERE sender_id = $1 AND (message_id, version) > ($2, $3) ORDER BY message_id, version LIMIT $4"
@@ -80,9 +85,9 @@ async def clear(tx: Tx, message: MessageId) -> None:
     await tx.run(_CLEAR, message)
 
 
-async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> None:
-    """Those that go with the messages before `seq`."""
-    await tx.run(_DROP, conversation, seq)
+async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> bool:
+    """Those that go with the messages before `seq`, DROPPED at most. False: there may be others."""
+    return await tx.run(_DROP, conversation, seq, DROPPED) < DROPPED
 
 
 async def written_by(tx: Tx, user: UserId, after: tuple[MessageId, int], limit: int) -> list[Version]:
