@@ -104,6 +104,13 @@ async def test_what_retention_takes_takes_its_files(db: Database, room: Chat, pe
     assert not await is_there(db, kept), "whoever has passed it on last, and whoever deletes that"
 
 
+async def test_words_beside_a_file_may_be_taken_back(db: Database, room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    draft = room.messages.draft(ann, await make_group(room, ann), "look", file_ids=[await make_file(db, ann)])
+    message = (await store(room, draft)).message
+    assert (await room.messages.edit(ann, message.message_id, "")).content == ""
+
+
 async def test_what_disappears_and_a_deleted_group_take_their_files(
     db: Database, bus: MemoryBus, people: list[UserId]
 ) -> None:

@@ -276,6 +276,8 @@ async def test_whoever_waits_when_the_room_ends_is_told(db: Database, bus: Memor
         ("x", {"metadata": as_sent({"k": ["\0"]})}, "metadata"),
         ("x", {"metadata": as_sent({"\0": 1})}, "metadata"),
         ("x", {"metadata": msgspec.Raw(b'{"k": 1%s}' % (b"0" * 40))}, "metadata"),
+        ("x", {"metadata": as_sent({"k": [1e300] * 2_000})}, "metadata"),
+        ("x", {"metadata": as_sent({"k": [-1e-300]})}, "metadata"),
         ("x", {"metadata": as_sent({"k": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]})}, "metadata"),
         ("x", {"metadata": as_sent(["no object"])}, "metadata"),
         ("x", {"metadata": msgspec.Raw(b'{"k": "\\ud800"}')}, "metadata"),
@@ -289,6 +291,21 @@ def test_what_is_no_message(content: str, options: dict[str, Any], field: str) -
     with pytest.raises(Invalid) as refused:
         room.messages.draft(UserId("ann"), "there", content, **options)
     assert refused.value.details == {"field": field}
+
+
+async def test_metadata_stays_what_it_was(room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    given = {
+        "whole": [0, -(2**63), 2**63 - 1],
+        "b": {"": None},
+        "a": [0.0, -1e-18, 2.5e-7, 9.2e18, True],
+        "ü": "\\",
+    }
+    where = await make_group(room, ann)
+    sent = await store(room, room.messages.draft(ann, where, "x", metadata=as_sent(given)))
+    kept = await room.messages.get(ann, sent.message.message_id)
+    for told in (sent.message, kept):
+        assert msgspec.json.decode(told.metadata or "") == given
 
 
 async def test_replies_stay_within_their_conversation(room: Chat, people: list[UserId]) -> None:

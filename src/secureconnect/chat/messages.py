@@ -26,6 +26,7 @@ from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
 METADATA_DEPTH = 16
+SMALLEST = 1e-18  # number in metadata, but for 0
 _document = msgspec.json.Decoder(dict[str, Any] | None)
 
 
@@ -62,9 +63,7 @@ class Messages:
         metadata: msgspec.Raw | None = None,
     ) -> Draft:
         """A message fit to be stored, as far as that can be said without the database. Raises Invalid."""
-        self._check_content(content, is_encrypted)
-        if not content and message_type == "text" and not file_ids:
-            raise Invalid("A message needs some content.", details={"field": "content"})
+        self._check_content(content, is_encrypted, message_type == "text" and not file_ids)
         document = _document_of(metadata)
         return Draft(
             MessageId(new_id()),
@@ -97,7 +96,10 @@ class Messages:
             raise no_such_file()
         return msgspec.json.encode(list(dict.fromkeys(given))).decode()
 
-    def _check_content(self, content: str, is_encrypted: bool) -> None:
+    def _check_content(self, content: str, is_encrypted: bool, is_all: bool) -> None:
+        """is_all: the message says nothing else. Raises Invalid."""
+        if is_all and not content:
+            raise Invalid("A message needs some content.", details={"field": "content"})
         if "\0" in content:
             raise Invalid("U+0000 is not allowed.", details={"field": "content"})
         if is_encrypted:
@@ -156,7 +158,7 @@ class Messages:
     async def edit(
         self, caller: UserId, message: MessageId, content: str, is_encrypted: bool | None = None
     ) -> Message:
-        """is_encrypted: None keeps what it was."""
+        """is_encrypted: None keeps what it was. Editing twice is editing once."""
         self._writer.require_settled(message)
         return await self._writer.change(self._edit, caller, message, content, is_encrypted)
 
@@ -173,10 +175,10 @@ class Messages:
         encrypted = message.is_encrypted if is_encrypted is None else is_encrypted
         if conversation.is_e2ee_enabled and not encrypted:
             raise E2eeRequired
-        self._check_content(content, encrypted)
-        if not content and message.message_type == "text":
-            raise Invalid("A message needs some content.", details={"field": "content"})
+        self._check_content(content, encrypted, message.message_type == "text" and message.file_ids == "[]")
         await require_unblocked(tx, seat)
+        if (content, encrypted) == (message.content, message.is_encrypted):
+            return Done((await reactions.with_reactions(tx, [message], caller))[0])
         now_us = self._db.now_us()
         change = await changes.number(tx, conversation.conversation_id, now_us)
         await versions.keep(tx, message, self._config.versions_kept)
@@ -296,6 +298,12 @@ def _document_of(given: msgspec.Raw | None) -> dict[str, Any] | None:
             waiting += [(part, depth + 1) for part in value]
         elif isinstance(value, str) and "\0" in value:
             raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise Invalid("A number is too large.", details={"field": "metadata"})
+        elif isinstance(value, int | float) and not _is_plain(value):
+            raise Invalid("A number is too large, or too small.", details={"field": "metadata"})
     return document
+
+
+def _is_plain(number: float) -> bool:
+    """Whether it stays short where it is written without an exponent, as by PostgreSQL: 1e300 has 301 digits
+    then, and metadata has room for thousands of those."""
+    return number == 0 or (-(2**63) <= number < 2**63 and abs(number) >= SMALLEST)

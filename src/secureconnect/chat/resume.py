@@ -37,7 +37,7 @@ RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resu
 _WHOLE, _GAP, _RECALLED = (RESUMES.labels(result) for result in ("whole", "gap", "recalled"))
 
 ROUND_EVENTS = 1_000  # read in one round
-ROUND_BYTES = 262_144  # of their texts; a slow client keeps a round in memory until it has taken it
+ROUND_BYTES = 262_144  # of texts and metadata; a slow client keeps a round in memory until it has taken it
 CHUNK = 16  # events read between two looks at their size
 STANDINGS = 500  # conversations in one `resumed` frame
 
@@ -65,7 +65,8 @@ class _Room:
 
     def take(self, events: Sequence[Event]) -> None:
         self.taken += len(events)
-        self._bytes += sum(len(event.message.content) for event in events if event.message is not None)
+        said = (event.message for event in events if event.message is not None)
+        self._bytes += sum(len(each.content) + len(each.metadata or "") for each in said)
 
 
 class Resume:

@@ -32,7 +32,8 @@ Id = Annotated[
         max_length=36,
     ),
 ]
-ClientMessageId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
+# `$` alone would let a newline follow
+ClientMessageId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+(?!\n)$", min_length=1, max_length=64)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Cursor = Annotated[str, Meta(max_length=200)]
