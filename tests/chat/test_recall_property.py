@@ -11,6 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.databases import open_sqlite
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat, archive, changes, frames, store
@@ -21,11 +22,9 @@ from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.reactions import store as reactions
 from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
-from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
-from secureconnect.deps import migrate
+from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import ConversationId, PollId, UserId, new_id
 
@@ -88,8 +87,7 @@ class AnyFile(NoFiles):
 async def _compare(folder: Path, before: list[Step], after: list[Step], opens_the_past: bool) -> None:
     """before, after: the start of the node whose memory is looked at."""
     bus = MemoryBus(MemoryConfig())
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
-        await migrate.apply(db)
+    async with open_sqlite(folder) as db:
         away = Interrupted(db)
         async with running(db, bus, SMALL, attachments=AnyFile()) as far:
             people = await make_people(db, "ann", "bob", "cid")
