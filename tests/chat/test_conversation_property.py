@@ -188,7 +188,7 @@ class Model:
     def unread(self, me: int) -> int:
         seat = self.seats[me]
         return sum(
-            seq > max(seat.read, seat.visible_from - 1) and message.sender != me and message.texts
+            seq > max(seat.read, seat.visible_from - 1) and message.sender != me and message.texts != []
             for seq, message in enumerate(self.said, 1)
         )
 
