@@ -412,40 +412,6 @@ async def test_typing_is_seen_without_the_database(here: Scene) -> None:
     assert (await here.bobs.wait_for("typing"))["conversation_id"] == here.direct
 
 
-async def test_a_provisional_message_cannot_be_changed_yet(here: Scene) -> None:
-    here.db.go_away()
-    accepted = await here.accept("one")
-    here.anns.tell("edit", ref=1, message_id=accepted.message_id, content="two")
-    here.anns.tell("delete", ref=2, message_id=accepted.message_id)
-    here.anns.tell("react", ref=3, message_id=accepted.message_id, emoji="+1")
-    for number in (1, 2, 3):
-        error = await here.anns.wait_for("error", number)
-        assert (error["ref"], error["code"]) == (number, "UNAVAILABLE")
-        assert "not stored yet" in error["message"]
-    for refused in (
-        here.room.pins.set(here.ann, here.group, accepted.message_id, on=True),
-        here.room.forwards.send(here.ann, accepted.message_id, [here.group], "id"),
-    ):
-        with pytest.raises(Unavailable, match="not stored yet"):
-            await refused
-    here.db.come_back()
-    await here.settled()
-    edited = await here.room.messages.edit(here.ann, accepted.message_id, "two")
-    assert edited.content == "two"
-
-
-async def test_an_answer_to_one_that_is_not_stored_yet(here: Scene) -> None:
-    here.db.go_away()
-    accepted = await here.accept("well?")
-    answer = here.room.messages.draft(here.bob, here.group, "well!", reply_to=accepted.message_id)
-    assert isinstance(await here.room.messages.send(answer), Accepted)
-    here.db.come_back()
-    await here.settled()
-    [question, reply] = (await history(here.room, here.bob, here.group))[1:]
-    assert (question.content, reply.content) == ("well?", "well!")
-    assert reply.reply_to == question.message_id
-
-
 async def test_over_http(here: Scene) -> None:
     def call(text: str, key: str) -> Call:
         body = NewMessage(here.group, text, client_message_id=key)
