@@ -474,6 +474,19 @@ class Pusher(Protocol):
     """Wakes devices through the push services of others. One whose confirmation is lost may have been sent:
     whoever repeats it may send it twice."""
 
+    def way(self, target: FcmTarget | WebPushTarget) -> str:
+        """The push service it is reached through: what is slow or away is so for all of them."""
+        ...
+
+    def rest_s(self, way: str) -> float:
+        """How long a push service that failed is left alone yet."""
+        ...
+
+    def room_for(self, way: str) -> int:
+        """How many pushes may be under way to a push service now: none while it is left alone, one to see
+        whether it is there again."""
+        ...
+
     def flaw(self, target: FcmTarget | WebPushTarget) -> str | None:
         """The field of it for which nothing can ever be pushed there, `service` for all of it; None if there
         is none that shows."""
