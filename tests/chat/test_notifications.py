@@ -155,6 +155,25 @@ async def test_what_is_deleted_or_past_its_term_is_told_no_more(
     assert [each.ref for each in await of(quiet, bob)] == [group]
 
 
+async def test_a_reaction_that_is_taken_back_is_told_no_more(quiet: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    direct = await make_direct(quiet, ann, bob)
+    said = (await say(quiet, bob, direct, "hello")).message.message_id
+    for emoji in ("+", "-"):
+        await quiet.reactions.set(ann, said, emoji, on=True)
+    await quiet.notifier.pass_once()
+    assert kinds(await of(quiet, bob)) == ["reaction"]
+    await quiet.reactions.set(ann, said, "+", on=False)
+    await quiet.notifier.pass_once()
+    assert kinds(await of(quiet, bob)) == ["reaction"], "the other one stays"
+    await quiet.reactions.set(ann, said, "-", on=False)
+    await quiet.notifier.pass_once()
+    assert await of(quiet, bob) == []
+    for on in (True, False):
+        await quiet.reactions.set(ann, said, "+", on=on)
+    assert await quiet.notifier.pass_once() == 0
+
+
 @on_sqlite
 async def test_nobody_is_told_by_whom_they_have_blocked(
     quiet: Chat, people: list[UserId], db: Database
@@ -190,6 +209,12 @@ async def test_people_choose(quiet: Chat, people: list[UserId]) -> None:
 def test_a_time_zone_that_is_lost_keeps_nobody_quiet() -> None:
     """It was known where the hours were chosen."""
     assert not QuietHours("00:00", "23:59", "Nowhere/Land").cover(from_iso("2026-01-15T12:00:00Z"))
+
+
+def test_a_time_of_day_is_nothing_more() -> None:
+    hours = QuietHours("22:00", "07:00\n", "Europe/Berlin")
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(hours), type=QuietHours)
 
 
 @pytest.mark.parametrize(

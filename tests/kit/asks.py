@@ -201,6 +201,8 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("PATCH", "/v1/conversations/{conversation_id}"): lambda w: in_room(w, {"title": "other"}),
     ("DELETE", "/v1/conversations/{conversation_id}"): in_room,
     ("POST", "/v1/conversations/{conversation_id}/mute"): lambda w: in_room(w, {}),
+    ("GET", "/v1/conversations/{conversation_id}/notifications"): in_room,
+    ("PUT", "/v1/conversations/{conversation_id}/notifications"): lambda w: in_room(w, {"notify": "all"}),
     ("DELETE", "/v1/conversations/{conversation_id}/mute"): in_room,
     ("GET", "/v1/conversations/{conversation_id}/pins"): in_room,
     ("POST", "/v1/conversations/{conversation_id}/pins/{message_id}"): lambda w: in_room(

@@ -91,6 +91,13 @@ async def records_of(db: Database, user: UserId) -> AsyncIterator[Record]:
             "service": device.service,
             "registered_at": to_iso(device.registered_us),
         }
+    async for choice in _all(
+        db,
+        lambda tx, after: notifications.choices(tx, user, after, PAGE),
+        ConversationId(NO_ID),
+        lambda choice: choice.conversation_id,
+    ):
+        yield {"kind": "conversation_notifications", **choice._asdict()}
     yield _record("notification_preferences", await db.read(preferences_of, user))
     async for notification in _all(
         db,

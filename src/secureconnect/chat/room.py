@@ -43,6 +43,7 @@ from .notifications.making import Maker
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
 from .notifications.pushes import Pushes, PushParts
+from .notifications.rings import Rings
 from .notifications.store import Notification
 from .pins.pins import Pins
 from .pledges import Pledge, Pledges
@@ -145,6 +146,19 @@ class Chat:
         self.pushes = None if push is None else Pushes(push, db, self._is_anywhere)
         maker = Maker(config.notifications_kept, None if self.pushes is None else self.pushes.queue)
         self.notifier = Notifier(config, db, self.hub, maker, self._tell_notification)
+        self.rings = (
+            None
+            if push is None or self.pushes is None
+            else Rings(
+                push.config,
+                db,
+                self.hub,
+                config.hub_conversations,
+                config.background_share,
+                self.pushes.ring,
+                self._is_anywhere,
+            )
+        )
         self.announced = Announced(config, db, maker)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
@@ -214,6 +228,8 @@ class Chat:
             nursery.start_soon(self.index.pass_forever)
             if self.pushes is not None:
                 nursery.start_soon(self.pushes.pass_forever)
+            if self.rings is not None:
+                nursery.start_soon(self.rings.pass_forever)
             nursery.start_soon(self._beat_forever)
             nursery.start_soon(self.presence.save_forever)
             task_status.started()
@@ -348,6 +364,8 @@ class Chat:
             self.hub.deliver(live)
         self._carrier.send(lives)
         self.notifier.heard(events)
+        if self.rings is not None:
+            self.rings.heard(events)
         for mark in marks:
             told = frames.read_mark(*mark) if isinstance(mark, ReadMark) else frames.mute_mark(*mark)
             self._signal(told)

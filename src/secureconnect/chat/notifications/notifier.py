@@ -162,6 +162,8 @@ class Notifier:
                 await store.drop_about(tx, conversation, each.ref)
             elif each.ref is not None and each.kind == "user_left":
                 await store.drop_left(tx, conversation, UserId(each.ref))
+            elif each.ref is not None and each.kind == "reaction" and each.actor_id and not each.holds:
+                await store.drop_reaction(tx, conversation, each.ref, each.actor_id)
 
     async def _notify(self, tx: Tx, conversation: ConversationId, notice: Notice) -> Notification | None:
         """None for what they may not see, do not want to know, or know already."""
@@ -171,7 +173,7 @@ class Notifier:
         if notice.seq is not None and notice.seq < reader.visible_from_seq:
             return None
         now_us = self._db.now_us()
-        if notice.kind != "mention" and (reader.muted_until_us or 0) > now_us:
+        if not reader.wants(notice.kind, now_us):
             return None
         if notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
             return None
@@ -253,5 +255,5 @@ def _of_reaction(change: Happened) -> Iterator[Notice]:
     """Of one that was taken back nobody is told."""
     author, name = change.author_id, change.ref
     is_on = change.data is not None and msgspec.json.decode(change.data).get("on") is True
-    if is_on and name is not None and author is not None and author != change.actor_id:
+    if is_on and change.holds and name is not None and author is not None and author != change.actor_id:
         yield Notice(change.change, author, "reaction", name, change.seq, change.actor_id)
