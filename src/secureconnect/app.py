@@ -37,7 +37,7 @@ from .auth import (
     signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
-from .chat import Chat, PushParts, note_announcement
+from .chat import Chat, PushParts, forget_last_seen, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
@@ -152,6 +152,7 @@ class Service:
                 figures=figures,
                 condition=condition,
                 parted=parted,
+                hidden=forget_last_seen,
                 forget=(forget_in_chat, forget_in_storage),
                 exports={
                     "chat": lambda user: self.chat.require().export_of(user),

@@ -231,6 +231,7 @@ class Chat:
             if self.rings is not None:
                 nursery.start_soon(self.rings.pass_forever)
             nursery.start_soon(self._beat_forever)
+            nursery.start_soon(self.presence.beat_forever)
             nursery.start_soon(self.presence.save_forever)
             task_status.started()
 
@@ -420,8 +421,8 @@ class Chat:
                     raise  # starting afresh closes every socket: the clients come back, and read all again
 
     async def _beat_forever(self) -> None:
+        """What waits for nothing."""
         while True:
             self.typing.beat_once()
             self._recent.tell_size()
-            await self.presence.beat_once()
             await trio.sleep(BEAT_S)
