@@ -18,7 +18,7 @@ from secureconnect.chat import Chat, archive, changes, frames, store
 from secureconnect.chat.attachments import NoFiles
 from secureconnect.chat.disappearing import Disappearing
 from secureconnect.chat.polls import store as polls
-from secureconnect.chat.polls.polls import Question
+from secureconnect.chat.polls.polls import Polls, Question
 from secureconnect.chat.reactions import store as reactions
 from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
@@ -31,7 +31,7 @@ from secureconnect.identity import ConversationId, PollId, UserId, new_id
 from .rig import make_group, make_people, running
 
 LASTS_S = 3_600
-SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600)
+SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600, poll_pass_s=3_600)
 
 Step = tuple[str, bool, int]
 steps = st.lists(
@@ -115,7 +115,7 @@ async def _take(
     ann, _, cid = people
     held = await db.read(archive.oldest_after, group, 0, 1_000, db.now_us())
     target = held[number % len(held)] if held else None
-    asked = await db.read(polls.list_of, group, 0, PollId(LAST_ID), 1_000, None)
+    asked = await db.read(polls.list_of, group, -1, PollId(LAST_ID), 1_000, db.now_us(), only_active=False)
     poll = asked[number % len(asked)] if asked else None
     with suppress(Problem):
         match kind:
@@ -158,6 +158,7 @@ async def _take(
                 later = Interrupted(db)
                 later.ahead_us = 2 * LASTS_S * SECOND_US
                 await Disappearing(SMALL, later, room.writer, NoFiles()).pass_once()
+                await Polls(SMALL, later, room.writer).pass_once()
             case "drop" if target and number < 10:
                 await room.retention.drop(group, 0, target.sent_us)
 

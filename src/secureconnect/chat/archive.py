@@ -127,7 +127,12 @@ _TERMS = "SELECT DISTINCT message_retention_days FROM conversations"
 _OVERDUE = (
     "SELECT c.conversation_id FROM conversations c"
     " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
-    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
+    " WHERE c.message_retention_days = $1 AND g.sent_at < $2"
+    " UNION SELECT c.conversation_id FROM conversations c"
+    " JOIN polls p ON p.conversation_id = c.conversation_id"
+    " WHERE c.message_retention_days = $1 AND p.created_at < $2"
+    " AND NOT EXISTS (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = c.conversation_id)"
+    " LIMIT $3"
 )
 _OLDEST = (
     "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3"
@@ -149,7 +154,7 @@ async def retention_terms(tx: Tx) -> list[int]:
 
 
 async def overdue(tx: Tx, days: int, before_us: int, limit: int) -> list[ConversationId]:
-    """Conversations of this term whose oldest message was sent before."""
+    """Conversations of this term whose oldest message was sent before, or in which a poll was made then."""
     return [row[0] for row in await tx.all(_OVERDUE, days, before_us, limit)]
 
 

@@ -39,11 +39,11 @@ Kind = Literal[
 class Event(NamedTuple):
     """One durable change, with what is needed to tell of it.
 
-    seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: also of
-    a poll.
+    seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: of a
+    poll its `seen_from`.
     deleted_us: when it was deleted; None for one that is gone.
     actor_id: who reacted or pinned.  on: or took it back.  people: how many react so after that.
-    expires_us: when the message disappears that is not told with it.
+    expires_us: when the message disappears that is not told with it, or the poll.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
@@ -142,7 +142,7 @@ async def events(tx: Tx, conversation: Conversation, after: int, limit: int, now
         found.sort(key=_by_change)
     found = found[:limit]
     if any(each.poll_id for each in found):
-        found = await _with_polls(tx, found)
+        found = await _with_polls(tx, found, now_us)
     reacted = await reactions.reacted_to(tx, [each.message for each in found if each.message is not None])
     if reacted:
         found = [_with_reactions(each, reacted) for each in found]
@@ -155,15 +155,17 @@ def _with_reactions(event: Event, reacted: dict[MessageId, tuple[Reacted, ...]])
     return event._replace(message=event.message._replace(reactions=reacted[event.message.message_id]))
 
 
-async def _with_polls(tx: Tx, events: list[Event]) -> list[Event]:
+async def _with_polls(tx: Tx, events: list[Event], now_us: int) -> list[Event]:
     """Each poll as it is now; of one that is gone it is told only that."""
     asked = dict.fromkeys(each.poll_id for each in events if each.poll_id)
-    now = {poll: await polls.get(tx, poll) for poll in asked}
+    now = {poll: await polls.get(tx, poll, now_us) for poll in asked}
     return [_with_poll(each, now[each.poll_id]) if each.poll_id else each for each in events]
 
 
 def _with_poll(event: Event, poll: Poll | None) -> Event:
-    return event._replace(kind="poll_deleted") if poll is None else event._replace(poll=poll)
+    if poll is None:
+        return event._replace(kind="poll_deleted")
+    return event._replace(poll=poll, expires_us=poll.disappears_us)
 
 
 def _by_change(event: Event) -> int:

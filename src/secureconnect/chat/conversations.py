@@ -148,7 +148,7 @@ class Conversations:
         )
         for user in (caller, *others):
             role = roles[0] if user == caller else roles[1]
-            await store.join(tx, conversation, Member(user, role, now_us, 1, 0))
+            await store.join(tx, conversation, Member(user, role, now_us, 0, 0))
         event = Event("conversation_updated", conversation, new.last_change, now_us, conversation=new)
         await changes.record(tx, event, caller)
         await audit.record(
@@ -261,7 +261,7 @@ class Conversations:
         if (await store.count_members(tx, conversation)).members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
         now_us = self._db.now_us()
-        visible_from = 1 if group.history_visible else group.last_seq + 1
+        visible_from = 0 if group.history_visible else group.last_seq + 1
         member = Member(user, role, now_us, visible_from, group.last_seq)
         await store.join(tx, conversation, member)
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)

@@ -67,7 +67,7 @@ async def records_of(db: Database, user: UserId) -> AsyncIterator[Record]:
         }
     async for poll in _all(
         db,
-        lambda tx, after: polls.made_by(tx, user, after, PAGE),
+        lambda tx, after: polls.made_by(tx, user, after, PAGE, db.now_us()),
         PollId(NO_ID),
         lambda poll: poll.poll_id,
     ):

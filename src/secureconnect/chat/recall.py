@@ -148,7 +148,7 @@ class Recall:
                 told.append(
                     retell(live, changes.get(live.seq, UNCHANGED), now_us)
                     if live.poll_id is None
-                    else retell_poll(live, polls[live.poll_id])
+                    else retell_poll(live, polls[live.poll_id], now_us)
                 )
         return Missed(view.change, told)
 

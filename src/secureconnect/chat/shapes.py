@@ -106,7 +106,8 @@ class OptionShape(Struct):
 
 
 class PollShape(Struct):
-    """total_votes: of all options; voter_count: of people.  change: of what last happened to it."""
+    """total_votes: of all options; voter_count: of people.  change: of what last happened to it.
+    expires_at: when it closes by itself.  disappears_at: when it is gone, as messages there are."""
 
     poll_id: str
     conversation_id: str
@@ -121,6 +122,7 @@ class PollShape(Struct):
     created_by: str
     created_at: str
     change: int
+    disappears_at: str | None
 
 
 class Settings(Struct):
@@ -245,6 +247,7 @@ def poll_shape(poll: Poll, kind: type[ShapeOfPoll]) -> ShapeOfPoll:
         poll.created_by,
         to_iso(poll.created_us),
         poll.change,
+        iso_or_none(poll.disappears_us),
     )
 
 
