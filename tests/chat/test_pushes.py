@@ -14,7 +14,7 @@ from secureconnect.chat.notifications.preferences import Preferences, QuietHours
 from secureconnect.chat.store import FOREVER_US, LAST_ID
 from secureconnect.clock import SECOND_US, now_us
 from secureconnect.deps.contracts import Tx, WebPushTarget
-from secureconnect.errors import Invalid
+from secureconnect.errors import Invalid, InvalidToken
 from secureconnect.identity import NotificationId, UserId
 
 from .pushing import Site, look, pushes_of
@@ -321,6 +321,11 @@ async def test_a_phone_that_changes_hands_and_one_too_many(site: Site, people: l
     for number, each in enumerate(more):
         await site.browser(room, each, f"/{number}")
     assert await site.registered(bob) == sorted(each.device_id for each in more)
+    late = site.device(ann)
+    site.signed_in[ann].discard(late.device_id)
+    with pytest.raises(InvalidToken):
+        await site.browser(room, late)
+    assert await site.registered(ann) == []
     with pytest.raises(Invalid):
         await pushes_of(room).register(bobs, WebPushTarget("https://example.org/", b"", b""))
     records = [each async for each in room.export_of(bob)]

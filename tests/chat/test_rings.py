@@ -113,6 +113,7 @@ async def test_what_calls_somebody_by_name_wakes_them_once(site: Site, people: l
     assert [each.kind for each in (await listed(room, cid))] == ["added"]
 
 
+@on_sqlite
 async def test_a_direct_message_wakes_them_once(site: Site, people: list[UserId]) -> None:
     ann, bob, *_ = people
     room = await site.room()
@@ -170,6 +171,7 @@ async def test_a_group_that_talks_all_day_wakes_people_from_time_to_time(
     assert woken(site) == [bob]
 
 
+@on_sqlite
 async def test_one_is_asked_and_exported_and_strangers_have_none(site: Site, people: list[UserId]) -> None:
     ann, bob, *_ = people
     room = await site.room()

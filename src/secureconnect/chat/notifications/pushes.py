@@ -32,7 +32,7 @@ from ...deps.contracts import (
     Unregistered,
     WebPushTarget,
 )
-from ...errors import Conflict, Invalid, Problem, Unavailable
+from ...errors import Conflict, Invalid, InvalidToken, Problem, Unavailable
 from ...identity import ConversationId, DeviceId, NotificationId, Principal, UserId, new_id
 from ...node import SecretDamaged, Secrets
 from ...periodic import every
@@ -103,24 +103,30 @@ class Pushes:
 
     async def register(self, caller: Principal, target: Target) -> int:
         """For the device the caller's session is of, in the place of what it had. Returns when. Raises
-        Invalid, Conflict."""
+        Invalid, Conflict; InvalidToken if that has ended meanwhile: nobody would take the device away."""
         if (field := self._pusher.flaw(target)) is not None:
             raise Invalid("Nothing can be pushed there.", details={"field": field})
-        now_us = self._db.now_us()
-        is_fcm = isinstance(target, FcmTarget)
-        name = target.token if isinstance(target, FcmTarget) else target.endpoint
-        for _ in range(REGISTERING):
-            if await self._db.write(
-                push_store.register,
+
+        async def unit(tx: Tx) -> bool:
+            if caller.device_id not in await self._signed_in(tx, caller.user_id, now_us):
+                raise InvalidToken
+            return await push_store.register(
+                tx,
                 caller.device_id,
                 caller.user_id,
-                "fcm" if is_fcm else "webpush",
+                "fcm" if isinstance(target, FcmTarget) else "webpush",
                 way=self._pusher.way(target),
                 target=hashlib.sha256(name.encode()).digest(),
-                sealed=self._secrets.seal(_place(caller.device_id), msgspec.json.encode(target)),
+                sealed=sealed,
                 most=self._config.devices,
                 now_us=now_us,
-            ):
+            )
+
+        now_us = self._db.now_us()
+        name = target.token if isinstance(target, FcmTarget) else target.endpoint
+        sealed = self._secrets.seal(_place(caller.device_id), msgspec.json.encode(target))
+        for _ in range(REGISTERING):
+            if await self._db.write(unit):
                 return now_us
         raise Conflict("Another device registers the same just now.")
 

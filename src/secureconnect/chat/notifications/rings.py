@@ -34,8 +34,9 @@ Ring = Callable[[Tx, ConversationId, Sequence[Listener], int], Awaitable[None]]
 
 
 class Rings:
-    """limit: groups waiting for a look.  share: part of the time that looking may take.  ring: of `Pushes`.
-    is_here: whether somebody is connected, on any node, as far as that is known here."""
+    """limit: groups that wait for a look, and that rest after one.  share: part of the time that looking may
+    take.  ring: of `Pushes`.  is_here: whether somebody is connected, on any node, as far as that is known
+    here."""
 
     def __init__(
         self,
@@ -108,4 +109,5 @@ class Rings:
         for start in range(0, len(wanted), TOGETHER):
             await self._db.write(self._ring, group, wanted[start : start + TOGETHER], now_us)
         every_s = self._config.group_every_s
-        self._resting[group] = trio.current_time() + (every_s if wanted else min(IDLE_S, every_s))
+        if len(self._resting) < self._limit:
+            self._resting[group] = trio.current_time() + (every_s if wanted else min(IDLE_S, every_s))
