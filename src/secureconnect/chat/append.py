@@ -165,6 +165,10 @@ class _Head:
         self.lasts_us = disappear_after_s * SECOND_US
         self.moved = False
 
+    def end_us(self, stored_us: int) -> int | None:
+        """Of a message that is stored then."""
+        return stored_us + self.lasts_us if self.lasts_us else None
+
 
 async def append(
     tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int], attachments: Attachments = NO_FILES
@@ -210,6 +214,7 @@ async def append(
                 message=draft.message_id,
                 is_e2ee=head.is_e2ee,
                 now_us=stored_us,
+                ends_us=head.end_us(stored_us),
             )
         if refusal is not None:
             outcomes.append(refusal)
@@ -300,7 +305,7 @@ def _numbered(draft: Draft, head: _Head, stored_us: int) -> Message:
         stored_us,
         None,
         None,
-        stored_us + head.lasts_us if head.lasts_us else None,
+        head.end_us(stored_us),
     )
 
 

@@ -22,6 +22,7 @@ from .writer import Done, Writer
 log = structlog.get_logger(module="chat")
 
 BATCH = 200  # messages looked up at a time; those of one conversation go in one transaction
+CARRIERS = 10  # of those with files: each brings many rows along
 
 
 class Disappearing:
@@ -54,10 +55,14 @@ class Disappearing:
         await store.lock(tx, conversation)
         now_us = self._db.now_us()
         events: list[Event] = []
+        carriers = 0
         for message_id in messages:
             message = await archive.get_ended(tx, message_id, now_us)
             if message is None:
                 continue
+            carriers += message.file_ids != "[]"
+            if carriers > CARRIERS:
+                break  # the rest with the next look
             event = Event(
                 "message_deleted",
                 conversation,

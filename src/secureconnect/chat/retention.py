@@ -61,10 +61,11 @@ class Retention:
         prefix = await archive.prefix_before(tx, conversation, before_us, BATCH)
         if prefix is None:
             return Done(bool(events), events)
+        if not await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us):
+            return Done(True, events)
         if not await archive.drop_prefix(tx, conversation_id, prefix):
             return Done(True, events)
         change = await changes.number(tx, conversation_id, now_us)
-        await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us)
         shrunk = conversation._replace(
             first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us
         )

@@ -93,7 +93,7 @@ class Files:
         carries it."""
         file = await store.get(tx, file_id)
         is_others = file is not None and file.owner_id != caller and file.status == "completed"
-        if file is not None and is_others and await shares.may_see(tx, file_id, caller):
+        if file is not None and is_others and await shares.may_see(tx, file_id, caller, self._db.now_us()):
             return file
         return _required(file, caller)
 
@@ -113,7 +113,8 @@ class Files:
         self, tx: Tx, caller: UserId, conversation: ConversationId, before: str, limit: int
     ) -> list[File]:
         seat = await require_seat(tx, caller, conversation)
-        return await store.list_shared(tx, conversation, seat.visible_from_seq, before, limit)
+        now_us = self._db.now_us()
+        return await store.list_shared(tx, conversation, seat.visible_from_seq, now_us, before, limit)
 
     async def places(self, file_id: FileId) -> Sequence[Place]:
         """Where it is shared, or some of that."""

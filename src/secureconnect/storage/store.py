@@ -238,7 +238,8 @@ _LIST = (
 )
 _LIST_SHARED = (
     f"SELECT {_FILE} FROM files WHERE file_id IN (SELECT DISTINCT file_id FROM file_shares"  # noqa: S608
-    " WHERE conversation_id = $1 AND file_id < $2 AND seq >= $3 ORDER BY file_id DESC LIMIT $4)"
+    " WHERE conversation_id = $1 AND file_id < $2 AND seq >= $3 AND (ends_at IS NULL OR ends_at > $4)"
+    " ORDER BY file_id DESC LIMIT $5)"
     " ORDER BY file_id DESC"
 )
 _UNSHARE = "DELETE FROM file_shares WHERE file_id = $1"
@@ -268,10 +269,10 @@ async def list_of(tx: Tx, owner: UserId, before: str, limit: int) -> list[File]:
 
 
 async def list_shared(
-    tx: Tx, conversation: ConversationId, from_seq: int, before: str, limit: int
+    tx: Tx, conversation: ConversationId, from_seq: int, now_us: int, before: str, limit: int
 ) -> list[File]:
-    """Those shared there from message `from_seq` on, the newest first."""
-    return [_file(row) for row in await tx.all(_LIST_SHARED, conversation, before, from_seq, limit)]
+    """Those shared there from message `from_seq` on, unless that has ended, the newest first."""
+    return [_file(row) for row in await tx.all(_LIST_SHARED, conversation, before, from_seq, now_us, limit)]
 
 
 async def delete(tx: Tx, file: File, now_us: int) -> None:

@@ -90,10 +90,16 @@ class Deletion:
             next_seq = await store.seq_after(tx, conversation_id, upto)
             # what has no message after it, like a poll, stands where the next one would
             first_seq = conversation.last_seq + 2 if next_seq is None else next_seq
-            await archive.drop_prefix(tx, conversation_id, Prefix(first_seq, upto))
-            await self._attachments.detach_before(tx, conversation_id, next_seq, deleted.deleted_by, now_us)
+            if await self._detach(tx, deleted, next_seq, now_us):
+                await archive.drop_prefix(tx, conversation_id, Prefix(first_seq, upto))
             return Done(True)
         if deleted.deleted_us < now_us - KEPT_US:
-            await self._attachments.detach_before(tx, conversation_id, None, deleted.deleted_by, now_us)
+            if not await self._detach(tx, deleted, None, now_us):
+                return Done(True)
             await store.finish(tx, conversation_id)
         return Done(False)
+
+    async def _detach(self, tx: Tx, deleted: Deleted, seq: int | None, now_us: int) -> bool:
+        return await self._attachments.detach_before(
+            tx, deleted.conversation_id, seq, deleted.deleted_by, now_us
+        )
