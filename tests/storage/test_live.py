@@ -63,6 +63,7 @@ async def test_pieces_and_what_is_held_already(server: Server) -> None:
         ranges = {
             "bytes=0-0": (0, 0),
             "bytes=100-": (100, last),
+            "Bytes=100-109": (100, 109),
             "bytes=-7": (last - 6, last),
             f"bytes=-{10**9}": (0, last),
             f"bytes=9000-{10**9}": (9000, last),

@@ -16,7 +16,7 @@ from ..errors import AddressExpired, FileOnAwayNode, NotFound, Unavailable, Uplo
 from ..identity import ConversationId, FileId, NodeId, UserId
 from ..metrics import counter
 from . import store
-from .accesses import Accesses
+from .accesses import Access, Accesses
 from .addresses import Addresses, Grant
 from .serving import ANYTHING, HEAD_BYTES, disposition, media_type_of
 from .sharing import store as shares
@@ -168,9 +168,10 @@ class Files:
             self._require_store()
         elif (await self._objects.stat(file.key)).size_bytes != file.file_size:
             raise Unavailable
-        if self._accesses.is_news(grant.user_id, grant.file_id, self._db.now_us()):
-            await self._db.relieve(self._note, "storage:file:served", grant.user_id, grant.file_id, client)
-            self._accesses.note(grant.user_id, grant.file_id, self._db.now_us())
+        access = Access(grant.user_id, grant.file_id, client)
+        if self._accesses.is_news(access, self._db.now_us()):
+            await self._db.relieve(self._note, "storage:file:served", *access)
+            self._accesses.note(access, self._db.now_us())
         file = await self._typed(file)
         path = self._objects.path_of(file.key)
         if path is not None or self._presigner is None:
