@@ -99,6 +99,19 @@ _COUNT = (
 )
 _FORGET_QUOTA = "DELETE FROM quotas WHERE user_id = $1"
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
+_ACCOUNTS = "SELECT user_id FROM quotas WHERE user_id > $1 ORDER BY user_id LIMIT $2"
+_COUNTED = (
+    "SELECT CAST(COALESCE(SUM(CASE WHEN status = 'completed' THEN file_size END), 0) AS bigint) AS used,"
+    " CAST(COALESCE(SUM(CASE WHEN status <> 'completed' THEN file_size END), 0) AS bigint) AS reserved,"
+    " COUNT(CASE WHEN status <> 'completed' THEN 1 END) AS uploads"
+    " FROM files WHERE owner_id = $1 AND status IN ('uploading', 'verifying', 'completed')"
+)
+_DIFFERS = (
+    f"SELECT 1 FROM quotas q, ({_COUNTED}) c WHERE q.user_id = $1"  # noqa: S608
+    " AND (q.used_bytes <> c.used OR q.reserved_bytes <> c.reserved OR q.uploads <> c.uploads)"
+)
+_HOLD_QUOTA = "UPDATE quotas SET uploads = uploads WHERE user_id = $1"
+_SET_QUOTA = "UPDATE quotas SET used_bytes = $2, reserved_bytes = $3, uploads = $4 WHERE user_id = $1"
 
 
 async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_uploads: int) -> bool:
@@ -115,6 +128,25 @@ async def count(tx: Tx, user: UserId, most: int) -> int:
 
 async def forget_quota(tx: Tx, user: UserId) -> None:
     """Of somebody who has no file left."""
+async def accounts(tx: Tx, after: str, limit: int) -> list[UserId]:
+    """Whose quota is counted, by id, from after that one on."""
+    return [row[0] for row in await tx.all(_ACCOUNTS, after, limit)]
+
+
+async def differs(tx: Tx, user: UserId) -> bool:
+    """Whether the counter says something else than the files do. One statement, so that it sees both at the
+    same moment."""
+    return await tx.one(_DIFFERS, user) is not None
+
+
+async def recount(tx: Tx, user: UserId) -> None:
+    """Set the counter right."""
+    await tx.run(_HOLD_QUOTA, user)  # nobody's change of a file commits between the next two
+    row = await tx.one(_COUNTED, user)
+    assert row is not None, "sums of nothing are 0"
+    await tx.run(_SET_QUOTA, user, *row)
+
+
     await tx.run(_FORGET_QUOTA, user)
 
 
