@@ -59,6 +59,11 @@ class ObjectStore:
         self._signal(signal.SIGKILL)
         self._running.wait(STOP_S)
 
+    @property
+    def filer_port(self) -> int:
+        """Of SeaweedFS: its folder, which asks nobody for a key."""
+        return self._ports[5]
+
     def freeze(self) -> None:
         """It accepts what the kernel accepts for it, and never answers."""
         freeze(self._running.pid)
@@ -107,7 +112,7 @@ class ObjectStore:
     def _stores(self, http: httpx.Client) -> bool:
         if Path(self.program() or "").name == "minio":
             return http.get(f"{self.url}/minio/health/ready").is_success
-        filer = f"http://127.0.0.1:{self._ports[5]}"
+        filer = f"http://127.0.0.1:{self.filer_port}"
         written = http.put(f"{filer}/ready", content=b"a file that is too large to be kept in its folder")
         return written.is_success and http.get(self.url).status_code < 500
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -131,7 +131,7 @@ class Files:
         file = await self._db.relieve(self._hand_out, caller, file_id, client)
         if file.node_id is None and self._presigner is not None:
             _STORE.inc()
-            return await self._stored_at(self._presigner, await self._typed(file))
+            return self._stored_at(self._presigner, await self._typed(file), self._config.download_url_s)
         (_FOLDER if file.node_id is None else _SPOOL).inc()
         expires_us = self._db.now_us() + self._config.download_url_s * SECOND_US
         grant = Grant("GET", file.file_id, file.file_size, expires_us, caller)
@@ -176,7 +176,9 @@ class Files:
         path = self._objects.path_of(file.key)
         if path is not None or self._presigner is None:
             return Content(file, path=path)
-        return Content(file, elsewhere=await self._stored_at(self._presigner, file))  # or moved just now
+        # or moved just now; for as long as the address that led here
+        left_s = max(1, (grant.expires_us - self._db.now_us()) // SECOND_US)
+        return Content(file, elsewhere=self._stored_at(self._presigner, file, left_s))
 
     async def _stands_for(self, tx: Tx, grant: Grant) -> File:
         if await self.is_banned(tx, grant.user_id, self._db.now_us()):
@@ -194,10 +196,11 @@ class Files:
         await self._db.relieve(store.note_type, file.file_id, media_type)
         return file._replace(media_type=media_type)
 
-    async def _stored_at(self, presigner: Presigner, file: File) -> str:
-        return await presigner.download_url(
+    @staticmethod
+    def _stored_at(presigner: Presigner, file: File, expires_s: int) -> str:
+        return presigner.download_url(
             file.key,
-            self._config.download_url_s,
+            expires_s,
             disposition=disposition(file.file_name),
             content_type=file.media_type or ANYTHING,
         )
@@ -237,10 +240,17 @@ class Files:
         """Tell that it is there."""
         self.tell(file, await self.places(file.file_id) if file.conversation_id else ())
 
-    def noticed_in(self, file: File | None) -> None:
-        """One more that may lie in this node's spool."""
-        if file is not None and file.node_id is not None:
-            self.may_be_spooled = True
+    def node_of(self, file: File) -> NodeId | None:
+        """In whose spool it lies: this node's, or nobody's."""
+        return self._node_id if self._objects.where(file.key) == "spool" else None
+
+    @contextmanager
+    def noticing(self, node_id: NodeId | None) -> Iterator[None]:
+        """A row that names the node is written in the block: however that ends, it may have been."""
+        try:
+            yield
+        finally:
+            self.may_be_spooled |= node_id is not None
 
 
 def _required(file: File | None, caller: UserId) -> File:
