@@ -61,13 +61,13 @@ _GET = (
     f"SELECT {_POLL} FROM polls p WHERE p.poll_id = $1"  # noqa: S608
     " AND (p.disappears_at IS NULL OR p.disappears_at > $2)"
 )
-_LISTED = (
-    f"SELECT {_POLL} FROM polls p WHERE p.conversation_id = $1 AND p.seq > $2 AND p.poll_id < $3"  # noqa: S608
+_PAGE = (
+    "FROM polls p WHERE p.conversation_id = $1 AND p.seq > $2 AND p.poll_id < $3"
     " AND (p.disappears_at IS NULL OR p.disappears_at > $5)"
 )
-_LIST = f"{_LISTED} ORDER BY p.poll_id DESC LIMIT $4"
+_LIST = f"SELECT {_POLL} {_PAGE} ORDER BY p.poll_id DESC LIMIT $4"
 _LIST_ACTIVE = (
-    f"{_LISTED} AND p.closed_at IS NULL AND (p.expires_at IS NULL OR p.expires_at > $5)"
+    f"SELECT {_POLL} {_PAGE} AND p.closed_at IS NULL AND (p.expires_at IS NULL OR p.expires_at > $5)"
     " ORDER BY p.poll_id DESC LIMIT $4"
 )
 _OPEN = (
