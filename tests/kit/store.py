@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from .freeze import freeze
+from .keeper import keep, keep_files
 from .ports import free_port
 
 ACCESS_KEY = "secureconnect"
@@ -34,6 +35,8 @@ class ObjectStore:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._ports = [free_port() for _ in range(8)]
+        for port in self._ports:
+            keep_files(_socket_files(port))
         self.endpoint = f"127.0.0.1:{self._ports[0]}"
         self.url = f"http://{self.endpoint}"
 
@@ -49,8 +52,8 @@ class ObjectStore:
         assert program is not None
         arguments, env = self._minio() if Path(program).name == "minio" else self._seaweed()
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, *arguments], cwd=self._folder, env=env, stdout=log, stderr=log
+            self._process = keep(
+                subprocess.Popen([program, *arguments], cwd=self._folder, env=env, stdout=log, stderr=log)
             )
         self._wait()
 
@@ -81,9 +84,9 @@ class ObjectStore:
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        for port in self._ports:  # SeaweedFS leaves sockets there, which no option moves
-            for socket_file in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                socket_file.unlink(missing_ok=True)
+        for port in self._ports:
+            for path in _socket_files(port).parent.glob(_socket_files(port).name):
+                path.unlink(missing_ok=True)
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:
@@ -96,7 +99,7 @@ class ObjectStore:
     def _wait(self) -> None:
         """Until it can store: SeaweedFS opens its ports before it can."""
         until = time.monotonic() + START_S
-        with httpx.Client(trust_env=False, timeout=2.0) as http:
+        with httpx.Client(trust_env=False, verify=False, timeout=2.0) as http:
             while time.monotonic() < until:
                 assert self._running.poll() is None, (self._folder / "log").read_text()[-2000:]
                 try:
@@ -157,3 +160,8 @@ class ObjectStore:
             f"-s3.localSocket={self._folder / 's3.sock'}",
             "-s3.config=s3.json",
         ], dict(os.environ)
+
+
+def _socket_files(port: int) -> Path:
+    """What SeaweedFS leaves behind, which no option moves."""
+    return Path(f"/tmp/seaweedfs-*-grpc-{port}.sock")
