@@ -7,11 +7,11 @@ import json
 from typing import Any
 from zipfile import ZipFile
 
-import httpx
 import pytest
 
 from kit.command import beside
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.olm import Encrypting, server_name
 from kit.people import PASSWORD, direct, download_url, group, next_event, people, upload
 from kit.wait import until
@@ -140,7 +140,7 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
         server.restart()
         await ann.login(name, PASSWORD)
         await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain() as http:
             assert (await http.get(url)).status_code in (403, 404)
         (message,) = await bob.history(room, 10)
         assert (message["sender_id"], message["content"]) == (ann.me.user_id, "look")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, direct, group, next_event, people
 from kit.pushservice import SEND_PATH, Browser, Google, push_service, vapid_claims
 from kit.wait import until
@@ -71,7 +71,7 @@ async def test_a_phone_that_is_put_away_is_woken(start_server: StartServer, tmp_
             await service.wait_for("/bob", 2)
 
             async def is_over() -> bool:
-                async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+                async with plain(base_url=server.url) as http:
                     counted = (await http.get("/metrics")).text
                 return 'secureconnect_pushes_total{result="sent"} 3.0' in counted
 
