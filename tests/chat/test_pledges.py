@@ -53,6 +53,7 @@ from .rig import (
 )
 
 FAST = ChatConfig(catch_up_ms=100)
+MINUTE_S = 60.0
 
 
 class Scene(NamedTuple):
@@ -80,6 +81,11 @@ class Scene(NamedTuple):
             sender or self.ann, where or self.group, text, client_message_id=key or text
         )
         return await self.room.messages.send(draft)
+
+    async def is_known(self) -> None:
+        """Until the node would accept messages without asking: it may still be reading what came late."""
+        both = (self.group, self.direct)
+        await until(lambda: all(self.room.hub.trusted(each, self.ann, MINUTE_S) for each in both))
 
     async def told(self) -> list[str]:
         return [message.content for message in await history(self.room, self.bob, self.group)]
@@ -116,7 +122,9 @@ async def scene(
         for where in (group, direct):
             await say(room, ann, where, "before")
         await bobs.wait_for("chat", 2)
-        yield Scene(room, away, journal, ann, bob, group, direct, anns, bobs)
+        here = Scene(room, away, journal, ann, bob, group, direct, anns, bobs)
+        await here.is_known()
+        yield here
 
 
 @pytest.fixture
@@ -224,6 +232,7 @@ async def test_sent_again_during_and_after(here: Scene) -> None:
     assert isinstance(later, Stored)
     assert (later.message.message_id, later.message.content, later.fresh) == (first.message_id, "one", False)
     assert await here.told() == ["before", "one"]
+    await here.bobs.wait_for("chat", 4)
     assert shown(here.bobs) == [("one", None), ("one", 2)]
 
 
