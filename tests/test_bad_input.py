@@ -29,7 +29,7 @@ from secureconnect.chat.inbound import Inbound
 from secureconnect.client.wire import Lost, connect
 
 ANSWER_S = 10
-SCHEMA_S = 90
+SCHEMA_S = 300  # a tenth of it on two free cores
 SEED = 20_261_122
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
