@@ -180,6 +180,30 @@ async def test_a_service_that_hangs_holds_up_no_other(site: Site, people: list[U
 
 
 @on_sqlite
+async def test_services_that_never_answered_leave_room_for_one_that_did(
+    site: Site, people: list[UserId]
+) -> None:
+    ann, bob, cid, dee = people
+    room = await site.room(poll_s=0.05, senders=4, call_s=60.0)
+    await site.browser(room, site.device(bob), "/bob")
+    await say(room, ann, await direct_of(room, ann, bob), "hello")
+    await room.notifier.pass_once()
+    await site.service.wait_for("/bob")
+    frozen = site.service.origin.replace("127.0.0.1", "localhost")
+    for owner in (cid, dee):
+        for number in range(2):
+            path = f"/{owner}/{number}"
+            site.service.said[path] = Says(freeze=True)
+            await site.browser(room, site.device(owner), path, frozen)
+        await say(room, ann, await direct_of(room, ann, owner), "hello")
+    await room.notifier.pass_once()
+    await until(lambda: len(site.service.received) >= 4)
+    await say(room, ann, await direct_of(room, ann, bob), "still there?")
+    await room.notifier.pass_once()
+    await site.service.wait_for("/bob", 2)
+
+
+@on_sqlite
 async def test_services_that_are_dead_take_no_room(site: Site, people: list[UserId]) -> None:
     """More of them than there are senders, each with pushes that wait."""
     ann, bob, cid, _ = people

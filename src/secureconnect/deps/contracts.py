@@ -478,6 +478,10 @@ class Pusher(Protocol):
         """The push service it is reached through: what is slow or away is so for all of them."""
         ...
 
+    def is_proven(self, way: str) -> bool:
+        """Whether a push service answered the last push."""
+        ...
+
     def rest_s(self, way: str) -> float:
         """How long a push service that failed is left alone yet."""
         ...

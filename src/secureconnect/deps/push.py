@@ -41,13 +41,15 @@ FORGET_S = 5.0  # between two looks for those that can be tried again
 
 
 class _Service:
-    """failures: in a row.  away_until: on trio's clock; left alone so long."""
+    """failures: in a row.  away_until: on trio's clock; left alone so long.  is_proven: the last push was
+    answered."""
 
-    __slots__ = ("away_until", "failures")
+    __slots__ = ("away_until", "failures", "is_proven")
 
     def __init__(self) -> None:
         self.failures = 0
         self.away_until = 0.0
+        self.is_proven = False
 
 
 class PushServices:
@@ -90,6 +92,10 @@ class PushServices:
 
     def way(self, target: FcmTarget | WebPushTarget) -> str:
         return FCM if isinstance(target, FcmTarget) else origin_of(target.endpoint)
+
+    def is_proven(self, way: str) -> bool:
+        service = self._services.get(way)
+        return service is not None and service.is_proven
 
     def rest_s(self, way: str) -> float:
         service = self._services.get(way)
@@ -185,7 +191,7 @@ class PushServices:
         return await self._outward(only_public=False).post(url, headers, body)
 
     def _failed(self, service: _Service, way: str, retry_after_s: float = 0) -> None:
-        service.failures += 1
+        service.failures, service.is_proven = service.failures + 1, False
         doubled = self._config.first_pause_s * 2 ** min(service.failures - 1, 20)
         pause_s = min(max(doubled, retry_after_s), self._config.longest_pause_s)
         service.away_until = trio.current_time() + pause_s
@@ -194,7 +200,7 @@ class PushServices:
             self._guard.find("unreachable")
 
     def _answered(self, service: _Service) -> None:
-        service.failures, service.away_until = 0, 0.0
+        service.failures, service.away_until, service.is_proven = 0, 0.0, True
         self._guard.find(None)
 
 
@@ -228,6 +234,9 @@ class SilentPusher:
 
     def way(self, target: FcmTarget | WebPushTarget) -> str:  # noqa: ARG002
         return ""
+
+    def is_proven(self, way: str) -> bool:  # noqa: ARG002
+        return False
 
     def rest_s(self, way: str) -> float:  # noqa: ARG002
         return 0.0

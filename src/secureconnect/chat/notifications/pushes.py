@@ -55,6 +55,7 @@ URGENT = frozenset({"message", "mention", "reply"})
 CALLS = frozenset({"mention", "reply"})  # what is said by them in a group wakes nobody a second time
 CLAIM_MARGIN_S = 30.0  # beyond the longest try: for the note of how it went
 PER_PERSON = 2  # under way at a time: nobody's slow endpoints take all places
+RESERVED = 4  # one place in so many is for push services that answer: anybody can name some that do not
 TURN_US = SECOND_US  # until it is a person's turn again
 NOTE_S = 5.0  # for the note of what is sent, at shutdown too
 LATEST_DOUBLING = 20
@@ -203,10 +204,9 @@ class Pushes:
 
     def _room_for(self, way: str) -> int:
         """How many more may be under way there."""
-        under_way = self._under_way
-        return min(
-            self._pusher.room_for(way) - under_way[way], self._config.senders - sum(under_way.values())
-        )
+        senders = self._config.senders
+        most = senders if self._pusher.is_proven(way) else senders - senders // RESERVED
+        return min(self._pusher.room_for(way) - self._under_way[way], most - sum(self._under_way.values()))
 
     async def _send_on(self, way: str, waiting: Waiting) -> None:
         """This one and, one after another, what is due there, until none is. What keeps one from being noted
