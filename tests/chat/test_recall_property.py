@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from secureconnect.chat.disappearing import Disappearing
 from secureconnect.chat.polls import store as polls
 from secureconnect.chat.polls.polls import Polls, Question
 from secureconnect.chat.reactions import store as reactions
+from secureconnect.chat.resume import _is_visible
 from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig, MemoryConfig
@@ -53,6 +55,7 @@ steps = st.lists(
                 "unask",
                 "join",
                 "leave",
+                "promote",
                 "title",
                 "read",
                 "drop",
@@ -144,6 +147,8 @@ async def _take(
                 await room.polls.close(poll.created_by, poll.poll_id)
             case "unask" if poll:
                 await room.polls.delete(poll.created_by, poll.poll_id)
+            case "promote":
+                await room.conversations.set_role(ann, group, people[1], ("admin", "member")[number % 2])
             case "join":
                 await room.conversations.add(ann, group, cid, "member")
             case "leave":
@@ -218,7 +223,7 @@ async def _same_replay(room: Chat, db: Database, group: ConversationId, user: Us
         assert change >= seat.conversation.min_change, "what retention took is a gap"
         assert missed.change == head
         stored = await db.read(changes.events, seat.conversation, change, 1_000, now_us)
-        visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
+        visible = [each for each in stored if _is_visible(each, seat)]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data
             for each, frame in zip(visible, missed.frames, strict=True)

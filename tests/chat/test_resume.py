@@ -80,6 +80,46 @@ async def test_what_was_missed_comes_first(nursery: trio.Nursery, room: Chat, pe
     assert await socket.wait_changes(where, 14) == list(range(2, 15))
 
 
+@pytest.mark.parametrize("history_visible", [False, True])
+async def test_what_happened_before_one_joined_is_told_only_where_the_past_is_open(
+    nursery: trio.Nursery, room: Chat, people: list[UserId], history_visible: bool
+) -> None:
+    """Whatever position the client names."""
+    ann, bob, cid, dee = people
+    where = await make_group(room, ann, bob, cid)
+    await say(room, ann, where, "hello")
+    await room.conversations.configure(ann, where, {"history_visible": history_visible})
+    before = await back(nursery, room, cid, {where: 1})
+    held = before.of("resumed")[0]["conversations"][where]["change"]
+    await room.conversations.remove(ann, where, cid)
+    await room.conversations.set_role(ann, where, bob, "admin")
+    await room.conversations.add(bob, where, cid, "member")
+    joined = (await room.conversations.summary(cid, where)).seat.conversation.last_change - 1
+    await room.conversations.add(ann, where, dee, "member")
+    last = (await room.conversations.summary(dee, where)).seat.conversation.last_change
+    left = held + 1
+    for user, position, own, first in (
+        (cid, held, [left], joined),
+        (cid, 0, [left], joined),
+        (dee, 0, [], last - 1),
+    ):
+        seen = range(position + 1, last + 1) if history_visible else [*own, *range(first, last + 1)]
+        socket = await back(nursery, room, user, {where: position})
+        assert socket.changes(where) == list(seen)
+
+
+async def test_mentions_made_elsewhere_show(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    named = msgspec.Raw(msgspec.json.encode({"mentions": [bob]}))
+    for _ in range(2):
+        await store(room, room.messages.draft(ann, where, "look", metadata=named))
+    await room.conversations.mark_read(bob, where, 1)
+    for user, unread in ((bob, 1), (ann, None)):
+        socket = await back(nursery, room, user, {where: 3})
+        assert socket.of("resumed")[0]["conversations"][where].get("unread_mentions") == unread
+
+
 async def test_replay_tells_what_live_told(nursery: trio.Nursery, room: Chat, people: list[UserId]) -> None:
     """Unless something was changed since, a replayed event is the live one, byte for byte."""
     ann, bob, cid, _ = people

@@ -54,7 +54,7 @@ async def is_right(room: Chat, db: Database, where: ConversationId) -> None:
     for user, unread in (await counted(db, where)).items():
         summary = await room.conversations.summary(user, where)
         [line] = await room.listing.page(user, LATEST_US, ConversationId(LAST_ID), 1)
-        [(_, standing)] = await db.read(store.standings, user)
+        [(_, standing, _)] = await db.read(store.standings, user)
         assert (summary.unread_count, line.summary.unread_count, standing) == (unread,) * 3
 
 

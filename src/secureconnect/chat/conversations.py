@@ -143,12 +143,9 @@ class Conversations:
             first = await store.by_direct_key(tx, direct_key or "")
             assert first is not None
             return Done((first.conversation_id, False))
-        roles: tuple[MemberRole, MemberRole] = (
-            ("owner", "member") if kind == "group" else ("member", "member")
-        )
-        for user in (caller, *others):
-            role = roles[0] if user == caller else roles[1]
-            await store.join(tx, conversation, Member(user, role, now_us, 0, 0))
+        founder = Member(caller, "owner" if kind == "group" else "member", now_us, 0, 0)
+        members = [founder, *(Member(user, "member", now_us, 0, 0) for user in others)]
+        await store.join(tx, conversation, members)
         event = Event("conversation_updated", conversation, new.last_change, now_us, conversation=new)
         await changes.record(tx, event, caller)
         await audit.record(
@@ -156,7 +153,7 @@ class Conversations:
             action="chat:conversation:created",
             actor=caller,
             subject=conversation,
-            facts={"type": kind, "members": len(others) + 1},
+            facts={"type": kind, "members": len(members)},
             now_us=now_us,
         )
         return Done((conversation, True), [event])
@@ -261,9 +258,12 @@ class Conversations:
         if (await store.count_members(tx, conversation)).members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
         now_us = self._db.now_us()
-        visible_from = 0 if group.history_visible else group.last_seq + 1
-        member = Member(user, role, now_us, visible_from, group.last_seq)
-        await store.join(tx, conversation, member)
+        member = Member(user, role, now_us, 0, group.last_seq)
+        if not group.history_visible:
+            member = member._replace(
+                visible_from_seq=group.last_seq + 1, visible_from_change=group.last_change + 1
+            )
+        await store.join(tx, conversation, [member])
         event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
         notice = await notices.give(tx, conversation, caller, "member_added", now_us, user_id=user)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)

@@ -499,9 +499,9 @@ class Hub:
     ) -> int:
         """Tell what was read from the table.  after: the position to start from, should there be none.
 
-        viewers: as they are at the end of `lives`. Those already in memory are kept: they stand where our
-        position does, and the events lead them on; unless retention took some of those. Returns how many
-        events were news.
+        viewers: as they are at the end of `lives`, but for those who join in them. Those already in memory
+        are kept: they stand where our position does, and the events lead them on; unless retention took some
+        of those. Returns how many events were news.
         """
         view = self._views.get(conversation)
         if view is None:
