@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..deps.contracts import Tx
@@ -29,7 +30,7 @@ _AFTER = (
 )
 _EDIT = "UPDATE messages SET content = $2, is_encrypted = $3, edited_at = $4 WHERE message_id = $1"
 _DELETE = (
-    "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', deleted_at = $2"
+    "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', reaction_count = 0, deleted_at = $2"
     " WHERE message_id = $1"
 )
 _IS_ENDED = (  # of a conversation that is deleted everything goes, and nothing is told of it
@@ -80,13 +81,15 @@ async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now
     await tx.run(_EDIT, message, content, is_encrypted, now_us)
 
 
-async def delete(tx: Tx, message: Message, deleted_us: int) -> None:
-    """Leave a tombstone: the row without what was said, and nothing of what hung on it."""
-    await tx.run(_DELETE, message.message_id, deleted_us)
-    await versions.clear(tx, message.message_id)
-    await mentions.clear(tx, message.conversation_id, message.seq)
-    await reactions.clear(tx, message.message_id)
-    await pins.remove(tx, message.conversation_id, message.message_id)
+async def delete(tx: Tx, messages: Sequence[Message], deleted_us: Sequence[int]) -> None:
+    """Leave tombstones: the rows without what was said, and nothing of what hung on them.
+    deleted_us: of each."""
+    ids = [each.message_id for each in messages]
+    await tx.many(_DELETE, list(zip(ids, deleted_us, strict=True)))
+    await versions.clear(tx, ids)
+    await mentions.clear(tx, messages)
+    await reactions.clear(tx, ids)
+    await pins.clear(tx, messages)
 
 
 async def ended(tx: Tx, now_us: int, limit: int) -> list[tuple[ConversationId, MessageId]]:

@@ -6,6 +6,7 @@ was said: that is read from the message when the event is told again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -74,7 +75,7 @@ _FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, k
 # Writing
 
 _NUMBER = (
-    "UPDATE conversations SET last_change = last_change + 1, touched_at = $2 WHERE conversation_id = $1"
+    "UPDATE conversations SET last_change = last_change + $3, touched_at = $2 WHERE conversation_id = $1"
     " RETURNING last_change"
 )
 _RECORD = (
@@ -83,27 +84,29 @@ _RECORD = (
 )
 
 
-async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
-    """Take the next `change`."""
-    row = await tx.one(_NUMBER, conversation, now_us)
+async def number(tx: Tx, conversation: ConversationId, now_us: int, count: int = 1) -> int:
+    """Take the next `change`, or so many, of which this is the last."""
+    row = await tx.one(_NUMBER, conversation, now_us, count)
     assert row is not None
     return int(row[0])
 
 
 async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
     """Write the row from which the event is told again."""
+    await tx.run(_RECORD, *_row_of(event, actor))
+
+
+async def record_all(tx: Tx, events: Sequence[Event], actor: UserId | None) -> None:
+    await tx.many(_RECORD, [_row_of(event, actor) for event in events])
+
+
+def _row_of(event: Event, actor: UserId | None) -> Row:
     ref = event.message_id or event.poll_id or (event.user.user_id if event.user else None)
     facts = {name: value for name in _FACTS if (value := getattr(event, name)) is not None}
-    await tx.run(
-        _RECORD,
-        event.conversation_id,
-        event.change,
-        event.kind,
-        ref,
-        event.seq,
-        actor,
-        msgspec.json.encode(facts).decode() if facts else None,
-        event.stored_us,
+    data = msgspec.json.encode(facts).decode() if facts else None
+    return (
+        *(event.conversation_id, event.change, event.kind, ref, event.seq),
+        *(actor, data, event.stored_us),
     )
 
 

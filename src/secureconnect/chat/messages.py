@@ -211,7 +211,7 @@ class Messages:
             return Done(message)
         now_us = self._db.now_us()
         change = await changes.number(tx, message.conversation_id, now_us)
-        await archive.delete(tx, message, now_us)
+        await archive.delete(tx, [message], [now_us])
         if message.file_ids != "[]":
             await self._attachments.detach(
                 tx, message.conversation_id, message.seq, message_id, caller, now_us

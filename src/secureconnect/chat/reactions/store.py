@@ -75,10 +75,9 @@ async def remove(tx: Tx, message: MessageId, emoji: str, user: UserId) -> bool:
     return True
 
 
-async def clear(tx: Tx, message: MessageId) -> None:
-    """Of a message that is deleted."""
-    if gone := await tx.run(_CLEAR, message):
-        await tx.run(_COUNT_ON, message, -gone)
+async def clear(tx: Tx, messages: Sequence[MessageId]) -> None:
+    """Of messages that are deleted, which say themselves that they have none any more."""
+    await tx.many(_CLEAR, [(each,) for each in messages])
 
 
 async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> bool:

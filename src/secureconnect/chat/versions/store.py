@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...deps.contracts import Row, Tx
@@ -80,9 +81,9 @@ async def of_message(tx: Tx, message: Message, after: int, limit: int) -> list[V
     return found
 
 
-async def clear(tx: Tx, message: MessageId) -> None:
-    """Of a message that is deleted."""
-    await tx.run(_CLEAR, message)
+async def clear(tx: Tx, messages: Sequence[MessageId]) -> None:
+    """Of messages that are deleted."""
+    await tx.many(_CLEAR, [(each,) for each in messages])
 
 
 async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> bool:
