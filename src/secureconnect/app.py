@@ -33,7 +33,7 @@ from .auth import (
     Shown,
     is_banned,
     lacking,
-    note_departure,
+    note_departures,
     signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
@@ -185,8 +185,9 @@ class Service:
                 begin_history=begin_history,
                 away=away,
                 heartbeat_s=config.gateway.ws_ping_s,
-                member_left=note_departure,
+                members_left=note_departures,
                 tell_member_left=tell_member_left,
+                tell_dissolved=tell_dissolved,
             )
             return room
 
@@ -257,6 +258,10 @@ class Service:
         def tell_member_left(conversation: ConversationId, user: UserId) -> None:
             with suppress(Unavailable):  # it restarts; who stayed learns it when they ask
                 self.auth.require().tell_member_left(conversation, user)
+
+        def tell_dissolved(conversation: ConversationId, at_us: int) -> None:
+            with suppress(Unavailable):  # likewise
+                self.auth.require().tell_dissolved(conversation, at_us)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

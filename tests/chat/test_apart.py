@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -213,10 +214,10 @@ async def roles(room: Chat, viewer: UserId, group: ConversationId) -> dict[UserI
 async def test_groups_are_handed_on(db: Database, room: Chat, nursery: trio.Nursery) -> None:
     left_behind: list[tuple[str, str]] = []
 
-    async def member_left(_: Tx, conversation: ConversationId, user: UserId, __: int) -> None:
-        left_behind.append((conversation, user))
+    async def members_left(_: Tx, conversation: ConversationId, users: Sequence[UserId], __: int) -> None:
+        left_behind.extend((conversation, user) for user in users)
 
-    room.conversations.member_left = member_left
+    room.conversations.members_left = members_left
     ann, bob, cid, dan = await make_people(db, "ann", "bob", "cid", "dan")
     alone = await make_group(room, ann)
     to_first = await make_group(room, ann, bob, cid)

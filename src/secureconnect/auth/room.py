@@ -283,8 +283,12 @@ class Auth:
         await self.device_keys.purge()
 
     def tell_member_left(self, conversation: ConversationId, user: UserId) -> None:
-        """After the commit of that (`note_departure`); never waits."""
+        """After the commit of that (`note_departures`); never waits."""
         self.device_keys.news.left(user, conversation)
+
+    def tell_dissolved(self, conversation: ConversationId, at_us: int) -> None:
+        """All have left it, for it is deleted; after the commit of that; never waits."""
+        self.device_keys.news.dissolved(conversation, at_us)
 
     def known(self, token: str, *, outage: bool = False) -> Principal | None:
         return self.sessions.known(token, outage=outage)

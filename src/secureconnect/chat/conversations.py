@@ -30,10 +30,8 @@ from .store import (
 from .writer import Done, ReadMark, Writer
 
 FORGET_PAGE = 100
-MemberLeft = Callable[[Tx, ConversationId, UserId, int], Awaitable[None]]
-"""In the unit in which somebody leaves; the last is the time, microseconds UTC."""
-
-DIRECT_IS_TWO = "A direct conversation is between two people."
+MembersLeft = Callable[[Tx, ConversationId, Sequence[UserId], int], Awaitable[None]]
+"""In the unit in which they leave; the last is the time, microseconds UTC."""
 
 
 def not_found(conversation: str) -> NotFound:
@@ -41,7 +39,7 @@ def not_found(conversation: str) -> NotFound:
     return NotFound(denial="denied:conversation", subject=conversation)
 
 
-async def _unmissed(_: Tx, __: ConversationId, ___: UserId, ____: int) -> None:
+async def unmissed(_: Tx, __: ConversationId, ___: Sequence[UserId], ____: int) -> None:
     """Nothing outside this room hangs on it."""
 
 
@@ -59,6 +57,15 @@ async def require_summary(tx: Tx, conversation: ConversationId, user: UserId, no
     return summary
 
 
+async def dissolve(tx: Tx, conversation: ConversationId, actor: UserId, now_us: int) -> Event:
+    """Put everybody out, for good. The conversation is locked."""
+    change = await changes.number(tx, conversation, now_us)
+    await deletion.begin(tx, Deleted(conversation, change, actor, now_us))
+    event = Event("conversation_deleted", conversation, change, now_us)
+    await changes.record(tx, event, actor)
+    return event
+
+
 _RANKS: dict[MemberRole, int] = {"member": 0, "admin": 1, "owner": 2}
 
 
@@ -72,7 +79,7 @@ class Conversations:
         self._config = config
         self._db = db
         self._writer = writer
-        self.member_left: MemberLeft = _unmissed
+        self.members_left: MembersLeft = unmissed
 
     # making
 
@@ -302,7 +309,7 @@ class Conversations:
             )
         person = await store.person(tx, user) or Person(user, "", "", None)
         await store.leave(tx, conversation, user)
-        await self.member_left(tx, conversation, user, now_us)
+        await self.members_left(tx, conversation, [user], now_us)
         left = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
         events.append(left)
         if (await store.count_members(tx, conversation)).members:
@@ -368,10 +375,13 @@ class Conversations:
 
     async def forget(self, user: UserId) -> None:
         """Take somebody who is erased out of every group. Direct conversations keep both their people, or the
-        other would lose what was said. Safe to repeat."""
+        other would lose what was said; when both are erased they are deleted. Safe to repeat."""
         while groups := await self._db.read(store.groups_of, user, FORGET_PAGE):
             for group in groups:
                 await self._writer.relieve(self._forget, user, group)
+        while deserted := await self._db.read(store.deserted, user, FORGET_PAGE):
+            for conversation in deserted:
+                await self._writer.relieve(self._dissolve, user, conversation)
 
     async def _forget(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
         await store.lock(tx, conversation)
@@ -379,6 +389,13 @@ class Conversations:
         if seat is None:
             return Done(None)
         return Done(None, await self._leave(tx, conversation, user, seat.member))
+
+    async def _dissolve(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
+        """Nobody can come back to it."""
+        await store.lock(tx, conversation)
+        if await store.seat(tx, conversation, user) is None:  # another node was faster
+            return Done(None)
+        return Done(None, [await dissolve(tx, conversation, user, self._db.now_us())])
 
     # what they share
 
@@ -396,7 +413,7 @@ class Conversations:
     def _require_several(seat: Seat) -> None:
         """Raises Conflict in a direct conversation."""
         if seat.conversation.type == "direct":
-            raise Conflict(DIRECT_IS_TWO)
+            raise Conflict("A direct conversation is between two people.")
 
     @classmethod
     def _require_group(cls, seat: Seat, action: Action) -> Conversation:

@@ -29,7 +29,7 @@ from .attachments import Attachments, NoFiles
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
-from .conversations import Conversations, MemberLeft
+from .conversations import Conversations, MembersLeft
 from .deletion.deletion import Deletion
 from .disappearing import Disappearing
 from .forwards.forwards import Forwards
@@ -89,6 +89,10 @@ def _untold(_: ConversationId, __: UserId) -> None:
     """Nobody else is told who left."""
 
 
+def _undissolved(_: ConversationId, __: int) -> None:
+    """Nobody else is told what is deleted."""
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Refusals on sockets go nowhere until `connect` says where."""
 
@@ -118,6 +122,7 @@ class Chat:
         self.away: Callable[[], Away] = _nothing_away
         self._begin_history: BeginHistory = _go_on
         self._tell_member_left: Callable[[ConversationId, UserId], None] = _untold
+        self._tell_dissolved: Callable[[ConversationId, int], None] = _undissolved
         self._present: set[Connection] = set()
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
@@ -188,8 +193,9 @@ class Chat:
         begin_history: BeginHistory = _go_on,
         away: Callable[[], Away] = _nothing_away,
         heartbeat_s: float = 25.0,
-        member_left: MemberLeft | None = None,
+        members_left: MembersLeft | None = None,
         tell_member_left: Callable[[ConversationId, UserId], None] = _untold,
+        tell_dissolved: Callable[[ConversationId, int], None] = _undissolved,
     ) -> None:
         """What this room needs of its neighbours.
 
@@ -197,16 +203,18 @@ class Chat:
         begin_history: is told which history has lost changes, before the room crashes because of it.
         away: what the server does without at present, and what that affects.
         heartbeat_s: how often the gateway pings, which clients are told.
-        member_left, tell_member_left: in the unit in which somebody leaves, and after its commit.
+        members_left: in the unit in which some leave, or all because the conversation is deleted.
+        tell_member_left, tell_dissolved: after the commit of that; at what time it was deleted.
         """
         self.authenticate = authenticate
         self.deny = deny
         self._begin_history = begin_history
         self.away = away
         self.heartbeat_s = heartbeat_s
-        if member_left is not None:
-            self.conversations.member_left = member_left
+        if members_left is not None:
+            self.conversations.members_left = self.deletion.members_left = members_left
         self._tell_member_left = tell_member_left
+        self._tell_dissolved = tell_dissolved
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.catch_up.set_out()
@@ -373,6 +381,8 @@ class Chat:
         for event in events:
             if event.kind == "user_left" and event.user is not None:
                 self._tell_member_left(event.conversation_id, event.user.user_id)
+            elif event.kind == "conversation_deleted":
+                self._tell_dissolved(event.conversation_id, event.stored_us)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""

@@ -347,6 +347,12 @@ _GROUPS = (
     "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
     " WHERE m.user_id = $1 AND c.type = 'group' LIMIT $2"
 )
+_DESERTED = (
+    "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.user_id = $1 AND c.type = 'direct' AND NOT EXISTS (SELECT 1 FROM members o"
+    " JOIN users u ON u.user_id = o.user_id WHERE o.conversation_id = m.conversation_id"
+    " AND u.erased_at IS NULL) LIMIT $2"
+)
 _HEIR = (
     f"SELECT {PERSON}, {MEMBER} FROM members m JOIN users u ON u.user_id = m.user_id"  # noqa: S608
     " WHERE m.conversation_id = $1 AND m.user_id <> $2 AND u.erased_at IS NULL"
@@ -413,6 +419,11 @@ async def participants(
 async def groups_of(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
     """Some of the groups that `user` is in."""
     return [row[0] for row in await tx.all(_GROUPS, user, limit)]
+
+
+async def deserted(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
+    """Some of the direct conversations of `user` in which everybody is erased."""
+    return [row[0] for row in await tx.all(_DESERTED, user, limit)]
 
 
 async def heir(tx: Tx, conversation: ConversationId, user: UserId) -> Participant | None:

@@ -10,16 +10,14 @@ from ...deps.contracts import Database, Tx
 from ...errors import Conflict
 from ...identity import ConversationId, UserId
 from ...periodic import every
-from .. import archive, changes, permissions
+from .. import archive, permissions
 from .. import store as conversations
 from ..archive import Prefix
 from ..attachments import Attachments
 from ..catchup import REACH_US
-from ..changes import Event
-from ..conversations import not_found
+from ..conversations import MembersLeft, dissolve, not_found, unmissed
 from ..writer import Done, Writer
 from . import store
-from .store import Deleted
 
 log = structlog.get_logger(module="chat")
 
@@ -35,6 +33,7 @@ class Deletion:
         self._db = db
         self._writer = writer
         self._attachments = attachments
+        self.members_left: MembersLeft = unmissed
 
     async def delete(self, caller: UserId, conversation: ConversationId) -> None:
         """Deleting twice is deleting once. Raises NotFound, Forbidden; Conflict for a direct conversation,
@@ -53,10 +52,8 @@ class Deletion:
             raise Conflict("A direct conversation belongs to both and cannot be deleted; mute it instead.")
         permissions.require(seat, "delete_conversation")
         now_us = self._db.now_us()
-        change = await changes.number(tx, conversation, now_us)
-        await store.begin(tx, Deleted(conversation, change, caller, now_us))
-        event = Event("conversation_deleted", conversation, change, now_us)
-        await changes.record(tx, event, caller)
+        await self.members_left(tx, conversation, list(await conversations.viewers(tx, conversation)), now_us)
+        event = await dissolve(tx, conversation, caller, now_us)
         await audit.record(
             tx, action="chat:conversation:deleted", actor=caller, subject=conversation, now_us=now_us
         )
