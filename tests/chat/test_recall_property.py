@@ -127,7 +127,9 @@ async def _take(
                 said = room.messages.draft(people[number % 3], group, f"said {number}", file_ids=files)
                 await room.messages.send(said)
             case "edit" if target:
-                await room.messages.edit(target.sender_id, target.message_id, f"edited {number}")
+                metadata = msgspec.Raw(b'{"k": 1}') if number % 2 else None
+                message = target.message_id
+                await room.messages.edit(target.sender_id, message, f"edited {number}", metadata=metadata)
             case "delete" if target:
                 await room.messages.delete(target.sender_id, target.message_id)
             case "react" if target:

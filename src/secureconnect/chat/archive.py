@@ -28,7 +28,9 @@ _AFTER = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq > $2"  # noqa: S608
     " ORDER BY g.seq LIMIT $3"
 )
-_EDIT = "UPDATE messages SET content = $2, is_encrypted = $3, edited_at = $4 WHERE message_id = $1"
+_EDIT = (
+    "UPDATE messages SET content = $2, is_encrypted = $3, metadata = $4, edited_at = $5 WHERE message_id = $1"
+)
 _DELETE = (
     "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', reaction_count = 0, deleted_at = $2"
     " WHERE message_id = $1"
@@ -77,8 +79,10 @@ async def oldest_after(
     return [message_of(row, now_us) for row in await tx.all(_AFTER, conversation, after_seq, limit)]
 
 
-async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now_us: int) -> None:
-    await tx.run(_EDIT, message, content, is_encrypted, now_us)
+async def edit(
+    tx: Tx, message: MessageId, content: str, is_encrypted: bool, metadata: str | None, now_us: int
+) -> None:
+    await tx.run(_EDIT, message, content, is_encrypted, metadata, now_us)
 
 
 async def delete(tx: Tx, messages: Sequence[Message], deleted_us: Sequence[int]) -> None:

@@ -43,6 +43,7 @@ class Event(NamedTuple):
     seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: of a
     poll its `seen_from`.
     deleted_us: when it was deleted; None for one that is gone.
+    mentioned: whom an edit names that the message did not name before.
     actor_id: who reacted or pinned.  on: or took it back.  people: how many react so after that.
     expires_us: when the message disappears that is not told with it, or the poll.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
@@ -68,9 +69,10 @@ class Event(NamedTuple):
     poll_id: PollId | None = None
     poll: Poll | None = None
     expires_us: int | None = None
+    mentioned: tuple[UserId, ...] | None = None
 
 
-_FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, kept as they are
+_FACTS = ("role", "visible_from_seq", "emoji", "on", "people", "mentioned")  # of an event, kept as they are
 
 # Writing
 

@@ -40,7 +40,7 @@ NEWS_US = 10 * MINUTE_US  # what happened longer before a conversation is first 
 
 
 class Notice(NamedTuple):
-    """Something one person should know of.  change: what told it."""
+    """Something one person should know of.  change: what told it.  is_edit: it became so by an edit."""
 
     change: int
     user_id: UserId
@@ -48,12 +48,17 @@ class Notice(NamedTuple):
     ref: str
     seq: int | None
     actor_id: UserId | None
+    is_edit: bool = False
 
 
 class _Mentions(msgspec.Struct):
     """Of a message's metadata."""
 
     mentions: list[str] = []
+
+
+class _Edited(msgspec.Struct):
+    mentioned: list[UserId] = []
 
 
 class Notifier:
@@ -83,7 +88,9 @@ class Notifier:
                 self._moved[event.conversation_id] = None
 
     def _may_notify(self, event: Event) -> bool:
-        """Most messages of groups notify nobody."""
+        """Most messages of groups notify nobody, and most edits."""
+        if event.kind == "message_edited":
+            return event.mentioned is not None
         message = event.message
         if message is None or event.kind != "chat":
             return event.kind != "chat" and not event.kind.startswith("poll")
@@ -175,7 +182,10 @@ class Notifier:
         now_us = self._db.now_us()
         if not reader.wants(notice.kind, now_us):
             return None
-        if notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
+        if notice.is_edit:  # news of what they have read, too, but once
+            if await store.is_told(tx, conversation, notice.user_id, notice.ref):
+                return None
+        elif notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
             return None
         if notice.actor_id is not None and not await conversations.are_clear(
             tx, notice.actor_id, notice.user_id
@@ -243,12 +253,22 @@ def _of_change(conversation: Conversation, members: Iterable[UserId], change: Ha
     name = conversation.conversation_id
     if change.kind == "reaction":
         yield from _of_reaction(change)
+    elif change.kind == "message_edited":
+        yield from _of_edit(change)
     elif change.kind == "user_joined" and change.ref is not None and change.ref != change.actor_id:
         yield Notice(change.change, UserId(change.ref), "added", name, None, change.actor_id)
     elif change.change == 1:  # whoever made the group has brought the others
         for user in members:
             if user != change.actor_id:
                 yield Notice(change.change, user, "added", name, None, change.actor_id)
+
+
+def _of_edit(change: Happened) -> Iterator[Notice]:
+    """Of one that is deleted since nobody is told."""
+    if change.data is None or change.ref is None or change.author_id is None:
+        return
+    for user in msgspec.json.decode(change.data, type=_Edited).mentioned:
+        yield Notice(change.change, user, "mention", change.ref, change.seq, change.actor_id, is_edit=True)
 
 
 def _of_reaction(change: Happened) -> Iterator[Notice]:

@@ -11,7 +11,13 @@ from ..store import NO_ID
 Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
 Notify = Literal["all", "mentions", "none"]
 Notable = Literal[
-    "reaction", "message_deleted", "user_joined", "user_left", "conversation_updated", "conversation_deleted"
+    "reaction",
+    "message_edited",
+    "message_deleted",
+    "user_joined",
+    "user_left",
+    "conversation_updated",
+    "conversation_deleted",
 ]
 
 
@@ -110,7 +116,8 @@ _HAPPENED = (
     " LEFT JOIN messages g ON g.message_id = h.ref AND g.deleted_at IS NULL"
     " WHERE h.conversation_id = $1 AND h.change > $2 AND h.change <= $3"
     " AND h.kind IN ('reaction', 'message_deleted', 'user_joined', 'user_left',"
-    " 'conversation_updated', 'conversation_deleted')"
+    " 'conversation_updated', 'conversation_deleted', 'message_edited')"
+    " AND (h.kind <> 'message_edited' OR h.data IS NOT NULL)"  # most name nobody
     " ORDER BY h.change"
 )
 _READER = (
@@ -148,7 +155,7 @@ async def said(tx: Tx, conversation: ConversationId, after: int, until: int) -> 
 
 
 async def happened(tx: Tx, conversation: ConversationId, after: int, until: int) -> list[Happened]:
-    """What else happened there, as far as it matters here."""
+    """What else happened there, as far as it matters here; edits that name somebody anew among it."""
     rows = await tx.all(_HAPPENED, conversation, after, until)
     return [Happened._make((*row[:7], bool(row[7]))) for row in rows]
 
@@ -157,6 +164,14 @@ async def reader(tx: Tx, conversation: ConversationId, user: UserId) -> Reader |
     """A member, whose read mark stands still until this transaction ends. None: they are none."""
     row = await tx.one(_READER, conversation, user)
     return Reader._make(row) if row else None
+
+
+_IS_TOLD = "SELECT 1 FROM notifications WHERE conversation_id = $1 AND user_id = $2 AND ref = $3 LIMIT 1"
+
+
+async def is_told(tx: Tx, conversation: ConversationId, user: UserId, ref: str) -> bool:
+    """Whether they have a notification about it, read or not."""
+    return await tx.one(_IS_TOLD, conversation, user, ref) is not None
 
 
 # making and taking away
