@@ -232,6 +232,9 @@ class Conversations:
         await store.describe(tx, new)
         event = Event("conversation_updated", conversation, change, now_us, conversation=new)
         await changes.record(tx, event, caller)
+        if action == "configure":
+            facts = {name: value for name, value in wanted.items() if value != getattr(old, name)}
+            await self._note(tx, "chat:conversation:configured", caller, conversation, now_us, **facts)
         return Done(None, [event, *await notices.give_all(tx, caller, old, new)])
 
     # members
@@ -453,6 +456,11 @@ class Conversations:
 
     @staticmethod
     async def _note(
-        tx: Tx, action: str, caller: UserId, conversation: ConversationId, now_us: int, **facts: str
+        tx: Tx,
+        action: str,
+        caller: UserId,
+        conversation: ConversationId,
+        now_us: int,
+        **facts: str | int | None,
     ) -> None:
         await audit.record(tx, action=action, actor=caller, subject=conversation, facts=facts, now_us=now_us)
