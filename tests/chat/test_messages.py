@@ -319,6 +319,24 @@ async def test_replies_stay_within_their_conversation(room: Chat, people: list[U
             await room.messages.send(room.messages.draft(ann, here, "re", reply_to=missing))
 
 
+async def test_a_message_that_is_deleted_stays_quoted(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    where = await make_group(room, ann, bob)
+    quoted = (await say(room, ann, where, "a secret")).message
+    before = (await store(room, room.messages.draft(bob, where, "re", reply_to=quoted.message_id))).message
+    await room.messages.delete(ann, quoted.message_id)
+    after = (await store(room, room.messages.draft(bob, where, "re", reply_to=quoted.message_id))).message
+    for each in (before, after):
+        found = await room.messages.get(bob, each.message_id)
+        assert (found.reply_to, found.content) == (quoted.message_id, "re")
+    found = await room.messages.get(bob, quoted.message_id)
+    assert (found.content, found.deleted_us is not None) == ("", True)
+    await room.retention.drop(where, 0, before.sent_us)
+    with pytest.raises(NotFound):
+        await room.messages.get(bob, quoted.message_id)
+    assert (await room.messages.get(bob, after.message_id)).reply_to == quoted.message_id
+
+
 async def test_a_deleted_message_leaves_no_text(db: Database, room: Chat, people: list[UserId]) -> None:
     ann, bob, *_ = people
     where = await make_group(room, ann, bob)
