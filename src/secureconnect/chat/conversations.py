@@ -260,10 +260,8 @@ class Conversations:
         group = self._require_group(seat, "add")
         if role == "owner":
             permissions.require(seat, "make_owner")
-        person = await store.person(tx, user) or Person(user, "", "", None)
-        if already := await store.seat(tx, conversation, user):
-            is_apart = await store.are_apart(tx, caller, user) is not False
-            return Done((Participant(person, already.member, is_apart), False))
+        if already := await store.participant(tx, conversation, caller, user):
+            return Done((already, False))
         await self._require_open(tx, caller, user, "user_id")
         if (await store.count_members(tx, conversation)).members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
@@ -274,10 +272,11 @@ class Conversations:
                 visible_from_seq=group.last_seq + 1, visible_from_change=group.last_change + 1
             )
         await store.join(tx, conversation, [member])
-        event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
+        joined = await self._participant(tx, conversation, caller, user)
+        event = await self._happened(tx, "user_joined", conversation, caller, joined.person, member, now_us)
         notice = await notices.give(tx, conversation, caller, "member_added", now_us, user_id=user)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
-        return Done((Participant(person, member), True), [event, notice])
+        return Done((joined, True), [event, notice])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
@@ -293,7 +292,7 @@ class Conversations:
                 raise LastAdmin
             return Done(None, await self._leave(tx, conversation, caller, seat.member))
         self._require_group(seat, "remove_member")
-        target = await self._require_member(tx, conversation, user)
+        target = (await self._participant(tx, conversation, caller, user)).member
         permissions.require(seat, REMOVES[target.role])
         return Done(None, await self._leave(tx, conversation, caller, target))
 
@@ -336,15 +335,14 @@ class Conversations:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
         self._require_group(seat, "add")
-        target = await self._require_member(tx, conversation, user)
+        before = await self._participant(tx, conversation, caller, user)
+        target = before.member
         if role == "owner":
             permissions.require(seat, "make_owner")
         elif user != caller and _RANKS[role] < _RANKS[target.role]:
             permissions.require(seat, REMOVES[target.role])
-        person = await store.person(tx, user) or Person(user, "", "", None)
-        is_apart = await store.are_apart(tx, caller, user) is not False
         if target.role == role:
-            return Done(Participant(person, target, is_apart))
+            return Done(before)
         counts = await store.count_members(tx, conversation)
         if target.role == "owner" and counts.owners == 1:
             raise LastAdmin("Make another member owner first.")
@@ -352,11 +350,13 @@ class Conversations:
             raise LastAdmin
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
-        changed = target._replace(role=role)
+        changed = before._replace(member=before.member._replace(role=role))
         action = "chat:member:role_changed"
         await self._note(tx, action, caller, conversation, now_us, user_id=user, role=role)
-        event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
-        return Done(Participant(person, changed, is_apart), [event])
+        event = await self._happened(
+            tx, "member_updated", conversation, caller, changed.person, changed.member, now_us
+        )
+        return Done(changed, [event])
 
     # reading
 
@@ -426,11 +426,12 @@ class Conversations:
         return seat.conversation
 
     @staticmethod
-    async def _require_member(tx: Tx, conversation: ConversationId, user: UserId) -> Member:
-        seat = await store.seat(tx, conversation, user)
-        if seat is None:
+    async def _participant(tx: Tx, conversation: ConversationId, caller: UserId, user: UserId) -> Participant:
+        """As the caller sees them. Raises NotFound."""
+        found = await store.participant(tx, conversation, caller, user)
+        if found is None:
             raise NotFound("There is no such member.")
-        return seat.member
+        return found
 
     @staticmethod
     async def _happened(

@@ -334,15 +334,16 @@ _COUNT = (
     "SELECT COUNT(*), COALESCE(SUM(CASE WHEN role = 'member' THEN 0 ELSE 1 END), 0),"
     " COALESCE(SUM(CASE WHEN role = 'owner' THEN 1 ELSE 0 END), 0) FROM members WHERE conversation_id = $1"
 )
-_PARTICIPANTS = (
+_SEEN_BY = (  # members of $1, as $2 sees them
     f"SELECT {PERSON}, m.user_id, m.role, m.joined_at, m.visible_from_seq,"  # noqa: S608
     f" CASE WHEN m.user_id = $2 OR (u.sends_read_receipts AND NOT EXISTS ({_PARTED}))"
     " THEN m.last_read_seq ELSE 0 END, NULL, m.visible_from_change,"
     " EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
     " OR (b.user_id = m.user_id AND b.blocked_id = $2))"
-    " FROM members m JOIN users u ON u.user_id = m.user_id"
-    " WHERE m.conversation_id = $1 AND m.user_id > $3 ORDER BY m.user_id LIMIT $4"
+    " FROM members m JOIN users u ON u.user_id = m.user_id WHERE m.conversation_id = $1"
 )
+_PARTICIPANT = f"{_SEEN_BY} AND m.user_id = $3"
+_PARTICIPANTS = f"{_SEEN_BY} AND m.user_id > $3 ORDER BY m.user_id LIMIT $4"
 _GROUPS = (
     "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
     " WHERE m.user_id = $1 AND c.type = 'group' LIMIT $2"
@@ -409,11 +410,19 @@ async def participants(
     tx: Tx, conversation: ConversationId, viewer: UserId, after: str = NO_ID, limit: int = 100_000
 ) -> list[Participant]:
     """As `viewer` sees them."""
-    rows = await tx.all(_PARTICIPANTS, conversation, viewer, after, limit)
-    return [
-        Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M]), bool(row[_P + _M]))
-        for row in rows
-    ]
+    return [_participant(row) for row in await tx.all(_PARTICIPANTS, conversation, viewer, after, limit)]
+
+
+async def participant(
+    tx: Tx, conversation: ConversationId, viewer: UserId, user: UserId
+) -> Participant | None:
+    """As `viewer` sees them. None: they are no member."""
+    row = await tx.one(_PARTICIPANT, conversation, viewer, user)
+    return _participant(row) if row else None
+
+
+def _participant(row: Row) -> Participant:
+    return Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M]), bool(row[_P + _M]))
 
 
 async def groups_of(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
