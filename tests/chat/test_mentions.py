@@ -95,6 +95,8 @@ async def test_an_edit_may_name_others(db: Database, room: Chat, people: list[Us
     edited = await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(ann, bob, cid))
     assert msgspec.json.decode(edited.metadata or "") == {"mentions": [ann, bob, cid]}
     assert await db.read(mentions.of_message, group, sent.seq) == sorted([bob, cid])
+    again = await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(ann, bob, cid))
+    assert again.edited_us == edited.edited_us, "it said so already"
     with pytest.raises(Invalid) as refused:
         await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(bob, dee))
     assert refused.value.details == {"field": "metadata.mentions"}
