@@ -18,6 +18,7 @@ from ..catchup import REACH_US
 from ..conversations import MembersLeft, dissolve, not_found, unmissed
 from ..writer import Done, Writer
 from . import store
+from .store import Deleted
 
 log = structlog.get_logger(module="chat")
 
