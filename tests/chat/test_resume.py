@@ -206,7 +206,14 @@ async def test_many_conversations_come_in_several_frames(
     nursery: trio.Nursery, room: Chat, people: list[UserId]
 ) -> None:
     ann, *_ = people
-    places = [await make_group(room, ann) for _ in range(501)]
+    places: list[ConversationId] = []
+
+    async def make() -> None:
+        places.append(await make_group(room, ann))
+
+    async with trio.open_nursery() as makers:  # together, or it takes long
+        for _ in range(501):
+            makers.start_soon(make)
     socket = dial(nursery, room, ann, resume=True)
     half = dict.fromkeys(places[:300], 1)
     socket.tell("resume", history_id="history-1", conversations=half, more=True)
@@ -521,7 +528,7 @@ async def test_joining_the_stream_while_everybody_writes(
         async def write(me: UserId) -> None:
             nonlocal writing
             mine: list[MessageId] = []
-            for number in range(60):
+            for number in range(40):
                 stored = await say(room, me, chance.choice(places), str(number))
                 mine.append(stored.message.message_id)
                 if chance.random() < 0.2:
