@@ -179,6 +179,18 @@ async def test_a_service_that_hangs_holds_up_no_other(site: Site, people: list[U
     assert len(site.service.received) == 3, "two at a time"
 
 
+async def test_several_are_sent_side_by_side(nursery: trio.Nursery, site: Site, people: list[UserId]) -> None:
+    ann, *others = people
+    room = await site.room()
+    for each in others:
+        site.service.said[f"/{each}"] = Says(freeze=True)
+        await site.browser(room, site.device(each), f"/{each}")
+        await say(room, ann, await direct_of(room, ann, each), "hello")
+    await room.notifier.pass_once()
+    nursery.start_soon(pushes_of(room).pass_once)
+    await until(lambda: len(site.service.received) == len(others))
+
+
 @on_sqlite
 async def test_services_that_never_answered_leave_room_for_one_that_did(
     site: Site, people: list[UserId]
