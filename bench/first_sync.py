@@ -72,8 +72,7 @@ async def begin(tx: Tx, where: ConversationId, members: list[UserId]) -> None:
         where, kind, None, None, members[0], now_us(), now_us(), 0, 0, now_us(), 1, 0, False, False, 0, False
     )
     await store.create(tx, new, ":".join(members) if kind == "direct" else None)
-    for member in members:
-        await store.join(tx, where, store.Member(member, "member", now_us(), 1, 0))
+    await store.join(tx, where, [store.Member(member, "member", now_us(), 1, 0) for member in members])
 
 
 async def say(tx: Tx, where: ConversationId, senders: list[UserId], first: int, count: int) -> None:
@@ -158,7 +157,7 @@ async def main(url: str | None) -> None:
                 return await first_sync(listing, user)
 
             async def stand(user: UserId = user) -> int:
-                return sum(unread for _, unread in await db.read(store.standings, user))
+                return sum(each.unread_count for each in await db.read(store.standings, user))
 
             await measure(f"{name}: first sync, bytes", sync)
             await measure(f"{name}: standings, unread", stand)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from secureconnect.config import MemoryConfig, PostgresConfig, SqliteConfig
-from secureconnect.deps import migrate
+from kit.databases import open_sqlite
+from secureconnect.config import MemoryConfig, PostgresConfig
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.postgres import Postgres
-from secureconnect.deps.sqlite import Sqlite
 
 pytest_plugins = ("require_all", "kit.fixtures")
 
@@ -30,9 +29,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    folder: Path = request.getfixturevalue("data_dir")
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
-        await migrate.apply(db)
+    async with open_sqlite(request.getfixturevalue("data_dir")) as db:
         yield db
 
 

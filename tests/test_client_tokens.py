@@ -6,11 +6,11 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, group, people, unique
 from kit.wait import until
 from secureconnect.client import ApiError, Client, Credentials
@@ -28,7 +28,7 @@ async def test_many_calls_with_an_expired_token_share_one_refresh(start_server: 
         client.credentials = replace(client.me, renew_at=client.me.expires_at + 3_600)
 
         async def has_expired() -> bool:
-            async with httpx.AsyncClient(trust_env=False, verify=False) as bare:
+            async with plain() as bare:
                 headers = {"Authorization": f"Bearer {stale}"}
                 answer = await bare.get(f"{server.url}/v1/auth/profile", headers=headers)
             return answer.status_code == 401 and answer.json()["error"]["code"] == "TOKEN_EXPIRED"

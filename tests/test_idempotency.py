@@ -12,6 +12,7 @@ import trio
 
 from kit.cluster import cluster
 from kit.databases import on_both
+from kit.http import plain
 from kit.people import PASSWORD, group, make_admin, people
 from kit.postgres import PostgresServer
 from kit.routes import ROUTES
@@ -286,9 +287,7 @@ async def ask(
     headers = {"Authorization": f"Bearer {client.me.access_token}"}
     if key is not None:
         headers["Idempotency-Key"] = key
-    async with httpx.AsyncClient(
-        base_url=url or client.server, trust_env=False, verify=False, timeout=ANSWER_S
-    ) as http:
+    async with plain(base_url=url or client.server, timeout=ANSWER_S) as http:
         return await http.post(path, json=body, headers=headers)
 
 
@@ -381,7 +380,7 @@ async def test_an_upload(server: Server) -> None:
         again = (await ask(ann, "/v1/storage/upload-url", FILE, key)).json()["data"]
         assert again["file"] == first["file"]
         assert (await ann.call("GET", "/v1/storage/quota"))["reserved_bytes"] == FILE["file_size"]
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        async with plain(base_url=server.url) as http:
             assert (await http.put(again["upload_url"], content=b"content")).is_success
         late = await ask(ann, "/v1/storage/upload-url", FILE, key)
         assert (late.status_code, late.json()["error"]["code"]) == (409, "UPLOAD_ARRIVED")
@@ -392,7 +391,7 @@ async def test_an_upload(server: Server) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 129, "k\u00e4"])
 async def test_a_key_that_is_none(server: Server, key: str) -> None:
-    async with people(server.url, "ann") as [ann], httpx.AsyncClient(trust_env=False) as http:
+    async with people(server.url, "ann") as [ann], plain() as http:
         headers = {"Authorization": f"Bearer {ann.me.access_token}", "Idempotency-Key": key.encode("latin-1")}
         answer = await http.post(f"{server.url}/v1/conversations", json=GROUP, headers=headers)  # type: ignore[arg-type]
         assert answer.status_code == 422
@@ -401,7 +400,7 @@ async def test_a_key_that_is_none(server: Server, key: str) -> None:
 
 
 async def test_the_document_tells_of_it(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+    async with plain(base_url=server.url) as http:
         paths = (await http.get("/openapi.json")).json()["paths"]
     told = {
         (verb.upper(), path)

@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
-import httpx
 import pytest
 import trio
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, group, next_event, people, unique
 from kit.server import Server
 from kit.wait import until
@@ -25,7 +25,7 @@ Samples = dict[str, float]
 async def scrape(server: Server) -> Samples:
     """Sums over all labels by name, and each sample by name and labels as they stand in the text."""
     found: Samples = {}
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain() as http:
         answer = await http.get(f"{server.url}/metrics")
     answer.raise_for_status()
     for line in answer.text.splitlines():

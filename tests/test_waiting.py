@@ -15,6 +15,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from kit.http import plain
 from kit.wait import until
 from secureconnect.app import Service
 from secureconnect.auth.kept import SNAPSHOT as REVOKED
@@ -115,7 +116,7 @@ class Start:
         self.ended.set()
 
     async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain() as http:
             return await http.get(self.url + path)
 
     async def was_asked(self) -> None:
@@ -229,7 +230,7 @@ async def test_it_listens_waits_and_becomes_ready_by_itself(
             assert (await start.get("/no/such/path")).status_code == 404
             health = (await start.get("/health")).json()
             assert (health["status"], health["waits_for"]) == ("healthy", None)
-            async with httpx.AsyncClient(trust_env=False, base_url=start.url) as http:
+            async with plain(base_url=start.url) as http:
                 body = {"username": "ann", "email": "ann@example.org", "password": PASSWORD}
                 assert (await http.post("/v1/auth/register", json=body)).status_code == 201
             start.stop.set()

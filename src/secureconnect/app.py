@@ -33,11 +33,11 @@ from .auth import (
     Shown,
     is_banned,
     lacking,
-    note_departure,
+    note_departures,
     signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
-from .chat import Chat, PushParts, note_announcement
+from .chat import Chat, PushParts, forget_last_seen, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
@@ -155,6 +155,7 @@ class Service:
                 figures=figures,
                 condition=condition,
                 parted=parted,
+                hidden=forget_last_seen,
                 forget=(forget_in_chat, forget_in_storage, forget_in_signaling),
                 exports={
                     "chat": lambda user: self.chat.require().export_of(user),
@@ -188,8 +189,9 @@ class Service:
                 begin_history=begin_history,
                 away=away,
                 heartbeat_s=config.gateway.ws_ping_s,
-                member_left=note_departure,
+                members_left=note_departures,
                 tell_member_left=tell_member_left,
+                tell_dissolved=tell_dissolved,
             )
             return room
 
@@ -279,6 +281,10 @@ class Service:
         def tell_member_left(conversation: ConversationId, user: UserId) -> None:
             with suppress(Unavailable):  # it restarts; who stayed learns it when they ask
                 self.auth.require().tell_member_left(conversation, user)
+
+        def tell_dissolved(conversation: ConversationId, at_us: int) -> None:
+            with suppress(Unavailable):  # likewise
+                self.auth.require().tell_dissolved(conversation, at_us)
 
         async def authenticate(token: str) -> Principal:
             return await self.auth.require().authenticate(token, outage=True)

@@ -11,7 +11,7 @@ import trio
 import vodozemac as olm
 
 from kit.olm import SIGNED, OlmDevice
-from secureconnect.auth import note_departure
+from secureconnect.auth import note_departures
 from secureconnect.auth.devicekeys.signing import signable
 from secureconnect.clock import DAY_US
 from secureconnect.config import KeysConfig
@@ -365,7 +365,7 @@ async def test_whose_keys_have_changed_and_who_has_gone(node: Node) -> None:
 
     async def leave(tx: Tx) -> None:
         await tx.run("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2", room, bob.user_id)
-        await note_departure(tx, ConversationId(room), UserId(bob.user_id), node.db.now_us())
+        await note_departures(tx, ConversationId(room), [UserId(bob.user_id)], node.db.now_us())
 
     await node.db.write(leave)
     told = await node.ask("GET /v1/e2ee/sync", as_=ann, query={"since": since})

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from kit.wait import until
+from secureconnect.auth import note_departures
 from secureconnect.clock import DAY_US
 from secureconnect.deps.contracts import Tx
-from secureconnect.identity import DeviceId, UserId, new_id
+from secureconnect.identity import ConversationId, DeviceId, UserId, new_id
 
 from .harness import PASSWORD, Node, Person, refused
 from .test_devicekeys import bring_together, claim, device_of, send
@@ -177,6 +178,29 @@ async def _dialect(tx: Tx) -> str:
     return tx.dialect
 
 
+async def test_of_those_who_left_before_me_i_learn_and_of_nobody_elses_friends(
+    node: Node, both: tuple[Person, Person]
+) -> None:
+    ann, bob = both
+    eve = await node.register("eve")
+    room = await bring_together(node.db, ann, bob, ago_us=DAY_US)
+    since = (await node.ask("GET /v1/e2ee/sync", as_=ann))["next_since"]
+    for person in (bob, ann):
+        await node.db.write(_leave, room, node.db.now_us(), person)
+    assert await lists(node, ann, since) == (set(), {device_of(bob).name})
+    node.db.forward(60)
+    since = (await node.ask("GET /v1/e2ee/sync", as_=ann))["next_since"]
+    for person in (bob, ann):
+        await befriend(node, eve, person)
+    assert await lists(node, ann, since) == ({device_of(eve).name}, set()), "eve and bob are no news of ann's"
+
+
+async def _leave(tx: Tx, room: str, now_us: int, *people: Person) -> None:
+    for person in people:
+        await tx.run("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2", room, person.user_id)
+    await note_departures(tx, ConversationId(room), [UserId(person.user_id) for person in people], now_us)
+
+
 # at once, to those who are here
 
 
@@ -235,3 +259,21 @@ async def test_however_a_session_ends_its_company_hears_of_it(
     with trio.fail_after(5):
         await told.hears(ann, type="key_changed", user_id=bob.user_id, device_id=bob.device_id)
         await told.hears(ann, type="e2ee", device_lists={"changed": [device_of(bob).name], "left": []})
+
+
+async def test_who_was_in_a_group_that_is_deleted_learns_whose_keys_are_no_longer_theirs(
+    node: Node, both: tuple[Person, Person]
+) -> None:
+    ann, bob = both
+    cid = await node.register("cid")
+    await befriend(node, ann, cid)
+    room = await bring_together(node.db, ann, bob, cid, ago_us=DAY_US)
+    node.db.forward(60)
+    since = (await node.ask("GET /v1/e2ee/sync", as_=ann))["next_since"]
+    told, at_us = Told(node, ann, bob), node.db.now_us()
+    await node.db.write(_leave, room, at_us, ann, bob, cid)
+    node.room.tell_dissolved(ConversationId(room), at_us)
+    names = [device_of(person).name for person in (ann, bob, cid)]
+    await told.hears(ann, type="e2ee", device_lists={"changed": [], "left": [names[1]]})
+    await told.hears(bob, type="e2ee", device_lists={"changed": [], "left": sorted([names[0], names[2]])})
+    assert await lists(node, ann, since) == (set(), {names[1]}), "and cid is a friend"

@@ -15,11 +15,10 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.databases import open_sqlite
 from kit.olm import SIGNED, OlmDevice
 from secureconnect.auth.devicekeys.signing import SAFE, key_of, signable, text_of
-from secureconnect.config import KeysConfig, SqliteConfig
-from secureconnect.deps import migrate
-from secureconnect.deps.sqlite import Sqlite
+from secureconnect.config import KeysConfig
 from secureconnect.errors import Invalid
 from secureconnect.identity import new_id
 from secureconnect.node import Secrets
@@ -162,8 +161,7 @@ def test_a_model_of_one_device(steps: list[Step]) -> None:
 
 
 async def _play_on_sqlite(folder: Path, steps: list[Step]) -> None:
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db, trio.open_nursery() as nursery:
-        await migrate.apply(db)
+    async with open_sqlite(folder) as db, trio.open_nursery() as nursery:
         secrets = await Secrets.open(db, folder, "")
         await _play(Site(Clocked(db), secrets, nursery, folder), steps)
         nursery.cancel_scope.cancel()

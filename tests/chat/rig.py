@@ -36,27 +36,24 @@ WAIT_S = 5
 Json = dict[str, Any]
 
 
-async def make_person(db: Database, name: str) -> UserId:
-    """A row in `users`, as auth writes it."""
-    user = UserId(new_id())
+async def make_people(db: Database, *names: str) -> list[UserId]:
+    """Rows in `users`, as auth writes them."""
+    people = [UserId(new_id()) for _ in names]
 
     async def insert(tx: Tx) -> None:
-        await tx.run(
+        await tx.many(
             "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, avatar_url,"
             " role, password_hash, created_at, updated_at)"
             " VALUES ($1, $2, $2, $3, $3, $2, NULL, 'user', '', $4, $4)",
-            user,
-            name,
-            f"{name}@example.org",
-            now_us(),
+            [(user, name, f"{name}@example.org", now_us()) for user, name in zip(people, names, strict=True)],
         )
 
     await db.write(insert)
-    return user
+    return people
 
 
-async def make_people(db: Database, *names: str) -> list[UserId]:
-    return [await make_person(db, name) for name in names]
+async def make_person(db: Database, name: str) -> UserId:
+    return (await make_people(db, name))[0]
 
 
 async def block(db: Database, one: UserId, other: UserId) -> None:

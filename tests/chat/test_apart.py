@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
 
+from kit.wait import LOOK_S
 from secureconnect.chat import Chat, store
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -36,16 +38,23 @@ async def set_user(db: Database, user: UserId, what: str) -> None:
     await db.write(unit)
 
 
+async def beat_often(*rooms: Chat) -> None:
+    while True:
+        for room in rooms:
+            await room.presence.beat_once()
+        await trio.sleep(LOOK_S)
+
+
 async def test_the_blocked_see_no_presence(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob, cid = await make_people(db, "ann", "bob", "cid")
     async with running(db, bus, QUICK) as room, running(db, bus, QUICK) as other:
         await make_group(room, ann, bob, cid)
+        nursery.start_soon(beat_often, room, other)
         at_bob, at_cid = await dialled(nursery, other, bob), await dialled(nursery, other, cid)
         async with trio.open_nursery() as hers:
             at_ann = await dialled(hers, room, ann)
-            for each in (room, other):
-                await each.presence.beat_once()
             await heard(at_bob, "presence", user_id=ann, status="online")
+            await heard(at_ann, "presence", user_id=bob, status="online")
             await block(db, bob, ann)
             room.part(bob, ann)
             await heard(at_bob, "presence", user_id=ann, status="offline", last_seen=None)
@@ -54,11 +63,33 @@ async def test_the_blocked_see_no_presence(db: Database, bus: MemoryBus, nursery
                 assert [sight.user_id for sight in await room.presence.look_up(one, [two, cid])] == [cid]
             at_ann.tell("presence", ref="1", status="busy")
             await at_ann.wait_for("ack")
-            for each in (room, other):
-                await each.presence.beat_once()
             await heard(at_cid, "presence", user_id=ann, status="busy")
             hers.cancel_scope.cancel()
         assert "busy" not in [frame["status"] for frame in at_bob.of("presence")]
+
+
+async def test_a_block_is_no_news_for_a_stranger(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
+    """Nor for whom the other was not shown as here to."""
+    ann, bob, cid = await make_people(db, "ann", "bob", "cid")
+    async with running(db, bus, QUICK) as room:
+        await make_group(room, ann, cid)
+        at_bob, at_cid = await dialled(nursery, room, bob), await dialled(nursery, room, cid)
+        async with trio.open_nursery() as hers:
+            at_ann = await dialled(hers, room, ann)
+            await room.presence.beat_once()
+            await heard(at_cid, "presence", user_id=ann, status="online")
+            await block(db, ann, bob)
+            room.part(ann, bob)
+            await room.presence.beat_once()
+            assert {frame["user_id"] for frame in at_ann.of("presence")} <= {cid}
+            hers.cancel_scope.cancel()
+        await room.presence.beat_once()
+        await heard(at_cid, "presence", user_id=ann, status="offline")
+        await block(db, ann, cid)
+        room.part(ann, cid)
+        await room.presence.beat_once()
+        assert len(at_cid.of("presence")) == 2
+        assert at_bob.of("presence") == []
 
 
 async def test_a_list_of_members_hides_who_is_apart(db: Database, room: Chat, people: list[UserId]) -> None:
@@ -183,10 +214,10 @@ async def roles(room: Chat, viewer: UserId, group: ConversationId) -> dict[UserI
 async def test_groups_are_handed_on(db: Database, room: Chat, nursery: trio.Nursery) -> None:
     left_behind: list[tuple[str, str]] = []
 
-    async def member_left(_: Tx, conversation: ConversationId, user: UserId, __: int) -> None:
-        left_behind.append((conversation, user))
+    async def members_left(_: Tx, conversation: ConversationId, users: Sequence[UserId], __: int) -> None:
+        left_behind.extend((conversation, user) for user in users)
 
-    room.conversations.member_left = member_left
+    room.conversations.members_left = members_left
     ann, bob, cid, dan = await make_people(db, "ann", "bob", "cid", "dan")
     alone = await make_group(room, ann)
     to_first = await make_group(room, ann, bob, cid)

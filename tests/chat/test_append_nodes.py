@@ -69,7 +69,7 @@ class Storm:
 
 async def edit(tx: Tx, where: ConversationId, message: MessageId, now_us: int) -> None:
     change = await changes.number(tx, where, now_us)
-    await archive.edit(tx, message, "edited", False, now_us)
+    await archive.edit(tx, message, "edited", False, None, now_us)
     await changes.record(tx, Event("message_edited", where, change, now_us, message_id=message), None)
 
 

@@ -11,7 +11,8 @@ import trio
 
 from kit.databases import on_sqlite
 from kit.outage import Interrupted
-from secureconnect.chat import Chat
+from kit.wait import until
+from secureconnect.chat import Chat, disappearing
 from secureconnect.chat.pledges import Accepted
 from secureconnect.chat.store import Message
 from secureconnect.clock import SECOND_US
@@ -24,7 +25,9 @@ from secureconnect.errors import Invalid, Problem
 from secureconnect.identity import ConversationId, FileId, UserId, new_id
 from secureconnect.storage import Sharing
 from secureconnect.storage import store as files
+from secureconnect.storage.sharing import sharing
 from secureconnect.storage.sharing import store as shares
+from secureconnect.storage.sharing.sharing import place
 
 from .rig import dialled, make_group, make_people, running, say, store
 
@@ -79,6 +82,16 @@ async def carry(room: Chat, sender: UserId, where: ConversationId, *file_ids: Fi
     return (await store(room, draft)).message
 
 
+async def sees(db: Database, file_id: FileId, user: UserId) -> bool:
+    """By a message."""
+    return await db.read(shares.may_see, file_id, user, db.now_us())
+
+
+async def listed(db: Database, where: ConversationId) -> set[FileId]:
+    found = await db.read(files.list_shared, where, 0, db.now_us(), files.LAST_ID, 100)
+    return {file.file_id for file in found}
+
+
 async def is_there(db: Database, file_id: FileId) -> bool:
     file = await db.read(files.get, file_id)
     return file is not None and file.status == "completed"
@@ -104,6 +117,13 @@ async def test_what_retention_takes_takes_its_files(db: Database, room: Chat, pe
     assert not await is_there(db, kept), "whoever has passed it on last, and whoever deletes that"
 
 
+async def test_words_beside_a_file_may_be_taken_back(db: Database, room: Chat, people: list[UserId]) -> None:
+    ann, *_ = people
+    draft = room.messages.draft(ann, await make_group(room, ann), "look", file_ids=[await make_file(db, ann)])
+    message = (await store(room, draft)).message
+    assert (await room.messages.edit(ann, message.message_id, "")).content == ""
+
+
 async def test_what_disappears_and_a_deleted_group_take_their_files(
     db: Database, bus: MemoryBus, people: list[UserId]
 ) -> None:
@@ -116,14 +136,127 @@ async def test_what_disappears_and_a_deleted_group_take_their_files(
         await carry(room, ann, where, stays)
         await room.conversations.configure(ann, where, {"disappear_after_s": 60})
         await carry(room, ann, where, stays, goes)
+        assert await sees(shifted, goes, bob)
         shifted.ahead_us += 61 * SECOND_US
+        assert not await sees(shifted, goes, bob), "from its end on, deleted or not"
+        assert await listed(shifted, where) == {stays}
+        with pytest.raises(Invalid):
+            await carry(room, bob, where, goes)
         assert await room.disappearing.pass_once() == 1
         assert (await is_there(db, stays), await is_there(db, goes)) == (True, False)
         await room.deletion.delete(ann, where)
-        assert not await db.read(shares.may_see, stays, bob), "at once"
+        assert not await sees(shifted, stays, bob), "at once"
         await room.deletion.pass_once()
         assert not await is_there(db, stays)
         assert (await db.read(files.quota, ann)).used_bytes == 0
+
+
+async def test_what_is_uploaded_where_things_disappear_does_so_too(
+    db: Database, bus: MemoryBus, people: list[UserId]
+) -> None:
+    """With or without a message; to its owner it stays."""
+    ann, bob, *_ = people
+    shifted = Interrupted(db)
+    async with running(shifted, bus, ChatConfig(disappear_pass_s=3_600), attachments=Sharing()) as room:
+        where = await make_group(room, ann, bob)
+        await room.conversations.configure(ann, where, {"disappear_after_s": 60})
+        file = await db.read(files.get, await make_file(db, ann))
+        assert file is not None
+        await db.write(place, file._replace(conversation_id=where), shifted.now_us())
+        assert await sees(shifted, file.file_id, bob)
+        shifted.ahead_us += 61 * SECOND_US
+        assert not await sees(shifted, file.file_id, bob)
+        assert await is_there(db, file.file_id)
+
+
+async def test_many_files_go_a_few_at_a_time(
+    db: Database, bus: MemoryBus, people: list[UserId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a batch of messages carries, no unit of work grows with that."""
+    monkeypatch.setattr(sharing, "AT_ONCE", 2)
+    monkeypatch.setattr(disappearing, "CARRIERS", 1)
+    ann, *_ = people
+    shifted = Interrupted(db)
+    never = ChatConfig(disappear_pass_s=3_600, retention_pass_s=3_600)
+    async with running(shifted, bus, never, attachments=Sharing()) as room:
+        for how in ("retention", "deletion", "disappearing"):
+            where = await make_group(room, ann)
+            if how == "disappearing":
+                await room.conversations.configure(ann, where, {"disappear_after_s": 60})
+            made = [await make_file(db, ann) for _ in range(5)]
+            for carried in (made[:3], made[3:]):
+                last = await carry(room, ann, where, *carried)
+            if how == "retention":
+                assert await room.retention.drop(where, 0, last.sent_us + 1)
+                assert [await is_there(db, file_id) for file_id in made].count(False) == 2
+                assert (await room.messages.get(ann, last.message_id)).seq == last.seq
+                while await room.retention.drop(where, 0, last.sent_us + 1):
+                    pass
+            elif how == "deletion":
+                await room.deletion.delete(ann, where)
+                assert await room.deletion.pass_once() >= 3
+            else:
+                shifted.ahead_us += 61 * SECOND_US
+                assert await room.disappearing.pass_once() == 2
+            assert (await db.read(files.quota, ann)).used_bytes == 0, how
+            assert not await rows(db, "SELECT 1 FROM file_shares")
+
+
+@pytest.mark.parametrize("db", ["postgres"], indirect=True)
+async def test_whoever_deletes_a_file_and_whoever_deletes_its_message_do_not_stop_each_other(
+    db: Database, room: Chat, people: list[UserId]
+) -> None:
+    """Both wait for the file: neither holds what the other needs next, so neither begins anew."""
+    ann, *_ = people
+    where = await make_group(room, ann)
+    file_id = await make_file(db, ann)
+    message = await carry(room, ann, where, file_id)
+    begun: list[str] = []
+
+    async def hold(tx: Tx) -> None:
+        await files.lock(tx, file_id)
+        while await waiting(tx) < 2:
+            await tx.one("SELECT pg_sleep(0.01)")
+
+    async def delete(tx: Tx) -> None:
+        begun.append("file")
+        file = await files.lock(tx, file_id)
+        assert file is not None
+        await files.delete(tx, file, db.now_us())
+
+    async def unsay(tx: Tx) -> None:
+        begun.append("message")
+        await Sharing().detach(tx, where, message.seq, message.message_id, ann, db.now_us())
+
+    async def are_waiting(count: int) -> bool:
+        return await db.read(waiting) == count
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(db.write, hold)
+        await until(lambda: is_held(db, file_id))
+        nursery.start_soon(db.write, delete)
+        await until(lambda: are_waiting(1))
+        nursery.start_soon(db.write, unsay)
+    assert sorted(begun) == ["file", "message"]
+    assert not await is_there(db, file_id)
+
+
+async def waiting(tx: Tx) -> int:
+    """How many wait for somebody else's lock."""
+    row = await tx.one(
+        "SELECT COUNT(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pid IN (SELECT l.pid FROM pg_locks l"
+        " JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database())"
+    )
+    assert row is not None
+    return int(row[0])
+
+
+async def is_held(db: Database, file_id: FileId) -> bool:
+    async def look(tx: Tx) -> bool:
+        sql = "SELECT 1 FROM files WHERE file_id = $1 FOR UPDATE SKIP LOCKED"
+        return await tx.one(sql, file_id) is None
+
+    return await db.write(look)
 
 
 async def test_sharing_and_deleting_at_once(db: Database, room: Chat, people: list[UserId]) -> None:
@@ -180,12 +313,12 @@ async def test_a_message_that_is_accepted_brings_its_files_later(
         for file_id in (kept, lost):
             answer = await room.messages.send(room.messages.draft(ann, where, "", file_ids=[file_id]))
             assert isinstance(answer, Accepted)
-        assert not await db.read(shares.may_see, kept, bob)
+        assert not await sees(db, kept, bob)
         await take_away(db, lost)
         away.come_back()
         assert (await anns.wait_for("stored"))["seq"] == 2
         assert (await anns.wait_for("rejected"))["code"] == "VALIDATION"
-        assert await db.read(shares.may_see, kept, bob)
+        assert await sees(db, kept, bob)
         nursery.cancel_scope.cancel()
 
 
@@ -251,7 +384,9 @@ async def test_a_walk_through_all_of_it(db: Database, room: Chat, people: list[U
     async def see(tx: Tx) -> dict[FileId, set[UserId]]:
         return {
             file_id: {
-                user for user in people if user == owners[file_id] or await shares.may_see(tx, file_id, user)
+                user
+                for user in people
+                if user == owners[file_id] or await shares.may_see(tx, file_id, user, db.now_us())
             }
             for file_id in owners
         }

@@ -11,21 +11,37 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.databases import open_sqlite
 from secureconnect.chat import Chat, archive
 from secureconnect.chat.permissions import ALLOWED, REMOVES, Action
 from secureconnect.chat.store import MemberRole
-from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
-from secureconnect.deps import migrate
+from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Conflict, Forbidden, LastAdmin, MessageDeleted, NotFound, Problem
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import history, make_group, make_people, running, say
 
-KINDS = ("say", "say", "edit", "delete", "read", "add", "remove", "role", "title", "pin", "unpin", "dissolve")
+KINDS = (
+    "say",
+    "say",
+    "say",
+    "edit",
+    "edit",
+    "edit",
+    "delete",
+    "read",
+    "add",
+    "remove",
+    "role",
+    "title",
+    "pin",
+    "unpin",
+    "dissolve",
+)
 ROLES: tuple[MemberRole, ...] = ("member", "admin", "owner")
 MOST = 4
+TARGETS = 3
 
 steps = st.lists(
     st.tuples(
@@ -43,8 +59,11 @@ Step = tuple[str, bool, int, int, int]
 
 @dataclass
 class Said:
+    """texts: what it said, one after the other; none: it is a notice, or deleted.  key: client_message_id."""
+
     sender: int
-    text: str | None  # None: deleted
+    texts: list[str]
+    key: int | None = None
     is_notice: bool = False
     is_pinned: bool = False
 
@@ -70,11 +89,13 @@ class Model:
         seat = self.seats.get(me)
         if kind == "dissolve" and self.deleted_by == me:
             return
+        if kind == "say" and self.first(me, number) is not None:
+            return
         if seat is None:
             raise NotFound
         match kind:
             case "say":
-                self.said.append(Said(me, f"said {number}"))
+                self.said.append(Said(me, [f"said {number}"], number))
             case "edit" | "delete" | "pin" | "unpin":
                 self._change(kind, me, seat, number)
             case "read":
@@ -115,12 +136,13 @@ class Model:
         if message.is_notice:
             raise Forbidden
         if kind == "delete":
-            message.text, message.is_pinned = None, False
+            message.texts, message.is_pinned = [], False
             return
-        if message.text is None:
+        if not message.texts:
             raise MessageDeleted
         if kind == "edit":
-            message.text = f"edited {number}"
+            text = f"edited {number % 4}"
+            message.texts += [text] if text != message.texts[-1] else []
         else:
             message.is_pinned = kind == "pin"
 
@@ -160,8 +182,15 @@ class Model:
             raise LastAdmin
         target.role = role
 
+    def first(self, me: int, key: int) -> int | None:
+        """The seq of what they have sent with this client_message_id."""
+        return next(
+            (seq for seq, said in enumerate(self.said, 1) if (said.sender, said.key) == (me, key)), None
+        )
+
     def seq_of(self, number: int) -> int | None:
-        return number % len(self.said) + 1 if self.said else None
+        """Of one of the first few, so that much happens to the same."""
+        return number % min(len(self.said), TARGETS) + 1 if self.said else None
 
     @staticmethod
     def _require(seat: Seat, action: Action) -> None:
@@ -172,15 +201,12 @@ class Model:
         return sum(each.role in roles for each in self.seats.values())
 
     def _notice(self, me: int) -> None:
-        self.said.append(Said(me, None, is_notice=True))
+        self.said.append(Said(me, [], is_notice=True))
 
     def unread(self, me: int) -> int:
         seat = self.seats[me]
         return sum(
-            seq > max(seat.read, seat.visible_from - 1)
-            and message.sender != me
-            and message.text is not None
-            and not message.is_notice
+            seq > max(seat.read, seat.visible_from - 1) and message.sender != me and message.texts != []
             for seq, message in enumerate(self.said, 1)
         )
 
@@ -194,8 +220,7 @@ def test_a_group_is_as_the_model_says(taken: list[Step]) -> None:
 
 async def _compare(folder: Path, taken: list[Step]) -> None:
     bus, config = MemoryBus(MemoryConfig()), ChatConfig(max_members=MOST)
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
-        await migrate.apply(db)
+    async with open_sqlite(folder) as db:
         people = await make_people(db, "ann", "bob", "cid", "dee", "eve")
         async with running(db, bus, config) as here, running(db, bus, config) as there:
             where = await make_group(here, *people[:3])
@@ -204,7 +229,7 @@ async def _compare(folder: Path, taken: list[Step]) -> None:
             for kind, is_here, me, other, number in taken:
                 if kind == "dissolve" and number > 1:  # or no group would live
                     continue
-                stored = await db.read(archive.oldest_after, where, 0, 1_000, db.now_us())
+                stored = await db.read(archive.oldest_after, where, 0, TARGETS, db.now_us())
                 about = stored[number % len(stored)].message_id if stored else MessageId(new_id())
                 act = _act(here if is_here else there, where, kind, people[me], people[other], about, number)
                 expected = got = None
@@ -227,9 +252,9 @@ async def _act(
 ) -> None:
     match kind:
         case "say":
-            await say(room, me, where, f"said {number}")
+            await say(room, me, where, f"said {number}", str(number))
         case "edit":
-            await room.messages.edit(me, about, f"edited {number}")
+            await room.messages.edit(me, about, f"edited {number % 4}")
         case "delete":
             await room.messages.delete(me, about)
         case "pin" | "unpin":
@@ -254,11 +279,15 @@ async def _same(room: Chat, where: ConversationId, number: int, user: UserId, mo
         with pytest.raises(NotFound):
             await history(room, user, where)
         return
-    seen = [
-        None if each.message_type == "system" else each.content for each in await history(room, user, where)
-    ]
+    stored = await history(room, user, where)
     mine = list(enumerate(model.said, 1))[seat.visible_from - 1 :]
-    assert seen == [None if said.is_notice else said.text or "" for _, said in mine]
+    seen = [None if each.message_type == "system" else each.content for each in stored]
+    assert seen == [None if said.is_notice else "".join(said.texts[-1:]) for _, said in mine]
+    for message, (_, said) in zip(stored, mine, strict=True):
+        assert (message.deleted_us is None) == bool(said.texts or said.is_notice)
+        if len(said.texts) > 1:
+            versions = await room.versions.page(user, message.message_id, 0, 100)
+            assert [each.content for each in versions] == said.texts
     summary = await room.conversations.summary(user, where)
     assert (summary.seat.member.role, summary.seat.conversation.title) == (seat.role, model.title)
     assert (summary.seat.member.last_read_seq, summary.unread_count) == (seat.read, model.unread(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -311,6 +312,7 @@ async def test_every_deed_is_audited(db: Database, room: Chat, people: list[User
     where = await make_group(room, ann, bob)
     await room.conversations.add(ann, where, cid, "member")
     await room.conversations.set_role(ann, where, cid, "admin")
+    await room.conversations.configure(ann, where, {"recording_enabled": False, "message_retention_days": 7})
     await room.conversations.remove(ann, where, cid)
     await room.conversations.remove(bob, where, bob)
     what = (await say(room, ann, where, "x")).message.message_id
@@ -324,11 +326,15 @@ async def test_every_deed_is_audited(db: Database, room: Chat, people: list[User
         ("chat:conversation:created", ann, where),
         ("chat:member:added", ann, where),
         ("chat:member:role_changed", ann, where),
+        ("chat:conversation:configured", ann, where),
         ("chat:member:removed", ann, where),
         ("chat:member:left", bob, where),
         ("chat:message:edited", ann, what),
         ("chat:message:deleted", ann, what),
     ]
+    facts = "SELECT facts FROM audit WHERE action = 'chat:conversation:configured'"
+    [(told,)] = await db.read(lambda tx: tx.all(facts))
+    assert json.loads(told) == {"message_retention_days": 7}
 
 
 async def test_a_group_is_never_larger_than_it_may_be(db: Database, bus: MemoryBus) -> None:

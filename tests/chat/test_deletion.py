@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from kit.wait import until
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, archive
+from secureconnect.chat import store as conversations
 from secureconnect.chat.deletion import deletion as rules
 from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.store import LAST_ID
@@ -91,6 +92,39 @@ async def test_everybody_is_out_at_once(
         await here.deletion.delete(ann, where)
         with pytest.raises(NotFound):
             await here.deletion.delete(bob, where)
+
+
+async def test_nothing_is_told_after_it(db: Database, room: Chat, people: list[UserId]) -> None:
+    """By passes that had found something to do just before."""
+    ann, *_ = people
+    where = await make_group(room, ann)
+    await room.conversations.configure(ann, where, {"disappear_after_s": 60})
+    said = (await say(room, ann, where, "hello")).message
+    await room.deletion.delete(ann, where)
+    head = await db.read(conversations.get, where)
+    assert not await room.retention.drop(where, 0, db.now_us())
+    assert await db.read(archive.get_ended, said.message_id, said.sent_us + HOUR_US) is None
+    assert await db.read(conversations.get, where) == head
+
+
+async def test_its_neighbours_learn_who_was_in_it(room: Chat, people: list[UserId]) -> None:
+    """In its unit, and after its commit at what time that was."""
+    ann, bob, *_ = people
+    noted: list[tuple[object, ...]] = []
+
+    async def members_left(_: Tx, *what: object) -> None:
+        noted.append(what)
+
+    room.connect(
+        authenticate=room.authenticate,
+        members_left=members_left,
+        tell_dissolved=lambda *what: noted.append(what),
+    )
+    where = await make_group(room, ann, bob)
+    await room.deletion.delete(ann, where)
+    [left, told] = noted
+    assert (left[0], sorted(left[1])) == (where, sorted([ann, bob]))  # type: ignore[call-overload]
+    assert told == (where, left[2])
 
 
 async def test_a_node_that_heard_nothing_finds_it(
@@ -194,6 +228,31 @@ async def test_what_the_last_member_leaves_is_deleted(
     monkeypatch.setattr(rules, "KEPT_US", -HOUR_US)
     await room.deletion.pass_once()
     assert await counts(db) == {}
+
+
+async def test_a_direct_one_goes_when_both_are_erased(
+    db: Database, bus: MemoryBus, people: list[UserId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two nodes at the same time."""
+    ann, bob, cid, _ = people
+    async with running(db, bus) as here, running(db, bus) as there:
+        gone, kept = [
+            (await here.conversations.create(one, "direct", None, [bob], False))[0] for one in (ann, cid)
+        ]
+        for where in (gone, kept):
+            await say(here, bob, where, "hello")
+        for user in (ann, bob):
+            await db.write(lambda tx, who: tx.run(_ERASE, who), user)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.forget, ann)
+            nursery.start_soon(there.forget, bob)
+        monkeypatch.setattr(rules, "KEPT_US", -HOUR_US)
+        await there.deletion.pass_once()
+        assert await named_in(db, gone) <= {"search_positions"}
+        assert [each.content for each in (await here.messages.page(cid, kept, 10)).messages] == ["hello"]
+
+
+_ERASE = "UPDATE users SET erased_at = created_at WHERE user_id = $1"
 
 
 async def test_a_direct_one_stays(room: Chat, people: list[UserId]) -> None:

@@ -15,17 +15,18 @@ from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.mentions import store as mentions
-from secureconnect.chat.store import Message
+from secureconnect.chat.polls.polls import Question
+from secureconnect.chat.store import LAST_ID, Message
 from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.errors import MessageDeleted, Unavailable
-from secureconnect.identity import ConversationId, UserId
+from secureconnect.errors import MessageDeleted, NotFound, Unavailable
+from secureconnect.identity import ConversationId, PollId, UserId
 
 from .rig import back, dialled, make_group, make_people, running, say, store
 
-NEVER = ChatConfig(disappear_pass_s=3_600, catch_up_ms=100)
+NEVER = ChatConfig(disappear_pass_s=3_600, poll_pass_s=3_600, catch_up_ms=100)
 AFTER_S = 60
 UP = "\N{THUMBS UP SIGN}"
 
@@ -125,6 +126,37 @@ async def test_its_deletion_is_told_and_leaves_nothing(nursery: trio.Nursery, he
     assert await here.db.inner.read(mentions.of_message, here.group, message.seq) == []
     later = await back(nursery, here.room, here.bob, {here.group: before})
     assert later.of("message_deleted") == [told]
+
+
+async def test_polls_disappear_with_them(nursery: trio.Nursery, here: Scene) -> None:
+    room, ann, bob = here.room, here.ann, here.bob
+    question = Question("a secret?", ["yes", "no"], "single", True, None)
+    asked = await room.polls.create(ann, here.group, question)
+    seen = await room.polls.get(bob, asked)
+    assert seen.poll.disappears_us == seen.poll.created_us + AFTER_S * SECOND_US
+    option = seen.poll.options[0].option_id
+    await room.polls.vote(bob, asked, [option])
+    await room.conversations.configure(ann, here.group, {"disappear_after_s": 0})
+    stays = await room.polls.create(ann, here.group, question._replace(question="stays"))
+    before = await here.head()
+    assert await room.polls.pass_once() == 0, "not yet"
+    live = await dialled(nursery, room, bob)
+    here.end()
+    for refused in (room.polls.get(bob, asked), room.polls.vote(bob, asked, [option])):
+        with pytest.raises(NotFound):
+            await refused
+    shown = await room.polls.page(bob, here.group, PollId(LAST_ID), 10, only_active=False)
+    assert [each.poll.poll_id for each in shown] == [stays]
+    later = await back(nursery, room, bob, {here.group: 0})
+    assert "a secret?" not in repr(later.seen)
+    assert "a secret?" not in repr([each async for each in room.export_of(ann)])
+    assert await room.polls.pass_once() == 1
+    assert await room.polls.pass_once() == 0
+    told = await live.wait_for("poll_deleted")
+    assert (told["poll_id"], told["change"]) == (asked, before + 1)
+    for table in ("polls", "poll_options", "poll_votes"):
+        rows = await here.db.inner.read(lambda tx, sql: tx.all(sql), f"SELECT poll_id FROM {table}")
+        assert {row[0] for row in rows} <= {stays}
 
 
 async def test_two_nodes_delete_each_once(here: Scene, bus: MemoryBus) -> None:

@@ -255,6 +255,11 @@ async def test_what_is_no_json_ends_the_socket(
         (b'{"type": "read", "ref": "a", "conversation_id": "x", "seq": 1}', "a"),
         (b'{"type": "typing", "ref": {"deep": []}}', None),
         (b'{"type": "ping", "ref": "a\\u0000"}', "a\0"),
+        (
+            b'{"type": "chat", "ref": 1, "conversation_id": "0190a2b4-0000-7000-8000-000000000000",'
+            b' "content": "x", "client_message_id": "a\\n"}',
+            1,
+        ),
     ],
 )
 def test_a_frame_that_is_none_is_answered_by_its_ref(data: bytes, ref: str | int | None) -> None:

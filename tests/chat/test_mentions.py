@@ -79,9 +79,36 @@ async def test_they_count_until_they_are_read_or_gone(room: Chat, people: list[U
     await room.messages.delete(ann, second.message_id)
     assert [await unread(room, user, group) for user in (bob, cid)] == [1, 0]
     await room.messages.edit(cid, third.message_id, "never mind")
-    assert await unread(room, bob, group) == 1, "an edit changes what is said, not whom it concerns"
+    assert await unread(room, bob, group) == 1, "an edit that says nothing of it changes nobody it concerns"
     [line] = await room.listing.page(bob, 2**62, ConversationId(LAST_ID), 10)
     assert line.summary.unread_mentions == 1
+
+
+def naming(*users: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({"mentions": users}))
+
+
+async def test_an_edit_may_name_others(db: Database, room: Chat, people: list[UserId]) -> None:
+    ann, bob, cid, dee = people
+    group = await make_group(room, ann, bob, cid)
+    sent = await mention(room, ann, group, bob)
+    edited = await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(ann, bob, cid))
+    assert msgspec.json.decode(edited.metadata or "") == {"mentions": [ann, bob, cid]}
+    assert await db.read(mentions.of_message, group, sent.seq) == sorted([bob, cid])
+    again = await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(ann, bob, cid))
+    assert again.edited_us == edited.edited_us, "it said so already"
+    with pytest.raises(Invalid) as refused:
+        await room.messages.edit(ann, sent.message_id, "and you", metadata=naming(bob, dee))
+    assert refused.value.details == {"field": "metadata.mentions"}
+    assert await db.read(mentions.of_message, group, sent.seq) == sorted([bob, cid])
+    assert (await room.messages.get(bob, sent.message_id)).edited_us == edited.edited_us, "nothing happened"
+    await room.conversations.remove(bob, group, bob)
+    await room.messages.edit(ann, sent.message_id, "who has left stays named", metadata=naming(bob))
+    assert await db.read(mentions.of_message, group, sent.seq) == [bob]
+    with pytest.raises(Invalid):
+        await room.messages.edit(ann, sent.message_id, "x", metadata=msgspec.Raw(b"[]"))
+    edited = await room.messages.edit(ann, sent.message_id, "nobody", metadata=msgspec.Raw(b"null"))
+    assert (edited.metadata, await db.read(mentions.of_message, group, sent.seq)) == (None, [])
 
 
 async def test_retention_and_an_erasure_take_them(db: Database, room: Chat, people: list[UserId]) -> None:

@@ -65,6 +65,20 @@ async def test_the_other_node_tells_it_too(db: Database, bus: MemoryBus, nursery
         assert [frame["type"] for frame in late.seen[1:]] == ["user_joined", "chat", "chat", "user_left"]
 
 
+async def test_a_node_that_looks_later_tells_who_joined_nothing_of_before(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    ann, bob, cid = await make_people(db, "ann", "bob", "cid")
+    async with two(db, LossyBus(bus, random.Random(1), loss=1), SLOW) as (here, there):
+        late = await dialled(nursery, there, cid)
+        where = await make_group(here, ann, bob)
+        await say(here, ann, where, "hello")
+        await here.conversations.set_role(ann, where, bob, "admin")
+        await here.conversations.add(ann, where, cid, "member")
+        await there.catch_up.pass_once()
+        assert await late.wait_changes(where, 5) == [4, 5]
+
+
 async def test_a_bus_that_loses_everything(db: Database, bus: MemoryBus, nursery: trio.Nursery) -> None:
     ann, bob = await make_people(db, "ann", "bob")
     lossy = LossyBus(bus, random.Random(1), loss=1)

@@ -21,7 +21,7 @@ from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Invalid, NotFound
-from secureconnect.identity import ConversationId, NotificationId, UserId, new_id
+from secureconnect.identity import ConversationId, MessageId, NotificationId, UserId, new_id
 
 from .rig import block, dialled, make_group, running, say, store
 
@@ -52,7 +52,7 @@ def kinds(notifications: list[Notification]) -> list[str]:
     return [each.kind for each in notifications]
 
 
-async def mention(room: Chat, sender: UserId, conversation: ConversationId, *users: str) -> str:
+async def mention(room: Chat, sender: UserId, conversation: ConversationId, *users: str) -> MessageId:
     metadata = msgspec.Raw(msgspec.json.encode({"mentions": users}))
     draft = room.messages.draft(sender, conversation, "look", metadata=metadata)
     return (await store(room, draft)).message.message_id
@@ -101,6 +101,31 @@ async def test_of_a_group_only_what_calls_somebody(quiet: Chat, people: list[Use
     }
     assert [(each.kind, each.ref) for each in await of(quiet, cid)] == [("mention", named), ("added", group)]
     assert await of(quiet, ann) == await of(quiet, dee) == []
+
+
+async def test_whom_an_edit_names_is_told_once_though_they_have_read_it(
+    quiet: Chat, people: list[UserId]
+) -> None:
+    ann, bob, cid, dee = people
+    group = await make_group(quiet, ann, bob, cid, dee)
+    named = await mention(quiet, ann, group, cid)
+    await quiet.notifier.pass_once()
+    for user in (bob, cid):
+        await quiet.conversations.mark_read(user, group, 1)
+    made = []
+    for users in ((cid, bob), (cid,), (cid, bob, ann)):  # the second takes it back
+        metadata = msgspec.Raw(msgspec.json.encode({"mentions": users}))
+        await quiet.messages.edit(ann, named, "look again", metadata=metadata)
+        made.append(await quiet.notifier.pass_once())
+    await quiet.messages.edit(ann, named, "and again")
+    assert [*made, await quiet.notifier.pass_once()] == [1, 0, 0, 0]
+    assert [(each.kind, each.ref) for each in await of(quiet, bob, unread=True)] == [
+        ("mention", named),
+        ("added", group),
+    ]
+    assert kinds(await of(quiet, cid, unread=True)) == ["added"], "they were told before"
+    assert kinds(await of(quiet, dee)) == ["added"]
+    assert await of(quiet, ann) == []
 
 
 async def test_who_is_added_later_is_told_and_who_leaves_keeps_nothing(
@@ -155,6 +180,25 @@ async def test_what_is_deleted_or_past_its_term_is_told_no_more(
     assert [each.ref for each in await of(quiet, bob)] == [group]
 
 
+async def test_a_reaction_that_is_taken_back_is_told_no_more(quiet: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    direct = await make_direct(quiet, ann, bob)
+    said = (await say(quiet, bob, direct, "hello")).message.message_id
+    for emoji in ("+", "-"):
+        await quiet.reactions.set(ann, said, emoji, on=True)
+    await quiet.notifier.pass_once()
+    assert kinds(await of(quiet, bob)) == ["reaction"]
+    await quiet.reactions.set(ann, said, "+", on=False)
+    await quiet.notifier.pass_once()
+    assert kinds(await of(quiet, bob)) == ["reaction"], "the other one stays"
+    await quiet.reactions.set(ann, said, "-", on=False)
+    await quiet.notifier.pass_once()
+    assert await of(quiet, bob) == []
+    for on in (True, False):
+        await quiet.reactions.set(ann, said, "+", on=on)
+    assert await quiet.notifier.pass_once() == 0
+
+
 @on_sqlite
 async def test_nobody_is_told_by_whom_they_have_blocked(
     quiet: Chat, people: list[UserId], db: Database
@@ -190,6 +234,12 @@ async def test_people_choose(quiet: Chat, people: list[UserId]) -> None:
 def test_a_time_zone_that_is_lost_keeps_nobody_quiet() -> None:
     """It was known where the hours were chosen."""
     assert not QuietHours("00:00", "23:59", "Nowhere/Land").cover(from_iso("2026-01-15T12:00:00Z"))
+
+
+def test_a_time_of_day_is_nothing_more() -> None:
+    hours = QuietHours("22:00", "07:00\n", "Europe/Berlin")
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(hours), type=QuietHours)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import pytest
 import trio
 
@@ -24,15 +27,16 @@ class Past:
         self.ann, self.bob, self.cid, _ = people
         self.where = ConversationId("")
         self.said = MessageId("")
-        self.asked = PollId("")
+        self.asked: list[PollId] = []  # before anything was said, and just before Cid came
 
     async def begin(self, *, history_visible: bool) -> None:
         room, ann = self.room, self.ann
         self.where = await make_group(room, ann, self.bob)
         await room.conversations.configure(ann, self.where, {"history_visible": history_visible})
-        self.asked = await room.polls.create(ann, self.where, QUESTION)
+        self.asked.append(await room.polls.create(ann, self.where, QUESTION))
         self.said = (await say(room, ann, self.where, "said before")).message.message_id
         await room.pins.set(ann, self.where, self.said, on=True)
+        self.asked.append(await room.polls.create(ann, self.where, QUESTION))
         await room.conversations.add(ann, self.where, self.cid, "member")
 
     async def change(self) -> None:
@@ -40,8 +44,9 @@ class Past:
         await self.room.reactions.set(self.bob, self.said, "+", on=True)
         await self.room.messages.edit(self.ann, self.said, "said otherwise")
         await self.room.pins.set(self.ann, self.where, self.said, on=False)
-        await self.room.polls.vote(self.bob, self.asked, [])
-        await self.room.polls.close(self.ann, self.asked)
+        for asked in self.asked:
+            await self.room.polls.vote(self.bob, asked, [])
+            await self.room.polls.close(self.ann, asked)
         await self.room.messages.delete(self.ann, self.said)
 
 
@@ -58,13 +63,14 @@ async def test_what_is_hidden_is_hidden_in_every_way(past: Past, nursery: trio.N
     assert seqs(await history(room, cid, where)) == [2], "their own joining"
     assert await room.pins.list_of(cid, where) == []
     assert await room.polls.page(cid, where, PollId(LAST_ID), 10, only_active=False) == []
-    for refused in (
+    refusals: list[Callable[[], Awaitable[object]]] = [
         lambda: room.messages.get(cid, past.said),
         lambda: room.versions.page(cid, past.said, 0, 10),
         lambda: room.reactions.set(cid, past.said, "+", on=True),
-        lambda: room.polls.get(cid, past.asked),
-        lambda: room.polls.vote(cid, past.asked, []),
-    ):
+        *(partial(room.polls.get, cid, asked) for asked in past.asked),
+        *(partial(room.polls.vote, cid, asked, []) for asked in past.asked),
+    ]
+    for refused in refusals:
         with pytest.raises(NotFound):
             await refused()
     with pytest.raises(Invalid):
@@ -83,13 +89,34 @@ async def test_what_is_hidden_is_hidden_in_every_way(past: Past, nursery: trio.N
     assert seqs(await history(room, cid, where)) == [2, 3]
 
 
+async def test_what_was_asked_before_anything_was_said_is_the_past_too(
+    past: Past, nursery: trio.Nursery
+) -> None:
+    room, ann, bob, cid = past.room, past.ann, past.bob, past.cid
+    where = await make_group(room, ann, bob)
+    asked = await room.polls.create(ann, where, QUESTION)
+    assert (await room.polls.get(bob, asked)).poll.poll_id == asked
+    at_bob, at_cid = await dialled(nursery, room, bob), await dialled(nursery, room, cid)
+    await room.conversations.add(ann, where, cid, "member")
+    with pytest.raises(NotFound):
+        await room.polls.get(cid, asked)
+    since = await room.polls.create(ann, where, QUESTION)
+    await room.polls.close(ann, asked)
+    await room.polls.close(ann, since)
+    await at_bob.wait_for("poll_closed", 2)
+    told = [each["poll"]["poll_id"] for each in at_cid.of("poll_created", "poll_voted", "poll_closed")]
+    assert told == [since, since]
+
+
 async def test_what_is_open_is_open_in_every_way(past: Past, nursery: trio.Nursery) -> None:
     await past.begin(history_visible=True)
     room, cid, where = past.room, past.cid, past.where
     live = await dialled(nursery, room, cid)
     assert seqs(await history(room, cid, where)) == [1, 2]
     assert [each.message.message_id for each in await room.pins.list_of(cid, where)] == [past.said]
-    assert (await room.polls.get(cid, past.asked)).poll.poll_id == past.asked
+    listed = await room.polls.page(cid, where, PollId(LAST_ID), 10, only_active=False)
+    assert [each.poll.poll_id for each in listed] == past.asked[::-1]
+    assert [(await room.polls.get(cid, asked)).poll.poll_id for asked in past.asked] == past.asked
     assert (await say(room, cid, where, "hello")).fresh
     await past.change()
     await live.wait_for("message_deleted")

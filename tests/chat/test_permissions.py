@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import trio
 
 from secureconnect.chat import Chat
 from secureconnect.chat.permissions import ALLOWED, Action, Standing
 from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.store import MemberRole
+from secureconnect.deps.contracts import Database
+from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Forbidden, LastAdmin, NotFound
 from secureconnect.identity import ConversationId, MessageId, UserId
 
-from .rig import make_group, say
+from .rig import make_group, running, say
 
 PAGE = Path(__file__).parents[2] / "docs" / "conversations.md"
 ROLES: tuple[MemberRole, ...] = ("owner", "admin", "member")
@@ -125,3 +128,34 @@ async def test_a_group_always_has_an_owner(room: Chat, people: list[UserId]) -> 
     await room.conversations.remove(cid, where, cid)
     with pytest.raises(NotFound):
         await room.conversations.summary(cid, where)
+
+
+async def leave(room: Chat, where: ConversationId, user: UserId) -> None:
+    await room.conversations.remove(user, where, user)
+
+
+async def step_down(room: Chat, where: ConversationId, user: UserId) -> None:
+    await room.conversations.set_role(user, where, user, "member")
+
+
+@pytest.mark.parametrize(("role", "go"), [("admin", leave), ("owner", step_down)])
+async def test_of_the_last_two_who_go_at_the_same_time_one_must_stay(
+    db: Database, bus: MemoryBus, people: list[UserId], role: MemberRole, go: Callable[..., Awaitable[None]]
+) -> None:
+    ann, bob, cid, _ = people
+    refused: dict[ConversationId, UserId] = {}
+
+    async def attempt(room: Chat, where: ConversationId, user: UserId) -> None:
+        try:
+            await go(room, where, user)
+        except LastAdmin:
+            assert refused.setdefault(where, user) is user, "one went"
+
+    async with running(db, bus) as here, running(db, bus) as there:
+        for _ in range(5):
+            where = await make_group(here, ann, bob, cid)
+            await here.conversations.set_role(ann, where, bob, role)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(attempt, here, where, ann)
+                nursery.start_soon(attempt, there, where, bob)
+            assert await role_of(here, where, refused[where]) == "owner"

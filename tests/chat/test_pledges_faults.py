@@ -66,6 +66,8 @@ async def test_what_is_sent_again_is_not_shown_beside_what_was_stored(here: Scen
     """Its sender never got the answer, and the node that takes it now cannot know."""
     stored = await here.send("one", "id-1")
     assert isinstance(stored, Stored)
+    await here.bobs.wait_for("chat", 3)
+    await here.is_known()
     here.db.go_away()
     again = await here.accept("one", "id-1")
     assert again.message_id != stored.message.message_id

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
+from kit.databases import on_sqlite
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat
-from secureconnect.chat.carrier import NODES, Carrier, Said, Seen
+from secureconnect.chat.carrier import NODES, Carrier, Said, Seen, _Beat
 from secureconnect.chat.presence import store as stored
+from secureconnect.chat.shapes import Status
 from secureconnect.clock import MINUTE_US
 from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Database
@@ -198,6 +202,8 @@ async def test_who_goes_unseen_is_not_seen_to_go(db: Database, bus: MemoryBus, n
             assert unseen.status == "offline"
             hers.cancel_scope.cancel()
         assert await room.presence.look_up(bob, [ann]) == [unseen]
+        room.presence.choose(ann, DeviceId(new_id()), "offline")  # as another device of theirs says, too
+        assert await room.presence.look_up(bob, [ann]) == [unseen]
 
 
 async def test_who_is_here_is_listed(room: Chat, people: list[UserId], nursery: trio.Nursery) -> None:
@@ -239,6 +245,16 @@ async def test_last_seen_outlives_a_restart(db: Database, bus: MemoryBus) -> Non
         assert await db.read(stored.last_seen, ann) is None
         [seen] = await room.presence.look_up(cid, [bob])
         assert seen.seen_us is not None
+
+
+async def test_what_is_heard_late_does_not_put_it_back(db: Database, bus: MemoryBus) -> None:
+    [ann] = await make_people(db, "ann")
+    async with running(db, bus, QUICK) as room:
+        room.presence.choose(ann, DeviceId(new_id()), "online")
+        before_us = db.now_us() - 2 * MINUTE_US
+        room.presence.sightings.see(ann, before_us)  # on a node that ended
+        await room.presence.save_once()
+        assert (await db.read(stored.last_seen, ann) or 0) > before_us
 
 
 async def test_what_is_written_of_it_has_a_bound(db: Database, bus: MemoryBus) -> None:
@@ -295,6 +311,79 @@ async def test_nobody_is_on_a_node_that_began_again(db: Database, nursery: trio.
             await until(lambda: there.status_of(ann) == "offline", within_s=QUICK.node_silent_s / 2)
 
 
+async def says(bus: MemoryBus, number: int, *seen: UserId, **fields: Any) -> None:
+    """What the node `far` tells of these, who are online."""
+    beat = _Beat("far", [Seen(user, "online", None) for user in seen], life="one", number=number, **fields)
+    await bus.publish(NODES, msgspec.msgpack.encode(beat))
+
+
+async def test_who_is_there_is_believed_when_all_of_it_has_come(bus: MemoryBus, db: Database) -> None:
+    """Half of it is neither remembered nor taken for the whole."""
+    ann, bob, cid = (UserId(new_id()) for _ in range(3))
+    async with running(db, bus, QUICK) as room, bus.subscribe([NODES]) as backlog:
+
+        async def asks() -> None:
+            async for delivery in backlog:
+                if "far" in msgspec.msgpack.decode(delivery.payload, type=_Beat).asked:
+                    return
+
+        await says(bus, 1, ann)
+        await until(lambda: room.status_of(ann) == "online")
+        await says(bus, 1, bob, all="last", of=2)  # the first part was lost
+        with trio.fail_after(5):
+            await asks()
+        assert room.status_of(ann) == "online"
+        await says(bus, 1, ann, all="some")  # and now the last
+        await says(bus, 1)
+        await says(bus, 1, bob, all="some")
+        await says(bus, 1, cid, all="last", of=2)
+        await until(lambda: room.status_of(ann) == "offline")
+        assert room.status_of(bob) == room.status_of(cid) == "online"
+
+
+def everywhere(users: Sequence[UserId], status: Status) -> list[Seen]:
+    return [Seen(user, status, None) for user in users]
+
+
+@on_sqlite
+async def test_the_end_of_a_node_with_many_on_it_is_told_at_once(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    ann, *crowd = await make_people(db, *(f"p{number}" for number in range(301)))
+    node = NodeId(new_id())
+    async with running(db, bus, QUICK) as room:
+        await make_group(room, ann, *crowd)
+        friend = await dialled(nursery, room, ann)
+        for seen in everywhere(crowd, "online"):
+            room.presence.heard(node, seen)
+        await room.presence.beat_once()
+        room.presence.gone(node, QUICK.node_silent_s)
+        await room.presence.beat_once()
+        told = [frame["status"] for frame in friend.of("presence")]
+        assert told == ["online"] * 300 + ["offline"] * 300
+
+
+@on_sqlite
+async def test_those_who_have_not_moved_keep_nobody_waiting(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery
+) -> None:
+    """A node that says who all are there says little that is new."""
+    ann, bob = await make_people(db, "ann", "bob")
+    crowd = [UserId(new_id()) for _ in range(210)]
+    node = NodeId(new_id())
+    async with running(db, bus, replace(QUICK, presence_per_s=10)) as room:
+        await make_group(room, ann, bob)
+        friend = await dialled(nursery, room, bob)
+        for seen in everywhere(crowd, "online"):
+            room.presence.heard(node, seen)
+        for _ in range(len(crowd) // 10 + 1):
+            await room.presence.beat_once()
+        for seen in everywhere([*crowd, ann], "online"):
+            room.presence.heard(node, seen)
+        await room.presence.beat_once()
+        assert [frame["user_id"] for frame in friend.of("presence")] == [ann]
+
+
 class Ears:
     """What a carrier tells of presence.  lost: nodes that are gone."""
 
@@ -303,7 +392,7 @@ class Ears:
 
     def heard(self, node: NodeId, seen: Seen) -> None: ...
 
-    def heard_all(self, node: NodeId, seen: Sequence[Seen], *, is_last: bool) -> None: ...
+    def heard_all(self, node: NodeId, named: Set[UserId]) -> None: ...
 
     def heard_said(self, said: Said) -> None: ...
 

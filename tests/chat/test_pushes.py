@@ -2,115 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
-
 import pytest
 import trio
 
 from kit.databases import on_sqlite
-from kit.pushservice import Browser, PushService, Says, push_service
+from kit.pushservice import Says
 from kit.wait import until
-from secureconnect.chat import Chat, PushParts
+from secureconnect.chat import Chat
 from secureconnect.chat.notifications import push_store
 from secureconnect.chat.notifications.preferences import Preferences, QuietHours
-from secureconnect.chat.notifications.pushes import Pushes
 from secureconnect.chat.store import FOREVER_US, LAST_ID
-from secureconnect.clock import HOUR_US, SECOND_US, now_us
-from secureconnect.config import BreakerConfig, ChatConfig, PushConfig
-from secureconnect.deps.contracts import Database, Tx, WebPushTarget
-from secureconnect.deps.guard import Guard
-from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.push import PushServices
-from secureconnect.errors import Invalid
-from secureconnect.identity import DeviceId, NotificationId, Principal, SessionId, UserId, new_id
-from secureconnect.node import Secrets
+from secureconnect.clock import SECOND_US, now_us
+from secureconnect.deps.contracts import Tx, WebPushTarget
+from secureconnect.errors import Invalid, InvalidToken
+from secureconnect.identity import NotificationId, UserId
 
-from .rig import dialled, running, say
-
-SECRETS = Secrets(bytes(32))
-WAITS = ChatConfig(notify_pass_s=3_600)
-
-
-@dataclass
-class Site:
-    """What rooms that push have in common.  signed_in: the devices with a session."""
-
-    db: Database
-    bus: MemoryBus
-    service: PushService
-    nursery: trio.Nursery
-    signed_in: dict[UserId, set[DeviceId]] = field(default_factory=dict)
-
-    async def room(self, **settings: Any) -> Chat:
-        """Its passes are the test's."""
-        private = PushConfig(allow_private=True, ca_file=str(self.service.ca_file), delay_s=0, poll_s=60)
-        config = replace(private, **settings)
-        pusher = PushServices(config, "mailto:root@example.org", Guard("push", BreakerConfig()))
-        parts = PushParts(config, pusher, SECRETS, self._signed_in)
-
-        async def serve(task_status: trio.TaskStatus[Chat]) -> None:
-            try:
-                async with running(self.db, self.bus, WAITS, push=parts) as room:
-                    task_status.started(room)
-                    await trio.sleep_forever()
-            finally:
-                await pusher.close()
-
-        room: Chat = await self.nursery.start(lambda task_status: serve(task_status))
-        return room
-
-    async def _signed_in(self, _: Tx, user: UserId, __: int) -> frozenset[DeviceId]:
-        return frozenset(self.signed_in.get(user, ()))
-
-    def device(self, user: UserId) -> Principal:
-        """One more that they have signed in from."""
-        device = DeviceId(new_id())
-        self.signed_in.setdefault(user, set()).add(device)
-        return Principal(user, SessionId(new_id()), device, "user", now_us() + HOUR_US)
-
-    async def browser(self, room: Chat, owner: Principal, path: str = "/a") -> Browser:
-        """One that is registered for a device."""
-        browser = Browser(f"{self.service.origin}{path}")
-        await pushes_of(room).register(owner, WebPushTarget(browser.endpoint, *browser.keys))
-        return browser
-
-    async def registered(self, user: UserId) -> list[DeviceId]:
-        return [each.device_id for each in await self.db.read(push_store.registrations, user)]
-
-    async def make_due(self) -> None:
-        """What was put off, now."""
-
-        async def hurry(tx: Tx) -> None:
-            await tx.run("UPDATE pushes SET due_at = $1", self.db.now_us())
-
-        await self.db.write(hurry)
-
-    async def waiting(self) -> int:
-        async def count(tx: Tx) -> int:
-            row = await tx.one("SELECT COUNT(*) FROM pushes")
-            return int(row[0]) if row else 0
-
-        return await self.db.read(count)
-
-
-def pushes_of(room: Chat) -> Pushes:
-    assert room.pushes is not None
-    return room.pushes
-
-
-async def look(room: Chat) -> None:
-    """Make what is to be told, and send what is due."""
-    await room.notifier.pass_once()
-    await pushes_of(room).pass_once()
-
-
-@pytest.fixture
-async def site(nursery: trio.Nursery, db: Database, bus: MemoryBus, tmp_path: Path) -> AsyncIterator[Site]:
-    async with push_service(tmp_path) as service:
-        yield Site(db, bus, service, nursery)
+from .pushing import Site, look, pushes_of
+from .rig import dialled, say
 
 
 async def direct_of(room: Chat, one: UserId, other: UserId) -> str:
@@ -150,6 +58,10 @@ async def test_what_is_read_by_then_wakes_nobody(site: Site, people: list[UserId
     gone = await say(room, ann, direct, "two")
     await room.notifier.pass_once()
     await room.messages.delete(ann, gone.message.message_id)
+    await look(room)
+    muted = await say(room, ann, direct, "three")
+    await room.notifier.pass_once()
+    await room.mutes.set(bob, muted.message.conversation_id, FOREVER_US)
     await look(room)
     assert (site.service.received, await site.waiting()) == ([], 0)
 
@@ -223,6 +135,111 @@ async def test_slow_devices_of_one_person_hold_up_nobody_else(
 
 
 @on_sqlite
+async def test_a_turn_that_is_waited_for_is_no_try(
+    nursery: trio.Nursery, site: Site, people: list[UserId]
+) -> None:
+    ann, eve, *_ = people
+    room = await site.room()
+    for number in range(3):
+        site.service.said[f"/{number}"] = Says(freeze=True)
+        await site.browser(room, site.device(eve), f"/{number}")
+    await say(room, ann, await direct_of(room, ann, eve), "hello")
+    await room.notifier.pass_once()
+    nursery.start_soon(pushes_of(room).pass_once)
+    await until(lambda: len(site.service.received) == 2)
+
+    async def put_off(tx: Tx) -> list[int]:
+        return [row[0] for row in await tx.all("SELECT attempts FROM pushes WHERE claim IS NULL")]
+
+    async def is_put_off() -> bool:
+        return len(await site.db.read(put_off)) == 1
+
+    await until(is_put_off)
+    assert await site.db.read(put_off) == [0]
+
+
+@on_sqlite
+async def test_a_service_that_hangs_holds_up_no_other(site: Site, people: list[UserId]) -> None:
+    """By the room's own passes."""
+    ann, bob, cid, dee = people
+    room = await site.room(poll_s=0.05, senders=4, senders_each=2, call_s=60.0)
+    frozen = site.service.origin.replace("127.0.0.1", "localhost")
+    for owner in (cid, dee):
+        for number in range(2):
+            path = f"/{owner}/{number}"
+            site.service.said[path] = Says(freeze=True)
+            await site.browser(room, site.device(owner), path, frozen)
+        await say(room, ann, await direct_of(room, ann, owner), "hello")
+    await room.notifier.pass_once()
+    await until(lambda: len(site.service.received) == 2)
+    await site.browser(room, site.device(bob), "/bob")
+    await say(room, ann, await direct_of(room, ann, bob), "hello")
+    await room.notifier.pass_once()
+    await site.service.wait_for("/bob")
+    assert len(site.service.received) == 3, "two at a time"
+
+
+async def test_several_are_sent_side_by_side(nursery: trio.Nursery, site: Site, people: list[UserId]) -> None:
+    ann, *others = people
+    room = await site.room()
+    for each in others:
+        site.service.said[f"/{each}"] = Says(freeze=True)
+        await site.browser(room, site.device(each), f"/{each}")
+        await say(room, ann, await direct_of(room, ann, each), "hello")
+    await room.notifier.pass_once()
+    nursery.start_soon(pushes_of(room).pass_once)
+    await until(lambda: len(site.service.received) == len(others))
+
+
+@on_sqlite
+async def test_services_that_never_answered_leave_room_for_one_that_did(
+    site: Site, people: list[UserId]
+) -> None:
+    ann, bob, cid, dee = people
+    room = await site.room(poll_s=0.05, senders=4, call_s=60.0)
+    await site.browser(room, site.device(bob), "/bob")
+    await say(room, ann, await direct_of(room, ann, bob), "hello")
+    await room.notifier.pass_once()
+    await site.service.wait_for("/bob")
+    frozen = site.service.origin.replace("127.0.0.1", "localhost")
+    for owner in (cid, dee):
+        for number in range(2):
+            path = f"/{owner}/{number}"
+            site.service.said[path] = Says(freeze=True)
+            await site.browser(room, site.device(owner), path, frozen)
+        await say(room, ann, await direct_of(room, ann, owner), "hello")
+    await room.notifier.pass_once()
+    await until(lambda: len(site.service.received) >= 4)
+    await say(room, ann, await direct_of(room, ann, bob), "still there?")
+    await room.notifier.pass_once()
+    await site.service.wait_for("/bob", 2)
+
+
+@on_sqlite
+async def test_services_that_are_dead_take_no_room(site: Site, people: list[UserId]) -> None:
+    """More of them than there are senders, each with pushes that wait."""
+    ann, bob, cid, _ = people
+    room = await site.room(senders=1, first_pause_s=60.0, retry_s=0.05, longest_retry_s=0.05)
+    for number in range(3):
+        await site.browser(room, site.device(cid), "/", f"https://127.0.0.1:{number + 1}")
+    await say(room, ann, await direct_of(room, ann, cid), "hello")
+    for _ in range(3):
+        await look(room)
+        await site.make_due()
+    await site.browser(room, site.device(bob), "/bob")
+    await say(room, ann, await direct_of(room, ann, bob), "hello")
+    await until(lambda: has_come(site, room, 1))
+
+
+async def test_devices_that_register_the_same_at_once(site: Site, people: list[UserId]) -> None:
+    room = await site.room()
+    async with trio.open_nursery() as all_at_once:
+        for user in people[:2]:
+            all_at_once.start_soon(site.browser, room, site.device(user))
+    assert sum([len(await site.registered(user)) for user in people]) == 1
+
+
+@on_sqlite
 async def test_quiet_hours_and_mutes(site: Site, people: list[UserId]) -> None:
     ann, bob, *_ = people
     room = await site.room()
@@ -260,7 +277,7 @@ async def test_a_device_that_is_gone_is_forgotten(site: Site, people: list[UserI
 @on_sqlite
 async def test_it_is_tried_again_when_the_service_asks_for_that(site: Site, people: list[UserId]) -> None:
     ann, bob, *_ = people
-    room = await site.room(retry_s=0.05, first_pause_s=0.05)
+    room = await site.room(retry_s=600, first_pause_s=0.05)
     await site.browser(room, site.device(bob))
     site.service.said["/a"] = Says(503)
     direct = await direct_of(room, ann, bob)
@@ -268,7 +285,12 @@ async def test_it_is_tried_again_when_the_service_asks_for_that(site: Site, peop
     await look(room)
     assert (len(site.service.received), await site.waiting()) == (1, 1)
     site.service.said["/a"] = Says(429, {"retry-after": "2000"})
-    await until(lambda: has_come(site, room, 2))
+
+    async def is_tried_again() -> bool:
+        await site.make_due()
+        return await has_come(site, room, 2)
+
+    await until(is_tried_again)
     await say(room, ann, direct, "two")
     await look(room)
     due_us, _ = await site.db.read(push_store.next_due)
@@ -335,6 +357,11 @@ async def test_a_phone_that_changes_hands_and_one_too_many(site: Site, people: l
     for number, each in enumerate(more):
         await site.browser(room, each, f"/{number}")
     assert await site.registered(bob) == sorted(each.device_id for each in more)
+    late = site.device(ann)
+    site.signed_in[ann].discard(late.device_id)
+    with pytest.raises(InvalidToken):
+        await site.browser(room, late)
+    assert await site.registered(ann) == []
     with pytest.raises(Invalid):
         await pushes_of(room).register(bobs, WebPushTarget("https://example.org/", b"", b""))
     records = [each async for each in room.export_of(bob)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from secureconnect.chat import Chat
 from secureconnect.chat.reactions import store as reactions
+from secureconnect.chat.reactions.reactions import Reactions
 from secureconnect.chat.store import Reacted
 from secureconnect.config import ChatConfig
-from secureconnect.deps.contracts import Database
+from secureconnect.deps.contracts import Database, Row, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Conflict, Forbidden, Invalid, MessageDeleted, NotFound
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
@@ -18,6 +21,20 @@ from .rig import back, block, dialled, make_group, running, say
 from .test_routes import ask
 
 UP, HEART = "\N{THUMBS UP SIGN}", "\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16}"
+NOWHERE = Reactions(ChatConfig(), None, None)  # type: ignore[arg-type]
+
+
+class Counted:
+    """A transaction that counts the rows it reads."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self.rows = 0
+
+    async def all(self, sql: str, *args: Any) -> list[Row]:
+        rows = await self._tx.all(sql, *args)
+        self.rows += len(rows)
+        return rows
 
 
 async def seen(room: Chat, viewer: UserId, message: MessageId) -> tuple[Reacted, ...]:
@@ -67,6 +84,38 @@ async def test_a_tombstone_between_two_messages_has_none(
     (first, second, third), _ = await room.messages.page(ann, group, 10)
     shown = await db.read(reactions.reacted_to, [first, second._replace(reaction_count=0), third])
     assert set(shown) == {first.message_id, third.message_id}
+
+
+async def test_what_lies_between_messages_far_apart_is_not_read(
+    room: Chat, db: Database, people: list[UserId]
+) -> None:
+    """Between pins, say, or an old message that was edited and the next that was said."""
+    group, message = await make_message(room, people)
+    await room.reactions.set(people[1], message, UP, on=True)
+    first = await room.messages.get(people[0], message)
+    far = first._replace(message_id=MessageId(new_id()), seq=first.seq + 1_000)
+
+    async def look(tx: Tx) -> int:
+        for seq in (first.seq + 300, first.seq + 600, far.seq):
+            about = far.message_id if seq == far.seq else MessageId(new_id())
+            await reactions.add(tx, about, HEART, people[2], group, seq, 0)
+        counted = Counted(tx)
+        found = await reactions.reacted_to(counted, [far, first])  # type: ignore[arg-type]
+        assert found == {message: (Reacted(UP, 1),), far.message_id: (Reacted(HEART, 1),)}
+        return counted.rows
+
+    assert await db.write(look) == 2
+
+
+async def test_a_message_sent_again_has_them(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    message = (await say(room, ann, group, "well?", "id-1")).message
+    for user in (ann, bob):
+        await room.reactions.set(user, message.message_id, UP, on=True)
+    again = await say(room, ann, group, "well?", "id-1")
+    assert not again.fresh
+    assert again.message == await room.messages.get(ann, message.message_id)
 
 
 async def test_everybody_is_told_live_and_whoever_was_away_later(
@@ -126,11 +175,30 @@ async def test_who_may_not(room: Chat, db: Database, people: list[UserId]) -> No
         await room.reactions.set(ann, message, UP, on=True)
 
 
-@pytest.mark.parametrize("emoji", ["", " ", "a b", "x" * 33, "\n", "\x07", "\ud800"])
-async def test_what_is_no_emoji(room: Chat, people: list[UserId], emoji: str) -> None:
-    _, message = await make_message(room, people)
+@pytest.mark.parametrize(
+    "emoji", ["", " ", "a b", "x" * 33, "\n", "\x07", "\ud800", "\u200d", "\u200b\ufe0f", "\u202e"]
+)
+async def test_what_is_no_emoji(emoji: str) -> None:
     with pytest.raises(Invalid):
-        await room.reactions.set(people[0], message, emoji, on=True)
+        await NOWHERE.set(UserId("ann"), MessageId("message"), emoji, on=True)
+
+
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        UP,
+        HEART,
+        "\U0001fa77",
+        "\U0001fae8",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "1\ufe0f\u20e3",
+        ":+1:",
+    ],
+)
+async def test_what_is_one_though_python_does_not_know_it_yet(emoji: str) -> None:
+    """It gets as far as to who writes it down."""
+    with pytest.raises(AttributeError, match="require_settled"):
+        await NOWHERE.set(UserId("ann"), MessageId("message"), emoji, on=True)
 
 
 async def test_so_many_different_ones_whoever_comes_together(

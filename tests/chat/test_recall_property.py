@@ -7,32 +7,33 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.databases import open_sqlite
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat import Chat, archive, changes, frames, store
 from secureconnect.chat.attachments import NoFiles
 from secureconnect.chat.disappearing import Disappearing
 from secureconnect.chat.polls import store as polls
-from secureconnect.chat.polls.polls import Question
+from secureconnect.chat.polls.polls import Polls, Question
 from secureconnect.chat.reactions import store as reactions
+from secureconnect.chat.resume import _is_visible
 from secureconnect.chat.store import LAST_ID
 from secureconnect.clock import SECOND_US
-from secureconnect.config import ChatConfig, MemoryConfig, SqliteConfig
-from secureconnect.deps import migrate
+from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import ConversationId, PollId, UserId, new_id
 
 from .rig import make_group, make_people, running
 
 LASTS_S = 3_600
-SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600)
+SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600, poll_pass_s=3_600)
 
 Step = tuple[str, bool, int]
 steps = st.lists(
@@ -54,6 +55,7 @@ steps = st.lists(
                 "unask",
                 "join",
                 "leave",
+                "promote",
                 "title",
                 "read",
                 "drop",
@@ -88,8 +90,7 @@ class AnyFile(NoFiles):
 async def _compare(folder: Path, before: list[Step], after: list[Step], opens_the_past: bool) -> None:
     """before, after: the start of the node whose memory is looked at."""
     bus = MemoryBus(MemoryConfig())
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
-        await migrate.apply(db)
+    async with open_sqlite(folder) as db:
         away = Interrupted(db)
         async with running(db, bus, SMALL, attachments=AnyFile()) as far:
             people = await make_people(db, "ann", "bob", "cid")
@@ -117,7 +118,7 @@ async def _take(
     ann, _, cid = people
     held = await db.read(archive.oldest_after, group, 0, 1_000, db.now_us())
     target = held[number % len(held)] if held else None
-    asked = await db.read(polls.list_of, group, 0, PollId(LAST_ID), 1_000, None)
+    asked = await db.read(polls.list_of, group, -1, PollId(LAST_ID), 1_000, db.now_us(), only_active=False)
     poll = asked[number % len(asked)] if asked else None
     with suppress(Problem):
         match kind:
@@ -126,7 +127,9 @@ async def _take(
                 said = room.messages.draft(people[number % 3], group, f"said {number}", file_ids=files)
                 await room.messages.send(said)
             case "edit" if target:
-                await room.messages.edit(target.sender_id, target.message_id, f"edited {number}")
+                metadata = msgspec.Raw(b'{"k": 1}') if number % 2 else None
+                message = target.message_id
+                await room.messages.edit(target.sender_id, message, f"edited {number}", metadata=metadata)
             case "delete" if target:
                 await room.messages.delete(target.sender_id, target.message_id)
             case "react" if target:
@@ -146,6 +149,8 @@ async def _take(
                 await room.polls.close(poll.created_by, poll.poll_id)
             case "unask" if poll:
                 await room.polls.delete(poll.created_by, poll.poll_id)
+            case "promote":
+                await room.conversations.set_role(ann, group, people[1], ("admin", "member")[number % 2])
             case "join":
                 await room.conversations.add(ann, group, cid, "member")
             case "leave":
@@ -160,6 +165,7 @@ async def _take(
                 later = Interrupted(db)
                 later.ahead_us = 2 * LASTS_S * SECOND_US
                 await Disappearing(SMALL, later, room.writer, NoFiles()).pass_once()
+                await Polls(SMALL, later, room.writer).pass_once()
             case "drop" if target and number < 10:
                 await room.retention.drop(group, 0, target.sent_us)
 
@@ -219,7 +225,7 @@ async def _same_replay(room: Chat, db: Database, group: ConversationId, user: Us
         assert change >= seat.conversation.min_change, "what retention took is a gap"
         assert missed.change == head
         stored = await db.read(changes.events, seat.conversation, change, 1_000, now_us)
-        visible = [each for each in stored if each.seq is None or each.seq >= seat.member.visible_from_seq]
+        visible = [each for each in stored if _is_visible(each, seat)]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data
             for each, frame in zip(visible, missed.frames, strict=True)

@@ -102,6 +102,9 @@ async def test_who_keeps_their_marks_may_show_them_again(
         await until(lambda: heard(at_ann, bob) == [1])
         await choose(db, bob, sends=False)
         assert await marks(room, ann, group) == {ann: 0, bob: 0}
+        again, _ = await room.conversations.add(ann, group, bob, "member")
+        changed = await room.conversations.set_role(ann, group, bob, "admin")
+        assert (again.member.last_read_seq, changed.member.last_read_seq) == (0, 0)
         await room.conversations.mark_read(bob, group, 2)
         await until(lambda: heard(at_bob, bob) == [1, 2])
         assert await marks(room, bob, group) == {ann: 0, bob: 2}

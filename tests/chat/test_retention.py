@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ import pytest
 from kit.databases import on_sqlite
 from kit.postgres import PostgresServer
 from kit.wait import until
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, archive
+from secureconnect.chat.reactions import store as reactions
+from secureconnect.chat.versions import store as versions
 from secureconnect.clock import DAY_US
 from secureconnect.config import ChatConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
@@ -22,7 +25,7 @@ from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import ConversationId, UserId, new_id
 
-from .rig import make_group, make_people, running, store
+from .rig import history, make_group, make_people, running, say, store
 
 QUIET = ChatConfig(search_pass_s=3_600, retention_pass_s=3_600)
 TEXT = "what is said here is soon forgotten " * 30
@@ -132,3 +135,41 @@ async def test_a_deleted_message_is_gone_from_the_files(data_dir: Path, bus: Mem
                     await room.messages.delete(ann, message)
                 await until(lambda: not holds(mark), within_s=20)  # noqa: B023
                 assert (await room.messages.get(bob, message)).deleted_us is not None
+
+
+async def test_what_hangs_on_messages_goes_a_bounded_number_at_a_time(
+    db: Database, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the many edits of one person would stop it, and everybody for as long as it tries."""
+    for module, name in ((reactions, "DROPPED"), (versions, "DROPPED"), (archive, "CHANGES")):
+        monkeypatch.setattr(module, name, 10)
+    [ann] = await make_people(db, "ann")
+    async with running(db, bus, QUIET) as room:
+        group = await make_group(room, ann)
+        liked, edited = [(await say(room, ann, group, "x")).message.message_id for _ in range(2)]
+        for number in range(12):
+            await room.reactions.set(ann, liked, f"+{number}", on=True)
+            await room.messages.edit(ann, edited, str(number))
+        last = (await say(room, ann, group, "x")).message
+        left = [await db.read(_hanging)]
+        while await room.retention.drop(group, 0, last.sent_us + 1):
+            left.append(await db.read(_hanging))
+            head = (await room.conversations.summary(ann, group)).seat.conversation
+            assert len(await history(room, ann, group)) == (3 if head.first_seq == 1 else 0)
+            assert head.min_change + 1 >= await db.read(_first_change), "what is gone is a gap"
+    assert (left[0], left[-1]) == ((12, 12, 25), (0, 0, 1))
+    assert all(before - after <= 10 for pair in pairwise(left) for before, after in zip(*pair, strict=True))
+    assert (head.first_seq, head.min_change) == (4, last.change)
+
+
+async def _hanging(tx: Tx) -> tuple[int, ...]:
+    """How much there is."""
+    tables = ("reactions", "message_versions", "changes")
+    rows = [await tx.one(f"SELECT COUNT(*) FROM {table}") for table in tables]
+    return tuple(int(row[0]) for row in rows if row is not None)
+
+
+async def _first_change(tx: Tx) -> int:
+    row = await tx.one("SELECT MIN(change) FROM changes")
+    assert row is not None
+    return int(row[0])

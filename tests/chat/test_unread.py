@@ -12,16 +12,14 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.databases import on_sqlite
+from kit.databases import on_sqlite, open_sqlite
 from secureconnect.chat import Chat, archive, store
 from secureconnect.chat.append import append
 from secureconnect.chat.routes import LATEST_US
 from secureconnect.chat.store import BLOCK, LAST_ID
-from secureconnect.config import MemoryConfig, SqliteConfig
-from secureconnect.deps import migrate
+from secureconnect.config import MemoryConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.deps.sqlite import Sqlite
 from secureconnect.errors import Problem
 from secureconnect.identity import ConversationId, UserId
 
@@ -56,7 +54,7 @@ async def is_right(room: Chat, db: Database, where: ConversationId) -> None:
     for user, unread in (await counted(db, where)).items():
         summary = await room.conversations.summary(user, where)
         [line] = await room.listing.page(user, LATEST_US, ConversationId(LAST_ID), 1)
-        [(_, standing)] = await db.read(store.standings, user)
+        [(_, standing, _)] = await db.read(store.standings, user)
         assert (summary.unread_count, line.summary.unread_count, standing) == (unread,) * 3
 
 
@@ -81,14 +79,12 @@ def test_they_are_right_whatever_happened(taken: list[Step]) -> None:
 
 async def _compare(folder: Path, taken: list[Step]) -> None:
     bus = MemoryBus(MemoryConfig())
-    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
-        await migrate.apply(db)
-        async with running(db, bus) as room:
-            people = await make_people(db, "ann", "bob", "cid")
-            where = await make_group(room, *people[:2])
-            for kind, who, number in taken:
-                await _take(room, db, where, people, kind, who, number)
-            await is_right(room, db, where)
+    async with open_sqlite(folder) as db, running(db, bus) as room:
+        people = await make_people(db, "ann", "bob", "cid")
+        where = await make_group(room, *people[:2])
+        for kind, who, number in taken:
+            await _take(room, db, where, people, kind, who, number)
+        await is_right(room, db, where)
 
 
 async def _take(

@@ -28,6 +28,7 @@ async def test_every_version_is_told_in_order(room: Chat, people: list[UserId]) 
     assert await said(room, bob, message.message_id) == ["one"]
     for text in ("two", "three"):
         edited = await room.messages.edit(ann, message.message_id, text)
+        assert await room.messages.edit(ann, message.message_id, text) == edited, "twice is once"
     found = await room.versions.page(bob, message.message_id, 0, 100)
     assert [(each.version, each.content) for each in found] == [(1, "one"), (2, "two"), (3, "three")]
     times = [each.written_us for each in found]

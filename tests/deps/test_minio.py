@@ -7,18 +7,21 @@ import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import trio
 
-from kit.objects import LIMIT, MB, PART_MB, keys, left_behind, opened, put, whole
+from kit.objects import LIMIT, MB, PART_MB, keys, left_behind, opened, pieces, put, whole
 from kit.tls import tls_before
 from kit.wait import until
 from secureconnect.config import MinioConfig
 from secureconnect.deps.contracts import UploadedPart
-from secureconnect.deps.minio_bucket import Body
+from secureconnect.deps.minio_bucket import SHA256, Body
+from secureconnect.deps.minio_presign import Keys, presigned
 from secureconnect.errors import Conflict, NotFound, Unavailable
 
 LARGE = hashlib.sha256(b"seed").digest() * (12 * MB // 32) + b"and a bit"  # three parts
@@ -162,14 +165,14 @@ async def test_a_client_uploads_and_downloads_by_itself(
 ) -> None:
     async with opened(minio_config) as objects:
         await objects.probe()  # the bucket is there
-        url = await objects.upload_url("incoming/a", 60)
+        url = objects.upload_url("incoming/a", len(LARGE), 60)
         assert (await http.put(url, content=LARGE)).status_code == 200
         stored = await objects.stat("incoming/a")
         assert (stored.size_bytes, stored.sha256) == (len(LARGE), "")
         assert (await objects.copy("incoming/a", "files/a", version=stored.version)).size_bytes == len(LARGE)
 
         named = "attachment; filename=\"Gr__e.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe.txt"
-        url = await objects.download_url("files/a", 60, disposition=named, content_type="text/plain")
+        url = objects.download_url("files/a", 60, disposition=named, content_type="text/plain")
         answer = await http.get(url)
         assert answer.content == LARGE
         assert answer.headers["content-type"] == "text/plain"
@@ -183,7 +186,7 @@ async def test_what_changed_after_it_was_looked_at_is_not_copied(
 ) -> None:
     async with opened(minio_config) as objects:
         await objects.probe()
-        url = await objects.upload_url("incoming/a", 60)
+        url = objects.upload_url("incoming/a", 8, 60)
         await http.put(url, content=b"harmless")
         looked_at = await objects.stat("incoming/a")
         await http.put(url, content=b"harmful!")
@@ -198,10 +201,9 @@ async def test_addresses_are_good_for_what_they_say_only(
     async with opened(minio_config) as objects:
         await put(objects, "files/a", b"mine")
         await put(objects, "files/b", b"another's")
-        download = await objects.download_url(
-            "files/a", 60, disposition="attachment", content_type="text/plain"
-        )
-        upload = await objects.upload_url("files/c", 60)
+        download = objects.download_url("files/a", 60, disposition="attachment", content_type="text/plain")
+        upload = objects.upload_url("files/c", 1, 60)
+        part = objects.part_url("files/d", await objects.begin_parts("files/d"), 1, 1, 60)
         signature = download.rpartition("=")[2]
         refused = [
             await http.get(download.replace("files/a", "files/b")),
@@ -212,10 +214,17 @@ async def test_addresses_are_good_for_what_they_say_only(
             await http.get(upload),
             await http.put(upload.replace("files/c", "files/a"), content=b"x"),
             await http.get(download.partition("?")[0]),
+            await http.put(upload, content=b"xx"),
+            await http.put(upload, content=b""),
+            await http.put(part, content=b"xx"),
+            await http.put(part, content=b""),
+            await http.put(upload, content=pieces(b"xx")),
+            await http.put(upload.replace("content-length%3Bhost", "host"), content=b"xx"),
         ]
         assert [answer.status_code for answer in refused] == [403] * len(refused)
         assert await whole(objects, "files/a") == b"mine"
-        short = await objects.download_url("files/a", 1, disposition="attachment", content_type="text/plain")
+        assert (await http.put(upload, content=b"x")).status_code == 200
+        short = objects.download_url("files/a", 1, disposition="attachment", content_type="text/plain")
 
         async def refuses() -> bool:
             return (await http.get(short)).status_code == 403
@@ -223,9 +232,25 @@ async def test_addresses_are_good_for_what_they_say_only(
         await until(refuses)
         for expires_s in (0, -1, 8 * 24 * 3600):
             with pytest.raises(ValueError, match="seconds"):
-                await objects.upload_url("a", expires_s)
+                objects.upload_url("a", 1, expires_s)
         with pytest.raises(ValueError, match="key"):
-            await objects.upload_url("../a", 60)
+            objects.upload_url("../a", 1, 60)
+
+
+async def test_what_a_sender_says_beside_the_content_is_not_believed(minio_config: MinioConfig) -> None:
+    """Some stores keep with an object whatever headers came with it: also what looks like our own note."""
+    async with opened(minio_config) as objects:
+        known = await put(objects, "files/known", b"known")
+        calls = objects._calls
+        for note in (known.sha256, calls.bucket._sealed("files/known=", known.sha256)):
+
+            async def send(_: object, note: str = note) -> None:
+                client, bucket = calls.bucket._client, minio_config.bucket
+                await client._put_object(bucket, "incoming/a=", b"other", {SHA256: note})
+
+            await calls.run(send)
+            assert (await objects.stat("incoming/a")).sha256 == ""
+            assert (await objects.copy("incoming/a", "files/a")).sha256 == ""
 
 
 async def test_addresses_name_the_public_endpoint_and_need_no_store() -> None:
@@ -237,11 +262,19 @@ async def test_addresses_name_the_public_endpoint_and_need_no_store() -> None:
         bucket="b-b",
     )
     async with opened(config) as objects:
-        url = httpx.URL(await objects.upload_url("files/a", 900))
+        url = httpx.URL(objects.upload_url("files/a", 1, 900))
         assert (url.scheme, url.host, url.path) == ("https", "files.example.org", "/b-b/files/a=")
         assert url.params["X-Amz-Expires"] == "900"
     async with opened(replace(config, public_endpoint="files.example.org:9000")) as objects:
-        assert (await objects.upload_url("a", 1)).startswith("http://files.example.org:9000/b-b/a%3D?")
+        assert objects.upload_url("a", 1, 1).startswith("http://files.example.org:9000/b-b/a%3D?")
+
+
+def test_addresses_are_signed_as_the_description_of_s3_has_it() -> None:
+    """Its own example. Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html"""
+    keys = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1")
+    url = urlsplit("https://examplebucket.s3.amazonaws.com/test.txt")
+    signed = presigned(keys, "GET", url, {}, datetime(2013, 5, 24, tzinfo=UTC), 86_400)
+    assert signed.rpartition("=")[2] == "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
 
 
 async def test_a_client_uploads_in_parts(minio_config: MinioConfig, http: httpx.AsyncClient) -> None:
@@ -250,7 +283,7 @@ async def test_a_client_uploads_in_parts(minio_config: MinioConfig, http: httpx.
         assert await objects.list_parts("incoming/a", upload) == []
         contents = [LARGE[: 5 * MB], LARGE[5 * MB : 10 * MB], LARGE[10 * MB :]]
         for number, content in reversed(list(enumerate(contents, 1))):
-            url = await objects.part_url("incoming/a", upload, number, 60)
+            url = objects.part_url("incoming/a", upload, number, len(content), 60)
             assert (await http.put(url, content=content)).status_code == 200
         parts = await objects.list_parts("incoming/a", upload)
         assert [(part.number, part.size_bytes) for part in parts] == [
@@ -276,7 +309,7 @@ async def test_over_tls(minio_config: MinioConfig, tmp_path: Path, monkeypatch: 
             for content in (b"", SMALL, LARGE):
                 await put(objects, "a", content)
                 assert await whole(objects, "a") == content
-            assert (await objects.upload_url("a", 1)).startswith(f"https://{endpoint}/")
+            assert objects.upload_url("a", 1, 1).startswith(f"https://{endpoint}/")
             assert await left_behind(objects) == ([], [])
         monkeypatch.delenv("SSL_CERT_FILE")
         async with opened(minio_config, endpoint=endpoint, secure=True) as objects:

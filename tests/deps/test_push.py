@@ -30,7 +30,7 @@ from secureconnect.deps.contracts import Deferred, FcmTarget, Push, Undeliverabl
 from secureconnect.deps.guard import Guard
 from secureconnect.deps.policy import open_deps
 from secureconnect.deps.public import is_public
-from secureconnect.deps.push import PushServices, SilentPusher
+from secureconnect.deps.push import PushServices, SilentPusher, origin_of
 from secureconnect.deps.webpush import encrypt
 from secureconnect.settings import BadSetting
 
@@ -133,6 +133,22 @@ async def test_google_is_told_who_asks_once(service: PushService, tmp_path: Path
         assert pusher.flaw(FcmTarget("a-token")) == "service"
 
 
+async def test_what_is_ours_to_mend_costs_no_token(service: PushService, tmp_path: Path) -> None:
+    google = Google(service)
+    account = google.write_account(tmp_path / "account.json")
+    wrong = {"error": {"details": [{"fieldViolations": [{"field": "message.token"}]}]}}
+    for says, raised in (
+        (Says(400, body=json.dumps(wrong).encode()), Unregistered),
+        (Says(403, body=b'{"error": {"status": "PERMISSION_DENIED"}}'), Deferred),
+        (Says(404, body=b"<html>"), Deferred),
+    ):
+        async with pushing(service, fcm_account=account, fcm_url=service.origin) as (pusher, guard, _):
+            service.said[SEND_PATH] = says
+            with pytest.raises(raised):
+                await pusher.send(push_to(FcmTarget("a-token")))
+            assert guard.is_up == (raised is Unregistered)
+
+
 @pytest.mark.parametrize(
     ("says", "raised", "after_s"),
     [
@@ -144,6 +160,9 @@ async def test_google_is_told_who_asks_once(service: PushService, tmp_path: Path
         (Says(429, {"retry-after": "7"}), Deferred, 7),
         (Says(503, {"retry-after": "70"}), Deferred, 70),
         (Says(503, {"retry-after": "soon"}), Deferred, 0),
+        (Says(503, {"retry-after": "Mon, 05 Jan 2026 00:00:00 +99999999999999999999"}), Deferred, 0),
+        (Says(429, {"retry-after": "999999999"}), Deferred, 86_400),
+        (Says(429, {"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}), Deferred, 86_400),
         (Says(500), Deferred, 0),
         (Says(raw=b"\x00\x01 not HTTP\r\n\r\n"), Deferred, 0),
         (Says(201, body=bytes(1_000_000)), None, 0),
@@ -186,6 +205,39 @@ async def test_one_that_is_frozen_is_left_alone_and_holds_up_no_other(
             assert guard.is_up
 
 
+async def test_after_a_pause_that_doubles_one_push_tries_it(service: PushService) -> None:
+    browser = Browser(f"{service.origin}/a")
+    way = service.origin
+    service.said["/a"] = Says(503)
+    async with pushing(service, first_pause_s=0.1, senders_each=5) as (pusher, _, _):
+        assert pusher.room_for(way) == 5
+        for pause_s in (0.1, 0.2):
+            with pytest.raises(Deferred):
+                await pusher.send(push_to(browser))
+            with pytest.raises(Deferred) as told:
+                await pusher.send(push_to(browser))
+            assert pause_s * 0.5 < told.value.retry_after_s <= pause_s
+            assert pusher.room_for(way) == 0
+            await until(lambda: pusher.room_for(way) == 1)
+            pusher.forget_once()
+        assert len(service.at("/a")) == 2
+        service.said["/a"] = Says(201)
+        await pusher.send(push_to(browser))
+        assert pusher.room_for(way) == 5
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin"),
+    [
+        ("https://Push.Example.org:443/a?b", "https://push.example.org"),
+        ("https://push.example.org:8443", "https://push.example.org:8443"),
+        ("https://[2606:4700::1111]:8443/a", "https://[2606:4700::1111]:8443"),
+    ],
+)
+def test_an_origin_is_written_in_one_way(endpoint: str, origin: str) -> None:
+    assert origin_of(endpoint) == origin
+
+
 async def test_it_is_there_again_once_it_could_be_asked(service: PushService) -> None:
     service.said["/a"] = Says(503)
     async with pushing(service, first_pause_s=0.05) as (pusher, guard, _):
@@ -207,6 +259,14 @@ async def test_nothing_is_sent_next_door(service: PushService) -> None:
             with pytest.raises(Undeliverable):
                 await pusher.send(push_to(Browser(endpoint)))
     assert service.received == []
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+async def test_nor_to_what_can_be_no_name(service: PushService, allow_private: bool) -> None:
+    async with pushing(service, allow_private=allow_private) as (pusher, _, _):
+        for host in ("a..b", f"{'a' * 64}.example.org", "localhost."):
+            with pytest.raises((Undeliverable, Deferred)):
+                await pusher.send(push_to(Browser(f"https://{host}:{service.port}/a")))
 
 
 async def test_nor_to_whom_nobody_vouches_for(service: PushService) -> None:
@@ -267,6 +327,11 @@ async def test_what_can_be_registered(service: PushService, endpoint: str, flaw:
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
         ("ff02::1", False),
+        ("fec0::1", False),
+        ("192.0.0.8", False),
+        ("::127.0.0.1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("::ffff:0:7f00:1", False),
         ("no address", False),
     ],
 )

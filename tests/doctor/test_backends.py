@@ -334,6 +334,16 @@ async def test_the_store_refuses_us(
     assert word in found.failed[check]
 
 
+async def test_a_store_that_takes_more_than_was_signed_for(
+    config: Config, minio_config: MinioConfig, store: ObjectStore
+) -> None:
+    """One that looks at no signature at all."""
+    unguarded = replace(minio_config, public_endpoint=f"127.0.0.1:{store.filer_port}")
+    found = await look(with_store(config, unguarded))
+    assert found.of("minio.signed_urls").status == "warning"
+    assert "takes more" in found.of("minio.signed_urls").found
+
+
 async def test_the_store_is_frozen(config: Config, minio_config: MinioConfig, store: ObjectStore) -> None:
     store.freeze()
     with trio.fail_after(FROZEN_S):

@@ -15,6 +15,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from kit.keeper import keep
 from kit.ports import free_port
 from kit.postgres import USER, PostgresServer
 from kit.wait import until
@@ -47,7 +48,7 @@ def pgbouncer(postgres: PostgresServer, database: str, ignored: str) -> Iterator
             f"auth_type = any\npool_mode = session\nignore_startup_parameters = {ignored}\n"
         )
         user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        process = subprocess.Popen([program, "-q", file], stderr=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
+        process = keep(subprocess.Popen([program, "-q", file], stderr=subprocess.DEVNULL, **user))  # type: ignore[call-overload]
         try:
             yield PostgresConfig(url=postgres.url(database, port))
         finally:

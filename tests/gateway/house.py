@@ -20,7 +20,9 @@ from secureconnect.deps.memory import MemoryCache
 from secureconnect.edge import Audience, Call, Close, Frame, Rate, Reply, Route, Socket, SocketRoute
 from secureconnect.errors import Conflict, Forbidden, InvalidToken, NotFound, Problem, Unavailable
 from secureconnect.gateway import Gateway, Mount
+from secureconnect.gateway.faults import Fault
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId
+from secureconnect.metrics import REGISTRY
 from secureconnect.supervise import Handle
 
 WITHIN_S = 5
@@ -366,6 +368,11 @@ async def narrow_stream(house: House) -> trio.SocketStream:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     await sock.connect(("127.0.0.1", house.port))
     return trio.SocketStream(sock)
+
+
+def counted(fault: Fault) -> float:
+    """How many of these there were in this process."""
+    return REGISTRY.get_sample_value("secureconnect_gateway_faults_total", {"fault": fault}) or 0.0
 
 
 def dependencies() -> list[DependencyStatus]:

@@ -21,13 +21,14 @@ from secureconnect.deps.memory import MemoryCache
 from secureconnect.edge import Audience, Call, Rate, Reply, Route
 from secureconnect.errors import RateLimited
 from secureconnect.gateway.admission import Gate
+from secureconnect.gateway.faults import Fault
 from secureconnect.gateway.http1 import Http1, Site
 from secureconnect.gateway.listener import Listener, listen
 from secureconnect.gateway.routing import Router
 from secureconnect.gateway.tls import Certificates
-from secureconnect.gateway.websocket import Sockets
+from secureconnect.gateway.websocket import OpenSocket, Sockets
 
-from .house import House, Raw, Seen, Tokens, narrow_stream, open_house
+from .house import House, Raw, Seen, Tokens, counted, narrow_stream, open_house
 
 JSON = {"content-type": "application/json"}
 
@@ -350,6 +351,44 @@ async def test_rubbish_harms_nobody() -> None:
             await until(lambda: house.open_connections == 0)
             assert (await house.ask("GET", "/v1/open")).status == 200
     assert [line for line in logged if line["log_level"] in ("warning", "error")] == []
+
+
+# Errors of ours
+
+
+async def test_an_error_of_ours_harms_its_own_connection_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a client is served, in the look at all who wait, and in the look at all open WebSockets."""
+    unfit = set[str]()
+
+    def fails_at(name: str, of: Any) -> None:
+        once = getattr(of, name)
+
+        def method(self: Any, *args: Any) -> Any:
+            if name in unfit:
+                unfit.remove(name)
+                raise RuntimeError("a bug")
+            return once(self, *args)
+
+        monkeypatch.setattr(of, name, method)
+
+    for name, of in (("serve", Http1), ("look", Http1), ("check", OpenSocket)):
+        fails_at(name, of)
+    faults: dict[str, Fault] = {"serve": "connection_failed", "look": "look_failed", "check": "check_failed"}
+    before = {fault: counted(fault) for fault in faults.values()}
+    with capture_logs() as logged:
+        async with open_house(ws_ping_s=0.1, keep_alive_s=0.4) as house:
+            await house.socket()
+            for name in faults:
+                unfit.add(name)
+                raw = await house.connect()
+                async with raw.stream:
+                    if name == "serve":
+                        await raw.send(b"GET / HTTP/1.1\r\n")
+                        assert await raw.ended() == b""
+                    await until(lambda: not unfit)
+            assert (await house.ask("GET", "/v1/open")).status == 200
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == list(faults.values())
+    assert {fault: counted(fault) - count for fault, count in before.items()} == dict.fromkeys(before, 1)
 
 
 # Errors of the network

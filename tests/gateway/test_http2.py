@@ -30,7 +30,7 @@ from kit.wait import until
 from secureconnect.config import GatewayConfig
 from secureconnect.gateway.http2 import CONNECTION_WINDOW, PREFACE, STREAM_WINDOW
 
-from .house import open_house
+from .house import counted, open_house
 from .peer import MOST, Peer, open_peer, open_server, reset_now
 
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, REFUSED, CANCEL = 0, 1, 2, 7, 8
@@ -199,10 +199,12 @@ async def test_windows_are_respected() -> None:
 async def test_an_application_that_fails_harms_no_other(path: str, status: int, reset: int | None) -> None:
     async with open_peer() as (server, peer):
         waiting = await peer.ask("/wait")
+        before = counted("application_failed")
         with capture_logs() as logged:
             reply = await peer.get(path)
         assert (reply.status, reply.reset) == (status, reset)
         assert [line["event"] for line in logged] == (["application_failed"] if path != "/silent" else [])
+        assert counted("application_failed") - before == len(logged)
         server.go.set()
         assert (await peer.reply(waiting)).body == b"waited"
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
 from journeys.test_terminal import terminal
 from kit.command import fails
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, direct, next_event, people, unique
 from kit.server import Server
 from kit.wait import until
@@ -46,13 +46,13 @@ def postgres() -> Iterator[Any]:
 
 
 async def health(server: Server) -> dict[str, Any]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain() as http:
         said: dict[str, Any] = (await http.get(f"{server.url}/health")).json()
     return said
 
 
 async def is_ready(server: Server) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain() as http:
         return (await http.get(f"{server.url}/readyz")).status_code == 200
 
 
@@ -141,7 +141,7 @@ async def test_a_start_without_redis_is_degraded_and_whole_by_itself_later(
 async def test_a_start_without_postgres_waits_for_it(start_server: StartServer, postgres: Any) -> None:
     server = start_server(POSTGRES__URL=postgres.url())
     assert not await is_ready(server)
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain() as http:
         assert (await http.get(f"{server.url}/livez")).status_code == 200
         refused = await http.get(f"{server.url}/v1/server")
     assert (refused.status_code, refused.json()["error"]["details"]) == (503, {"dependency": "postgres"})

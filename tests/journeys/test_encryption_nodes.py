@@ -11,6 +11,7 @@ import trio
 
 from journeys.test_nodes import SEEN_S, online
 from kit.cluster import cluster
+from kit.http import plain
 from kit.olm import SIGNED, Encrypting, Json, server_name
 from kit.people import PASSWORD, group, next_event, people
 from kit.postgres import PostgresServer
@@ -140,10 +141,7 @@ async def test_each_key_is_handed_out_once_over_two_processes(
 
         async with AsyncExitStack() as stack:
             https = [
-                await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=30)
-                )
-                for node in nodes.nodes
+                await stack.enter_async_context(plain(base_url=node.url, timeout=30)) for node in nodes.nodes
             ]
             async with trio.open_nursery() as nursery:
                 for number in range(CLAIMS):

@@ -10,6 +10,7 @@ import trio
 
 from kit.balancer import Nginx
 from kit.cluster import Cluster, cluster, in_thread
+from kit.http import plain
 from kit.people import begin_upload, download_url, people, put, upload
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -27,7 +28,7 @@ async def fetch(url: str, client: Client | None = None) -> httpx.Response:
     """client: through whose server instead."""
     if client is not None:
         url = client.server + url[url.index("/v1/") :]
-    async with httpx.AsyncClient(trust_env=False, follow_redirects=True, timeout=30) as http:
+    async with plain(follow_redirects=True, timeout=30) as http:
         return await http.get(url)
 
 

@@ -6,11 +6,11 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import trio
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import download_url, people, put, whole
 from kit.wait import until
 from secureconnect.client import ApiError, Client
@@ -87,7 +87,7 @@ async def test_what_had_arrived_is_not_sent_again(start_server: StartServer) -> 
             return bool(file["status"] == "completed")
 
         await until(is_completed, DONE_S)
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with plain(timeout=30) as http:
             answer = await http.get(await download_url(ann, file_id))
         assert answer.content == CONTENT
         quota = await ann.call("GET", "/v1/storage/quota")

@@ -7,13 +7,14 @@ import json
 from typing import Any
 from zipfile import ZipFile
 
-import httpx
 import pytest
 
 from kit.command import beside
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.olm import Encrypting, server_name
 from kit.people import PASSWORD, direct, download_url, group, next_event, people, upload
+from kit.wait import until
 from kit.whereabouts import whereabouts
 from secureconnect.client import ApiError, Client, StreamEnded
 
@@ -48,7 +49,7 @@ async def test_who_is_blocked_vanishes(start_server: StartServer) -> None:
 
 
 async def test_who_leaves_takes_their_data_and_leaves_their_words(start_server: StartServer) -> None:
-    server = start_server(AUTH__DELETION_GRACE_DAYS="0")
+    server = start_server(AUTH__DELETION_GRACE_DAYS="0", CHAT__LAST_SEEN_SAVE_S="0.1")
     async with people(server.url, "ann", "bob", "cid") as (ann, bob, cid):
         name = ann.me.username
         ours, pair = await group(ann, bob, cid), await direct(ann, bob)
@@ -66,6 +67,14 @@ async def test_who_leaves_takes_their_data_and_leaves_their_words(start_server: 
         rooms = [each["conversation_id"] for each in files["chat.json"] if each["kind"] == "conversation"]
         assert sorted(rooms) == sorted((ours, pair))
         assert [each["file_id"] for each in files["storage.json"]] == [file_id]
+
+        async def is_told_when() -> bool:
+            return "last_seen" in [each["kind"] for each in (await export(ann))["chat.json"]]
+
+        await ann.call("POST", "/v1/presence", {"status": "online"})
+        await until(is_told_when)
+        await ann.call("PUT", "/v1/users/me/privacy", {"last_seen": False})
+        assert not await is_told_when(), "what is shown to nobody is not kept"
 
         async with ann.stream() as at_ann, bob.stream() as at_bob:
             await next_event(at_ann, "online")
@@ -131,7 +140,7 @@ async def test_nothing_of_a_person_is_left(start_server: StartServer) -> None:
         server.restart()
         await ann.login(name, PASSWORD)
         await ann.call("DELETE", "/v1/users/me", {"password": PASSWORD})
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain() as http:
             assert (await http.get(url)).status_code in (403, 404)
         (message,) = await bob.history(room, 10)
         assert (message["sender_id"], message["content"]) == (ann.me.user_id, "look")

@@ -13,6 +13,7 @@ import trio
 
 from kit.cluster import cluster
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -66,7 +67,7 @@ async def guess(urls: Sequence[str]) -> None:
 @asynccontextmanager
 async def doors(urls: Sequence[str]) -> AsyncIterator[list[httpx.AsyncClient]]:
     limits = httpx.Limits(max_connections=GUESSES)
-    clients = [httpx.AsyncClient(base_url=url, trust_env=False, limits=limits, timeout=30) for url in urls]
+    clients = [plain(base_url=url, limits=limits, timeout=30) for url in urls]
     try:
         yield clients
     finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import httpx
 import pytest
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, direct, people
 from kit.smtp import SmtpServer
 from kit.wait import until
@@ -18,7 +18,7 @@ PUBLIC = "https://chat.example.org"
 
 
 async def health(url: str) -> dict[str, str]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain() as http:
         answer = await http.get(f"{url}/health")
     assert answer.status_code == 200
     said: dict[str, str] = answer.json()["dependencies"]["smtp"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 import trio
 
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import direct, next_event, people
 from secureconnect.client import StreamEnded
 
@@ -66,7 +66,7 @@ async def test_a_token_is_renewed_on_the_open_socket(start_server: StartServer) 
                     await at_ann.send(room, "tick")
             await at_ann.send(room, "renewed")
             assert at_ann.is_online
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as bare:
+        async with plain(base_url=server.url) as bare:
             answer = await bare.get(
                 "/v1/auth/profile", headers={"Authorization": f"Bearer {ann.me.access_token}"}
             )

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 
 from journeys.log import Log, Tally
 from kit.balancer import Balancer, Haproxy, Nginx
 from kit.cluster import Cluster, Member, cluster
+from kit.http import plain
 from kit.people import direct, group, next_event, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -92,7 +92,7 @@ async def talking(nodes: Cluster) -> AsyncIterator[Talk]:
 
 async def rests(url: str, asked: Tally) -> None:
     """Asks by REST for ever; an error ends it."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as http:
+    async with plain(base_url=url, timeout=10) as http:
         while True:
             said = await http.get("/v1/server")
             assert said.status_code == 200, said.text
@@ -102,7 +102,7 @@ async def rests(url: str, asked: Tally) -> None:
 
 async def is_used(node: Member) -> bool:
     """Whether the balancer sends it requests again: only then may the next node go."""
-    async with httpx.AsyncClient(base_url=node.url, trust_env=False) as http:
+    async with plain(base_url=node.url) as http:
         lines = (await http.get("/metrics")).text.splitlines()
     counts = [line for line in lines if line.startswith("http_requests_total") and "/v1/server" in line]
     return any(float(line.rpartition(" ")[2]) > 0 for line in counts)

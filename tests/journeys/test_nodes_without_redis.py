@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import trio
 
 from journeys.log import Log
 from journeys.test_nodes import REVOKED_S, SEEN_S, online
 from kit.cluster import Cluster, cluster
+from kit.http import plain
 from kit.people import direct, group, next_event, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -71,7 +71,7 @@ async def test_postgres_without_redis_is_enough(
             await ann.logout()
 
             async def is_refused() -> bool:
-                async with httpx.AsyncClient(base_url=b.url, trust_env=False) as http:
+                async with plain(base_url=b.url) as http:
                     said = await http.get("/v1/auth/profile", headers={"Authorization": f"Bearer {token}"})
                 return said.status_code == 401
 

@@ -1,18 +1,23 @@
-"""Whoever was away for all of it comes back and holds what everybody else does."""
+"""A day in a group: who looks on, who was away for all of it and comes back, and who looks for the first time
+hold the same; who leaves loses it."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import pytest
 import trio
 
-from kit.doors import two_doors
+from journeys.picture import Picture
+from kit.doors import socket, two_doors
 from kit.fixtures import StartServer
 from kit.people import direct, download_url, group, people, upload
 from kit.server import Server
-from secureconnect.client import ApiError, Client
-from secureconnect.client.wire import connect
+from kit.wait import until
+from secureconnect.client import ApiError, Client, Stream
+from secureconnect.client.held import conversation_of
+from secureconnect.client.wire import Refused, connect
 
 Frame = dict[str, Any]
 BACK_S = 10.0
@@ -39,12 +44,25 @@ async def standing(client: Client, room: str) -> Frame:
     return found
 
 
+async def look_on(stream: Stream, picture: Picture) -> None:
+    async for event in stream:
+        picture.take(event)
+
+
 async def test_a_day_in_a_group_is_missed_and_made_up_for(start_server: StartServer) -> None:
     here, there = two_doors(start_server)
-    async with people(here.url, "ann", "bob", "cid", "dee") as [ann, bob, cid, dee]:
+    async with (
+        people(here.url, "ann", "bob", "cid", "dee") as [ann, bob, cid, dee],
+        Client(there.url, cid.me) as far,
+        far.stream() as at_cid,
+        trio.open_nursery() as nursery,
+    ):
         room, two = await group(ann, bob, cid, dee), await direct(ann, bob)
         first = await ann.send_message(room, "good morning", "first")
         held = {each: (await standing(bob, each))["change"] for each in (room, two)}
+        back, live = await Picture.first(bob, room), await Picture.first(cid, room)
+        assert back == live
+        nursery.start_soon(look_on, at_cid, live)
 
         # bob is away
         message = await ann.send_message(room, "helo", "second")
@@ -53,6 +71,7 @@ async def test_a_day_in_a_group_is_missed_and_made_up_for(start_server: StartSer
         await cid.call("PUT", f"{about}/reactions/👍")
         await dee.call("PUT", f"{about}/reactions/👍")
         await dee.call("DELETE", f"{about}/reactions/👍")
+        await ann.call("POST", f"/v1/conversations/{room}/pins/{message['message_id']}")
         question = {"conversation_id": room, "question": "When?", "options": ["now", "later"]}
         poll = await ann.call("POST", "/v1/polls", question)
         option = {"option_ids": [poll["options"][1]["option_id"]]}
@@ -74,13 +93,14 @@ async def test_a_day_in_a_group_is_missed_and_made_up_for(start_server: StartSer
                 now["last_seq"],
                 now["unread_count"],
             )
-            changes = [event["change"] for event in told if of(event) == each]
+            changes = [event["change"] for event in told if conversation_of(event) == each]
             assert changes == list(range(held[each] + 1, now["change"] + 1)), "all of it, once, in order"
-        kinds = [event["type"] for event in told if of(event) == room and not is_notice(event)]
+        kinds = [event["type"] for event in told if conversation_of(event) == room and not is_notice(event)]
         assert kinds == [
             "chat",
             "message_edited",
             *["reaction"] * 3,
+            "message_pinned",
             "poll_created",
             "poll_voted",
             "chat",
@@ -88,30 +108,43 @@ async def test_a_day_in_a_group_is_missed_and_made_up_for(start_server: StartSer
             "user_left",
             "conversation_updated",
         ]
-        by_id = {event["message_id"]: event for event in told if event["type"] == "chat"}
-        assert by_id[message["message_id"]]["content"] == "hello"
-        assert by_id[carries["message_id"]]["file_ids"] == [file_id]
-        counts = [event["count"] for event in told if event["type"] == "reaction"]
-        assert counts == [1, 2, 1]
+        for event in told:
+            back.take(event)
+        await until(lambda: live.change == back.change)
+        assert back == live
+        assert back == await Picture.first(bob, room)
+        assert back.messages[message["message_id"]]["reactions"] == {"👍": 1}
+        assert back.messages[carries["message_id"]]["file_ids"] == [file_id]
+        assert back.polls[poll["poll_id"]]["total_votes"] == 1
         assert await download_url(bob, file_id)
 
         # and goes for good
         held = {each: at["change"] for each, at in resumed["conversations"].items()}
         await bob.call("DELETE", f"/v1/conversations/{room}/participants/{bob.me.user_id}")
+        await ann.send_message(room, "goodbye", "fourth")
         told, resumed = await come_back(here, bob, held)
         assert set(resumed["conversations"]) == {two}
         assert told == []
-        try:
-            await download_url(bob, file_id)
-        except ApiError as refusal:
-            lost = refusal.code
-        assert lost == "NOT_FOUND"
-
-
-def of(event: Frame) -> str:
-    """The conversation it is about."""
-    inner = event.get("poll") or event.get("conversation") or event
-    return str(inner["conversation_id"])
+        assert [each["conversation_id"] for each in await bob.conversations()] == [two]
+        for path in (
+            f"/v1/conversations/{room}",
+            f"/v1/conversations/{room}/pins",
+            f"/v1/messages?conversation_id={room}",
+            about,
+            f"{about}/history",
+            f"/v1/polls?conversation_id={room}",
+            f"/v1/polls/{poll['poll_id']}",
+            f"/v1/storage/files?conversation_id={room}",
+            f"/v1/storage/files/{file_id}",
+            f"/v1/storage/download-url/{file_id}",
+        ):
+            with pytest.raises(ApiError, match="NOT_FOUND"):
+                await bob.call("GET", path)
+        with pytest.raises(Refused) as refused:
+            async with socket(here, bob, room):
+                pass
+        assert refused.value.status == 404
+        nursery.cancel_scope.cancel()
 
 
 def is_notice(event: Frame) -> bool:

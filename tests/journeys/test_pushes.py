@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from kit.fixtures import StartServer
-from kit.people import PASSWORD, direct, next_event, people
+from kit.http import plain
+from kit.people import PASSWORD, direct, group, next_event, people
 from kit.pushservice import SEND_PATH, Browser, Google, push_service, vapid_claims
 from kit.wait import until
 from secureconnect.client import ApiError, Client
@@ -37,6 +37,8 @@ async def test_a_phone_that_is_put_away_is_woken(start_server: StartServer, tmp_
                 ({"service": "fcm"}, "token"),
                 ({"service": "webpush"}, "endpoint"),
                 (browser.subscription | {"endpoint": "http://127.0.0.1/"}, "endpoint"),
+                (browser.subscription | {"endpoint": f"{browser.endpoint}\n"}, "endpoint"),
+                ({"service": "fcm", "token": "a-token\n"}, "token"),
                 (browser.subscription | {"p256dh": "+/+/"}, "p256dh"),
                 (browser.subscription | {"auth": "AAAA"}, "auth"),
                 (browser.subscription | {"service": "pigeon"}, "service"),
@@ -69,9 +71,16 @@ async def test_a_phone_that_is_put_away_is_woken(start_server: StartServer, tmp_
             await service.wait_for("/bob", 2)
 
             async def is_over() -> bool:
-                async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+                async with plain(base_url=server.url) as http:
                     counted = (await http.get("/metrics")).text
                 return 'secureconnect_pushes_total{result="sent"} 3.0' in counted
 
             await until(is_over)
             assert len(service.at(SEND_PATH)) == 1
+            room = await group(bob, ann)
+            wanted = {"notify": "all"}
+            chosen = f"/v1/conversations/{room}/notifications"
+            assert await bob.call("PUT", chosen, wanted) == await bob.call("GET", chosen) == wanted
+            said = await ann.send_message(room, "hello all", new_id())
+            pushed = await service.wait_for("/bob", 3)
+            assert browser.open(pushed.body)["message_id"] == said["message_id"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 
 from kit.cluster import Cluster, Member, cluster
+from kit.http import plain
 from kit.people import group, next_event, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -70,7 +70,7 @@ async def history(client: Client, room: str) -> tuple[list[str], str | None]:
 async def read_at(node: Member, client: Client, room: str) -> None:
     """Its history, at this node."""
     headers = {"Authorization": f"Bearer {client.me.access_token}"}
-    async with httpx.AsyncClient(base_url=node.server.url, headers=headers, trust_env=False) as http:
+    async with plain(base_url=node.server.url, headers=headers) as http:
         answer = await http.get("/v1/messages", params={"conversation_id": room, "limit": 100})
     assert answer.is_success
 

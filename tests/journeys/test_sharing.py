@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
 from kit.doors import two_doors
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import (
     PASSWORD,
     direct,
@@ -47,7 +47,7 @@ async def sees(client: Client, file_id: str) -> bool:
         with pytest.raises(ApiError, match="NOT_FOUND"):
             await download_url(client, file_id)
         return False
-    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
+    async with plain(follow_redirects=True) as http:
         url = await download_url(client, file_id)
         answer = await http.get(url)
         part = await http.get(url, headers={"Range": "bytes=-10", "If-Range": answer.headers["etag"]})
@@ -114,7 +114,7 @@ async def test_a_file_is_shared_and_taken_back(start_server: StartServer) -> Non
         url = await download_url(dan, file_id)
         await dan.call("DELETE", f"/v1/conversations/{room}/participants/{dan.me.user_id}")
         if "/v1/storage/" in url:  # the store knows nobody
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with plain() as http:
                 assert (await http.get(url)).status_code == 404, "nor at an address from before"
         assert await seen_by(file_id, bob, cid, dan) == [True, False, False]
 
@@ -241,7 +241,7 @@ async def an_address_ends_with_a_ban_and_a_file_with_its_owner(server: Server) -
         await admin.login(admin.me.username, PASSWORD)
         await admin.call("POST", f"/v1/admin/users/{bob.me.user_id}/ban", {})
         if "/v1/storage/" in url:
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with plain() as http:
                 answer = await http.get(url)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "ADDRESS_EXPIRED")
         assert await sees(ann, other), "what he has shared stays"

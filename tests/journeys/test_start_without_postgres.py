@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from kit.cluster import Cluster, Member, cluster
+from kit.http import plain
 from kit.people import direct, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
@@ -26,7 +27,7 @@ WITHIN_S = 20.0
 
 async def ask(node: Member, method: str, path: str, token: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=WITHIN_S) as http:
+    async with plain(base_url=node.url, timeout=WITHIN_S) as http:
         return await http.request(method, path, headers=headers)
 
 

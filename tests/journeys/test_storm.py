@@ -13,8 +13,8 @@ from kit.toll import Toll, toll_before
 from secureconnect.client import ApiError, Client, ConnectionLost, Stream
 
 CLIENTS = 50
-MESSAGES = 2_000
-CUT_EVERY = 100  # stored messages
+MESSAGES = 1_000
+CUT_EVERY = 50  # stored messages
 CUT_SHARE = 0.15
 SEED = 20_261_122
 LIMIT_S = 120  # half a minute on two free cores

@@ -22,6 +22,7 @@ from kit.server import Server
 from kit.worlds import embedded_alone
 from secureconnect.client import Client
 
+SHOWN_S = 30  # it may be about to wait for its longest pause before it connects again
 AWAY = Path(__file__).parent.parent / "kit" / "launchers" / "database_away.py"
 
 
@@ -39,7 +40,7 @@ class Terminal:
     async def shows(self, pattern: str) -> re.Match[str]:
         """Wait for it, and go on from there."""
         assert self._process.stdout is not None
-        with trio.move_on_after(10):
+        with trio.move_on_after(SHOWN_S):
             while not (found := re.search(pattern, self._shown)):
                 received = await self._process.stdout.receive_some()
                 if not received:
@@ -51,7 +52,7 @@ class Terminal:
         raise AssertionError(f"waited for {pattern!r}, saw:\n{self._shown}")
 
     async def ends(self) -> int:
-        with trio.fail_after(10):
+        with trio.fail_after(SHOWN_S):
             return await self._process.wait()
 
 

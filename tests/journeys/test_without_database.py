@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from auth.harness import Clocked
 from kit.fixtures import StartServer
+from kit.http import plain
 from kit.people import PASSWORD, people
 from kit.wait import until
 from kit.worlds import embedded_alone
@@ -78,7 +79,7 @@ def _interruptible(deps: Deps, db: Clocked) -> Deps:
 
 
 async def _ask(url: str, method: str, path: str, token: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with plain(base_url=url) as http:
         return await http.request(method, path, headers={"Authorization": f"Bearer {token}"})
 
 
@@ -167,7 +168,7 @@ async def test_a_killed_server_on_an_older_database_still_refuses(start_server: 
         await trio.to_thread.run_sync(server.start)
         refused = await _ask(server.url, "GET", "/v1/auth/profile", token)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "TOKEN_REVOKED")
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        async with plain(base_url=server.url) as http:
             refused = await http.post("/v1/auth/refresh", json={"refresh_token": spent})
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "TOKEN_REVOKED")
         assert await bob.profile()

@@ -10,6 +10,7 @@ from kit.olm import OlmDevice
 from kit.people import PASSWORD, unique
 from kit.pushservice import Browser
 from secureconnect.client import Client
+from secureconnect.edge import Audience
 from secureconnect.identity import new_id
 
 CONTENT = b"what is in it"
@@ -216,6 +217,8 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("PATCH", "/v1/conversations/{conversation_id}"): lambda w: in_room(w, {"title": "other"}),
     ("DELETE", "/v1/conversations/{conversation_id}"): in_room,
     ("POST", "/v1/conversations/{conversation_id}/mute"): lambda w: in_room(w, {}),
+    ("GET", "/v1/conversations/{conversation_id}/notifications"): in_room,
+    ("PUT", "/v1/conversations/{conversation_id}/notifications"): lambda w: in_room(w, {"notify": "all"}),
     ("DELETE", "/v1/conversations/{conversation_id}/mute"): in_room,
     ("GET", "/v1/conversations/{conversation_id}/pins"): in_room,
     ("POST", "/v1/conversations/{conversation_id}/pins/{message_id}"): lambda w: in_room(
@@ -234,7 +237,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("DELETE", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
         w,
         # members may leave; only the owner may remove others, and cannot leave
-        user_id=w.member.me.user_id if w.caller is w.member else w.facts["third_id"],
+        user_id=w.caller.me.user_id if w.caller and w.caller is not w.owner else w.facts["third_id"],
     ),
     ("PATCH", "/v1/conversations/{conversation_id}/participants/{user_id}"): lambda w: in_room(
         w, {"role": "admin"}, user_id=w.facts["third_id"]
@@ -291,6 +294,17 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("GET", "/v1/storage/objects/{token}"): lambda w: content(w, "download_url"),
     ("PUT", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "upload_url", CONTENT),
     ("GET", "/v1/storage/spool/{node_id}/{token}"): lambda w: content(w, "download_url"),
+}
+FRAME_HOW: dict[str, tuple[Audience, Callable[[World], dict[str, Any]]]] = {
+    "chat": (Audience.MEMBER, lambda w: {"conversation_id": w.room, "content": "hi"}),
+    "react": (Audience.MEMBER, lambda w: {"message_id": w.message_id, "emoji": "+"}),
+    "read": (Audience.MEMBER, lambda w: {"conversation_id": w.room, "seq": 1}),
+    "typing": (Audience.MEMBER, lambda w: {"conversation_id": w.room, "is_typing": True}),
+    "edit": (Audience.AUTHOR, lambda w: {"message_id": w.message_id, "content": "other"}),
+    "delete": (Audience.AUTHOR, lambda w: {"message_id": w.message_id}),
+    "presence": (Audience.USER, lambda _: {"status": "away"}),
+    "auth": (Audience.USER, lambda w: {"token": w.facts["access_token"]}),
+    "ping": (Audience.USER, lambda _: {}),
 }
 SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
     "/v1/ws/chat": lambda w: {"conversation_id": w.room}

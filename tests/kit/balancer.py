@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from kit.keeper import keep
 from kit.ports import free_port
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -72,7 +73,7 @@ class Balancer(ABC):
     def start(self) -> None:
         """Returns when it listens."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT)
+            self._process = keep(subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT))
         until = time.monotonic() + START_S
         while time.monotonic() < until and self._process.poll() is None:
             try:

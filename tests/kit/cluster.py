@@ -17,6 +17,7 @@ import trio
 
 from kit.balancer import Balancer, Haproxy
 from kit.freeze import freeze
+from kit.http import plain
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
 from kit.server import PROGRAM, Server
@@ -70,7 +71,7 @@ class Member:
         self.server.signal(signal.SIGCONT)
 
     async def health(self) -> dict[str, Any]:
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5) as http:
+        async with plain(timeout=5) as http:
             said: dict[str, Any] = (await http.get(f"{self.url}/health")).json()
             return said
 

@@ -6,6 +6,7 @@ import base64
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 import trio
 
@@ -25,10 +26,14 @@ def two_doors(start_server: StartServer, **settings: str) -> tuple[Server, Serve
 
 
 @asynccontextmanager
-async def socket(server: Server, client: Client) -> AsyncIterator[Wire]:
-    """Of that person's session, on that node; it does not come back by itself as a stream does."""
+async def socket(server: Server, client: Client, conversation_id: str = "") -> AsyncIterator[Wire]:
+    """Of that person's session, on that node; it does not come back by itself as a stream does.
+
+    conversation_id: the one it carries; else all of them.
+    """
+    query = f"?{urlencode({'conversation_id': conversation_id})}" if conversation_id else ""
     headers = [(b"authorization", f"Bearer {client.me.access_token}".encode())]
-    async with connect(f"ws{server.url.removeprefix('http')}/v1/ws/chat", headers) as wire:
+    async with connect(f"ws{server.url.removeprefix('http')}/v1/ws/chat{query}", headers) as wire:
         yield wire
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
 import trio
 
+from kit.http import plain
 from kit.server import Server
 from secureconnect.client import Client, Event, Stream
 from secureconnect.config_file import load
@@ -85,7 +85,7 @@ def whole(client: Client, url: str) -> str:
 
 
 async def put(url: str, content: bytes) -> None:
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with plain(timeout=30) as http:
         answer = await http.put(url, content=content)
     assert answer.is_success, answer.text
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from .freeze import freeze
+from .keeper import keep, keep_files
 from .ports import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian puts them
@@ -42,6 +43,7 @@ class PostgresServer:
         self._settings = FAST | {"max_connections": "100", "shared_buffers": "64MB"} | settings
         # beside pytest's folders, which user postgres cannot enter
         self._folder = Path(tempfile.mkdtemp(prefix="secureconnect-postgres-"))
+        keep_files(self._folder)
         self._folder.chmod(0o755)
         if self._as:
             shutil.chown(self._folder, "postgres", "postgres")
@@ -78,10 +80,10 @@ class PostgresServer:
         deadline = time.monotonic() + START_S
         while True:
             with (self._folder / "log").open("ab") as log:
-                self._process = subprocess.Popen(
+                self._process = keep(subprocess.Popen(
                     [str(self._binaries / "postgres"), "-D", str(self._data), *options],
                     cwd=self._folder, stdout=log, stderr=log, env=os.environ | self.environment, **self._as,
-                )  # fmt: skip
+                ))  # fmt: skip
             while self._process.poll() is None:
                 if self._accepts():
                     return

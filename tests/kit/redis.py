@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from .freeze import freeze
+from .keeper import keep
 from .ports import free_port
 
 PROGRAM = "redis-server"
@@ -43,9 +44,8 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            [self._program, *options, *self._options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
+        command = [self._program, *options, *self._options, "--dir", str(self._folder)]
+        self._process = keep(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         give_up = time.monotonic() + START_S
         while True:
             try:

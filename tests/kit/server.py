@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+from kit.http import plain
+from kit.keeper import keep
 
 START_S = 20.0
 STOP_S = 20.0
@@ -63,13 +64,15 @@ class Server:
         env |= {f"SECURECONNECT_{key}": value for key, value in self.settings.items()}
         serve = ["serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         before = len(self.output)
-        self._process = subprocess.Popen(
-            [sys.executable, *self.program, *serve],
-            env=env,
-            cwd=self.data_dir.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        self._process = keep(
+            subprocess.Popen(
+                [sys.executable, *self.program, *serve],
+                env=env,
+                cwd=self.data_dir.parent,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
@@ -131,7 +134,7 @@ class Server:
 
     async def metric(self, name: str) -> float:
         """The value of a metric without labels, or the sum over all its labels."""
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=METRICS_S) as http:
+        async with plain(timeout=METRICS_S) as http:
             lines = (await http.get(f"{self.url}/metrics")).text.splitlines()
         found = [line for line in lines if re.match(rf"{name}(\{{.*\}})? ", line)]
         assert found, f"there is no metric {name}"

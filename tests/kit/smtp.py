@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from .freeze import freeze
+from .keeper import keep
 from .ports import free_port
 
 PROGRAM = Path(__file__).parent / "launchers" / "smtp_server.py"
@@ -54,11 +55,8 @@ class SmtpServer:
 
     def start(self) -> None:
         """Returns when it listens."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(PROGRAM), str(self._folder), str(self.port), *self._options],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-W", "ignore", str(PROGRAM), str(self._folder), str(self.port)]
+        self._process = keep(subprocess.Popen([*command, *self._options], stdout=subprocess.PIPE, text=True))
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 

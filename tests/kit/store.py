@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from .freeze import freeze
+from .keeper import keep, keep_files
 from .ports import free_port
 
 ACCESS_KEY = "secureconnect"
@@ -34,6 +35,8 @@ class ObjectStore:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._ports = [free_port() for _ in range(8)]
+        for port in self._ports:
+            keep_files(_socket_files(port))
         self.endpoint = f"127.0.0.1:{self._ports[0]}"
         self.url = f"http://{self.endpoint}"
 
@@ -49,8 +52,8 @@ class ObjectStore:
         assert program is not None
         arguments, env = self._minio() if Path(program).name == "minio" else self._seaweed()
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, *arguments], cwd=self._folder, env=env, stdout=log, stderr=log
+            self._process = keep(
+                subprocess.Popen([program, *arguments], cwd=self._folder, env=env, stdout=log, stderr=log)
             )
         self._wait()
 
@@ -58,6 +61,11 @@ class ObjectStore:
         """SIGKILL: as when the power goes."""
         self._signal(signal.SIGKILL)
         self._running.wait(STOP_S)
+
+    @property
+    def filer_port(self) -> int:
+        """Of SeaweedFS: its folder, which asks nobody for a key."""
+        return self._ports[5]
 
     def freeze(self) -> None:
         """It accepts what the kernel accepts for it, and never answers."""
@@ -76,9 +84,9 @@ class ObjectStore:
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        for port in self._ports:  # SeaweedFS leaves sockets there, which no option moves
-            for socket_file in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                socket_file.unlink(missing_ok=True)
+        for port in self._ports:
+            for path in _socket_files(port).parent.glob(_socket_files(port).name):
+                path.unlink(missing_ok=True)
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:
@@ -91,7 +99,7 @@ class ObjectStore:
     def _wait(self) -> None:
         """Until it can store: SeaweedFS opens its ports before it can."""
         until = time.monotonic() + START_S
-        with httpx.Client(trust_env=False, timeout=2.0) as http:
+        with httpx.Client(trust_env=False, verify=False, timeout=2.0) as http:
             while time.monotonic() < until:
                 assert self._running.poll() is None, (self._folder / "log").read_text()[-2000:]
                 try:
@@ -107,7 +115,7 @@ class ObjectStore:
     def _stores(self, http: httpx.Client) -> bool:
         if Path(self.program() or "").name == "minio":
             return http.get(f"{self.url}/minio/health/ready").is_success
-        filer = f"http://127.0.0.1:{self._ports[5]}"
+        filer = f"http://127.0.0.1:{self.filer_port}"
         written = http.put(f"{filer}/ready", content=b"a file that is too large to be kept in its folder")
         return written.is_success and http.get(self.url).status_code < 500
 
@@ -152,3 +160,8 @@ class ObjectStore:
             f"-s3.localSocket={self._folder / 's3.sock'}",
             "-s3.config=s3.json",
         ], dict(os.environ)
+
+
+def _socket_files(port: int) -> Path:
+    """What SeaweedFS leaves behind, which no option moves."""
+    return Path(f"/tmp/seaweedfs-*-grpc-{port}.sock")

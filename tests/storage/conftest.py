@@ -14,7 +14,6 @@ from auth.harness import Clocked
 from conftest import DATABASES
 from kit.objects import keys, opened
 from secureconnect.config import MinioConfig
-from secureconnect.deps import migrate
 from secureconnect.deps.files import FolderObjects
 from secureconnect.identity import UserId
 
@@ -39,7 +38,6 @@ async def world(
 ) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(DATABASES[BACKENDS[request.param]](request))
-        await migrate.apply(db)
         minio = None
         if request.param == "servers":
             config: MinioConfig = request.getfixturevalue("minio_config")

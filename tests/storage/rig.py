@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import trio
 
 from auth.harness import Clocked
+from kit.http import plain
 from kit.objects import keys
 from secureconnect.clock import SECOND_US
 from secureconnect.config import MinioConfig, StorageConfig
@@ -99,7 +99,7 @@ class Node:
     async def send(self, url: str, content: bytes = CONTENT) -> None:
         """To wherever the address leads."""
         if "://" in url:
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with plain() as http:
                 assert (await http.put(url, content=content)).status_code == 200
         else:
             await self.receive(url, [content[:100_000], content[100_000:]], len(content))
@@ -132,7 +132,7 @@ class Node:
     async def fetch(self, url: str) -> bytes:
         """What lies at the address, wherever that leads."""
         if "://" in url:
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with plain() as http:
                 answer = await http.get(url)
             assert answer.status_code == 200, answer.text
             return answer.content
@@ -163,7 +163,7 @@ class Node:
         mine = content[start : start + division.length(part.number)]
         if "://" not in part.url:
             return await self.receive(part.url, [mine[:100_000], mine[100_000:]], len(mine))
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain() as http:
             answer = await http.put(part.url, content=mine)
         assert answer.status_code == 200, answer.text
         return answer.headers["etag"]

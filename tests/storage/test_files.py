@@ -6,8 +6,10 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from auth.harness import Clocked
 from secureconnect.config import StorageConfig
 from secureconnect.errors import (
     AddressExpired,
@@ -19,6 +21,7 @@ from secureconnect.errors import (
     UploadMissing,
 )
 from secureconnect.identity import FileId, UserId, new_id
+from secureconnect.storage import store
 from secureconnect.storage.addresses import Addresses, Grant
 
 from .conftest import embedded, on_servers
@@ -26,7 +29,7 @@ from .rig import ADDRESS, CONFIG, CONTENT, KEY, Node, World, unknown
 
 SIZE = len(CONTENT)
 ANN = UserId(new_id())
-_COMPLETED = "SELECT file_id FROM files WHERE status = 'completed'"
+_COMPLETED = "SELECT incoming FROM files WHERE status = 'completed'"
 
 
 async def test_others_see_nothing(node: Node, ann: UserId, bob: UserId) -> None:
@@ -172,8 +175,38 @@ async def test_a_file_in_the_spool_moves_when_the_store_is_back(world: World, an
     for node in (a, b):
         assert "://" in await node.address(file)
         assert await node.fetch(there) == CONTENT, "the old address leads to the store"
+    a.forward(CONFIG.download_url_s - 60)
+    content = await a.room.files.content(there.rpartition("/")[2], ADDRESS)
+    assert content.elsewhere is not None
+    assert 0 < int(httpx.URL(content.elsewhere).params["X-Amz-Expires"]) <= 60, "for as long as it is good"
     await a.room.sweeper.pass_once()
     assert await a.stored() == sorted([file.key, in_store.key])
+
+
+@on_servers
+async def test_a_file_in_the_spool_is_noted_though_nobody_heard_of_it(
+    world: World, node: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has it, and the answer was lost."""
+    world.take_store_away()
+    file, url = await node.begin(ann)
+    await node.room.sweeper.settle_once()
+    write = Clocked.write
+
+    async def lost(db: Clocked, unit: Any, *args: Any) -> Any:
+        answer = await write(db, unit, *args)
+        if unit is not store.claim:
+            raise Unavailable
+        return answer
+
+    monkeypatch.setattr(Clocked, "write", lost)
+    with pytest.raises(Unavailable):
+        await node.send(url)
+    monkeypatch.undo()
+    assert (await node.complete(file)).status == "completed"
+    world.bring_store_back()
+    await world.settled(node)
+    assert await node.rows("SELECT node_id FROM files") == [(None,)]
 
 
 @on_servers
@@ -210,6 +243,24 @@ async def test_what_is_deleted_in_the_spool_of_another_node(world: World, ann: U
     world.db.forward(CONFIG.sweep_s)
     await a.room.sweeper.pass_once()
     assert (await a.is_gone(file), await a.is_gone(abandoned), await a.stored()) == (True, True, [])
+
+
+@on_servers
+async def test_what_is_deleted_in_the_spool_of_a_node_that_never_returns(world: World, ann: UserId) -> None:
+    a, b = await world.node(folder="a"), await world.node(folder="b")
+    world.take_store_away()
+    file, kept = await a.uploaded(ann), await a.uploaded(ann)
+    world.bring_store_back()
+    await b.room.delete(ann, file.file_id, "")
+    world.db.forward(CONFIG.orphans_h * 3600 - 60)
+    await world.renew(a, 3600)
+    for ahead_s in (0, 120):
+        world.db.forward(ahead_s)
+        await b.room.sweeper.pass_once()
+        assert await b.statuses() == ["deleted", "completed"], "the node is there"
+    world.db.forward(3600)
+    await b.room.sweeper.pass_once()
+    assert await b.rows("SELECT file_id FROM files") == [(kept.file_id,)]
 
 
 @on_servers

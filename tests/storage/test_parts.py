@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
 import trio
 
+from auth.harness import Clocked
 from kit.objects import left_behind, pieces, put
 from kit.wait import until
 from secureconnect.clock import SECOND_US
@@ -140,6 +141,30 @@ async def test_an_announcement_that_comes_twice_is_one(
         assert not await unfinished(world.minio, begun_there)
 
 
+@on_servers
+async def test_an_announcement_whose_answer_was_lost_is_found_again(
+    world: World, large: Node, ann: UserId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row has been written: what was begun in the store for it goes on."""
+    content = content_of(large, 1.1)
+    announced = Announcement("a.mp4", len(content), "video/mp4")
+    attempt = Attempt(ann, "POST /v1/storage/upload-url", "once", b"fingerprint")
+    write = Clocked.write
+
+    async def lost(db: Clocked, unit: Any, *args: Any) -> Any:
+        await write(db, unit, *args)
+        raise Unavailable
+
+    monkeypatch.setattr(Clocked, "write", lost)
+    with pytest.raises(Unavailable):
+        await large.room.uploads.begin(ann, announced, None, attempt)
+    monkeypatch.undo()
+    begun = await large.room.uploads.begin(ann, announced, None, attempt)
+    assert await large.quota(ann) == (0, len(content), 1)
+    await large.send_parts(begun, content)
+    assert (await large.complete(begun.file)).status == "completed"
+
+
 def noting_uploads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the uploads begun in the store from now on."""
     begun: list[str] = []
@@ -245,6 +270,29 @@ async def test_whoever_dies_verifying_is_followed_by_another(world: World, ann: 
 
 
 @embedded
+async def test_what_has_arrived_in_time_is_not_given_up(world: World, ann: UserId) -> None:
+    """Its turn comes after its time."""
+    config = replace(CONFIG, verify_at_once=0, verify_wait_s=0)
+    node = await world.node(config, folder="busy")
+    begun = await node.begin_parts(ann, content_of(node, 1.1))
+    await node.send_parts(begun, content_of(node, 1.1))
+    node.forward(config.upload_parts_s - 60)
+    assert (await node.complete(begun.file)).status == "verifying"
+    node.forward(120)
+    await node.room.sweeper.pass_once()
+    assert await node.statuses() == ["verifying"]
+    assert await node.room.verifier.work_once()
+    assert (await node.complete(begun.file)).status == "completed"
+
+    begun = await node.begin_parts(ann, content_of(node, 1.1))
+    await node.send_parts(begun, content_of(node, 1.1))
+    await node.complete(begun.file)
+    node.forward(config.upload_parts_s + config.upload_s)
+    await node.room.sweeper.pass_once()
+    assert await node.statuses() == ["completed"], "nor does it wait for ever"
+
+
+@embedded
 async def test_a_claim_is_held_for_as_long_as_it_takes(
     world: World, ann: UserId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,13 +347,17 @@ async def test_a_file_deleted_while_it_is_verified_leaves_nothing(
 
 
 @on_servers
-async def test_a_part_of_another_size_is_none(large: Node, ann: UserId) -> None:
-    """The store takes whatever comes to an address."""
+async def test_a_part_of_another_size_is_none(world: World, large: Node, ann: UserId) -> None:
+    """An address is good for one length; and should the store take another, it does not count."""
+    assert world.minio is not None
     content = content_of(large, 1.1)
     begun = await large.begin_parts(ann, content)
-    await large.send_part(begun.file, begun.parts[0], content)
+    file = begun.file
+    await large.send_part(file, begun.parts[0], content)
+    other = world.minio.part_url(file.key, file.upload_id or "", 2, 5, 60)
     async with httpx.AsyncClient(trust_env=False) as http:
-        assert (await http.put(begun.parts[1].url, content=b"short")).status_code == 200
+        assert (await http.put(begun.parts[1].url, content=b"short")).status_code == 403
+        assert (await http.put(other, content=b"short")).status_code == 200
     assert [part.number for part in (await large.progress(begun.file)).parts] == [2]
     with pytest.raises(UploadMissing) as refusal:
         await large.complete(begun.file)
@@ -459,7 +511,7 @@ async def test_orphans_are_removed_when_they_are_old(world: World, large: Node, 
     if world.minio is not None:
         await large.send(url)
     begun = await large.begin_parts(ann, content_of(large, 1.1))
-    lost = [f"files/{unknown()}", f"incoming/{'0' * 32}"]
+    lost = [f"files/{'0' * 32}", f"incoming/{'0' * 32}"]
     for key in (*lost, "files/of-somebody-else"):
         await put(world.store.inner, key, b"x")
     before = set(await large.stored())
@@ -483,7 +535,7 @@ async def test_orphans_are_removed_when_they_are_old(world: World, large: Node, 
 @embedded
 async def test_another_installations_files_are_left_alone(world: World, large: Node, ann: UserId) -> None:
     kept = await large.uploaded(ann)
-    others = [f"files/{unknown()}" for _ in range(FEW + 2)]
+    others = [f"files/{number:032x}" for number in range(FEW + 2)]
     for key in others:
         await put(world.store.inner, key, b"x")
     large.forward(CONFIG.orphans_h * 3600)

@@ -6,7 +6,7 @@ import pytest
 
 from secureconnect.clock import MINUTE_US
 from secureconnect.identity import FileId, UserId
-from secureconnect.storage.accesses import Accesses
+from secureconnect.storage.accesses import Access, Accesses
 from secureconnect.storage.serving import (
     ANYTHING,
     HEAD_BYTES,
@@ -15,6 +15,8 @@ from secureconnect.storage.serving import (
     media_type_of,
     saved_as,
 )
+
+from .rig import ADDRESS
 
 MP4 = b"\0\0\0\x20ftyp"
 
@@ -81,15 +83,16 @@ def test_the_header_is_read_by_old_and_new() -> None:
 
 
 def test_accesses_are_merged_and_bounded() -> None:
-    accesses, ann, bob = Accesses(2), UserId("ann"), UserId("bob")
-    file, other = FileId("f"), FileId("g")
-    assert accesses.is_news(ann, file, 0)
-    assert accesses.is_news(ann, file, 0), "until it is in the log"
-    accesses.note(ann, file, 0)
-    assert not accesses.is_news(ann, file, MINUTE_US - 1)
-    assert accesses.is_news(ann, file, MINUTE_US), "in the next minute it is news again"
-    accesses.note(ann, file, MINUTE_US)
-    for person, what in ((bob, file), (bob, other)):
-        assert accesses.is_news(person, what, MINUTE_US)
-        accesses.note(person, what, MINUTE_US)
-    assert accesses.is_news(ann, file, MINUTE_US), "forgotten for newer ones"
+    accesses = Accesses(2)
+    access = Access(UserId("ann"), FileId("f"), ADDRESS)
+    assert accesses.is_news(access, 0)
+    assert accesses.is_news(access, 0), "until it is in the log"
+    accesses.note(access, 0)
+    assert not accesses.is_news(access, MINUTE_US - 1)
+    assert accesses.is_news(access, MINUTE_US), "in the next minute it is news again"
+    accesses.note(access, MINUTE_US)
+    others = (access._replace(client="192.0.2.8"), access._replace(user=UserId("bob")))
+    for other in others:
+        assert accesses.is_news(other, MINUTE_US)
+        accesses.note(other, MINUTE_US)
+    assert accesses.is_news(access, MINUTE_US), "forgotten for newer ones"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import httpx
 import pytest
 import trio
 
@@ -29,7 +30,7 @@ from secureconnect.identity import UserId
 from secureconnect.storage import store
 from secureconnect.storage.store import File
 
-from .conftest import embedded
+from .conftest import embedded, on_servers
 from .rig import CONFIG, CONTENT, Node, World
 
 SIZE = len(CONTENT)
@@ -101,16 +102,28 @@ async def test_completed_many_times_it_counts_once(node: Node, ann: UserId) -> N
 
 @pytest.mark.parametrize("wrong", [CONTENT[1:], CONTENT + b"x", b""])
 async def test_what_has_another_size(world: World, node: Node, ann: UserId, wrong: bytes) -> None:
+    """It is not let in: the address is good for the right one. Should a store let it in all the same, this
+    upload is over."""
     file, url = await node.begin(ann)
+    if world.minio is None:
+        for length in (len(wrong), None):  # whatever it says of itself
+            with pytest.raises(UploadMismatch):
+                await node.receive(url, [wrong], length)
+    else:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.put(url, content=wrong)).status_code == 403
+    assert await node.stored() == []
+    await node.send(url)
+    assert (await node.complete(file)).status == "completed"
+    await node.room.delete(ann, file.file_id, "")
+    await node.room.sweeper.pass_once()
+    node.forward(CONFIG.upload_s)
+    await node.room.sweeper.pass_once()
+
+    file, _ = await node.begin(ann)
+    await put(world.store.inner, file.incoming_key, wrong)
     with pytest.raises(UploadMismatch):
-        await node.send_and_complete(file, url, wrong)
-    if world.minio is None:  # never let in: the address is good for the right one
-        assert await node.stored() == []
-        with pytest.raises(UploadMismatch):  # whatever it says of itself
-            await node.receive(url, [wrong])
-        await node.send(url)
-        assert (await node.complete(file)).status == "completed"
-        return
+        await node.complete(file)
     assert (await node.statuses(), await node.quota(ann)) == (["failed"], (0, 0, 0))
     with pytest.raises(UploadOver):
         await node.complete(file)
@@ -125,6 +138,13 @@ async def test_what_has_another_checksum(node: Node, ann: UserId) -> None:
     assert (await node.statuses(), await node.quota(ann)) == (["failed"], (0, 0, 0))
     await node.room.sweeper.pass_once()
     assert await node.stored() == [], "nor does it lie at its key"
+
+
+@on_servers
+async def test_the_id_of_a_file_does_not_tell_where_it_lies(node: Node, ann: UserId) -> None:
+    """At an address for sending, MinIO copies whatever one header more tells it the name of."""
+    file = await node.uploaded(ann)
+    assert file.file_id not in await node.address(file)
 
 
 async def test_what_is_put_there_later_changes_nothing(world: World, node: Node, ann: UserId) -> None:
@@ -145,6 +165,18 @@ async def test_what_is_put_there_later_changes_nothing(world: World, node: Node,
     assert await node.stored() == [file.key]
     assert await node.rows("SELECT sweep_at FROM files") == [(None,)]
     assert await node.quota(ann) == (SIZE, 0, 0)
+
+
+@embedded
+async def test_what_is_put_there_much_later_is_nobodys(world: World, node: Node, ann: UserId) -> None:
+    """Sending began while the address was good, and went on until long after."""
+    file = await node.uploaded(ann)
+    node.forward(CONFIG.upload_s)
+    await node.room.sweeper.pass_once()
+    await put(world.store.inner, file.incoming_key, CONTENT)
+    node.forward(CONFIG.orphans_h * 3600)
+    await node.room.orphans.pass_once()
+    assert await node.stored() == [file.key]
 
 
 async def test_what_is_exchanged_while_it_is_verified(world: World, node: Node, ann: UserId) -> None:
@@ -367,6 +399,25 @@ async def test_a_file_deleted_while_it_arrives(node: Node, ann: UserId) -> None:
     node.forward(CONFIG.upload_s)
     await node.room.sweeper.pass_once()
     assert (await node.statuses(), await node.stored()) == ([], [])
+
+
+@embedded
+async def test_a_file_that_arrives_when_its_time_is_over_leaves_nothing(node: Node, ann: UserId) -> None:
+    file, url = await node.begin(ann)
+    half, rest = trio.Event(), trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            with pytest.raises(UploadOver):
+                await sent_by_halves(node, file, url, half, rest)
+
+        nursery.start_soon(send)
+        await half.wait()
+        node.forward(CONFIG.upload_s)
+        await node.room.sweeper.pass_once()
+        assert await node.is_gone(file)
+        rest.set()
+    assert await node.stored() == []
 
 
 @embedded

@@ -83,6 +83,7 @@ ACTIONS = frozenset(
         "auth:user:registered",
         "auth:user:renamed",
         "auth:user:restored",
+        "chat:conversation:configured",
         "chat:conversation:created",
         "chat:conversation:deleted",
         "chat:member:added",

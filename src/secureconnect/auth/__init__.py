@@ -17,7 +17,7 @@ other. Which tables it writes stands in `tests/test_layout.py`.
 from .admin.overview import Condition, Figures
 from .admin.standing import is_banned
 from .announcements.store import Announcement
-from .devicekeys.company import note_departure
+from .devicekeys.company import note_departures
 from .recovery.letters import Letters
 from .reports.reports import Shown
 from .revocations import Lack, lacking
@@ -37,6 +37,6 @@ __all__ = [
     "Shown",
     "is_banned",
     "lacking",
-    "note_departure",
+    "note_departures",
     "signed_in",
 ]

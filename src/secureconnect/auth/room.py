@@ -38,7 +38,7 @@ from .lockout import Lockout
 from .lockout import store as lockout_store
 from .outage import Outage, Since, never_away
 from .passwords import Passwords
-from .profile.profile import Profile
+from .profile.profile import Hidden, Profile
 from .proofs import Proofs
 from .reauthentication import Reauthentication
 from .recovery.letters import Letters
@@ -165,6 +165,7 @@ class Auth:
         figures: Callable[[], Awaitable[Figures]] | None = None,
         condition: Callable[[], Condition] | None = None,
         parted: Parted | None = None,
+        hidden: Hidden | None = None,
         forget: Sequence[Forget] = (),
         exports: Mapping[str, Records] | None = None,
         is_here: IsHere | None = None,
@@ -178,6 +179,7 @@ class Auth:
         announced: in the transaction that makes an announcement, with its id and who makes it.
         figures, condition: what administrators ask about the other rooms and what they stand on.
         parted: is told of two people who must no longer see each other; never waits.
+        hidden: in the transaction in which somebody ceases to show when they were last here.
         forget, exports: of the other rooms, what erases a person there, and by name what is kept of one.
         is_here, tell: whether a person has sockets on this node, and what offers them an event."""
         self._revocations.ended = ended
@@ -197,6 +199,8 @@ class Auth:
             self.overview.condition = condition
         if parted is not None:
             self.blocks.parted = parted
+        if hidden is not None:
+            self.profile.hidden = hidden
         self.deletion.forget = forget
         self.export.rooms = exports or {}
         if is_here is not None and tell is not None:
@@ -279,8 +283,12 @@ class Auth:
         await self.device_keys.purge()
 
     def tell_member_left(self, conversation: ConversationId, user: UserId) -> None:
-        """After the commit of that (`note_departure`); never waits."""
+        """After the commit of that (`note_departures`); never waits."""
         self.device_keys.news.left(user, conversation)
+
+    def tell_dissolved(self, conversation: ConversationId, at_us: int) -> None:
+        """All have left it, for it is deleted; after the commit of that; never waits."""
+        self.device_keys.news.dissolved(conversation, at_us)
 
     def known(self, token: str, *, outage: bool = False) -> Principal | None:
         return self.sessions.known(token, outage=outage)

@@ -12,8 +12,9 @@ Not here: who people are (auth), how bytes travel (gateway), files and calls.
 
 from .notifications.announced import note_announcement
 from .notifications.pushes import PushParts
+from .presence.store import forget as forget_last_seen
 from .room import Chat
 from .routes import ROUTES
 from .sockets import SOCKETS
 
-__all__ = ["ROUTES", "SOCKETS", "Chat", "PushParts", "note_announcement"]
+__all__ = ["ROUTES", "SOCKETS", "Chat", "PushParts", "forget_last_seen", "note_announcement"]

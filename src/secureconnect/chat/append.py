@@ -29,6 +29,7 @@ from . import tallies
 from .attachments import Attachments, NoFiles
 from .mentions import store as mentions
 from .mentions.mentions import strangers
+from .reactions import store as reactions
 from .store import BLOCK, MESSAGE, Message, message_of
 
 
@@ -164,6 +165,10 @@ class _Head:
         self.lasts_us = disappear_after_s * SECOND_US
         self.moved = False
 
+    def end_us(self, stored_us: int) -> int | None:
+        """Of a message that is stored then."""
+        return stored_us + self.lasts_us if self.lasts_us else None
+
 
 async def append(
     tx: Tx, drafts: Sequence[Draft], now_us: Callable[[], int], attachments: Attachments = NO_FILES
@@ -173,19 +178,15 @@ async def append(
     conversations = _json(sorted({draft.conversation_id for draft in drafts}))
     heads = {row[0]: _Head(*row[1:]) for row in await tx.all(sql.heads, conversations)}
     stored_us = now_us()  # after the lock, so that it never lies before a change made earlier
-    wanted = _json([(draft.sender_id, draft.client_message_id) for draft in drafts])
-    known = {
-        (g.sender_id, g.client_message_id): g
-        for g in (message_of(row, stored_us) for row in await tx.all(sql.resends, wanted))
-    }
     pairs = {(draft.conversation_id, draft.sender_id) for draft in drafts}
     named = {(draft.conversation_id, user) for draft in drafts for user in draft.mentions}
     seats = {(row[0], row[1]): row[2] for row in await tx.all(sql.seats, _json([*pairs, *(named - pairs)]))}
+    known = await _sent_before(tx, drafts, seats, stored_us)
     direct = [pair for pair in pairs if pair[0] in heads and heads[pair[0]].is_direct]
     others = await tx.all(sql.others, _json(direct)) if direct else []
     shut = {(row[0], row[1]): row[2] is not None for row in others if row[2] is not None or row[3]}
     answered = [draft.reply_to for draft in drafts if draft.reply_to is not None]
-    replied = (
+    replied: dict[str, tuple[str, int]] = (
         {row[0]: (row[1], row[2]) for row in await tx.all(sql.replied, _json(answered))} if answered else {}
     )
 
@@ -213,6 +214,7 @@ async def append(
                 message=draft.message_id,
                 is_e2ee=head.is_e2ee,
                 now_us=stored_us,
+                ends_us=head.end_us(stored_us),
             )
         if refusal is not None:
             outcomes.append(refusal)
@@ -222,6 +224,7 @@ async def append(
         head.moved = True
         message = _numbered(draft, head, stored_us)
         known[key] = message
+        replied[draft.message_id] = draft.conversation_id, head.seq  # both may have waited for the database
         rows.append(message)
         noted += [(user, draft.conversation_id, head.seq) for user in draft.mentions]
         outcomes.append(Stored(message, fresh=True))
@@ -238,6 +241,21 @@ async def append(
     if noted:
         await mentions.add(tx, noted)
     return outcomes
+
+
+async def _sent_before(
+    tx: Tx, drafts: Sequence[Draft], seats: dict[tuple[str, str], int], now_us: int
+) -> dict[tuple[UserId, str], Message]:
+    """By sender and client_message_id, those of these that are stored, each as its sender sees it."""
+    wanted = _json([(draft.sender_id, draft.client_message_id) for draft in drafts])
+    found: dict[tuple[UserId, str], Message] = {}
+    for row in await tx.all(_SQL[tx.dialect].resends, wanted):
+        message = message_of(row, now_us)
+        visible_from = seats.get((message.conversation_id, message.sender_id))
+        if visible_from is not None and visible_from <= message.seq:
+            [message] = await reactions.with_reactions(tx, [message], message.sender_id)
+        found[message.sender_id, message.client_message_id] = message
+    return found
 
 
 async def insert(tx: Tx, messages: Sequence[Message]) -> None:
@@ -287,7 +305,7 @@ def _numbered(draft: Draft, head: _Head, stored_us: int) -> Message:
         stored_us,
         None,
         None,
-        stored_us + head.lasts_us if head.lasts_us else None,
+        head.end_us(stored_us),
     )
 
 

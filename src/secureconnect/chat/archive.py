@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..deps.contracts import Tx
@@ -12,7 +13,7 @@ from .notifications import store as notifications
 from .pins import store as pins
 from .polls import store as polls
 from .reactions import store as reactions
-from .store import CONVERSATION, MEMBER, MESSAGE, Message, Seat, message_of, seat_of
+from .store import CONVERSATION, MEMBER, MESSAGE, Conversation, Message, Seat, message_of, seat_of
 from .versions import store as versions
 
 _GET_VISIBLE = (
@@ -27,19 +28,24 @@ _AFTER = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.conversation_id = $1 AND g.seq > $2"  # noqa: S608
     " ORDER BY g.seq LIMIT $3"
 )
-_EDIT = "UPDATE messages SET content = $2, is_encrypted = $3, edited_at = $4 WHERE message_id = $1"
+_EDIT = (
+    "UPDATE messages SET content = $2, is_encrypted = $3, metadata = $4, edited_at = $5 WHERE message_id = $1"
+)
 _DELETE = (
-    "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', deleted_at = $2"
+    "UPDATE messages SET content = '', metadata = NULL, file_ids = '[]', reaction_count = 0, deleted_at = $2"
     " WHERE message_id = $1"
 )
-_ENDED = (
-    "SELECT g.conversation_id, g.message_id FROM messages g WHERE g.expires_at <= $1 AND g.deleted_at IS NULL"
+_IS_ENDED = (  # of a conversation that is deleted everything goes, and nothing is told of it
+    "g.deleted_at IS NULL"
     " AND NOT EXISTS (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = g.conversation_id)"
-    " ORDER BY g.expires_at LIMIT $2"
+)
+_ENDED = (
+    "SELECT g.conversation_id, g.message_id FROM messages g"  # noqa: S608
+    f" WHERE g.expires_at <= $1 AND {_IS_ENDED} ORDER BY g.expires_at LIMIT $2"
 )
 _GET_ENDED = (
     f"SELECT {MESSAGE} FROM messages g"  # noqa: S608
-    " WHERE g.message_id = $1 AND g.expires_at <= $2 AND g.deleted_at IS NULL"
+    f" WHERE g.message_id = $1 AND g.expires_at <= $2 AND {_IS_ENDED}"
 )
 _SENT_BY = (
     f"SELECT {MESSAGE} FROM messages g WHERE g.sender_id = $1 AND g.client_message_id > $2"  # noqa: S608
@@ -73,17 +79,21 @@ async def oldest_after(
     return [message_of(row, now_us) for row in await tx.all(_AFTER, conversation, after_seq, limit)]
 
 
-async def edit(tx: Tx, message: MessageId, content: str, is_encrypted: bool, now_us: int) -> None:
-    await tx.run(_EDIT, message, content, is_encrypted, now_us)
+async def edit(
+    tx: Tx, message: MessageId, content: str, is_encrypted: bool, metadata: str | None, now_us: int
+) -> None:
+    await tx.run(_EDIT, message, content, is_encrypted, metadata, now_us)
 
 
-async def delete(tx: Tx, message: Message, deleted_us: int) -> None:
-    """Leave a tombstone: the row without what was said, and nothing of what hung on it."""
-    await tx.run(_DELETE, message.message_id, deleted_us)
-    await versions.clear(tx, message.message_id)
-    await mentions.clear(tx, message.conversation_id, message.seq)
-    await reactions.clear(tx, message.message_id)
-    await pins.remove(tx, message.conversation_id, message.message_id)
+async def delete(tx: Tx, messages: Sequence[Message], deleted_us: Sequence[int]) -> None:
+    """Leave tombstones: the rows without what was said, and nothing of what hung on them.
+    deleted_us: of each."""
+    ids = [each.message_id for each in messages]
+    await tx.many(_DELETE, list(zip(ids, deleted_us, strict=True)))
+    await versions.clear(tx, ids)
+    await mentions.clear(tx, messages)
+    await reactions.clear(tx, ids)
+    await pins.clear(tx, messages)
 
 
 async def ended(tx: Tx, now_us: int, limit: int) -> list[tuple[ConversationId, MessageId]]:
@@ -110,6 +120,9 @@ async def seats_of(tx: Tx, user: UserId, after: ConversationId, limit: int) -> l
 # Retention: a prefix goes
 
 
+CHANGES = 5_000  # dropped in one transaction, which holds the conversation and, on SQLite, everybody
+
+
 class Prefix(NamedTuple):
     """What may go.  first_seq: the first message that stays.  min_change: of the last that goes."""
 
@@ -121,11 +134,20 @@ _TERMS = "SELECT DISTINCT message_retention_days FROM conversations"
 _OVERDUE = (
     "SELECT c.conversation_id FROM conversations c"
     " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.first_seq"
-    " WHERE c.message_retention_days = $1 AND g.sent_at < $2 LIMIT $3"
+    " WHERE c.message_retention_days = $1 AND g.sent_at < $2"
+    " UNION SELECT c.conversation_id FROM conversations c"
+    " JOIN polls p ON p.conversation_id = c.conversation_id"
+    " WHERE c.message_retention_days = $1 AND p.created_at < $2"
+    " AND NOT EXISTS (SELECT 1 FROM deleted_conversations d WHERE d.conversation_id = c.conversation_id)"
+    " LIMIT $3"
 )
-_OLDEST = "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2"
+_OLDEST = (
+    "SELECT seq, change, sent_at FROM messages WHERE conversation_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3"
+)
 _DROP_MESSAGES = "DELETE FROM messages WHERE conversation_id = $1 AND seq < $2"
-_DROP_REACTIONS = "DELETE FROM reactions WHERE conversation_id = $1 AND seq < $2"
+_NTH_CHANGE = (
+    "SELECT change FROM changes WHERE conversation_id = $1 AND change <= $2 ORDER BY change LIMIT 1 OFFSET $3"
+)
 _DROP_CHANGES = "DELETE FROM changes WHERE conversation_id = $1 AND change <= $2"
 _ADVANCE = (  # of a conversation that is deleted it is beyond all that is left
     "UPDATE conversations SET first_seq = CASE WHEN first_seq < $2 THEN $2 ELSE first_seq END,"
@@ -139,28 +161,41 @@ async def retention_terms(tx: Tx) -> list[int]:
 
 
 async def overdue(tx: Tx, days: int, before_us: int, limit: int) -> list[ConversationId]:
-    """Conversations of this term whose oldest message was sent before."""
+    """Conversations of this term whose oldest message was sent before, or in which a poll was made then."""
     return [row[0] for row in await tx.all(_OVERDUE, days, before_us, limit)]
 
 
-async def prefix_before(tx: Tx, conversation: ConversationId, before_us: int, limit: int) -> Prefix | None:
+async def prefix_before(tx: Tx, conversation: Conversation, before_us: int, limit: int) -> Prefix | None:
     """The messages at the beginning that were all sent before, at most `limit` of them."""
     prefix: Prefix | None = None
-    for seq, change, sent_us in await tx.all(_OLDEST, conversation, limit):
+    name, first_seq = conversation.conversation_id, conversation.first_seq
+    for seq, change, sent_us in await tx.all(_OLDEST, name, first_seq, limit):
         if sent_us >= before_us:
             break
         prefix = Prefix(seq + 1, change)
     return prefix
 
 
-async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
+async def drop_prefix(tx: Tx, conversation: ConversationId, prefix: Prefix) -> bool:
+    """False: so much hangs on it that this took a part of that, and the messages stay until another time."""
+    if not await reactions.drop_before(tx, conversation, prefix.first_seq):
+        return False
+    if not await versions.drop_before(tx, conversation, prefix.first_seq):
+        return False
+    if row := await tx.one(_NTH_CHANGE, conversation, prefix.min_change, CHANGES - 1):
+        await _drop_changes(tx, conversation, Prefix(0, row[0]))
+        return False
     await tx.run(_DROP_MESSAGES, conversation, prefix.first_seq)
-    await tx.run(_DROP_REACTIONS, conversation, prefix.first_seq)
-    await versions.drop_before(tx, conversation, prefix.first_seq)
     await mentions.drop_before(tx, conversation, prefix.first_seq)
     await pins.drop_before(tx, conversation, prefix.first_seq)
     await polls.drop_before(tx, conversation, prefix.first_seq)
     await tallies.drop_before(tx, conversation, prefix.first_seq)
     await notifications.drop_before(tx, conversation, prefix.first_seq)
+    await _drop_changes(tx, conversation, prefix)
+    return True
+
+
+async def _drop_changes(tx: Tx, conversation: ConversationId, prefix: Prefix) -> None:
+    """Whoever stands before `prefix.min_change` is told of a gap from then on."""
     await tx.run(_DROP_CHANGES, conversation, prefix.min_change)
     await tx.run(_ADVANCE, conversation, prefix.first_seq, prefix.min_change)

@@ -24,8 +24,12 @@ class Attachments(Protocol):
         message: MessageId,
         is_e2ee: bool,
         now_us: int,
+        ends_us: int | None,
     ) -> Problem | None:
-        """Let those who may see the message read these files. Returns why not: then nothing is changed."""
+        """Let those who may see the message read these files. Returns why not: then nothing is changed.
+
+        ends_us: when the message disappears: from then on nobody reads them by it, deleted or not.
+        """
         ...
 
     async def detach(
@@ -42,8 +46,9 @@ class Attachments(Protocol):
 
     async def detach_before(
         self, tx: Tx, conversation: ConversationId, seq: int | None, actor: UserId | None, now_us: int
-    ) -> None:
-        """Everything said before `seq` is gone; None: the conversation is, or all that was said in it."""
+    ) -> bool:
+        """Everything said before `seq` goes; None: all that was said there. False: not all of it in this
+        unit of work: what has been said must stay until another has said True."""
         ...
 
 
@@ -56,8 +61,8 @@ class NoFiles:
     async def detach(self, *_: object, **__: object) -> None:
         """Nothing was attached."""
 
-    async def detach_before(self, *_: object, **__: object) -> None:
-        """Nothing was attached."""
+    async def detach_before(self, *_: object, **__: object) -> bool:
+        return True
 
 
 def no_such_file() -> Invalid:

@@ -11,7 +11,7 @@ works and which nodes are there.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from math import inf
 from typing import Literal, Protocol
 
@@ -86,7 +86,8 @@ class _Beat(Struct, array_like=True):
 
     life: one process, from its start to its end; "" of a program that does not say.  number: how often it has
     told a change of presence, by which others see that they have missed one.  all: `seen` are all who are
-    there, or some of them, or the last.  asked: nodes that are to say who is there.
+    there, or some of them, or the last.  asked: nodes that are to say who is there.  of: with the last, how
+    many there are in all; -1 of a program that does not say.
     """
 
     node_id: str
@@ -97,6 +98,7 @@ class _Beat(Struct, array_like=True):
     all: Literal["", "some", "last"] = ""
     asked: list[str] = []
     said: list[Said] = []
+    of: int = -1
 
 
 _parcels = msgspec.msgpack.Decoder(_Parcel)
@@ -104,14 +106,16 @@ _beats = msgspec.msgpack.Decoder(_Beat)
 
 
 class _Peer:
-    """Another node.  heard_at: on trio's clock.  life, number: as of its last beat."""
+    """Another node.  heard_at: on trio's clock.  life, number: as of its last beat.  named: people there,
+    while it is saying who is."""
 
-    __slots__ = ("heard_at", "life", "number")
+    __slots__ = ("heard_at", "life", "named", "number")
 
     def __init__(self, life: str, number: int) -> None:
         self.heard_at = trio.current_time()
         self.life = life
         self.number = number
+        self.named: set[UserId] = set()
 
 
 def _carried(live: Live) -> _Carried:
@@ -127,7 +131,7 @@ class Overheard(Protocol):
 
     def heard(self, node: NodeId, seen: Seen) -> None: ...
 
-    def heard_all(self, node: NodeId, seen: Sequence[Seen], *, is_last: bool) -> None: ...
+    def heard_all(self, node: NodeId, named: Set[UserId]) -> None: ...
 
     def heard_said(self, said: Said) -> None: ...
 
@@ -218,7 +222,7 @@ class Carrier:
         *parts, last = [seen[start : start + SEEN] for start in range(0, max(len(seen), 1), SEEN)]
         for part in parts:
             self._post_beat(seen=part, all="some")
-        self._post_beat(seen=last, all="last")
+        self._post_beat(seen=last, all="last", of=len(seen))
 
     def send_said(self, said: Said) -> None:
         self._post_beat(said=[said])
@@ -234,9 +238,18 @@ class Carrier:
         parted: Sequence[tuple[str, str]] = (),
         asked: Sequence[str] = (),
         said: Sequence[Said] = (),
+        of: int = -1,
     ) -> None:
         beat = _Beat(
-            self._node_id, list(seen), list(parted), self._life, self._number, all, list(asked), list(said)
+            self._node_id,
+            list(seen),
+            list(parted),
+            self._life,
+            self._number,
+            all,
+            list(asked),
+            list(said),
+            of,
         )
         self._post(NODES, self._encoder.encode(beat))
 
@@ -365,14 +378,21 @@ class Carrier:
             self._parted(UserId(one), UserId(other))
 
     def _take_seen(self, node: NodeId, peer: _Peer, beat: _Beat) -> None:
-        """Presence there. When a change of it was missed, the node is asked who is there."""
-        if beat.all:
-            self._presence.heard_all(node, beat.seen, is_last=beat.all == "last")
-            if beat.all == "last":
-                self._missed.discard(node)
-        else:
-            for seen in beat.seen:
-                self._presence.heard(node, seen)
+        """Presence there. When a change was missed, or some of those who are there, all are asked for."""
+        for seen in beat.seen:
+            self._presence.heard(node, seen)
+        if not beat.all:
+            peer.named.clear()  # of what came before the rest was lost
             if beat.life and beat.number != peer.number + bool(beat.seen):
                 self._missed.add(node)
-        peer.number = beat.number
+            peer.number = beat.number
+            return
+        peer.named.update(UserId(seen.user_id) for seen in beat.seen)
+        if beat.all == "last":
+            named, peer.named = peer.named, set()
+            if beat.of in (-1, len(named)):
+                self._presence.heard_all(node, named)
+                self._missed.discard(node)
+                peer.number = beat.number
+            else:
+                self._missed.add(node)

@@ -45,7 +45,8 @@ class RolledBack(Exception):
 
 
 class Hole(NamedTuple):
-    """What the table says of a conversation.  after: the position before `events`."""
+    """What the table says of a conversation.  after: the position before `events`.  viewers: those at their
+    end, without whoever joins in them, to whom nothing before that is told."""
 
     after: int
     viewers: dict[UserId, int]
@@ -194,6 +195,9 @@ class CatchUp:
         viewers = await store.viewers(tx, conversation_id) or await deletion.viewers(tx, conversation_id)
         is_direct = conversation.type == "direct"
         is_clear = not is_direct or await store.are_clear(tx, *_pair(viewers))
+        for event in events:
+            if event.kind == "user_joined" and event.user is not None:
+                viewers.pop(event.user.user_id, None)
         about = About(is_direct, conversation.is_e2ee_enabled, is_clear)
         return Hole(after, viewers, events, about)
 

@@ -6,6 +6,7 @@ was said: that is read from the message when the event is told again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -39,11 +40,12 @@ Kind = Literal[
 class Event(NamedTuple):
     """One durable change, with what is needed to tell of it.
 
-    seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: also of
-    a poll.
+    seq, message_id: of the message it is about; `message` is None when that is deleted or gone. seq: of a
+    poll its `seen_from`.
     deleted_us: when it was deleted; None for one that is gone.
+    mentioned: whom an edit names that the message did not name before.
     actor_id: who reacted or pinned.  on: or took it back.  people: how many react so after that.
-    expires_us: when the message disappears that is not told with it.
+    expires_us: when the message disappears that is not told with it, or the poll.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
     """
@@ -67,14 +69,15 @@ class Event(NamedTuple):
     poll_id: PollId | None = None
     poll: Poll | None = None
     expires_us: int | None = None
+    mentioned: tuple[UserId, ...] | None = None
 
 
-_FACTS = ("role", "visible_from_seq", "emoji", "on", "people")  # of an event, kept as they are
+_FACTS = ("role", "visible_from_seq", "emoji", "on", "people", "mentioned")  # of an event, kept as they are
 
 # Writing
 
 _NUMBER = (
-    "UPDATE conversations SET last_change = last_change + 1, touched_at = $2 WHERE conversation_id = $1"
+    "UPDATE conversations SET last_change = last_change + $3, touched_at = $2 WHERE conversation_id = $1"
     " RETURNING last_change"
 )
 _RECORD = (
@@ -83,27 +86,29 @@ _RECORD = (
 )
 
 
-async def number(tx: Tx, conversation: ConversationId, now_us: int) -> int:
-    """Take the next `change`."""
-    row = await tx.one(_NUMBER, conversation, now_us)
+async def number(tx: Tx, conversation: ConversationId, now_us: int, count: int = 1) -> int:
+    """Take the next `change`, or so many, of which this is the last."""
+    row = await tx.one(_NUMBER, conversation, now_us, count)
     assert row is not None
     return int(row[0])
 
 
 async def record(tx: Tx, event: Event, actor: UserId | None) -> None:
     """Write the row from which the event is told again."""
+    await tx.run(_RECORD, *_row_of(event, actor))
+
+
+async def record_all(tx: Tx, events: Sequence[Event], actor: UserId | None) -> None:
+    await tx.many(_RECORD, [_row_of(event, actor) for event in events])
+
+
+def _row_of(event: Event, actor: UserId | None) -> Row:
     ref = event.message_id or event.poll_id or (event.user.user_id if event.user else None)
     facts = {name: value for name in _FACTS if (value := getattr(event, name)) is not None}
-    await tx.run(
-        _RECORD,
-        event.conversation_id,
-        event.change,
-        event.kind,
-        ref,
-        event.seq,
-        actor,
-        msgspec.json.encode(facts).decode() if facts else None,
-        event.stored_us,
+    data = msgspec.json.encode(facts).decode() if facts else None
+    return (
+        *(event.conversation_id, event.change, event.kind, ref, event.seq),
+        *(actor, data, event.stored_us),
     )
 
 
@@ -142,7 +147,7 @@ async def events(tx: Tx, conversation: Conversation, after: int, limit: int, now
         found.sort(key=_by_change)
     found = found[:limit]
     if any(each.poll_id for each in found):
-        found = await _with_polls(tx, found)
+        found = await _with_polls(tx, found, now_us)
     reacted = await reactions.reacted_to(tx, [each.message for each in found if each.message is not None])
     if reacted:
         found = [_with_reactions(each, reacted) for each in found]
@@ -155,15 +160,17 @@ def _with_reactions(event: Event, reacted: dict[MessageId, tuple[Reacted, ...]])
     return event._replace(message=event.message._replace(reactions=reacted[event.message.message_id]))
 
 
-async def _with_polls(tx: Tx, events: list[Event]) -> list[Event]:
+async def _with_polls(tx: Tx, events: list[Event], now_us: int) -> list[Event]:
     """Each poll as it is now; of one that is gone it is told only that."""
     asked = dict.fromkeys(each.poll_id for each in events if each.poll_id)
-    now = {poll: await polls.get(tx, poll) for poll in asked}
+    now = {poll: await polls.get(tx, poll, now_us) for poll in asked}
     return [_with_poll(each, now[each.poll_id]) if each.poll_id else each for each in events]
 
 
 def _with_poll(event: Event, poll: Poll | None) -> Event:
-    return event._replace(kind="poll_deleted") if poll is None else event._replace(poll=poll)
+    if poll is None:
+        return event._replace(kind="poll_deleted")
+    return event._replace(poll=poll, expires_us=poll.disappears_us)
 
 
 def _by_change(event: Event) -> int:

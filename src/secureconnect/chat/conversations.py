@@ -30,10 +30,8 @@ from .store import (
 from .writer import Done, ReadMark, Writer
 
 FORGET_PAGE = 100
-MemberLeft = Callable[[Tx, ConversationId, UserId, int], Awaitable[None]]
-"""In the unit in which somebody leaves; the last is the time, microseconds UTC."""
-
-DIRECT_IS_TWO = "A direct conversation is between two people."
+MembersLeft = Callable[[Tx, ConversationId, Sequence[UserId], int], Awaitable[None]]
+"""In the unit in which they leave; the last is the time, microseconds UTC."""
 
 
 def not_found(conversation: str) -> NotFound:
@@ -41,7 +39,7 @@ def not_found(conversation: str) -> NotFound:
     return NotFound(denial="denied:conversation", subject=conversation)
 
 
-async def _unmissed(_: Tx, __: ConversationId, ___: UserId, ____: int) -> None:
+async def unmissed(_: Tx, __: ConversationId, ___: Sequence[UserId], ____: int) -> None:
     """Nothing outside this room hangs on it."""
 
 
@@ -59,6 +57,15 @@ async def require_summary(tx: Tx, conversation: ConversationId, user: UserId, no
     return summary
 
 
+async def dissolve(tx: Tx, conversation: ConversationId, actor: UserId, now_us: int) -> Event:
+    """Put everybody out, for good. The conversation is locked."""
+    change = await changes.number(tx, conversation, now_us)
+    await deletion.begin(tx, Deleted(conversation, change, actor, now_us))
+    event = Event("conversation_deleted", conversation, change, now_us)
+    await changes.record(tx, event, actor)
+    return event
+
+
 _RANKS: dict[MemberRole, int] = {"member": 0, "admin": 1, "owner": 2}
 
 
@@ -72,7 +79,7 @@ class Conversations:
         self._config = config
         self._db = db
         self._writer = writer
-        self.member_left: MemberLeft = _unmissed
+        self.members_left: MembersLeft = unmissed
 
     # making
 
@@ -143,12 +150,9 @@ class Conversations:
             first = await store.by_direct_key(tx, direct_key or "")
             assert first is not None
             return Done((first.conversation_id, False))
-        roles: tuple[MemberRole, MemberRole] = (
-            ("owner", "member") if kind == "group" else ("member", "member")
-        )
-        for user in (caller, *others):
-            role = roles[0] if user == caller else roles[1]
-            await store.join(tx, conversation, Member(user, role, now_us, 1, 0))
+        founder = Member(caller, "owner" if kind == "group" else "member", now_us, 0, 0)
+        members = [founder, *(Member(user, "member", now_us, 0, 0) for user in others)]
+        await store.join(tx, conversation, members)
         event = Event("conversation_updated", conversation, new.last_change, now_us, conversation=new)
         await changes.record(tx, event, caller)
         await audit.record(
@@ -156,7 +160,7 @@ class Conversations:
             action="chat:conversation:created",
             actor=caller,
             subject=conversation,
-            facts={"type": kind, "members": len(others) + 1},
+            facts={"type": kind, "members": len(members)},
             now_us=now_us,
         )
         return Done((conversation, True), [event])
@@ -228,6 +232,9 @@ class Conversations:
         await store.describe(tx, new)
         event = Event("conversation_updated", conversation, change, now_us, conversation=new)
         await changes.record(tx, event, caller)
+        if action == "configure":
+            facts = {name: value for name, value in wanted.items() if value != getattr(old, name)}
+            await self._note(tx, "chat:conversation:configured", caller, conversation, now_us, **facts)
         return Done(None, [event, *await notices.give_all(tx, caller, old, new)])
 
     # members
@@ -253,21 +260,23 @@ class Conversations:
         group = self._require_group(seat, "add")
         if role == "owner":
             permissions.require(seat, "make_owner")
-        person = await store.person(tx, user) or Person(user, "", "", None)
-        if already := await store.seat(tx, conversation, user):
-            is_apart = await store.are_apart(tx, caller, user) is not False
-            return Done((Participant(person, already.member, is_apart), False))
+        if already := await store.participant(tx, conversation, caller, user):
+            return Done((already, False))
         await self._require_open(tx, caller, user, "user_id")
         if (await store.count_members(tx, conversation)).members >= self._config.max_members:
             raise Conflict(f"A group has at most {self._config.max_members} members.")
         now_us = self._db.now_us()
-        visible_from = 1 if group.history_visible else group.last_seq + 1
-        member = Member(user, role, now_us, visible_from, group.last_seq)
-        await store.join(tx, conversation, member)
-        event = await self._happened(tx, "user_joined", conversation, caller, person, member, now_us)
+        member = Member(user, role, now_us, 0, group.last_seq)
+        if not group.history_visible:
+            member = member._replace(
+                visible_from_seq=group.last_seq + 1, visible_from_change=group.last_change + 1
+            )
+        await store.join(tx, conversation, [member])
+        joined = await self._participant(tx, conversation, caller, user)
+        event = await self._happened(tx, "user_joined", conversation, caller, joined.person, member, now_us)
         notice = await notices.give(tx, conversation, caller, "member_added", now_us, user_id=user)
         await self._note(tx, "chat:member:added", caller, conversation, now_us, user_id=user)
-        return Done((Participant(person, member), True), [event, notice])
+        return Done((joined, True), [event, notice])
 
     async def remove(self, caller: UserId, conversation: ConversationId, user: UserId) -> None:
         """Remove a member, or leave. Raises LastAdmin when nobody else could look after the others."""
@@ -283,7 +292,7 @@ class Conversations:
                 raise LastAdmin
             return Done(None, await self._leave(tx, conversation, caller, seat.member))
         self._require_group(seat, "remove_member")
-        target = await self._require_member(tx, conversation, user)
+        target = (await self._participant(tx, conversation, caller, user)).member
         permissions.require(seat, REMOVES[target.role])
         return Done(None, await self._leave(tx, conversation, caller, target))
 
@@ -302,7 +311,7 @@ class Conversations:
             )
         person = await store.person(tx, user) or Person(user, "", "", None)
         await store.leave(tx, conversation, user)
-        await self.member_left(tx, conversation, user, now_us)
+        await self.members_left(tx, conversation, [user], now_us)
         left = await self._happened(tx, "user_left", conversation, caller, person, None, now_us)
         events.append(left)
         if (await store.count_members(tx, conversation)).members:
@@ -326,15 +335,14 @@ class Conversations:
         await store.lock(tx, conversation)
         seat = await require_seat(tx, conversation, caller)
         self._require_group(seat, "add")
-        target = await self._require_member(tx, conversation, user)
+        before = await self._participant(tx, conversation, caller, user)
+        target = before.member
         if role == "owner":
             permissions.require(seat, "make_owner")
         elif user != caller and _RANKS[role] < _RANKS[target.role]:
             permissions.require(seat, REMOVES[target.role])
-        person = await store.person(tx, user) or Person(user, "", "", None)
-        is_apart = await store.are_apart(tx, caller, user) is not False
         if target.role == role:
-            return Done(Participant(person, target, is_apart))
+            return Done(before)
         counts = await store.count_members(tx, conversation)
         if target.role == "owner" and counts.owners == 1:
             raise LastAdmin("Make another member owner first.")
@@ -342,11 +350,13 @@ class Conversations:
             raise LastAdmin
         now_us = self._db.now_us()
         await store.set_role(tx, conversation, user, role)
-        changed = target._replace(role=role)
+        changed = before._replace(member=before.member._replace(role=role))
         action = "chat:member:role_changed"
         await self._note(tx, action, caller, conversation, now_us, user_id=user, role=role)
-        event = await self._happened(tx, "member_updated", conversation, caller, person, changed, now_us)
-        return Done(Participant(person, changed, is_apart), [event])
+        event = await self._happened(
+            tx, "member_updated", conversation, caller, changed.person, changed.member, now_us
+        )
+        return Done(changed, [event])
 
     # reading
 
@@ -368,10 +378,13 @@ class Conversations:
 
     async def forget(self, user: UserId) -> None:
         """Take somebody who is erased out of every group. Direct conversations keep both their people, or the
-        other would lose what was said. Safe to repeat."""
+        other would lose what was said; when both are erased they are deleted. Safe to repeat."""
         while groups := await self._db.read(store.groups_of, user, FORGET_PAGE):
             for group in groups:
                 await self._writer.relieve(self._forget, user, group)
+        while deserted := await self._db.read(store.deserted, user, FORGET_PAGE):
+            for conversation in deserted:
+                await self._writer.relieve(self._dissolve, user, conversation)
 
     async def _forget(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
         await store.lock(tx, conversation)
@@ -379,6 +392,13 @@ class Conversations:
         if seat is None:
             return Done(None)
         return Done(None, await self._leave(tx, conversation, user, seat.member))
+
+    async def _dissolve(self, tx: Tx, user: UserId, conversation: ConversationId) -> Done[None]:
+        """Nobody can come back to it."""
+        await store.lock(tx, conversation)
+        if await store.seat(tx, conversation, user) is None:  # another node was faster
+            return Done(None)
+        return Done(None, [await dissolve(tx, conversation, user, self._db.now_us())])
 
     # what they share
 
@@ -396,7 +416,7 @@ class Conversations:
     def _require_several(seat: Seat) -> None:
         """Raises Conflict in a direct conversation."""
         if seat.conversation.type == "direct":
-            raise Conflict(DIRECT_IS_TWO)
+            raise Conflict("A direct conversation is between two people.")
 
     @classmethod
     def _require_group(cls, seat: Seat, action: Action) -> Conversation:
@@ -406,11 +426,12 @@ class Conversations:
         return seat.conversation
 
     @staticmethod
-    async def _require_member(tx: Tx, conversation: ConversationId, user: UserId) -> Member:
-        seat = await store.seat(tx, conversation, user)
-        if seat is None:
+    async def _participant(tx: Tx, conversation: ConversationId, caller: UserId, user: UserId) -> Participant:
+        """As the caller sees them. Raises NotFound."""
+        found = await store.participant(tx, conversation, caller, user)
+        if found is None:
             raise NotFound("There is no such member.")
-        return seat.member
+        return found
 
     @staticmethod
     async def _happened(
@@ -436,6 +457,11 @@ class Conversations:
 
     @staticmethod
     async def _note(
-        tx: Tx, action: str, caller: UserId, conversation: ConversationId, now_us: int, **facts: str
+        tx: Tx,
+        action: str,
+        caller: UserId,
+        conversation: ConversationId,
+        now_us: int,
+        **facts: str | int | None,
     ) -> None:
         await audit.record(tx, action=action, actor=caller, subject=conversation, facts=facts, now_us=now_us)

@@ -6,7 +6,7 @@ every reader is shown what its deletion will leave (`store.as_shown`); this is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -17,11 +17,13 @@ from ..periodic import every
 from . import archive, changes, store
 from .attachments import Attachments
 from .changes import Event
+from .store import Message
 from .writer import Done, Writer
 
 log = structlog.get_logger(module="chat")
 
 BATCH = 200  # messages looked up at a time; those of one conversation go in one transaction
+CARRIERS = 10  # of those with files: each brings many rows along
 
 
 class Disappearing:
@@ -53,23 +55,41 @@ class Disappearing:
     async def _delete(self, tx: Tx, conversation: ConversationId, messages: Sequence[MessageId]) -> Done[int]:
         await store.lock(tx, conversation)
         now_us = self._db.now_us()
-        events: list[Event] = []
-        for message_id in messages:
-            message = await archive.get_ended(tx, message_id, now_us)
-            if message is None:
-                continue
-            event = Event(
-                "message_deleted",
-                conversation,
-                await changes.number(tx, conversation, now_us),
-                now_us,
-                message.seq,
-                message_id,
-                deleted_us=message.expires_us,
-            )
-            await archive.delete(tx, message, message.expires_us or now_us)
+        found = [await archive.get_ended(tx, message, now_us) for message in messages]
+        ended = _together(message for message in found if message is not None)  # or another node was faster
+        if not ended:
+            return Done(0)
+        first = await changes.number(tx, conversation, now_us, len(ended)) - len(ended) + 1
+        events = [_gone(message, change, now_us) for change, message in enumerate(ended, first)]
+        await archive.delete(tx, ended, [message.expires_us or now_us for message in ended])
+        for message in ended:
             if message.file_ids != "[]":
-                await self._attachments.detach(tx, conversation, message.seq, message_id, None, now_us)
-            await changes.record(tx, event, None)
-            events.append(event)
+                await self._attachments.detach(
+                    tx, conversation, message.seq, message.message_id, None, now_us
+                )
+        await changes.record_all(tx, events, None)
         return Done(len(events), events)
+
+
+def _together(messages: Iterable[Message]) -> list[Message]:
+    """The first of them, CARRIERS with files at most; the rest goes with the next look."""
+    taken: list[Message] = []
+    carriers = 0
+    for message in messages:
+        carriers += message.file_ids != "[]"
+        if carriers > CARRIERS:
+            break
+        taken.append(message)
+    return taken
+
+
+def _gone(message: Message, change: int, now_us: int) -> Event:
+    return Event(
+        "message_deleted",
+        message.conversation_id,
+        change,
+        now_us,
+        message.seq,
+        message.message_id,
+        deleted_us=message.expires_us,
+    )

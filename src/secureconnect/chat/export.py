@@ -67,7 +67,7 @@ async def records_of(db: Database, user: UserId) -> AsyncIterator[Record]:
         }
     async for poll in _all(
         db,
-        lambda tx, after: polls.made_by(tx, user, after, PAGE),
+        lambda tx, after: polls.made_by(tx, user, after, PAGE, db.now_us()),
         PollId(NO_ID),
         lambda poll: poll.poll_id,
     ):
@@ -91,6 +91,13 @@ async def records_of(db: Database, user: UserId) -> AsyncIterator[Record]:
             "service": device.service,
             "registered_at": to_iso(device.registered_us),
         }
+    async for choice in _all(
+        db,
+        lambda tx, after: notifications.choices(tx, user, after, PAGE),
+        ConversationId(NO_ID),
+        lambda choice: choice.conversation_id,
+    ):
+        yield {"kind": "conversation_notifications", **choice._asdict()}
     yield _record("notification_preferences", await db.read(preferences_of, user))
     async for notification in _all(
         db,

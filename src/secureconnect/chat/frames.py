@@ -236,13 +236,15 @@ class PresenceOut(Out, tag="presence"):
 
 
 class Standing(Struct, omit_defaults=True):
-    """is_muted, muted_until: left out where nothing is muted; null: without an end."""
+    """unread_mentions, is_muted, muted_until: left out where there are none and nothing is muted; null:
+    without an end."""
 
     seq: int
     change: int
     first_seq: int
     last_read_seq: int
     unread_count: int
+    unread_mentions: int = 0
     is_muted: bool = False
     muted_until: str | None = None
 

@@ -34,7 +34,7 @@ class Live(NamedTuple):
     change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
     user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
     conversation that was changed.
-    message_id, poll_id: of the message or poll it is about.  expires_us: when that message disappears.
+    message_id, poll_id: of the message or poll it is about.  expires_us: when that disappears.
     """
 
     kind: str
@@ -499,9 +499,9 @@ class Hub:
     ) -> int:
         """Tell what was read from the table.  after: the position to start from, should there be none.
 
-        viewers: as they are at the end of `lives`. Those already in memory are kept: they stand where our
-        position does, and the events lead them on; unless retention took some of those. Returns how many
-        events were news.
+        viewers: as they are at the end of `lives`, but for those who join in them. Those already in memory
+        are kept: they stand where our position does, and the events lead them on; unless retention took some
+        of those. Returns how many events were news.
         """
         view = self._views.get(conversation)
         if view is None:
@@ -537,7 +537,7 @@ class Hub:
         viewers = view.viewers
         assert viewers is not None
         if live.kind in ("user_joined", "user_left") and live.user_id is not None:
-            viewers[live.user_id] = live.visible_from_seq or 1  # whoever left hears that, too
+            viewers[live.user_id] = live.visible_from_seq or 0  # whoever left hears that, too
         elif live.is_e2ee is not None:
             view.is_e2ee = live.is_e2ee or view.is_e2ee  # it is never switched off
         seq, frame = live.seq, live.frame

@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ..errors import Malformed
 from .shapes import ClientMessageId, Id, MessageType, Metadata, Seq, Status, no_metadata
@@ -35,6 +35,7 @@ class EditIn(In, tag="edit"):
     message_id: Id
     content: str
     is_encrypted: bool | None = None
+    metadata: Metadata | UnsetType = UNSET
 
 
 class DeleteIn(In, tag="delete"):

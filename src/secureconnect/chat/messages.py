@@ -17,7 +17,7 @@ from .append import Draft, Stored
 from .attachments import Attachments, no_such_file
 from .changes import Event
 from .conversations import require_seat
-from .mentions.mentions import mentioned
+from .mentions.mentions import mention_anew, mentioned
 from .pledges import Accepted
 from .reactions import store as reactions
 from .store import Conversation, Message, Page, Seat
@@ -26,6 +26,7 @@ from .writer import Done, Writer
 
 METADATA_BYTES = 16_384
 METADATA_DEPTH = 16
+SMALLEST = 1e-18  # number in metadata, but for 0
 _document = msgspec.json.Decoder(dict[str, Any] | None)
 
 
@@ -62,9 +63,7 @@ class Messages:
         metadata: msgspec.Raw | None = None,
     ) -> Draft:
         """A message fit to be stored, as far as that can be said without the database. Raises Invalid."""
-        self._check_content(content, is_encrypted)
-        if not content and message_type == "text" and not file_ids:
-            raise Invalid("A message needs some content.", details={"field": "content"})
+        self._check_content(content, is_encrypted, message_type == "text" and not file_ids)
         document = _document_of(metadata)
         return Draft(
             MessageId(new_id()),
@@ -76,7 +75,7 @@ class Messages:
             is_encrypted,
             MessageId(reply_to) if reply_to else None,
             self._file_ids(file_ids),
-            None if document is None else msgspec.json.encode(document).decode(),
+            _kept(document),
             mentioned(document, sender) if document else (),
         )
 
@@ -97,7 +96,10 @@ class Messages:
             raise no_such_file()
         return msgspec.json.encode(list(dict.fromkeys(given))).decode()
 
-    def _check_content(self, content: str, is_encrypted: bool) -> None:
+    def _check_content(self, content: str, is_encrypted: bool, is_all: bool) -> None:
+        """is_all: the message says nothing else. Raises Invalid."""
+        if is_all and not content:
+            raise Invalid("A message needs some content.", details={"field": "content"})
         if "\0" in content:
             raise Invalid("U+0000 is not allowed.", details={"field": "content"})
         if is_encrypted:
@@ -154,14 +156,25 @@ class Messages:
     # changing
 
     async def edit(
-        self, caller: UserId, message: MessageId, content: str, is_encrypted: bool | None = None
+        self,
+        caller: UserId,
+        message: MessageId,
+        content: str,
+        is_encrypted: bool | None = None,
+        metadata: msgspec.Raw | None = None,
     ) -> Message:
-        """is_encrypted: None keeps what it was."""
+        """is_encrypted, metadata: None keeps what it was. Editing twice is editing once."""
         self._writer.require_settled(message)
-        return await self._writer.change(self._edit, caller, message, content, is_encrypted)
+        return await self._writer.change(self._edit, caller, message, content, is_encrypted, metadata)
 
     async def _edit(
-        self, tx: Tx, caller: UserId, message_id: MessageId, content: str, is_encrypted: bool | None
+        self,
+        tx: Tx,
+        caller: UserId,
+        message_id: MessageId,
+        content: str,
+        is_encrypted: bool | None,
+        metadata: msgspec.Raw | None,
     ) -> Done[Message]:
         seat, message = await lock_message(tx, caller, message_id, self._db.now_us)
         conversation = seat.conversation
@@ -173,15 +186,22 @@ class Messages:
         encrypted = message.is_encrypted if is_encrypted is None else is_encrypted
         if conversation.is_e2ee_enabled and not encrypted:
             raise E2eeRequired
-        self._check_content(content, encrypted)
-        if not content and message.message_type == "text":
-            raise Invalid("A message needs some content.", details={"field": "content"})
+        self._check_content(content, encrypted, message.message_type == "text" and message.file_ids == "[]")
         await require_unblocked(tx, seat)
+        before = None if message.metadata is None else msgspec.json.decode(message.metadata)
+        document = before if metadata is None else _document_of(metadata)
+        if (content, encrypted) == (message.content, message.is_encrypted) and _is_same(document, before):
+            return Done((await reactions.with_reactions(tx, [message], caller))[0])
         now_us = self._db.now_us()
+        edited = message._replace(
+            content=content, is_encrypted=encrypted, metadata=_kept(document), edited_us=now_us
+        )
+        added: tuple[UserId, ...] = ()
+        if metadata is not None:
+            added = await mention_anew(tx, message, mentioned(document or {}, caller))
         change = await changes.number(tx, conversation.conversation_id, now_us)
         await versions.keep(tx, message, self._config.versions_kept)
-        await archive.edit(tx, message_id, content, encrypted, now_us)
-        edited = message._replace(content=content, is_encrypted=encrypted, edited_us=now_us)
+        await archive.edit(tx, message_id, content, encrypted, edited.metadata, now_us)
         [seen] = await reactions.with_reactions(tx, [edited], caller)
         event = Event(
             "message_edited",
@@ -191,6 +211,7 @@ class Messages:
             message.seq,
             message_id,
             seen._replace(change=change),
+            mentioned=added or None,
         )
         await self._record(tx, event, caller, "chat:message:edited")
         return Done(seen, [event])
@@ -209,7 +230,7 @@ class Messages:
             return Done(message)
         now_us = self._db.now_us()
         change = await changes.number(tx, message.conversation_id, now_us)
-        await archive.delete(tx, message, now_us)
+        await archive.delete(tx, [message], [now_us])
         if message.file_ids != "[]":
             await self._attachments.detach(
                 tx, message.conversation_id, message.seq, message_id, caller, now_us
@@ -296,6 +317,22 @@ def _document_of(given: msgspec.Raw | None) -> dict[str, Any] | None:
             waiting += [(part, depth + 1) for part in value]
         elif isinstance(value, str) and "\0" in value:
             raise Invalid("U+0000 is not allowed.", details={"field": "metadata"})
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise Invalid("A number is too large.", details={"field": "metadata"})
+        elif isinstance(value, int | float) and not _is_plain(value):
+            raise Invalid("A number is too large, or too small.", details={"field": "metadata"})
     return document
+
+
+def _is_plain(number: float) -> bool:
+    """Whether it stays short where it is written without an exponent, as by PostgreSQL: 1e300 has 301 digits
+    then, and metadata has room for thousands of those."""
+    return number == 0 or (-(2**63) <= number < 2**63 and abs(number) >= SMALLEST)
+
+
+def _kept(document: dict[str, Any] | None) -> str | None:
+    """As it is written into the table."""
+    return None if document is None else msgspec.json.encode(document).decode()
+
+
+def _is_same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """In whatever order, and 1 is not true."""
+    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")

@@ -137,18 +137,20 @@ class Recall:
         if past is None or past.head != view.change or past.start > change:
             return None
         visible_from, first_kept = view.viewers[caller], past.first_kept_seq()
+        visible_from_change = past.joined(caller) if visible_from else 0
         changes, polls, now_us = past.changes(), past.polls(), self._now_us()
         told: list[Frame] = []
         for live in past.since(change):
             if live.seq is None:
-                told.append(live.frame)
+                if live.user_id == caller or live.change >= visible_from_change:
+                    told.append(live.frame)
             elif live.seq < first_kept:
                 return None  # retention took it: the table would send a gap
             elif live.seq >= visible_from:
                 told.append(
                     retell(live, changes.get(live.seq, UNCHANGED), now_us)
                     if live.poll_id is None
-                    else retell_poll(live, polls[live.poll_id])
+                    else retell_poll(live, polls[live.poll_id], now_us)
                 )
         return Missed(view.change, told)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from .. import metrics
-from ..identity import ConversationId, MessageId, PollId
+from ..identity import ConversationId, MessageId, PollId, UserId
 from .hub import Live
 from .retold import CHANGES, RETOLD, UNCHANGED, Changes, blotted, first_seq_in, message_now
 from .store import Conversation, Message
@@ -59,6 +59,11 @@ class Past:
             if live.seq is not None and live.kind in CHANGES:
                 found[live.seq] = found.get(live.seq, UNCHANGED).then(live)
         return found
+
+    def joined(self, user: UserId) -> int:
+        """The change that made somebody a member; 0 when that is longer ago than what is held."""
+        mine = (live for live in self.lives if live.kind == "user_joined" and live.user_id == user)
+        return max((live.change for live in mine), default=0)
 
     def polls(self) -> dict[PollId, Live]:
         """What was last told of each poll."""

@@ -30,14 +30,14 @@ from .changes import Event
 from .hub import Connection, Hub
 from .recall import Recall
 from .shapes import muted_until
-from .store import Conversation, Seat
+from .store import Conversation, Seat, Standing
 
 # result: whole, gap (something had to be read again), recalled (from memory; one of the others follows)
 RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
 _WHOLE, _GAP, _RECALLED = (RESUMES.labels(result) for result in ("whole", "gap", "recalled"))
 
 ROUND_EVENTS = 1_000  # read in one round
-ROUND_BYTES = 262_144  # of their texts; a slow client keeps a round in memory until it has taken it
+ROUND_BYTES = 262_144  # of texts and metadata; a slow client keeps a round in memory until it has taken it
 CHUNK = 16  # events read between two looks at their size
 STANDINGS = 500  # conversations in one `resumed` frame
 
@@ -45,7 +45,7 @@ STANDINGS = 500  # conversations in one `resumed` frame
 class _Round(NamedTuple):
     """What one read found.  positions: where the client will stand.  is_whole: there is no more."""
 
-    standings: list[tuple[Seat, int]]
+    standings: list[Standing]
     events: list[Event]
     gaps: list[frames.Gap]
     positions: dict[ConversationId, int]
@@ -65,7 +65,8 @@ class _Room:
 
     def take(self, events: Sequence[Event]) -> None:
         self.taken += len(events)
-        self._bytes += sum(len(event.message.content) for event in events if event.message is not None)
+        said = (event.message for event in events if event.message is not None)
+        self._bytes += sum(len(each.content) + len(each.metadata or "") for each in said)
 
 
 class Resume:
@@ -180,13 +181,13 @@ class Resume:
         standings = [
             each
             for each in await store.standings(tx, user)
-            if only is None or each[0].conversation.conversation_id == only
+            if only is None or each.seat.conversation.conversation_id == only
         ]
         events: list[Event] = []
         gaps: list[frames.Gap] = []
         after: dict[ConversationId, int] = {}
         room = _Room()
-        for seat, _ in standings:
+        for seat, *_ in standings:
             conversation = seat.conversation
             name, head = conversation.conversation_id, conversation.last_change
             position = positions.get(name)
@@ -208,7 +209,7 @@ class Resume:
                 continue
             after[name] = page[-1].change if page else head
             events += [event for event in page if _is_visible(event, seat)]
-        heads = {seat.conversation.conversation_id: seat.conversation.last_change for seat, _ in standings}
+        heads = {seat.conversation.conversation_id: seat.conversation.last_change for seat, *_ in standings}
         return _Round(standings, events, gaps, after, after == heads)
 
     def _is_near(self, seat: Seat, position: int, left: int) -> bool:
@@ -221,7 +222,7 @@ class Resume:
             and 0 <= missed <= min(self._config.resume_changes, left)
         )
 
-    async def _join(self, standings: list[tuple[Seat, int]]) -> bool:
+    async def _join(self, standings: list[Standing]) -> bool:
         """Send `resumed` and go live. False when more happened than could be held."""
         *first, last = _resumed(standings)
         for told in first:
@@ -233,13 +234,13 @@ class Resume:
         self._forget_floors(standings)
         return True
 
-    def _forget_floors(self, standings: list[tuple[Seat, int]]) -> None:
+    def _forget_floors(self, standings: list[Standing]) -> None:
         """Keep only the positions that the hub has yet to pass."""
         recent_us = self._db.now_us() - REACH_US
         self._connection.keep_floors(
             [
                 name
-                for seat, _ in standings
+                for seat, *_ in standings
                 if seat.conversation.touched_us >= recent_us
                 and (self._hub.change_of(name := seat.conversation.conversation_id) or 0)
                 < seat.conversation.last_change
@@ -247,7 +248,7 @@ class Resume:
         )
 
 
-def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
+def _resumed(standings: list[Standing]) -> list[frames.Resumed]:
     """The frames that name all of them, at least one."""
     lines: list[tuple[str, frames.Standing]] = [
         (
@@ -258,11 +259,12 @@ def _resumed(standings: list[tuple[Seat, int]]) -> list[frames.Resumed]:
                 first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
                 last_read_seq=seat.member.last_read_seq,
                 unread_count=unread,
+                unread_mentions=mentions,
                 is_muted=(mute := muted_until(seat.member.muted_until_us))[0],
                 muted_until=mute[1],
             ),
         )
-        for seat, unread in standings
+        for seat, unread, mentions in standings
     ]
     parts = [dict(lines[start : start + STANDINGS]) for start in range(0, max(len(lines), 1), STANDINGS)]
     return [
@@ -285,7 +287,13 @@ async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room, 
 
 
 def _is_visible(event: Event, seat: Seat) -> bool:
-    return event.seq is None or event.seq >= seat.member.visible_from_seq
+    """The position is the client's word: it may lie before its person joined. That they came and went
+    themselves is theirs to know."""
+    member = seat.member
+    if event.seq is not None:
+        return event.seq >= member.visible_from_seq
+    is_theirs = event.user is not None and event.user.user_id == member.user_id
+    return is_theirs or event.change >= member.visible_from_change
 
 
 def _gap(seat: Seat) -> frames.Gap:

@@ -1,4 +1,4 @@
-"""Retention: messages past their term go, a prefix of the conversation at a time (DATA.md, section 5)."""
+"""Retention: messages past their term go, a prefix of the conversation at a time, and polls with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ..periodic import Trouble
 from . import archive, changes, store
 from .attachments import Attachments
 from .changes import Event
+from .polls import polls
 from .writer import Done, Writer
 
 log = structlog.get_logger(module="chat")
 
 BATCH = 500  # messages deleted in one transaction
+POLLS = 20  # and polls, each with its votes
 CONVERSATIONS = 100  # looked up at a time
 
 
@@ -52,19 +54,24 @@ class Retention:
         conversation = await store.get(tx, conversation_id)
         if conversation is None or conversation.message_retention_days != asked:
             return Done(False)
-        prefix = await archive.prefix_before(tx, conversation_id, before_us, BATCH)
-        if prefix is None:
-            return Done(False)
         now_us = self._db.now_us()
+        events = await polls.drop(tx, conversation_id, before_us, POLLS, now_us)
+        if len(events) == POLLS:
+            return Done(True, events)
+        prefix = await archive.prefix_before(tx, conversation, before_us, BATCH)
+        if prefix is None:
+            return Done(bool(events), events)
+        if not await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us):
+            return Done(True, events)
+        if not await archive.drop_prefix(tx, conversation_id, prefix):
+            return Done(True, events)
         change = await changes.number(tx, conversation_id, now_us)
-        await archive.drop_prefix(tx, conversation_id, prefix)
-        await self._attachments.detach_before(tx, conversation_id, prefix.first_seq, None, now_us)
         shrunk = conversation._replace(
             first_seq=prefix.first_seq, min_change=prefix.min_change, last_change=change, touched_us=now_us
         )
         event = Event("conversation_updated", conversation_id, change, now_us, conversation=shrunk)
         await changes.record(tx, event, None)
-        return Done(True, [event])
+        return Done(True, [*events, event])
 
     async def pass_forever(self) -> None:
         trouble = Trouble(log, "retention_failed")

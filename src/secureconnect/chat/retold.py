@@ -196,13 +196,13 @@ def _expired(live: Live) -> Live:
     return frames.live(event)
 
 
-def retell_poll(live: Live, last: Live) -> Frame:
+def retell_poll(live: Live, last: Live, now_us: int) -> Frame:
     """As the table would tell it now.  last: what was last told of the same poll."""
-    if live is last:
-        return live.frame
-    if last.kind == "poll_deleted":
+    if last.kind == "poll_deleted" or (last.expires_us is not None and last.expires_us <= now_us):
         gone = Event("poll_deleted", live.conversation_id, live.change, 0, live.seq, poll_id=live.poll_id)
         return frames.live(gone).frame
+    if live is last:
+        return live.frame
     return frames.frame(frames.POLLS[live.kind](poll=_poll.decode(last.frame.data).poll, change=live.change))
 
 

@@ -29,7 +29,7 @@ from .attachments import Attachments, NoFiles
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
-from .conversations import Conversations, MemberLeft
+from .conversations import Conversations, MembersLeft
 from .deletion.deletion import Deletion
 from .disappearing import Disappearing
 from .forwards.forwards import Forwards
@@ -43,6 +43,7 @@ from .notifications.making import Maker
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
 from .notifications.pushes import Pushes, PushParts
+from .notifications.rings import Rings
 from .notifications.store import Notification
 from .pins.pins import Pins
 from .pledges import Pledge, Pledges
@@ -88,6 +89,10 @@ def _untold(_: ConversationId, __: UserId) -> None:
     """Nobody else is told who left."""
 
 
+def _undissolved(_: ConversationId, __: int) -> None:
+    """Nobody else is told what is deleted."""
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Refusals on sockets go nowhere until `connect` says where."""
 
@@ -117,6 +122,7 @@ class Chat:
         self.away: Callable[[], Away] = _nothing_away
         self._begin_history: BeginHistory = _go_on
         self._tell_member_left: Callable[[ConversationId, UserId], None] = _untold
+        self._tell_dissolved: Callable[[ConversationId, int], None] = _undissolved
         self._present: set[Connection] = set()
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
@@ -145,6 +151,19 @@ class Chat:
         self.pushes = None if push is None else Pushes(push, db, self._is_anywhere)
         maker = Maker(config.notifications_kept, None if self.pushes is None else self.pushes.queue)
         self.notifier = Notifier(config, db, self.hub, maker, self._tell_notification)
+        self.rings = (
+            None
+            if push is None or self.pushes is None
+            else Rings(
+                push.config,
+                db,
+                self.hub,
+                config.hub_conversations,
+                config.background_share,
+                self.pushes.ring,
+                self._is_anywhere,
+            )
+        )
         self.announced = Announced(config, db, maker)
         self.catch_up = CatchUp(db, self.hub, config.hub_conversations)
         self.retention = Retention(config, db, self.writer, attachments)
@@ -174,8 +193,9 @@ class Chat:
         begin_history: BeginHistory = _go_on,
         away: Callable[[], Away] = _nothing_away,
         heartbeat_s: float = 25.0,
-        member_left: MemberLeft | None = None,
+        members_left: MembersLeft | None = None,
         tell_member_left: Callable[[ConversationId, UserId], None] = _untold,
+        tell_dissolved: Callable[[ConversationId, int], None] = _undissolved,
     ) -> None:
         """What this room needs of its neighbours.
 
@@ -183,16 +203,18 @@ class Chat:
         begin_history: is told which history has lost changes, before the room crashes because of it.
         away: what the server does without at present, and what that affects.
         heartbeat_s: how often the gateway pings, which clients are told.
-        member_left, tell_member_left: in the unit in which somebody leaves, and after its commit.
+        members_left: in the unit in which some leave, or all because the conversation is deleted.
+        tell_member_left, tell_dissolved: after the commit of that; at what time it was deleted.
         """
         self.authenticate = authenticate
         self.deny = deny
         self._begin_history = begin_history
         self.away = away
         self.heartbeat_s = heartbeat_s
-        if member_left is not None:
-            self.conversations.member_left = member_left
+        if members_left is not None:
+            self.conversations.members_left = self.deletion.members_left = members_left
         self._tell_member_left = tell_member_left
+        self._tell_dissolved = tell_dissolved
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.catch_up.set_out()
@@ -214,7 +236,10 @@ class Chat:
             nursery.start_soon(self.index.pass_forever)
             if self.pushes is not None:
                 nursery.start_soon(self.pushes.pass_forever)
+            if self.rings is not None:
+                nursery.start_soon(self.rings.pass_forever)
             nursery.start_soon(self._beat_forever)
+            nursery.start_soon(self.presence.beat_forever)
             nursery.start_soon(self.presence.save_forever)
             task_status.started()
 
@@ -348,12 +373,16 @@ class Chat:
             self.hub.deliver(live)
         self._carrier.send(lives)
         self.notifier.heard(events)
+        if self.rings is not None:
+            self.rings.heard(events)
         for mark in marks:
             told = frames.read_mark(*mark) if isinstance(mark, ReadMark) else frames.mute_mark(*mark)
             self._signal(told)
         for event in events:
             if event.kind == "user_left" and event.user is not None:
                 self._tell_member_left(event.conversation_id, event.user.user_id)
+            elif event.kind == "conversation_deleted":
+                self._tell_dissolved(event.conversation_id, event.stored_us)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""
@@ -402,8 +431,8 @@ class Chat:
                     raise  # starting afresh closes every socket: the clients come back, and read all again
 
     async def _beat_forever(self) -> None:
+        """What waits for nothing."""
         while True:
             self.typing.beat_once()
             self._recent.tell_size()
-            await self.presence.beat_once()
             await trio.sleep(BEAT_S)

@@ -292,8 +292,11 @@ class AcceptedShape(Struct, frozen=True):
 
 
 class NewContent(Struct, frozen=True):
+    """What is left out stays; null takes the metadata away."""
+
     content: str
     is_encrypted: bool | None = None
+    metadata: Metadata | UnsetType = UNSET
 
 
 class History(Struct, frozen=True):
@@ -368,7 +371,10 @@ async def get_message(room: Chat, call: Call) -> Reply:
 
 async def edit_message(room: Chat, call: Call) -> Reply:
     asked: NewContent = call.body
-    edited = await room.messages.edit(call.caller.user_id, _message(call), asked.content, asked.is_encrypted)
+    metadata = None if asked.metadata is UNSET else asked.metadata
+    edited = await room.messages.edit(
+        call.caller.user_id, _message(call), asked.content, asked.is_encrypted, metadata
+    )
     return Reply(message_shape(edited))
 
 

@@ -32,7 +32,8 @@ Id = Annotated[
         max_length=36,
     ),
 ]
-ClientMessageId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
+# `$` alone would let a newline follow
+ClientMessageId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+(?!\n)$", min_length=1, max_length=64)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Cursor = Annotated[str, Meta(max_length=200)]
@@ -105,7 +106,8 @@ class OptionShape(Struct):
 
 
 class PollShape(Struct):
-    """total_votes: of all options; voter_count: of people.  change: of what last happened to it."""
+    """total_votes: of all options; voter_count: of people.  change: of what last happened to it.
+    expires_at: when it closes by itself.  disappears_at: when it is gone, as messages there are."""
 
     poll_id: str
     conversation_id: str
@@ -120,6 +122,7 @@ class PollShape(Struct):
     created_by: str
     created_at: str
     change: int
+    disappears_at: str | None
 
 
 class Settings(Struct):
@@ -244,6 +247,7 @@ def poll_shape(poll: Poll, kind: type[ShapeOfPoll]) -> ShapeOfPoll:
         poll.created_by,
         to_iso(poll.created_us),
         poll.change,
+        iso_or_none(poll.disappears_us),
     )
 
 

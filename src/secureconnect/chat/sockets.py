@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 import trio
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ..clock import now_us, to_iso
 from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRoute
@@ -155,7 +155,10 @@ class _Conversation:
             case inbound.ChatIn():
                 self._send(frame)
             case inbound.EditIn():
-                await room.messages.edit(me, MessageId(frame.message_id), frame.content, frame.is_encrypted)
+                metadata = None if frame.metadata is UNSET else frame.metadata
+                await room.messages.edit(
+                    me, MessageId(frame.message_id), frame.content, frame.is_encrypted, metadata
+                )
                 self._ack(frame, message_id=frame.message_id)
             case inbound.DeleteIn():
                 await room.messages.delete(me, MessageId(frame.message_id))

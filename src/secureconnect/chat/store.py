@@ -42,7 +42,8 @@ FOREVER_US = 253_402_300_799_000_000  # the last second of the calendar
 
 
 class Member(NamedTuple):
-    """muted_until_us: FOREVER_US without an end."""
+    """visible_from_seq: messages before it are not theirs to see, and visible_from_change: nor is what else
+    happened before that; both are 0 where nothing is hidden.  muted_until_us: FOREVER_US without an end."""
 
     user_id: UserId
     role: MemberRole
@@ -50,6 +51,7 @@ class Member(NamedTuple):
     visible_from_seq: int
     last_read_seq: int
     muted_until_us: int | None = None
+    visible_from_change: int = 0
 
 
 class Counts(NamedTuple):
@@ -150,6 +152,14 @@ class Head(NamedTuple):
     touched_us: int
 
 
+class Standing(NamedTuple):
+    """How somebody stands in a conversation of theirs."""
+
+    seat: Seat
+    unread_count: int
+    unread_mentions: int
+
+
 class Summary(NamedTuple):
     """A line of somebody's list of conversations."""
 
@@ -169,7 +179,10 @@ CONVERSATION = (
     " c.last_change, c.touched_at, c.first_seq, c.min_change, c.is_e2ee_enabled, c.recording_enabled,"
     " c.message_retention_days, c.history_visible, c.disappear_after_s"
 )
-MEMBER = "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq, m.muted_until"
+MEMBER = (
+    "m.user_id, m.role, m.joined_at, m.visible_from_seq, m.last_read_seq, m.muted_until,"
+    " m.visible_from_change"
+)
 MESSAGE = (
     "g.message_id, g.conversation_id, g.seq, g.change, g.sender_id, g.client_message_id, g.message_type,"
     " g.content, g.is_encrypted, g.reply_to, g.file_ids, g.metadata, g.sent_at, g.edited_at, g.deleted_at,"
@@ -311,27 +324,35 @@ _PARTED = (
     " WHERE c.conversation_id = $1 AND c.type = 'direct'"
 )
 _JOIN = (
-    "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq)"
-    " VALUES ($1, $2, $3, $4, $5, $6)"
+    "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq,"
+    " visible_from_change) VALUES ($1, $2, $3, $4, $5, $6, $7)"
 )
+_JOINED = 5  # fields of a member that come first
 _LEAVE = "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2"
 _SET_ROLE = "UPDATE members SET role = $3 WHERE conversation_id = $1 AND user_id = $2"
 _COUNT = (
     "SELECT COUNT(*), COALESCE(SUM(CASE WHEN role = 'member' THEN 0 ELSE 1 END), 0),"
     " COALESCE(SUM(CASE WHEN role = 'owner' THEN 1 ELSE 0 END), 0) FROM members WHERE conversation_id = $1"
 )
-_PARTICIPANTS = (
+_SEEN_BY = (  # members of $1, as $2 sees them
     f"SELECT {PERSON}, m.user_id, m.role, m.joined_at, m.visible_from_seq,"  # noqa: S608
     f" CASE WHEN m.user_id = $2 OR (u.sends_read_receipts AND NOT EXISTS ({_PARTED}))"
-    " THEN m.last_read_seq ELSE 0 END, NULL,"
+    " THEN m.last_read_seq ELSE 0 END, NULL, m.visible_from_change,"
     " EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $2 AND b.blocked_id = m.user_id)"
     " OR (b.user_id = m.user_id AND b.blocked_id = $2))"
-    " FROM members m JOIN users u ON u.user_id = m.user_id"
-    " WHERE m.conversation_id = $1 AND m.user_id > $3 ORDER BY m.user_id LIMIT $4"
+    " FROM members m JOIN users u ON u.user_id = m.user_id WHERE m.conversation_id = $1"
 )
+_PARTICIPANT = f"{_SEEN_BY} AND m.user_id = $3"
+_PARTICIPANTS = f"{_SEEN_BY} AND m.user_id > $3 ORDER BY m.user_id LIMIT $4"
 _GROUPS = (
     "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
     " WHERE m.user_id = $1 AND c.type = 'group' LIMIT $2"
+)
+_DESERTED = (
+    "SELECT m.conversation_id FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE m.user_id = $1 AND c.type = 'direct' AND NOT EXISTS (SELECT 1 FROM members o"
+    " JOIN users u ON u.user_id = o.user_id WHERE o.conversation_id = m.conversation_id"
+    " AND u.erased_at IS NULL) LIMIT $2"
 )
 _HEIR = (
     f"SELECT {PERSON}, {MEMBER} FROM members m JOIN users u ON u.user_id = m.user_id"  # noqa: S608
@@ -367,16 +388,8 @@ async def is_parted(tx: Tx, conversation: ConversationId, user: UserId) -> bool:
     return await tx.one(_PARTED, conversation, user) is not None
 
 
-async def join(tx: Tx, conversation: ConversationId, member: Member) -> None:
-    await tx.run(
-        _JOIN,
-        conversation,
-        member.user_id,
-        member.role,
-        member.joined_us,
-        member.visible_from_seq,
-        member.last_read_seq,
-    )
+async def join(tx: Tx, conversation: ConversationId, members: Iterable[Member]) -> None:
+    await tx.many(_JOIN, [(conversation, *each[:_JOINED], each.visible_from_change) for each in members])
 
 
 async def leave(tx: Tx, conversation: ConversationId, user: UserId) -> None:
@@ -397,16 +410,29 @@ async def participants(
     tx: Tx, conversation: ConversationId, viewer: UserId, after: str = NO_ID, limit: int = 100_000
 ) -> list[Participant]:
     """As `viewer` sees them."""
-    rows = await tx.all(_PARTICIPANTS, conversation, viewer, after, limit)
-    return [
-        Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M]), bool(row[_P + _M]))
-        for row in rows
-    ]
+    return [_participant(row) for row in await tx.all(_PARTICIPANTS, conversation, viewer, after, limit)]
+
+
+async def participant(
+    tx: Tx, conversation: ConversationId, viewer: UserId, user: UserId
+) -> Participant | None:
+    """As `viewer` sees them. None: they are no member."""
+    row = await tx.one(_PARTICIPANT, conversation, viewer, user)
+    return _participant(row) if row else None
+
+
+def _participant(row: Row) -> Participant:
+    return Participant(Person._make(row[:_P]), Member._make(row[_P : _P + _M]), bool(row[_P + _M]))
 
 
 async def groups_of(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
     """Some of the groups that `user` is in."""
     return [row[0] for row in await tx.all(_GROUPS, user, limit)]
+
+
+async def deserted(tx: Tx, user: UserId, limit: int) -> list[ConversationId]:
+    """Some of the direct conversations of `user` in which everybody is erased."""
+    return [row[0] for row in await tx.all(_DESERTED, user, limit)]
 
 
 async def heir(tx: Tx, conversation: ConversationId, user: UserId) -> Participant | None:
@@ -459,7 +485,7 @@ _ONE = (
     " WHERE m.user_id = $1 AND m.conversation_id = $2"
 )
 _STANDINGS = (
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD} FROM members m"  # noqa: S608
+    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS} FROM members m"  # noqa: S608
     " JOIN conversations c ON c.conversation_id = m.conversation_id WHERE m.user_id = $1"
 )
 _HEADS_SINCE = (
@@ -486,9 +512,9 @@ async def summary(tx: Tx, conversation: ConversationId, user: UserId, now_us: in
     return _summary(row, now_us) if row else None
 
 
-async def standings(tx: Tx, user: UserId) -> list[tuple[Seat, int]]:
-    """All conversations of `user`, with their unread counts."""
-    return [(seat_of(row), row[_C + _M]) for row in await tx.all(_STANDINGS, user)]
+async def standings(tx: Tx, user: UserId) -> list[Standing]:
+    """Of all conversations of `user`."""
+    return [Standing(seat_of(row), *row[_C + _M :]) for row in await tx.all(_STANDINGS, user)]
 
 
 async def heads_since(tx: Tx, since_us: int, after: str, limit: int) -> list[Head]:

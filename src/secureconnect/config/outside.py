@@ -206,7 +206,11 @@ class PushConfig:
     )
     ttl_s: int = setting(86_400, "seconds after which a push is of no use", low=60, high=2_419_200)
     poll_s: float = setting(1.0, "seconds between two looks for pushes to send", low=0.05, high=60)
-    senders: int = setting(8, "pushes under way at the same time", low=1, high=1_000)
+    senders: int = setting(32, "pushes under way at the same time", low=1, high=1_000)
+    senders_each: int = setting(8, "of them to one push service", low=1, high=1_000)
+    group_every_s: float = setting(
+        30.0, "seconds between two pushes for what is said in one group", low=0, high=3_600
+    )
     connect_s: float = setting(5.0, "seconds a connection may take to open", low=0.1, high=60)
     call_s: float = setting(10.0, "seconds a push may take to be handed over", low=0.1, high=60)
     retry_s: float = setting(

@@ -321,6 +321,9 @@ class StorageConfig:
     orphans_s: float = setting(
         21_600.0, "seconds between two looks for content that belongs to no file", low=1, high=2_592_000
     )
+    recount_s: float = setting(
+        86_400.0, "seconds between two comparisons of quotas with the files they count", low=1, high=2_592_000
+    )
     orphans_h: int = setting(48, "hours such content is left alone before it is removed", low=1, high=10_000)
 
     @property

@@ -366,15 +366,15 @@ class Presigner(Protocol):
 
     Beside `Objects`, because only MinIO has it: what lies in a folder goes through routes of ours. Addresses
     are signed here, without a call, so they are given out while the store is away too. Whoever holds one may
-    write as often and as much as he likes until it expires: never sign a key that is read by others, look at
-    size and content afterwards, and copy with the version that was looked at.
+    write as often as he likes until it expires: never sign a key that is read by others, look at size and
+    content afterwards, and copy with the version that was looked at.
     """
 
-    async def upload_url(self, key: str, expires_s: int) -> str:
-        """For one PUT of the whole object."""
+    def upload_url(self, key: str, size_bytes: int, expires_s: int) -> str:
+        """For one PUT of the whole object, whose Content-Length must be that."""
         ...
 
-    async def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
+    def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
         """For GET, ranges too.  disposition, content_type: headers of the answer."""
         ...
 
@@ -382,8 +382,8 @@ class Presigner(Protocol):
         """Id of an upload in parts; nothing is seen of it until it is finished. Asks the store."""
         ...
 
-    async def part_url(self, key: str, upload_id: str, number: int, expires_s: int) -> str:
-        """For PUT of one part, 5 MiB or more but for the last."""
+    def part_url(self, key: str, upload_id: str, number: int, size_bytes: int, expires_s: int) -> str:
+        """For PUT of one part of that Content-Length, 5 MiB or more but for the last."""
         ...
 
     async def list_parts(self, key: str, upload_id: str) -> Sequence[UploadedPart]:
@@ -473,6 +473,23 @@ class Unregistered(Exception):
 class Pusher(Protocol):
     """Wakes devices through the push services of others. One whose confirmation is lost may have been sent:
     whoever repeats it may send it twice."""
+
+    def way(self, target: FcmTarget | WebPushTarget) -> str:
+        """The push service it is reached through: what is slow or away is so for all of them."""
+        ...
+
+    def is_proven(self, way: str) -> bool:
+        """Whether a push service answered the last push."""
+        ...
+
+    def rest_s(self, way: str) -> float:
+        """How long a push service that failed is left alone yet."""
+        ...
+
+    def room_for(self, way: str) -> int:
+        """How many pushes may be under way to a push service now: none while it is left alone, one to see
+        whether it is there again."""
+        ...
 
     def flaw(self, target: FcmTarget | WebPushTarget) -> str | None:
         """The field of it for which nothing can ever be pushed there, `service` for all of it; None if there

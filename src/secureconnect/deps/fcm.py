@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import jwt
 import msgspec
+import trio
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -23,6 +24,8 @@ SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ASSERTION_S = 3_600
 GONE = {"UNREGISTERED", "SENDER_ID_MISMATCH"}
+WHERE_IT_GOES = "message.token"
+OURS = {403, 404}  # of no token: the account may not, or push.fcm_url is not where FCM is
 EARLY_S = 300  # before its end a token is replaced
 
 Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Answer]]
@@ -42,8 +45,18 @@ class _Granted(msgspec.Struct):
     expires_in: int = ASSERTION_S
 
 
+class _Violation(msgspec.Struct):
+    field: str = ""
+
+
 class _Detail(msgspec.Struct):
     error_code: str = msgspec.field(name="errorCode", default="")
+    violations: list[_Violation] = msgspec.field(name="fieldViolations", default_factory=list)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the token is none, or none any more."""
+        return self.error_code in GONE or any(each.field == WHERE_IT_GOES for each in self.violations)
 
 
 class _Error(msgspec.Struct):
@@ -78,6 +91,7 @@ class Fcm:
         self._post = post
         self._token = ""
         self._good_until_s = 0
+        self._asking = trio.Lock()
 
     async def send(self, push: Push, target: FcmTarget, now_s: int) -> None:
         """Raises as `contracts.Pusher` does."""
@@ -100,16 +114,20 @@ class Fcm:
         require_taken(answer)
 
     async def _access_token(self, now_s: int) -> str:
-        if now_s >= self._good_until_s:
-            asked = urlencode({"grant_type": GRANT, "assertion": self._assertion(now_s)}).encode()
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = await self._post(self._account.token_uri, headers, asked)
-            try:
-                granted = msgspec.json.decode(answer.body, type=_Granted)
-            except msgspec.MsgspecError as exc:  # a refusal, too
-                raise Unavailable(f"It gives no token: {answer.status}.") from exc
-            self._token, self._good_until_s = granted.access_token, now_s + granted.expires_in - EARLY_S
+        async with self._asking:  # once, however many wait for it
+            if now_s >= self._good_until_s:
+                await self._ask_for_token(now_s)
         return self._token
+
+    async def _ask_for_token(self, now_s: int) -> None:
+        asked = urlencode({"grant_type": GRANT, "assertion": self._assertion(now_s)}).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await self._post(self._account.token_uri, headers, asked)
+        try:
+            granted = msgspec.json.decode(answer.body, type=_Granted)
+        except msgspec.MsgspecError as exc:  # a refusal, too
+            raise Unavailable(f"It gives no token: {answer.status}.") from exc
+        self._token, self._good_until_s = granted.access_token, now_s + granted.expires_in - EARLY_S
 
     def _assertion(self, now_s: int) -> str:
         claims = {
@@ -122,13 +140,15 @@ class Fcm:
         return jwt.encode(claims, self._key, algorithm="RS256")
 
     def _note(self, answer: Answer) -> None:
-        """What a failure says beyond its status. Raises Unregistered, Deferred."""
+        """What a failure says beyond its status. Raises Unregistered, Deferred, Unavailable."""
         try:
             failed = msgspec.json.decode(answer.body, type=_Failed).error
         except msgspec.MsgspecError:
             failed = _Error()
-        if {each.error_code for each in failed.details} & GONE:
+        if any(each.is_gone for each in failed.details):
             raise Unregistered("the token is no longer good")
         if answer.status == 401:
             self._good_until_s = 0
             raise Deferred("our own token is not taken")
+        if answer.status in OURS:
+            raise Unavailable(f"It does not let us: {answer.status}.", retry_after_s=0)

@@ -9,7 +9,7 @@ the last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from .. import clock
 from ..config import MinioConfig
 from ..errors import Conflict, NotFound, Problem, RangeNotSatisfiable, TooLarge, Unavailable
 from ..identity import new_id
+from ..settings import BadSetting
 from .asyncio_bridge import Bridge
 from .contracts import Place, StoredObject, UploadedPart
 from .files import check_key
 from .minio_bucket import INCOMING, PAGE, Body, Found, Piece
 from .minio_calls import CLEAN_UP_S, Calls, Turns
+from .minio_presign import Signer
 
 log = structlog.get_logger(module="minio")
 
@@ -39,8 +41,9 @@ LONGEST_S = 7 * 24 * 3600  # an address of S3 is never valid for longer
 class MinioObjects:
     """contracts.Objects and contracts.Presigner."""
 
-    def __init__(self, config: MinioConfig, calls: Calls) -> None:
+    def __init__(self, config: MinioConfig, calls: Calls, signer: Signer) -> None:
         self._calls = calls
+        self._signer = signer
         self._there = calls.bucket
         self._part_bytes = config.part_mb * MB
         self._copy_bytes_s = config.copy_mb_s * MB
@@ -51,8 +54,12 @@ class MinioObjects:
     @asynccontextmanager
     async def open(cls, config: MinioConfig, bridge: Bridge) -> AsyncIterator[MinioObjects]:
         """Nothing is asked of the store: it may be away. Raises BadSetting."""
+        try:
+            signer = Signer(config)
+        except ValueError as exc:
+            raise BadSetting(f"minio.endpoint or minio.public_endpoint is not valid: {exc}") from exc
         async with Calls.open(config, bridge) as calls:
-            yield cls(config, calls)
+            yield cls(config, calls, signer)
 
     async def probe(self, limit_s: float | None = None) -> None:
         """Raises Unavailable unless the store answers for its bucket within `limit_s`."""
@@ -137,20 +144,21 @@ class MinioObjects:
 
     # contracts.Presigner
 
-    async def upload_url(self, key: str, expires_s: int) -> str:
-        return await self._sign("PUT", key, expires_s)
+    def upload_url(self, key: str, size_bytes: int, expires_s: int) -> str:
+        return self._sign("PUT", key, expires_s, {}, size_bytes)
 
-    async def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
+    def download_url(self, key: str, expires_s: int, *, disposition: str, content_type: str) -> str:
         said = {"response-content-disposition": disposition, "response-content-type": content_type}
-        return await self._sign("GET", key, expires_s, said)
+        return self._sign("GET", key, expires_s, said)
 
     async def begin_parts(self, key: str) -> str:
         return await self._calls.run(self._there.begin, _name(key))
 
-    async def part_url(self, key: str, upload_id: str, number: int, expires_s: int) -> str:
+    def part_url(self, key: str, upload_id: str, number: int, size_bytes: int, expires_s: int) -> str:
         if not 1 <= number <= MOST_PARTS:
             raise ValueError(f"not the number of a part: {number}")
-        return await self._sign("PUT", key, expires_s, {"partNumber": str(number), "uploadId": upload_id})
+        part = {"partNumber": str(number), "uploadId": upload_id}
+        return self._sign("PUT", key, expires_s, part, size_bytes)
 
     async def list_parts(self, key: str, upload_id: str) -> Sequence[UploadedPart]:
         name, parts, after = _name(key), list[UploadedPart](), 0
@@ -236,10 +244,12 @@ class MinioObjects:
         except NotFound:
             return
 
-    async def _sign(self, method: str, key: str, expires_s: int, query: dict[str, str] | None = None) -> str:
+    def _sign(
+        self, method: str, key: str, expires_s: int, query: Mapping[str, str], size_bytes: int | None = None
+    ) -> str:
         if not 1 <= expires_s <= LONGEST_S:
             raise ValueError(f"an address is valid for 1 to {LONGEST_S} seconds, not {expires_s}")
-        return await self._there.sign(method, _name(key), expires_s, query or {})
+        return self._signer.address(method, _name(key), expires_s, query, size_bytes)
 
 
 class _Parts:

@@ -103,7 +103,7 @@ class Calls:
         """Nothing is asked of the store: it may be away. Raises BadSetting."""
         session = await bridge.run(_open_session, config)
         try:
-            yield cls(config, bridge, Bucket(_client(config, session), config.bucket))
+            yield cls(config, bridge, Bucket(_client(config, session), config.bucket, config.secret_key))
         finally:
             with trio.move_on_after(CLEAN_UP_S, shield=True):
                 await bridge.run(session.close)
@@ -197,8 +197,6 @@ class _Connection(ResponseHandler):
 
 
 def _client(config: MinioConfig, session: aiohttp.ClientSession) -> Client:
-    scheme = "https://" if config.secure else "http://"
-    public = config.public_endpoint or config.endpoint
     try:
         return Client(
             config.endpoint,
@@ -207,7 +205,6 @@ def _client(config: MinioConfig, session: aiohttp.ClientSession) -> Client:
             secure=config.secure,
             region=config.region,
             session=session,
-            server_url=public if "://" in public else scheme + public,
         )
     except ValueError as exc:
-        raise BadSetting(f"minio.endpoint or minio.public_endpoint is not valid: {exc}") from exc
+        raise BadSetting(f"minio.endpoint is not valid: {exc}") from exc

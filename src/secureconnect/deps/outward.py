@@ -21,9 +21,10 @@ from .contracts import Deferred, Undeliverable, Unregistered
 from .public import is_public
 
 ANSWER_BYTES = 16_384
-RESOLVING = 8  # names at a time; a resolver that hangs holds a thread for as long as it likes
+RESOLVING = 64  # names at a time; a resolver that hangs holds a thread for as long as it likes
 TRIED = 3  # addresses of one name
 KEPT_S = 60.0  # a connection nobody uses
+LONGEST_WAIT_S = 86_400.0  # that a service may ask for: by then a push is of no use
 
 _ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
@@ -61,7 +62,7 @@ class Outward:
                 "POST", url, headers=sent, content=body, extensions={"timeout": self._timeouts}
             ) as response:
                 said = await _beginning_of(response)
-        except httpcore.UnsupportedProtocol as exc:
+        except (httpcore.UnsupportedProtocol, UnicodeError) as exc:  # the latter: what can be no name
             raise Undeliverable("no https address") from exc
         except _ERRORS as exc:
             raise Unavailable("It does not answer.", retry_after_s=0) from exc
@@ -104,17 +105,20 @@ def require_taken(answer: Answer) -> None:
 
 
 def _retry_after_s(answer: Answer) -> float:
-    """0 where nothing is said, or nothing that makes sense. Source: RFC 9110, section 10.2.3."""
+    """0 where nothing is said, or nothing that makes sense; a day at most.
+
+    Source: RFC 9110, section 10.2.3.
+    """
     said = answer.headers.get("retry-after", "")
     if said.isascii() and said.isdigit() and len(said) < 10:
-        return float(said)
+        return min(float(said), LONGEST_WAIT_S)
     try:
         at = parsedate_to_datetime(said)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
     if at.tzinfo is None:
         return 0.0
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), LONGEST_WAIT_S)
 
 
 class _Public(httpcore.AsyncNetworkBackend):

@@ -6,6 +6,8 @@ import ipaddress
 from ipaddress import IPv4Address, IPv6Address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# next door, too, whatever Python 3.11 takes them for
+LOCAL = ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/10")
 
 
 def is_public(address: str) -> bool:
@@ -26,4 +28,6 @@ def _inside(ip: IPv6Address) -> IPv4Address | None:
 
 
 def _is_global(ip: IPv4Address | IPv6Address) -> bool:
+    if any(ip in network for network in LOCAL):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)

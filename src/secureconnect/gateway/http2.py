@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import structlog
 import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -47,9 +46,8 @@ from hypercorn.utils import filter_pseudo_headers
 from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from ..config import GatewayConfig
+from .faults import note
 from .transport import Transport
-
-log = structlog.get_logger(module="gateway")
 
 Message = dict[str, Any]
 Asgi = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -407,7 +405,7 @@ class _Stream(HTTPStream):
                 if not self.closed:  # as a request is that was cancelled at once
                     await app(scope, self._receive, send)
             except Exception:
-                log.exception("application_failed")
+                note("application_failed")
             await send(None)
         finally:
             self._owner.ended()

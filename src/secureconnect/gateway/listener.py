@@ -17,6 +17,7 @@ from ..edge import subscriber_of
 from ..errors import Overloaded, Problem, RateLimited
 from ..metrics import counter, gauge
 from . import proxy
+from .faults import note
 from .http1 import Http1, Site, unread
 from .http2 import PREFACE, Asgi, Http2, engine_config
 from .tls import Certificates, TlsTransport
@@ -139,7 +140,7 @@ class Listener:
         try:
             await connection.serve()
         except Exception:
-            log.exception("connection_failed")
+            note("connection_failed")
         finally:
             OPEN.dec()
             self._open.discard(connection)
@@ -165,7 +166,7 @@ class Listener:
                 try:
                     connection.look(trio.current_time())
                 except Exception:  # one connection never ends the look at all others
-                    log.exception("look_failed")
+                    note("look_failed")
                 if not number % LOOKS_A_TURN:
                     await trio.lowlevel.checkpoint()
 

@@ -22,6 +22,7 @@ from ..edge import Call, Route
 from ..errors import Malformed, Problem, TooLarge
 from . import replies
 from .admission import Gate, Request
+from .faults import note
 from .replies import Answer
 from .routing import Match, Router
 from .static import conditional
@@ -213,7 +214,7 @@ async def _send_all(pieces: AsyncGenerator[bytes, None], receive: Receive, send:
         except Problem as problem:
             log.warning("body_broken", code=problem.code)
         except Exception:
-            log.exception("body_failed")
+            note("body_failed")
         nursery.cancel_scope.cancel()
     return sent
 

@@ -41,7 +41,7 @@ TYPES = {
 _ENCODINGS = {".br": "br", ".gz": "gzip"}  # of the files beside a file
 _TEXT = re.compile(r"text/|application/(manifest\+)?json|image/svg")
 _HASHED = re.compile(r"[.-][0-9a-f]{8,}\.\w+$")  # app.3f2a9c1b.js: other bytes get another name
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 _UNASKED = 0.001  # the weight of the plain form for a client that names others only
 

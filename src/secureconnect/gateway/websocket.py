@@ -30,6 +30,7 @@ from ..metrics import gauge
 from . import framing, replies
 from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, request_id_of
 from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox
+from .faults import note
 from .replies import Answer
 from .rest import Lend
 from .transport import Transport
@@ -415,7 +416,7 @@ class Sockets:
                 try:
                     socket.check(trio.current_time(), now_us(), self._gate)
                 except Exception:  # one socket never ends the look at all others
-                    log.exception("check_failed")
+                    note("check_failed")
                 if not number % SOCKETS_A_TURN:
                     await trio.lowlevel.checkpoint()
 

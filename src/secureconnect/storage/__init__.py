@@ -5,8 +5,8 @@ the folder, or in this node's spool while the store is away, passes through the 
 a file is decided in one place, `files.py`.
 
 `uploads` take files in; `files` show, hand out and delete them; `sharing` lets others read them; `addresses`
-are the signed ones; `sweeper` removes what was given up or deleted, and notes what has left the spool. It
-writes the tables files, quotas and file_shares.
+are the signed ones; `sweeper` removes what was given up or deleted, and notes what has left the spool;
+`orphans` and `recount` look for what should not be. It writes the tables files, quotas and file_shares.
 """
 
 from .room import Storage

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from ..errors import AddressExpired, FileOnAwayNode, NotFound, Unavailable, Uplo
 from ..identity import ConversationId, FileId, NodeId, UserId
 from ..metrics import counter
 from . import store
-from .accesses import Accesses
+from .accesses import Access, Accesses
 from .addresses import Addresses, Grant
 from .serving import ANYTHING, HEAD_BYTES, disposition, media_type_of
 from .sharing import store as shares
@@ -93,7 +93,7 @@ class Files:
         carries it."""
         file = await store.get(tx, file_id)
         is_others = file is not None and file.owner_id != caller and file.status == "completed"
-        if file is not None and is_others and await shares.may_see(tx, file_id, caller):
+        if file is not None and is_others and await shares.may_see(tx, file_id, caller, self._db.now_us()):
             return file
         return _required(file, caller)
 
@@ -113,7 +113,8 @@ class Files:
         self, tx: Tx, caller: UserId, conversation: ConversationId, before: str, limit: int
     ) -> list[File]:
         seat = await require_seat(tx, caller, conversation)
-        return await store.list_shared(tx, conversation, seat.visible_from_seq, before, limit)
+        now_us = self._db.now_us()
+        return await store.list_shared(tx, conversation, seat.visible_from_seq, now_us, before, limit)
 
     async def places(self, file_id: FileId) -> Sequence[Place]:
         """Where it is shared, or some of that."""
@@ -130,7 +131,7 @@ class Files:
         file = await self._db.relieve(self._hand_out, caller, file_id, client)
         if file.node_id is None and self._presigner is not None:
             _STORE.inc()
-            return await self._stored_at(self._presigner, await self._typed(file))
+            return self._stored_at(self._presigner, await self._typed(file), self._config.download_url_s)
         (_FOLDER if file.node_id is None else _SPOOL).inc()
         expires_us = self._db.now_us() + self._config.download_url_s * SECOND_US
         grant = Grant("GET", file.file_id, file.file_size, expires_us, caller)
@@ -167,14 +168,17 @@ class Files:
             self._require_store()
         elif (await self._objects.stat(file.key)).size_bytes != file.file_size:
             raise Unavailable
-        if self._accesses.is_news(grant.user_id, grant.file_id, self._db.now_us()):
-            await self._db.relieve(self._note, "storage:file:served", grant.user_id, grant.file_id, client)
-            self._accesses.note(grant.user_id, grant.file_id, self._db.now_us())
+        access = Access(grant.user_id, grant.file_id, client)
+        if self._accesses.is_news(access, self._db.now_us()):
+            await self._db.relieve(self._note, "storage:file:served", *access)
+            self._accesses.note(access, self._db.now_us())
         file = await self._typed(file)
         path = self._objects.path_of(file.key)
         if path is not None or self._presigner is None:
             return Content(file, path=path)
-        return Content(file, elsewhere=await self._stored_at(self._presigner, file))  # or moved just now
+        # or moved just now; for as long as the address that led here
+        left_s = max(1, (grant.expires_us - self._db.now_us()) // SECOND_US)
+        return Content(file, elsewhere=self._stored_at(self._presigner, file, left_s))
 
     async def _stands_for(self, tx: Tx, grant: Grant) -> File:
         if await self.is_banned(tx, grant.user_id, self._db.now_us()):
@@ -192,10 +196,11 @@ class Files:
         await self._db.relieve(store.note_type, file.file_id, media_type)
         return file._replace(media_type=media_type)
 
-    async def _stored_at(self, presigner: Presigner, file: File) -> str:
-        return await presigner.download_url(
+    @staticmethod
+    def _stored_at(presigner: Presigner, file: File, expires_s: int) -> str:
+        return presigner.download_url(
             file.key,
-            self._config.download_url_s,
+            expires_s,
             disposition=disposition(file.file_name),
             content_type=file.media_type or ANYTHING,
         )
@@ -235,10 +240,17 @@ class Files:
         """Tell that it is there."""
         self.tell(file, await self.places(file.file_id) if file.conversation_id else ())
 
-    def noticed_in(self, file: File | None) -> None:
-        """One more that may lie in this node's spool."""
-        if file is not None and file.node_id is not None:
-            self.may_be_spooled = True
+    def node_of(self, file: File) -> NodeId | None:
+        """In whose spool it lies: this node's, or nobody's."""
+        return self._node_id if self._objects.where(file.key) == "spool" else None
+
+    @contextmanager
+    def noticing(self, node_id: NodeId | None) -> Iterator[None]:
+        """A row that names the node is written in the block: however that ends, it may have been."""
+        try:
+            yield
+        finally:
+            self.may_be_spooled |= node_id is not None
 
 
 def _required(file: File | None, caller: UserId) -> File:

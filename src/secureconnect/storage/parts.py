@@ -66,15 +66,15 @@ class Parts:
 
     # sending
 
-    async def addresses(self, file: File, numbers: Iterable[int]) -> list[PartAddress]:
+    def addresses(self, file: File, numbers: Iterable[int]) -> list[PartAddress]:
         """Good for `upload_url_s`."""
-        return [PartAddress(number, await self._address(file, number)) for number in numbers]
+        return [PartAddress(number, self._address(file, number)) for number in numbers]
 
-    async def _address(self, file: File, number: int) -> str:
+    def _address(self, file: File, number: int) -> str:
+        size_bytes, expires_s = division_of(file).length(number), self._config.upload_url_s
         if self._presigner is not None and file.upload_id is not None:
-            return await self._presigner.part_url(file.key, file.upload_id, number, self._config.upload_url_s)
-        expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
-        size_bytes = division_of(file).length(number)
+            return self._presigner.part_url(file.key, file.upload_id, number, size_bytes, expires_s)
+        expires_us = self._db.now_us() + expires_s * SECOND_US
         grant = Grant("PUT", file.file_id, size_bytes, expires_us, file.owner_id, number)
         return self._addresses.of(grant, file.node_id)
 

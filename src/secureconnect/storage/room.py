@@ -18,6 +18,7 @@ from .addresses import Addresses
 from .files import Files, IsBanned
 from .orphans import Orphans
 from .parts import Parts
+from .recount import Recount
 from .shapes import file_shape, file_updated
 from .sharing.store import Place
 from .store import File
@@ -74,6 +75,7 @@ class Storage:
             node_id,
         )
         self.orphans = Orphans(config, db, objects, drafts)
+        self.recount = Recount(config, db)
         self.sweeper = Sweeper(config, db, objects, self.files, parts, node_id)
 
     def connect(self, *, tell_file: TellFile, is_banned: IsBanned) -> None:
@@ -94,6 +96,7 @@ class Storage:
             nursery.start_soon(self.sweeper.pass_forever)
             nursery.start_soon(self.sweeper.settle_forever)
             nursery.start_soon(self.orphans.pass_forever)
+            nursery.start_soon(self.recount.pass_forever)
             for _ in range(self.config.verify_at_once):
                 nursery.start_soon(self.verifier.work_forever)
             task_status.started()

@@ -11,7 +11,7 @@ import re
 from typing import Literal, NamedTuple
 
 from ..deps.contracts import Row, Tx
-from ..identity import ConversationId, FileId, NodeId, UserId, is_id
+from ..identity import ConversationId, FileId, NodeId, UserId
 
 Status = Literal["uploading", "verifying", "completed", "deleted", "failed"]
 
@@ -21,6 +21,7 @@ LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 class File(NamedTuple):
     """encryption_metadata: a JSON object, or None.  conversation_id: into which it is uploaded.
+    incoming: random, and known only to whoever got an address in the store.
     media_type: as what its content may be shown; None: it is not known, or safe as nothing.
     asked_from: the network address of whoever asked for it to be verified."""
 
@@ -51,7 +52,8 @@ class File(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"files/{self.file_id}"
+        # not its id: at an address for sending, MinIO copies whatever it is told the name of
+        return f"files/{self.incoming}"
 
 
 class Quota(NamedTuple):
@@ -97,6 +99,19 @@ _COUNT = (
     "SELECT COUNT(*) FROM (SELECT 1 FROM files WHERE owner_id = $1"
     " AND status IN ('uploading', 'verifying', 'completed') LIMIT $2) counted"
 )
+_ACCOUNTS = "SELECT user_id FROM quotas WHERE user_id > $1 ORDER BY user_id LIMIT $2"
+_COUNTED = (
+    "SELECT CAST(COALESCE(SUM(CASE WHEN status = 'completed' THEN file_size END), 0) AS bigint) AS used,"
+    " CAST(COALESCE(SUM(CASE WHEN status <> 'completed' THEN file_size END), 0) AS bigint) AS reserved,"
+    " COUNT(CASE WHEN status <> 'completed' THEN 1 END) AS uploads"
+    " FROM files WHERE owner_id = $1 AND status IN ('uploading', 'verifying', 'completed')"
+)
+_DIFFERS = (
+    f"SELECT 1 FROM quotas q, ({_COUNTED}) c WHERE q.user_id = $1"  # noqa: S608
+    " AND (q.used_bytes <> c.used OR q.reserved_bytes <> c.reserved OR q.uploads <> c.uploads)"
+)
+_HOLD_QUOTA = "UPDATE quotas SET uploads = uploads WHERE user_id = $1"
+_SET_QUOTA = "UPDATE quotas SET used_bytes = $2, reserved_bytes = $3, uploads = $4 WHERE user_id = $1"
 _FORGET_QUOTA = "DELETE FROM quotas WHERE user_id = $1"
 _QUOTA = "SELECT used_bytes, reserved_bytes, uploads FROM quotas WHERE user_id = $1"
 
@@ -111,6 +126,25 @@ async def count(tx: Tx, user: UserId, most: int) -> int:
     """Of the files they keep or are uploading, counted up to `most`. Exact for whoever has reserved."""
     row = await tx.one(_COUNT, user, most)
     return 0 if row is None else row[0]
+
+
+async def accounts(tx: Tx, after: str, limit: int) -> list[UserId]:
+    """Whose quota is counted, by id, from after that one on."""
+    return [row[0] for row in await tx.all(_ACCOUNTS, after, limit)]
+
+
+async def differs(tx: Tx, user: UserId) -> bool:
+    """Whether the counter says something else than the files do. One statement, so that it sees both at the
+    same moment."""
+    return await tx.one(_DIFFERS, user) is not None
+
+
+async def recount(tx: Tx, user: UserId) -> None:
+    """Set the counter right."""
+    await tx.run(_HOLD_QUOTA, user)  # nobody's change of a file commits between the next two
+    row = await tx.one(_COUNTED, user)
+    assert row is not None, "sums of nothing are 0"
+    await tx.run(_SET_QUOTA, user, *row)
 
 
 async def forget_quota(tx: Tx, user: UserId) -> None:
@@ -142,7 +176,7 @@ _CLAIM = (
     f" RETURNING {_FILE}"
 )
 _ASK = (
-    "UPDATE files SET status = 'verifying', claimed_until = $2, asked_at = $2, asked_from = $3"
+    "UPDATE files SET status = 'verifying', claimed_until = $2, asked_at = $2, asked_from = $3, sweep_at = $4"
     " WHERE file_id = $1 AND status = 'uploading' AND received_at IS NULL"
 )
 _UNVERIFIED = (
@@ -185,9 +219,10 @@ async def claim(tx: Tx, file_id: FileId, now_us: int, until_us: int) -> File | N
     return None if row is None else _file(row)
 
 
-async def ask(tx: Tx, file_id: FileId, now_us: int, address: str) -> None:
-    """It is to be verified, by whoever gets to it. Nothing, if somebody has asked before, or it is over."""
-    await tx.run(_ASK, file_id, now_us, address)
+async def ask(tx: Tx, file_id: FileId, now_us: int, address: str, ends_us: int) -> None:
+    """It is to be verified, by whoever gets to it, and given up then. Nothing, if somebody has asked before,
+    or it is over."""
+    await tx.run(_ASK, file_id, now_us, address, ends_us)
 
 
 async def unverified(tx: Tx, node_id: NodeId, now_us: int, limit: int) -> list[FileId]:
@@ -238,7 +273,8 @@ _LIST = (
 )
 _LIST_SHARED = (
     f"SELECT {_FILE} FROM files WHERE file_id IN (SELECT DISTINCT file_id FROM file_shares"  # noqa: S608
-    " WHERE conversation_id = $1 AND file_id < $2 AND seq >= $3 ORDER BY file_id DESC LIMIT $4)"
+    " WHERE conversation_id = $1 AND file_id < $2 AND seq >= $3 AND (ends_at IS NULL OR ends_at > $4)"
+    " ORDER BY file_id DESC LIMIT $5)"
     " ORDER BY file_id DESC"
 )
 _UNSHARE = "DELETE FROM file_shares WHERE file_id = $1"
@@ -268,10 +304,10 @@ async def list_of(tx: Tx, owner: UserId, before: str, limit: int) -> list[File]:
 
 
 async def list_shared(
-    tx: Tx, conversation: ConversationId, from_seq: int, before: str, limit: int
+    tx: Tx, conversation: ConversationId, from_seq: int, now_us: int, before: str, limit: int
 ) -> list[File]:
-    """Those shared there from message `from_seq` on, the newest first."""
-    return [_file(row) for row in await tx.all(_LIST_SHARED, conversation, before, from_seq, limit)]
+    """Those shared there from message `from_seq` on, unless that has ended, the newest first."""
+    return [_file(row) for row in await tx.all(_LIST_SHARED, conversation, before, from_seq, now_us, limit)]
 
 
 async def delete(tx: Tx, file: File, now_us: int) -> None:
@@ -306,16 +342,19 @@ _EXPIRE = (
     " RETURNING owner_id, file_size"
 )
 _DUE = (
-    f"SELECT {_FILE} FROM files WHERE sweep_at <= $1 AND (node_id IS NULL OR node_id = $2)"  # noqa: S608
-    " AND status IN ('completed', 'deleted', 'failed') ORDER BY sweep_at, file_id LIMIT $3"
+    f"SELECT {_FILE} FROM files f WHERE sweep_at <= $1 AND status IN ('completed', 'deleted', 'failed')"  # noqa: S608
+    " AND (node_id IS NULL OR node_id = $2 OR (status <> 'completed' AND sweep_at <= $3 AND NOT EXISTS"
+    " (SELECT 1 FROM nodes n WHERE n.node_id = f.node_id AND n.lease_ends_at > $1)))"
+    " ORDER BY sweep_at, file_id LIMIT $4"
 )
 _SWEPT = "UPDATE files SET sweep_at = NULL WHERE file_id = $1 AND status = 'completed' AND sweep_at <= $2"
 _FORGET = (
     "DELETE FROM files WHERE file_id = $1 AND status IN ('deleted', 'failed') AND upload_ends_at <= $2"
     " AND (claimed_until IS NULL OR claimed_until <= $2)"
 )
-_HAS = "SELECT 1 FROM files WHERE file_id = $1"
-_HAS_INCOMING = "SELECT 1 FROM files WHERE incoming = $1"
+_HAS = "SELECT 1 FROM files WHERE incoming = $1"
+# what arrives once the sweep has passed, by an address that ended while it was being sent, is nobody's
+_HAS_INCOMING = "SELECT 1 FROM files WHERE incoming = $1 AND sweep_at IS NOT NULL"
 _INCOMING = re.compile(r"[0-9a-f]{32}")
 _POSTPONE = "UPDATE files SET sweep_at = $2 WHERE file_id = $1"
 _SPOOLED = (
@@ -338,9 +377,10 @@ async def expire(tx: Tx, file_id: FileId, now_us: int) -> bool:
     return row is not None
 
 
-async def due(tx: Tx, node_id: NodeId, now_us: int, limit: int) -> list[File]:
-    """Those with something to remove that this node can reach, the longest overdue first."""
-    return [_file(row) for row in await tx.all(_DUE, now_us, node_id, limit)]
+async def due(tx: Tx, node_id: NodeId, now_us: int, lost_us: int, limit: int) -> list[File]:
+    """Those with something to remove that this node can reach, the longest overdue first; and those to be
+    removed before `lost_us` by a node that is gone."""
+    return [_file(row) for row in await tx.all(_DUE, now_us, node_id, lost_us, limit)]
 
 
 async def swept(tx: Tx, file: File, now_us: int) -> None:
@@ -354,11 +394,11 @@ async def swept(tx: Tx, file: File, now_us: int) -> None:
 def is_key(key: str) -> bool:
     """Whether a file of this room may lie at it."""
     kind, _, name = key.partition("/")
-    return (kind == "files" and is_id(name)) or (kind == "incoming" and _INCOMING.fullmatch(name) is not None)
+    return kind in ("files", "incoming") and _INCOMING.fullmatch(name) is not None
 
 
 async def unknown(tx: Tx, keys: list[str]) -> list[str]:
-    """Of these keys, those that belong to no file, whatever has become of it."""
+    """Of these keys, those at which nothing of a file lies or may still arrive, whatever has become of it."""
     return [key for key in keys if await tx.one(*_owner_of(key)) is None]
 
 

@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from .. import audit
-from ..clock import SECOND_US
+from ..clock import HOUR_US, SECOND_US
 from ..config import StorageConfig
 from ..deps.contracts import Database, Objects, Tx
 from ..errors import Problem
@@ -70,10 +70,16 @@ class Sweeper:
             for file_id in expired:
                 if await self._db.relieve(self._expire, file_id):
                     EXPIRED.inc()
-        while due := await self._db.read(store.due, self._node_id, self._db.now_us(), BATCH):
+        while due := await self._due():
             for file in due:
                 if not await self.remove(file):
                     return
+
+    async def _due(self) -> list[File]:
+        """Of nodes that do not come back, too: should one do so, what it brings belongs to no file."""
+        now_us = self._db.now_us()
+        lost_us = now_us - self._config.orphans_h * HOUR_US
+        return await self._db.read(store.due, self._node_id, now_us, lost_us, BATCH)
 
     async def _expire(self, tx: Tx, file_id: FileId) -> bool:
         now_us = self._db.now_us()

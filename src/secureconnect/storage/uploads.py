@@ -160,24 +160,32 @@ class Uploads:
         else:
             (_SPOOL if to_spool else _FOLDER).inc()
         if part_size is None:
-            return Progress(file, await self._address(file))
+            return Progress(file, self._address(file))
         numbers = range(1, division_of(file).count + 1)[: self._config.parts_told]
-        return Progress(file, parts=await self._parts.addresses(file, numbers))
+        return Progress(file, parts=self._parts.addresses(file, numbers))
 
     async def _reserved(self, file: File, attempt: Attempt | None, address: str | None) -> tuple[File, bool]:
         """The file, or the one that an earlier attempt has made; and whether it is new."""
         if file.part_size is not None:
             # first, for a unit of work asks no store; what a crash leaves there is swept as unfinished
             file = file._replace(upload_id=await self._parts.begin(file))
-        is_new = False
         try:
             file_id = await once(self._db, attempt, FileId, self._reserve, file, address)
-            is_new = file_id == file.file_id
-        finally:
-            if file.upload_id is not None and not is_new:
-                with trio.move_on_after(CLEAN_UP_S, shield=True):
-                    await self._abandon(file)
-        return (file if is_new else self._unfinished(await self._db.read(store.get, file_id))), is_new
+        except Unavailable:
+            raise  # after a commit, perhaps: the row would be left with an upload that has ended
+        except Problem:
+            await self._let_go(file)
+            raise
+        if file_id == file.file_id:
+            return file, True
+        await self._let_go(file)
+        return self._unfinished(await self._db.read(store.get, file_id)), False
+
+    async def _let_go(self, file: File) -> None:
+        """What was begun in the store for a file that is none."""
+        if file.upload_id is not None:
+            with trio.move_on_after(CLEAN_UP_S, shield=True):
+                await self._abandon(file)
 
     async def _abandon(self, file: File) -> None:
         try:
@@ -197,7 +205,7 @@ class Uploads:
 
     async def _progress(self, file: File, after: int = 0, number: int | None = None) -> Progress:
         if file.part_size is None:
-            return Progress(file, await self._address(file))
+            return Progress(file, self._address(file))
         try:
             done = await self._parts.done(file)
         except NotFound:
@@ -209,11 +217,11 @@ class Uploads:
         else:
             missing = (each for each in range(after + 1, count + 1) if each not in there)
             numbers = list(islice(missing, self._config.parts_told))
-        return Progress(file, parts=await self._parts.addresses(file, numbers), done=done)
+        return Progress(file, parts=self._parts.addresses(file, numbers), done=done)
 
-    async def _address(self, file: File) -> str:
+    def _address(self, file: File) -> str:
         if self._presigner is not None and file.node_id is None:
-            return await self._presigner.upload_url(file.incoming_key, self._config.upload_url_s)
+            return self._presigner.upload_url(file.incoming_key, file.file_size, self._config.upload_url_s)
         expires_us = self._db.now_us() + self._config.upload_url_s * SECOND_US
         grant = Grant("PUT", file.file_id, file.file_size, expires_us, file.owner_id)
         return self._addresses.of(grant, file.node_id)
@@ -285,7 +293,7 @@ class Uploads:
                 await self._remove_incoming(file)  # or what has no place would take one
                 raise
             if kept is None:
-                await self._require_alive(file.file_id)
+                await self._require_alive(file)
         finally:
             self._arriving.discard(file.file_id)
         return None
@@ -294,17 +302,15 @@ class Uploads:
         if file.status != "uploading":
             raise UploadArrived
         part = await self._parts.receive(file, grant, read)
-        try:
-            await self._require_alive(file.file_id)
-        except UploadOver:
-            await self._abandon(file)  # what came after the end is nobody's
-            raise
+        await self._require_alive(file)
         return part
 
-    async def _require_alive(self, file_id: FileId) -> None:
-        """Somebody else is verifying what has arrived, or has; unless the upload has come to its end."""
-        file = await self._db.read(store.get, file_id)
-        if file is None or file.status in ("deleted", "failed"):
+    async def _require_alive(self, file: File) -> None:
+        """Somebody else is verifying what has arrived, or has; unless the upload has come to its end: what
+        came after that is nobody's, and no row may be left to remove it by."""
+        seen = await self._db.read(store.get, file.file_id)
+        if seen is None or seen.status in ("deleted", "failed"):
+            await (self._remove_incoming(file) if file.part_size is None else self._abandon(file))
             raise UploadOver
 
     @staticmethod
@@ -375,7 +381,9 @@ class Uploads:
             return None
         try:
             checksum = await self._put_in_place(claimed)
-            kept = await self._db.write(keep, until_us, checksum, self._node_of(claimed))
+            node_id = self._files.node_of(claimed)
+            with self._files.noticing(node_id):
+                kept = await self._db.write(keep, until_us, checksum, node_id)
         except UploadMismatch:
             MISMATCHED.inc()
             await self._db.relieve(store.fail, file.file_id, until_us, self._db.now_us())
@@ -383,7 +391,6 @@ class Uploads:
         except BaseException:
             await self._give_back(file.file_id, until_us)
             raise
-        self._files.noticed_in(kept)
         await self._remove_incoming(claimed)
         return kept
 
@@ -405,9 +412,6 @@ class Uploads:
                     raise UploadMismatch(details={"field": "checksum_sha256"})
             return checksum or None
         raise Unavailable("The file could not be verified in time.")
-
-    def _node_of(self, file: File) -> NodeId | None:
-        return self._node_id if self._objects.where(file.key) == "spool" else None
 
     async def _give_back(self, file_id: FileId, until_us: int) -> None:
         """The next attempt need not wait for the claim to end."""

@@ -98,7 +98,10 @@ class Verifier:
                 raise UploadMissing(
                     "Parts of this file have not arrived.", details={"parts": missing[:TOLD_MISSING]}
                 )
-        await self._db.write(store.ask, file.file_id, self._db.now_us(), address)
+        now_us = self._db.now_us()
+        # what has arrived in time is not given up because its turn, or the store, comes later
+        ends_us = max(file.upload_ends_us, now_us + self._config.upload_s * SECOND_US)
+        await self._db.write(store.ask, file.file_id, now_us, address, ends_us)
 
     def _is_here(self, file: File) -> bool:
         """What arrives in another node's spool is looked at there."""
@@ -135,11 +138,12 @@ class Verifier:
             checksum = await self._held(file, claim)
             kept = None
             if not claim.is_lost:
-                kept = await self._db.write(self._keep, file, claim.until_us, checksum)
+                node_id = self._files.node_of(file)
+                with self._files.noticing(node_id):
+                    kept = await self._db.write(self._keep, file, claim.until_us, checksum, node_id)
             if kept is None:
                 await self._clear_away(file)
                 return
-            self._files.noticed_in(kept)
             COMPLETED.inc()
             await self._files.completed(kept)
         except UploadMismatch:
@@ -195,8 +199,9 @@ class Verifier:
                 raise UploadMismatch
         return checksum or None
 
-    async def _keep(self, tx: Tx, file: File, until_us: int, checksum: str | None) -> File | None:
-        node_id = self._node_id if self._objects.where(file.key) == "spool" else None
+    async def _keep(
+        self, tx: Tx, file: File, until_us: int, checksum: str | None, node_id: NodeId | None
+    ) -> File | None:
         now_us = self._db.now_us()
         kept = await store.keep(tx, file.file_id, until_us, now_us, checksum, node_id)
         return None if kept is None else await complete(tx, file.file_id, file.asked_from, now_us)

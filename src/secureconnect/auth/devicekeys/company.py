@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...deps.contracts import Tx
 from ...identity import ConversationId, DeviceId, UserId
 
@@ -43,17 +45,22 @@ _CHANGED = (
     " WHERE d.conversation_id = $1 AND d.left_at >= $2)"
     " UNION SELECT user_id FROM key_changes WHERE user_id = $1 AND changed_at >= $2 LIMIT $3"
 )
-# who left a conversation of mine, who is in one that I left, and with whom something has changed; without
-# those still in company
+# who left a conversation of mine, who is in one that I left or left that before or with me, and with whom
+# something has changed; without those still in company
 _LEFT = (
     "SELECT gone.user_id FROM (SELECT d.user_id FROM key_departures d"  # noqa: S608
     " JOIN members me ON me.conversation_id = d.conversation_id AND me.user_id = $1 WHERE d.left_at >= $2"
     " UNION SELECT other.user_id FROM key_departures d"
     " JOIN members other ON other.conversation_id = d.conversation_id"
     " WHERE d.user_id = $1 AND d.left_at >= $2"
+    " UNION SELECT other.user_id FROM key_departures d"
+    " JOIN key_departures other ON other.conversation_id = d.conversation_id AND other.left_at <= d.left_at"
+    " WHERE d.user_id = $1 AND other.left_at >= $2"
+    " AND NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = d.conversation_id)"
     " UNION SELECT d.user_id FROM key_departures d WHERE d.conversation_id = $1 AND d.left_at >= $2) AS gone"
     f" WHERE gone.user_id <> $1 AND gone.user_id NOT IN ({_COMPANY}) LIMIT $3"
 )
+_DEPARTED = "SELECT user_id FROM key_departures WHERE conversation_id = $1 AND left_at >= $2"
 
 
 async def meets(tx: Tx, one: UserId, other: UserId) -> bool:
@@ -79,9 +86,13 @@ async def changed_devices(tx: Tx, user: UserId, since_us: int) -> list[str]:
     return [row[0] for row in await tx.all(_CHANGED_DEVICES, user, since_us)]
 
 
-async def note_departure(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> None:
-    """In the unit in which somebody leaves a conversation."""
-    await tx.run(_DEPART, conversation, user, now_us)
+async def note_departures(tx: Tx, conversation: ConversationId, users: Sequence[UserId], now_us: int) -> None:
+    """In the unit in which somebody leaves a conversation, or all do because it is deleted."""
+    await tx.many(_DEPART, [(conversation, user, now_us) for user in users])
+
+
+async def departed(tx: Tx, conversation: ConversationId, since_us: int) -> list[UserId]:
+    return [UserId(row[0]) for row in await tx.all(_DEPARTED, conversation, since_us)]
 
 
 async def note_relation(tx: Tx, one: UserId, other: UserId, now_us: int, *, quietly: bool = False) -> None:

@@ -37,9 +37,10 @@ Tell = Callable[[UserId, DeviceId | None, bytes], None]
 
 class _Signal(Struct, array_like=True):
     """stirred: `devices` have something to learn.  changed: keys of `user` did, at `since_us` or later.
-    left: `user` left `conversation`.  related: something has changed for `user` between them and `other`."""
+    left: `user` left `conversation`.  dissolved: all left it, at `since_us`.
+    related: something has changed for `user` between them and `other`."""
 
-    kind: Literal["stirred", "changed", "left", "related"]
+    kind: Literal["stirred", "changed", "left", "dissolved", "related"]
     devices: list[tuple[str, str]] = []
     user: str = ""
     since_us: int = 0
@@ -81,6 +82,10 @@ class News:
 
     def left(self, user: UserId, conversation: ConversationId) -> None:
         self._send(_Signal("left", user=user, conversation=conversation))
+
+    def dissolved(self, conversation: ConversationId, at_us: int) -> None:
+        """It was deleted then, as `company.note_departures` has noted."""
+        self._send(_Signal("dissolved", conversation=conversation, since_us=at_us))
 
     def related(self, one: UserId, other: UserId, *, quietly: bool = False) -> None:
         """As `company.note_relation` has noted."""
@@ -125,6 +130,8 @@ class News:
             await self._tell_changed(UserId(signal.user), signal.since_us)
         elif signal.kind == "left":
             await self._tell_left(UserId(signal.user), ConversationId(signal.conversation))
+        elif signal.kind == "dissolved":
+            await self._tell_dissolved(ConversationId(signal.conversation), signal.since_us)
         else:
             await self._tell_related(UserId(signal.user), UserId(signal.other))
 
@@ -155,9 +162,15 @@ class News:
         strangers = set(stayed) - set(still)
         self._tell_all(stayed, [_encoder.encode(_KeyChanged(user, None))])
         self._tell_all(strangers, [self._lists("left", user)])
-        if self.is_here(user):
-            for each in sorted(strangers):
-                self._tell_all([user], [self._lists("left", each)])
+        if self.is_here(user) and strangers:
+            self._tell_all([user], [self._lists("left", *strangers)])
+
+    async def _tell_dissolved(self, conversation: ConversationId, at_us: int) -> None:
+        departed = await self._db.read(company.departed, conversation, at_us)
+        for user in filter(self.is_here, departed):
+            still = await self._db.read(company.company, user)
+            if strangers := set(departed) - {user, *still}:
+                self._tell_all([user], [self._lists("left", *strangers)])
 
     async def _tell_related(self, user: UserId, other: UserId) -> None:
         if self.is_here(user):
@@ -170,9 +183,9 @@ class News:
                 for event in events:
                     self.tell(each, None, event)
 
-    def _lists(self, what: Literal["changed", "left"], user: UserId) -> bytes:
+    def _lists(self, what: Literal["changed", "left"], *users: UserId) -> bytes:
         lists: dict[str, list[str]] = {"changed": [], "left": []}
-        lists[what].append(self._names.of(user))
+        lists[what] = [self._names.of(user) for user in sorted(users)]
         return _encoder.encode({"type": "e2ee", "to_device": [], "device_lists": lists})
 
 

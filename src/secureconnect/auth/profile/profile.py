@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from . import store
 from .store import Privacy
 
 AVATAR_CHARS = 2_048
+Hidden = Callable[[Tx, UserId], Awaitable[None]]
 
 
 def checked_avatar(url: str) -> str:
@@ -39,7 +40,13 @@ def checked_avatar(url: str) -> str:
     return url
 
 
+async def _unkept(_: Tx, __: UserId) -> None:
+    """Whoever keeps when people were last here is told once `connect` says who that is."""
+
+
 class Profile:
+    """hidden: in the transaction in which somebody ceases to show when they were last here."""
+
     def __init__(
         self,
         db: Database,
@@ -53,6 +60,7 @@ class Profile:
         self._passwords = passwords
         self._sessions = sessions
         self._reauthentication = reauthentication
+        self.hidden: Hidden = _unkept
 
     async def change(
         self, caller: UserId, changes: Mapping[str, str | None], origin: Origin
@@ -148,6 +156,8 @@ class Profile:
                 raise NotFound
             new = old._replace(**changes)
             await store.set_privacy(tx, caller, new, self._db.now_us())
+            if not new.last_seen:
+                await self.hidden(tx, caller)
             return new
 
         return await self._db.write(unit)

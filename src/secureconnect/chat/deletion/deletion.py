@@ -10,13 +10,12 @@ from ...deps.contracts import Database, Tx
 from ...errors import Conflict
 from ...identity import ConversationId, UserId
 from ...periodic import every
-from .. import archive, changes, permissions
+from .. import archive, permissions
 from .. import store as conversations
 from ..archive import Prefix
 from ..attachments import Attachments
 from ..catchup import REACH_US
-from ..changes import Event
-from ..conversations import not_found
+from ..conversations import MembersLeft, dissolve, not_found, unmissed
 from ..writer import Done, Writer
 from . import store
 from .store import Deleted
@@ -35,6 +34,7 @@ class Deletion:
         self._db = db
         self._writer = writer
         self._attachments = attachments
+        self.members_left: MembersLeft = unmissed
 
     async def delete(self, caller: UserId, conversation: ConversationId) -> None:
         """Deleting twice is deleting once. Raises NotFound, Forbidden; Conflict for a direct conversation,
@@ -53,10 +53,8 @@ class Deletion:
             raise Conflict("A direct conversation belongs to both and cannot be deleted; mute it instead.")
         permissions.require(seat, "delete_conversation")
         now_us = self._db.now_us()
-        change = await changes.number(tx, conversation, now_us)
-        await store.begin(tx, Deleted(conversation, change, caller, now_us))
-        event = Event("conversation_deleted", conversation, change, now_us)
-        await changes.record(tx, event, caller)
+        await self.members_left(tx, conversation, list(await conversations.viewers(tx, conversation)), now_us)
+        event = await dissolve(tx, conversation, caller, now_us)
         await audit.record(
             tx, action="chat:conversation:deleted", actor=caller, subject=conversation, now_us=now_us
         )
@@ -90,10 +88,16 @@ class Deletion:
             next_seq = await store.seq_after(tx, conversation_id, upto)
             # what has no message after it, like a poll, stands where the next one would
             first_seq = conversation.last_seq + 2 if next_seq is None else next_seq
-            await archive.drop_prefix(tx, conversation_id, Prefix(first_seq, upto))
-            await self._attachments.detach_before(tx, conversation_id, next_seq, deleted.deleted_by, now_us)
+            if await self._detach(tx, deleted, next_seq, now_us):
+                await archive.drop_prefix(tx, conversation_id, Prefix(first_seq, upto))
             return Done(True)
         if deleted.deleted_us < now_us - KEPT_US:
-            await self._attachments.detach_before(tx, conversation_id, None, deleted.deleted_by, now_us)
+            if not await self._detach(tx, deleted, None, now_us):
+                return Done(True)
             await store.finish(tx, conversation_id)
         return Done(False)
+
+    async def _detach(self, tx: Tx, deleted: Deleted, seq: int | None, now_us: int) -> bool:
+        return await self._attachments.detach_before(
+            tx, deleted.conversation_id, seq, deleted.deleted_by, now_us
+        )

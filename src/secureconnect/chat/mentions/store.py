@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...deps.contracts import Tx
 from ...identity import ConversationId, UserId
+from ..store import Message
 
 _ADD = "INSERT INTO mentions (user_id, conversation_id, seq) VALUES ($1, $2, $3)"
 _CLEAR = "DELETE FROM mentions WHERE conversation_id = $1 AND seq = $2"
@@ -26,9 +27,9 @@ async def of_message(tx: Tx, conversation: ConversationId, seq: int) -> list[Use
     return [row[0] for row in await tx.all(_OF_MESSAGE, conversation, seq)]
 
 
-async def clear(tx: Tx, conversation: ConversationId, seq: int) -> None:
-    """Of a message that is deleted."""
-    await tx.run(_CLEAR, conversation, seq)
+async def clear(tx: Tx, messages: Sequence[Message]) -> None:
+    """Of messages that are deleted, or edited."""
+    await tx.many(_CLEAR, [(each.conversation_id, each.seq) for each in messages])
 
 
 async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> None:

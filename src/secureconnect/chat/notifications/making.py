@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from ... import metrics
 from ...deps.contracts import Tx
 from ...identity import NotificationId, UserId, new_id
 from . import store
-from .preferences import Preferences
+from .preferences import Preferences, preferences_from
 from .store import Notification
 
 # kind: message, mention, reply, reaction, added, announcement
@@ -50,5 +48,4 @@ class Maker:
 
 
 async def preferences_of(tx: Tx, user: UserId) -> Preferences:
-    chosen = await store.chosen(tx, user)
-    return Preferences() if chosen is None else msgspec.json.decode(chosen, type=Preferences)
+    return preferences_from(await store.chosen(tx, user))

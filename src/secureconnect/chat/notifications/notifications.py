@@ -9,11 +9,12 @@ import msgspec
 
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound
-from ...identity import NotificationId, UserId
+from ...identity import ConversationId, NotificationId, UserId
+from ..conversations import not_found
 from . import push_store, store
 from .making import preferences_of
 from .preferences import Preferences, require_zone
-from .store import Notification
+from .store import Choice, Notification, Notify
 
 
 class Listed(NamedTuple):
@@ -81,6 +82,18 @@ class Notifications:
         if wanted.quiet_hours is not None:
             require_zone(wanted.quiet_hours.time_zone)
         await self._db.write(store.choose, caller, msgspec.json.encode(wanted).decode(), self._db.now_us())
+
+    async def notify(self, caller: UserId, conversation: ConversationId) -> Choice:
+        """Raises NotFound."""
+        found = await self._db.read(store.notify, conversation, caller)
+        if found is None:
+            raise not_found(conversation)
+        return found
+
+    async def set_notify(self, caller: UserId, conversation: ConversationId, notify: Notify | None) -> None:
+        """What they are told of it; None: as everywhere. Raises NotFound."""
+        if not await self._db.write(store.set_notify, conversation, caller, notify):
+            raise not_found(conversation)
 
     async def forget(self, user: UserId) -> None:
         """Somebody is erased. Safe to repeat."""

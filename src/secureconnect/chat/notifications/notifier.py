@@ -40,7 +40,7 @@ NEWS_US = 10 * MINUTE_US  # what happened longer before a conversation is first 
 
 
 class Notice(NamedTuple):
-    """Something one person should know of.  change: what told it."""
+    """Something one person should know of.  change: what told it.  is_edit: it became so by an edit."""
 
     change: int
     user_id: UserId
@@ -48,12 +48,17 @@ class Notice(NamedTuple):
     ref: str
     seq: int | None
     actor_id: UserId | None
+    is_edit: bool = False
 
 
 class _Mentions(msgspec.Struct):
     """Of a message's metadata."""
 
     mentions: list[str] = []
+
+
+class _Edited(msgspec.Struct):
+    mentioned: list[UserId] = []
 
 
 class Notifier:
@@ -83,7 +88,9 @@ class Notifier:
                 self._moved[event.conversation_id] = None
 
     def _may_notify(self, event: Event) -> bool:
-        """Most messages of groups notify nobody."""
+        """Most messages of groups notify nobody, and most edits."""
+        if event.kind == "message_edited":
+            return event.mentioned is not None
         message = event.message
         if message is None or event.kind != "chat":
             return event.kind != "chat" and not event.kind.startswith("poll")
@@ -162,6 +169,8 @@ class Notifier:
                 await store.drop_about(tx, conversation, each.ref)
             elif each.ref is not None and each.kind == "user_left":
                 await store.drop_left(tx, conversation, UserId(each.ref))
+            elif each.ref is not None and each.kind == "reaction" and each.actor_id and not each.holds:
+                await store.drop_reaction(tx, conversation, each.ref, each.actor_id)
 
     async def _notify(self, tx: Tx, conversation: ConversationId, notice: Notice) -> Notification | None:
         """None for what they may not see, do not want to know, or know already."""
@@ -171,9 +180,12 @@ class Notifier:
         if notice.seq is not None and notice.seq < reader.visible_from_seq:
             return None
         now_us = self._db.now_us()
-        if notice.kind != "mention" and (reader.muted_until_us or 0) > now_us:
+        if not reader.wants(notice.kind, now_us):
             return None
-        if notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
+        if notice.is_edit:  # news of what they have read, too, but once
+            if await store.is_told(tx, conversation, notice.user_id, notice.ref):
+                return None
+        elif notice.kind != "reaction" and notice.seq is not None and notice.seq <= reader.last_read_seq:
             return None
         if notice.actor_id is not None and not await conversations.are_clear(
             tx, notice.actor_id, notice.user_id
@@ -241,6 +253,8 @@ def _of_change(conversation: Conversation, members: Iterable[UserId], change: Ha
     name = conversation.conversation_id
     if change.kind == "reaction":
         yield from _of_reaction(change)
+    elif change.kind == "message_edited":
+        yield from _of_edit(change)
     elif change.kind == "user_joined" and change.ref is not None and change.ref != change.actor_id:
         yield Notice(change.change, UserId(change.ref), "added", name, None, change.actor_id)
     elif change.change == 1:  # whoever made the group has brought the others
@@ -249,9 +263,17 @@ def _of_change(conversation: Conversation, members: Iterable[UserId], change: Ha
                 yield Notice(change.change, user, "added", name, None, change.actor_id)
 
 
+def _of_edit(change: Happened) -> Iterator[Notice]:
+    """Of one that is deleted since nobody is told."""
+    if change.data is None or change.ref is None or change.author_id is None:
+        return
+    for user in msgspec.json.decode(change.data, type=_Edited).mentioned:
+        yield Notice(change.change, user, "mention", change.ref, change.seq, change.actor_id, is_edit=True)
+
+
 def _of_reaction(change: Happened) -> Iterator[Notice]:
     """Of one that was taken back nobody is told."""
     author, name = change.author_id, change.ref
     is_on = change.data is not None and msgspec.json.decode(change.data).get("on") is True
-    if is_on and name is not None and author is not None and author != change.actor_id:
+    if is_on and change.holds and name is not None and author is not None and author != change.actor_id:
         yield Notice(change.change, author, "reaction", name, change.seq, change.actor_id)

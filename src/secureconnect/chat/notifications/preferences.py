@@ -7,14 +7,14 @@ from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 
 from ...clock import SECOND_US
 from ...errors import Invalid
-from .store import Kind
+from .store import Kind, Notify
 
 Way = Literal["push", "list", "off"]
-TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", max_length=5)]
 
 
 _NO_ZONE = (KeyError, ValueError, OSError)  # unknown; no name at all; a folder of names
@@ -54,14 +54,27 @@ class Kinds(Struct, frozen=True):
 
 
 class Preferences(Struct, frozen=True):
-    """quiet_hours: when nothing is pushed; what happens then is listed all the same."""
+    """quiet_hours: when nothing is pushed; what happens then is listed all the same.  groups: whether devices
+    are woken for every message of the groups for which nothing else was chosen."""
 
     kinds: Kinds = Kinds()
     quiet_hours: QuietHours | None = None
+    groups: Literal["all", "mentions"] = "all"
 
     def is_pushed(self, kind: Kind, at_us: int) -> bool:
-        is_quiet = self.quiet_hours is not None and self.quiet_hours.cover(at_us)
-        return self.kinds.way(kind) == "push" and not is_quiet
+        return self.kinds.way(kind) == "push" and not self._is_quiet(at_us)
+
+    def is_rung(self, notify: Notify | None, at_us: int) -> bool:
+        """Whether devices are woken for what is said in a group.  notify: what was chosen for it."""
+        return (notify or self.groups) == "all" and not self._is_quiet(at_us)
+
+    def _is_quiet(self, at_us: int) -> bool:
+        return self.quiet_hours is not None and self.quiet_hours.cover(at_us)
+
+
+def preferences_from(chosen: str | None) -> Preferences:
+    """chosen: as it is stored; None: nothing was."""
+    return Preferences() if chosen is None else json.decode(chosen, type=Preferences)
 
 
 def require_zone(name: str) -> None:

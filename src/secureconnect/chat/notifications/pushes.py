@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -31,13 +32,14 @@ from ...deps.contracts import (
     Unregistered,
     WebPushTarget,
 )
-from ...errors import Invalid, Problem, Unavailable
-from ...identity import DeviceId, Principal, UserId, new_id
+from ...errors import Conflict, Invalid, InvalidToken, Problem, Unavailable
+from ...identity import ConversationId, DeviceId, NotificationId, Principal, UserId, new_id
 from ...node import SecretDamaged, Secrets
 from ...periodic import every
 from . import push_store, store
 from .making import preferences_of
-from .push_store import Registration, Waiting
+from .preferences import preferences_from
+from .push_store import Listener, Registration, Waiting
 from .store import Notification
 
 log = structlog.get_logger(module="chat")
@@ -50,14 +52,18 @@ _SENT, _DEFERRED, _REFUSED, _GONE, _SPARED, _EXPIRED = (
 )
 
 URGENT = frozenset({"message", "mention", "reply"})
+CALLS = frozenset({"mention", "reply"})  # what is said by them in a group wakes nobody a second time
 CLAIM_MARGIN_S = 30.0  # beyond the longest try: for the note of how it went
 PER_PERSON = 2  # under way at a time: nobody's slow endpoints take all places
+RESERVED = 4  # one place in so many is for push services that answer: anybody can name some that do not
 TURN_US = SECOND_US  # until it is a person's turn again
 NOTE_S = 5.0  # for the note of what is sent, at shutdown too
 LATEST_DOUBLING = 20
+REGISTERING = 3  # times, while somebody else registers the same
 TOPIC_CHARS = 32
 
 Target = FcmTarget | WebPushTarget
+Told = dict[str, str]
 SignedIn = Callable[[Tx, UserId, int], Awaitable[frozenset[DeviceId]]]
 
 
@@ -71,9 +77,11 @@ class PushParts(NamedTuple):
 
 
 class _Due(NamedTuple):
+    """told: what the device is told."""
+
     waiting: Waiting
     registration: Registration
-    notification: Notification
+    told: Told
 
 
 class Pushes:
@@ -87,7 +95,8 @@ class Pushes:
         self._topics = parts.secrets.derive("push:topics")
         self._db = db
         self._is_here = is_here
-        self._under_way: Counter[UserId] = Counter()
+        self._under_way: Counter[str] = Counter()  # by way
+        self._under_way_of: Counter[UserId] = Counter()
         self._claim_us = int((parts.config.call_s + CLAIM_MARGIN_S) * SECOND_US)
         self.vapid_public_key: str | None = None
 
@@ -95,23 +104,32 @@ class Pushes:
 
     async def register(self, caller: Principal, target: Target) -> int:
         """For the device the caller's session is of, in the place of what it had. Returns when. Raises
-        Invalid."""
+        Invalid, Conflict; InvalidToken if that has ended meanwhile: nobody would take the device away."""
         if (field := self._pusher.flaw(target)) is not None:
             raise Invalid("Nothing can be pushed there.", details={"field": field})
+
+        async def unit(tx: Tx) -> bool:
+            if caller.device_id not in await self._signed_in(tx, caller.user_id, now_us):
+                raise InvalidToken
+            return await push_store.register(
+                tx,
+                caller.device_id,
+                caller.user_id,
+                "fcm" if isinstance(target, FcmTarget) else "webpush",
+                way=self._pusher.way(target),
+                target=hashlib.sha256(name.encode()).digest(),
+                sealed=sealed,
+                most=self._config.devices,
+                now_us=now_us,
+            )
+
         now_us = self._db.now_us()
-        is_fcm = isinstance(target, FcmTarget)
         name = target.token if isinstance(target, FcmTarget) else target.endpoint
-        await self._db.write(
-            push_store.register,
-            caller.device_id,
-            caller.user_id,
-            "fcm" if is_fcm else "webpush",
-            target=hashlib.sha256(name.encode()).digest(),
-            sealed=self._secrets.seal(_place(caller.device_id), msgspec.json.encode(target)),
-            most=self._config.devices,
-            now_us=now_us,
-        )
-        return now_us
+        sealed = self._secrets.seal(_place(caller.device_id), msgspec.json.encode(target))
+        for _ in range(REGISTERING):
+            if await self._db.write(unit):
+                return now_us
+        raise Conflict("Another device registers the same just now.")
 
     async def unregister(self, caller: Principal) -> None:
         """Nothing is pushed to this device any more. Safe to repeat."""
@@ -121,19 +139,38 @@ class Pushes:
 
     async def queue(self, tx: Tx, notification: Notification, now_us: int) -> None:
         """In the transaction that makes it."""
+        conversation, seq = notification.conversation_id, notification.seq
+        if conversation is not None and seq is not None and notification.kind in CALLS:
+            await push_store.rung(tx, conversation, notification.user_id, seq)
         await push_store.queue(
             tx,
             notification.user_id,
-            notification.conversation_id or notification.ref,
+            conversation or notification.ref,
             notification.notification_id,
+            None,
             due_us=now_us + int(self._config.delay_s * SECOND_US),
             expires_us=now_us + self._config.ttl_s * SECOND_US,
         )
 
+    async def ring(self, tx: Tx, group: ConversationId, people: Sequence[Listener], now_us: int) -> None:
+        """Wake them for what was said there, whoever was not before; they are not connected."""
+        for each in people:
+            if await push_store.rung(tx, group, each.user_id, each.seq):
+                await push_store.queue(
+                    tx,
+                    each.user_id,
+                    group,
+                    each.message_id,
+                    each.seq,
+                    due_us=now_us,
+                    expires_us=now_us + self._config.ttl_s * SECOND_US,
+                )
+
     async def pass_forever(self) -> None:
         with suppress(Unavailable):  # the first pass tries again
             await self.prepare()
-        await every(self._config.poll_s, self.pass_once, log, "nothing_pushed")
+        async with trio.open_nursery() as nursery:
+            await every(self._config.poll_s, partial(self._start_due, nursery), log, "nothing_pushed")
 
     async def prepare(self) -> None:
         """Know the key that pushes to browsers are signed with, made by the first server of all. Raises
@@ -144,6 +181,11 @@ class Pushes:
 
     async def pass_once(self) -> None:
         """Send what is due, each once. Raises Unavailable."""
+        async with trio.open_nursery() as nursery:
+            await self._start_due(nursery)
+
+    async def _start_due(self, nursery: trio.Nursery) -> None:
+        """What is slow to go is not waited for: the next pass starts what is due then. Raises Unavailable."""
         await self.prepare()
         now_us = self._db.now_us()
         due_us, ends_us = await self._db.read(push_store.next_due)
@@ -151,34 +193,54 @@ class Pushes:
             while gone := await self._db.relieve(push_store.expire, now_us):
                 _EXPIRED.inc(gone)
         if due_us is not None and due_us <= now_us:
-            async with trio.open_nursery() as nursery:
-                for _ in range(self._config.senders):
-                    nursery.start_soon(self._send_due)
+            # half of them at most have no room for more
+            for way in await self._db.read(push_store.ways_due, now_us, 2 * self._config.senders):
+                if (rest_s := self._pusher.rest_s(way)) > 0:
+                    until_us = now_us + int(rest_s * SECOND_US)
+                    await self._db.relieve(push_store.leave_alone, way, now_us, until_us)
+                for waiting in await self._take(way, self._room_for(way)):
+                    self._under_way[way] += 1
+                    nursery.start_soon(self._send_on, way, waiting)
 
-    async def _send_due(self) -> None:
-        """One after another, until none is due. What keeps one from being noted ends it; the next pass tries
-        again."""
+    def _room_for(self, way: str) -> int:
+        """How many more may be under way there."""
+        senders = self._config.senders
+        most = senders if self._pusher.is_proven(way) else senders - senders // RESERVED
+        return min(self._pusher.room_for(way) - self._under_way[way], most - sum(self._under_way.values()))
+
+    async def _send_on(self, way: str, waiting: Waiting) -> None:
+        """This one and, one after another, what is due there, until none is. What keeps one from being noted
+        ends it; the next pass tries again."""
         try:
-            while (waiting := await self._take()) is not None:
-                user, now_us = waiting.user_id, self._db.now_us()
-                if self._under_way[user] >= PER_PERSON:
-                    due_us = now_us + TURN_US
-                    await self._db.relieve(push_store.put_off, waiting, due_us, is_here=waiting.was_here)
-                    continue
-                self._under_way[user] += 1
-                try:
-                    due = await self._db.relieve(self._judge, waiting, self._is_here(user), now_us)
-                    if due is not None:
-                        await self._try(due)
-                finally:
-                    self._under_way[user] -= 1
-                    self._under_way += Counter()  # what is 0 is not kept
+            due = [waiting]
+            while due:
+                await self._send(due[0])
+                due = await self._take(way, min(1, self._room_for(way) + 1))  # its own place is free
         except Problem as problem:
             log.warning("pushes_not_written", code=problem.code)
+        finally:
+            self._under_way[way] -= 1
+            self._under_way += Counter()  # what is 0 is not kept
 
-    async def _take(self) -> Waiting | None:
+    async def _take(self, way: str, most: int) -> list[Waiting]:
+        if most <= 0:
+            return []
         now_us = self._db.now_us()
-        return await self._db.relieve(push_store.take, new_id(), now_us, now_us + self._claim_us)
+        return await self._db.relieve(push_store.take, way, new_id(), now_us, now_us + self._claim_us, most)
+
+    async def _send(self, waiting: Waiting) -> None:
+        user, now_us = waiting.user_id, self._db.now_us()
+        if self._under_way_of[user] >= PER_PERSON:
+            await self._db.relieve(push_store.put_off, waiting, now_us + TURN_US)
+            return
+        self._under_way_of[user] += 1
+        try:
+            due = await self._db.relieve(self._judge, waiting, self._is_here(user), now_us)
+            if due is not None:
+                await self._try(due)
+        finally:
+            self._under_way_of[user] -= 1
+            self._under_way_of += Counter()
 
     async def _judge(self, tx: Tx, waiting: Waiting, is_here: bool, now_us: int) -> _Due | None:
         """None if it is not to be sent, or not now."""
@@ -187,19 +249,13 @@ class Pushes:
             await push_store.unregister(tx, waiting.device_id)
             return None
         registration = await push_store.registration(tx, waiting.device_id, user)
-        notification = await store.get(tx, user, waiting.notification_id)
-        is_wanted = (
-            registration is not None
-            and notification is not None
-            and notification.read_us is None
-            and (await preferences_of(tx, user)).is_pushed(notification.kind, now_us)
-        )
-        if is_wanted and registration is not None and notification is not None:
+        told = await (_notified(tx, waiting, now_us) if waiting.seq is None else _said(tx, waiting, now_us))
+        if registration is not None and told is not None:
             if not is_here:
-                return _Due(waiting, registration, notification)
+                return _Due(waiting, registration, told)
             if not waiting.was_here:  # or so it seems: the connection may be dead
                 due_us = now_us + int(self._config.again_s * SECOND_US)
-                await push_store.put_off(tx, waiting, due_us, is_here=True)
+                await push_store.put_off(tx, waiting._replace(was_here=True), due_us)
                 return None
         _SPARED.inc()
         await push_store.done(tx, waiting)
@@ -217,9 +273,10 @@ class Pushes:
         except Deferred as failure:
             _DEFERRED.inc()
             log.info("push_put_off", device_id=waiting.device_id, reason=str(failure))
-            pause_s = max(self._pause_s(waiting.attempts), failure.retry_after_s)
+            tried = waiting._replace(attempts=waiting.attempts + 1, was_here=False)
+            pause_s = max(self._pause_s(tried.attempts), failure.retry_after_s)
             due_us = self._db.now_us() + int(pause_s * SECOND_US)
-            await self._db.relieve(push_store.put_off, waiting, due_us, is_here=False)
+            await self._db.relieve(push_store.put_off, tried, due_us)
             return
         except Unregistered:
             _GONE.inc()
@@ -235,23 +292,46 @@ class Pushes:
 
     def _push(self, due: _Due) -> Push | None:
         """None when what is stored of the device does not open."""
-        waiting, told = due.waiting, due.notification
+        waiting = due.waiting
         kind: type[Target] = FcmTarget if due.registration.service == "fcm" else WebPushTarget
         try:
             opened = self._secrets.unseal(_place(waiting.device_id), due.registration.sealed)
         except SecretDamaged:
             return None
         target = msgspec.json.decode(opened, type=kind)
-        data: dict[str, str] = {"notification_id": told.notification_id, "kind": told.kind}
-        if told.conversation_id is not None:
-            data["conversation_id"] = told.conversation_id
         topic = hmac.digest(self._topics, waiting.topic.encode(), hashlib.sha256).hex()[:TOPIC_CHARS]
         left_s = max(0, (waiting.expires_us - self._db.now_us()) // SECOND_US)
-        return Push(target, data, topic, told.kind in URGENT, left_s)
+        return Push(target, due.told, topic, due.told["kind"] in URGENT, left_s)
 
     def _pause_s(self, attempts: int) -> float:
         doubled: float = self._config.retry_s * 2 ** min(attempts - 1, LATEST_DOUBLING)
         return min(doubled, self._config.longest_retry_s)
+
+
+async def _notified(tx: Tx, waiting: Waiting, now_us: int) -> Told | None:
+    """Of a notification. None for one that is read or gone, and where none is wanted now."""
+    user = waiting.user_id
+    notification = await store.get(tx, user, NotificationId(waiting.about))
+    if notification is None or notification.read_us is not None:
+        return None
+    if not (await preferences_of(tx, user)).is_pushed(notification.kind, now_us):
+        return None
+    told: Told = {"notification_id": notification.notification_id, "kind": notification.kind}
+    conversation = notification.conversation_id
+    if conversation is None:
+        return told
+    reader = await store.reader(tx, conversation, user)
+    if reader is None or not reader.wants(notification.kind, now_us):  # as it is by now
+        return None
+    return told | {"conversation_id": conversation}
+
+
+async def _said(tx: Tx, waiting: Waiting, now_us: int) -> Told | None:
+    """Of what was said in a group. None for what is read or gone, and where none is wanted now."""
+    listener = await push_store.listener(tx, waiting.topic, waiting.user_id, now_us)
+    if listener is None or not preferences_from(listener.chosen).is_rung(listener.notify, now_us):
+        return None
+    return {"message_id": listener.message_id, "kind": "message", "conversation_id": waiting.topic}
 
 
 def _place(device: DeviceId) -> str:

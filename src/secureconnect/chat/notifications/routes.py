@@ -11,13 +11,16 @@ from ...clock import to_iso
 from ...deps.contracts import FcmTarget, WebPushTarget
 from ...edge import Audience, Call, Rate, Reply, Route
 from ...errors import Invalid, NotFound
-from ...identity import NotificationId, is_id
+from ...identity import ConversationId, NotificationId, is_id
 from ..room import Chat
 from ..shapes import Id, NotificationShape, notification_shape
 from ..store import LAST_ID
 from .preferences import Preferences
 from .push_store import Service
 from .pushes import Target
+from .store import Notify
+
+_VISIBLE = r"^[!-~]+(?!\n)$"  # `$` alone would let a newline follow
 
 
 class NotificationQuery(Struct, frozen=True):
@@ -48,12 +51,18 @@ class ReadCount(Struct, frozen=True):
     read: int
 
 
+class NotifyShape(Struct, frozen=True):
+    """Of one conversation: all, mentions (answers and reactions, too), or none; null: as everywhere."""
+
+    notify: Notify | None
+
+
 class NewPushDevice(Struct, frozen=True):
     """token: of FCM.  endpoint, p256dh, auth: of a Web Push subscription, the keys in base64url."""
 
     service: Service
-    token: Annotated[str, Meta(min_length=1, max_length=4_096, pattern="^[!-~]+$")] | None = None
-    endpoint: Annotated[str, Meta(min_length=1, max_length=2_048, pattern="^[!-~]+$")] | None = None
+    token: Annotated[str, Meta(min_length=1, max_length=4_096, pattern=_VISIBLE)] | None = None
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2_048, pattern=_VISIBLE)] | None = None
     p256dh: Annotated[str, Meta(max_length=100)] | None = None
     auth: Annotated[str, Meta(max_length=100)] | None = None
 
@@ -131,7 +140,21 @@ async def put_preferences(room: Chat, call: Call) -> Reply:
     return Reply(call.body)
 
 
+async def get_notify(room: Chat, call: Call) -> Reply:
+    conversation = ConversationId(call.path["conversation_id"])
+    found = await room.notifications.notify(call.caller.user_id, conversation)
+    return Reply(NotifyShape(found.notify))
+
+
+async def put_notify(room: Chat, call: Call) -> Reply:
+    asked: NotifyShape = call.body
+    conversation = ConversationId(call.path["conversation_id"])
+    await room.notifications.set_notify(call.caller.user_id, conversation, asked.notify)
+    return Reply(asked)
+
+
 _NOTIFICATIONS = "/v1/notifications"
+_NOTIFY = "/v1/conversations/{conversation_id}/notifications"
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -167,5 +190,15 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", f"{_NOTIFICATIONS}/devices", unregister, Audience.USER, Rate.WRITE,
         "Have this device woken no more",
+    ),
+    Route(
+        "GET", _NOTIFY, get_notify, Audience.MEMBER, Rate.READ,
+        "What one is told of a conversation",
+        answer=NotifyShape, errors=(NotFound,),
+    ),
+    Route(
+        "PUT", _NOTIFY, put_notify, Audience.MEMBER, Rate.WRITE,
+        "Choose what one is told of a conversation, for oneself",
+        body=NotifyShape, answer=NotifyShape, errors=(NotFound,),
     ),
 )  # fmt: skip

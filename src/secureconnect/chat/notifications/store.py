@@ -9,8 +9,15 @@ from ...identity import ConversationId, NotificationId, UserId
 from ..store import NO_ID
 
 Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
+Notify = Literal["all", "mentions", "none"]
 Notable = Literal[
-    "reaction", "message_deleted", "user_joined", "user_left", "conversation_updated", "conversation_deleted"
+    "reaction",
+    "message_edited",
+    "message_deleted",
+    "user_joined",
+    "user_left",
+    "conversation_updated",
+    "conversation_deleted",
 ]
 
 
@@ -49,7 +56,8 @@ class Said(NamedTuple):
 
 
 class Happened(NamedTuple):
-    """Another change.  author_id: of the message it is about."""
+    """Another change.  author_id: of the message it is about.  holds: of a reaction, whether who did that
+    still reacts to the message."""
 
     change: int
     kind: Notable
@@ -58,14 +66,22 @@ class Happened(NamedTuple):
     actor_id: UserId | None
     data: str | None
     author_id: UserId | None
+    holds: bool
 
 
 class Reader(NamedTuple):
-    """What decides whether a member is notified."""
+    """What decides whether a member is notified.  notify: None: nothing was chosen."""
 
     visible_from_seq: int
     last_read_seq: int
     muted_until_us: int | None
+    notify: Notify | None
+
+    def wants(self, kind: Kind, now_us: int) -> bool:
+        """Whether they want to know of such a thing there."""
+        if self.notify == "none" or (self.notify == "mentions" and kind == "message"):
+            return False
+        return kind == "mention" or (self.muted_until_us or 0) <= now_us
 
 
 _NOTIFICATION = "notification_id, user_id, kind, conversation_id, ref, seq, actor_id, created_at, read_at"
@@ -95,16 +111,18 @@ _SAID = (
     " ORDER BY g.change"
 )
 _HAPPENED = (
-    "SELECT h.change, h.kind, h.ref, h.seq, h.actor_id, h.data, g.sender_id FROM changes h"
+    "SELECT h.change, h.kind, h.ref, h.seq, h.actor_id, h.data, g.sender_id,"
+    " EXISTS (SELECT 1 FROM reactions r WHERE r.user_id = h.actor_id AND r.message_id = h.ref) FROM changes h"
     " LEFT JOIN messages g ON g.message_id = h.ref AND g.deleted_at IS NULL"
     " WHERE h.conversation_id = $1 AND h.change > $2 AND h.change <= $3"
     " AND h.kind IN ('reaction', 'message_deleted', 'user_joined', 'user_left',"
-    " 'conversation_updated', 'conversation_deleted')"
+    " 'conversation_updated', 'conversation_deleted', 'message_edited')"
+    " AND (h.kind <> 'message_edited' OR h.data IS NOT NULL)"  # most name nobody
     " ORDER BY h.change"
 )
 _READER = (
     "UPDATE members SET last_read_seq = last_read_seq WHERE conversation_id = $1 AND user_id = $2"
-    " RETURNING visible_from_seq, last_read_seq, muted_until"
+    " RETURNING visible_from_seq, last_read_seq, muted_until, notify"
 )
 
 
@@ -137,14 +155,23 @@ async def said(tx: Tx, conversation: ConversationId, after: int, until: int) -> 
 
 
 async def happened(tx: Tx, conversation: ConversationId, after: int, until: int) -> list[Happened]:
-    """What else happened there, as far as it matters here."""
-    return [Happened._make(row) for row in await tx.all(_HAPPENED, conversation, after, until)]
+    """What else happened there, as far as it matters here; edits that name somebody anew among it."""
+    rows = await tx.all(_HAPPENED, conversation, after, until)
+    return [Happened._make((*row[:7], bool(row[7]))) for row in rows]
 
 
 async def reader(tx: Tx, conversation: ConversationId, user: UserId) -> Reader | None:
     """A member, whose read mark stands still until this transaction ends. None: they are none."""
     row = await tx.one(_READER, conversation, user)
     return Reader._make(row) if row else None
+
+
+_IS_TOLD = "SELECT 1 FROM notifications WHERE conversation_id = $1 AND user_id = $2 AND ref = $3 LIMIT 1"
+
+
+async def is_told(tx: Tx, conversation: ConversationId, user: UserId, ref: str) -> bool:
+    """Whether they have a notification about it, read or not."""
+    return await tx.one(_IS_TOLD, conversation, user, ref) is not None
 
 
 # making and taking away
@@ -159,6 +186,7 @@ _TRIM = (
     " FROM notifications WHERE user_id = $1 ORDER BY notification_id DESC LIMIT 1 OFFSET $2)"
 )
 _DROP_ABOUT = "DELETE FROM notifications WHERE conversation_id = $1 AND ref = $2"
+_DROP_REACTION = f"{_DROP_ABOUT} AND actor_id = $3 AND kind = 'reaction'"
 _DROP_LEFT = "DELETE FROM notifications WHERE conversation_id = $1 AND user_id = $2"
 _DROP_ALL = "DELETE FROM notifications WHERE conversation_id = $1"
 _DROP_BEFORE = "DELETE FROM notifications WHERE conversation_id = $1 AND seq < $2"
@@ -182,6 +210,11 @@ async def add(tx: Tx, new: Notification, kept: int) -> None:
 async def drop_about(tx: Tx, conversation: ConversationId, ref: str) -> None:
     """Of a message that is deleted."""
     await tx.run(_DROP_ABOUT, conversation, ref)
+
+
+async def drop_reaction(tx: Tx, conversation: ConversationId, ref: str, actor: UserId) -> None:
+    """Of one that is taken back."""
+    await tx.run(_DROP_REACTION, conversation, ref, actor)
 
 
 async def drop_left(tx: Tx, conversation: ConversationId, user: UserId) -> None:
@@ -314,3 +347,38 @@ async def chosen(tx: Tx, user: UserId) -> str | None:
 
 async def choose(tx: Tx, user: UserId, chosen: str, now_us: int) -> None:
     await tx.run(_CHOOSE, user, chosen, now_us)
+
+
+# and of one conversation
+
+_NOTIFY = "SELECT notify FROM members WHERE conversation_id = $1 AND user_id = $2"
+_SET_NOTIFY = (
+    "UPDATE members SET notify = $3 WHERE conversation_id = $1 AND user_id = $2 RETURNING conversation_id"
+)
+_ALL_NOTIFY = (
+    "SELECT conversation_id, notify FROM members"
+    " WHERE user_id = $1 AND conversation_id > $2 AND notify IS NOT NULL ORDER BY conversation_id LIMIT $3"
+)
+
+
+class Choice(NamedTuple):
+    """What a member is told of a conversation; None: nothing was chosen."""
+
+    conversation_id: ConversationId
+    notify: Notify | None
+
+
+async def notify(tx: Tx, conversation: ConversationId, user: UserId) -> Choice | None:
+    """None: they are no member."""
+    row = await tx.one(_NOTIFY, conversation, user)
+    return Choice(conversation, row[0]) if row else None
+
+
+async def set_notify(tx: Tx, conversation: ConversationId, user: UserId, notify: Notify | None) -> bool:
+    """False: they are no member."""
+    return await tx.one(_SET_NOTIFY, conversation, user, notify) is not None
+
+
+async def choices(tx: Tx, user: UserId, after: ConversationId, limit: int) -> list[Choice]:
+    """Where they chose something, by conversation, after that one."""
+    return [Choice._make(row) for row in await tx.all(_ALL_NOTIFY, user, after, limit)]

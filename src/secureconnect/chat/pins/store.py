@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...deps.contracts import Tx
@@ -52,6 +53,11 @@ async def add(tx: Tx, pin: Pin) -> bool:
 async def remove(tx: Tx, conversation: ConversationId, message: MessageId) -> bool:
     """False when it was not there."""
     return await tx.run(_REMOVE, conversation, message) > 0
+
+
+async def clear(tx: Tx, messages: Sequence[Message]) -> None:
+    """Of messages that are deleted."""
+    await tx.many(_REMOVE, [(each.conversation_id, each.message_id) for each in messages])
 
 
 async def count(tx: Tx, conversation: ConversationId) -> int:

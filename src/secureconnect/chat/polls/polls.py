@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from ... import audit
+from ...clock import SECOND_US
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
 from ...errors import (
@@ -39,7 +40,8 @@ from .store import Option, Poll, PollType
 log = structlog.get_logger(module="chat")
 
 TOGETHER = 200  # votes counted at the same time
-EXPIRED = 100  # closed in one pass at most before the next look
+ALWAYS = 0  # before any poll disappears
+DUE = 100  # closed or deleted before the next look
 
 
 class Question(NamedTuple):
@@ -68,9 +70,10 @@ class Ballot:
         self.caller = caller
         self.options = options
         self.counted = trio.Event()
-        self._answer: Seen | Exception | None = None
+        self._answer: Seen | Exception = OutcomeUnknown()
 
     def settle(self, answer: Seen | Exception) -> None:
+        """The first time, or it changes nothing."""
         if not self.counted.is_set():
             self._answer = answer
             self.counted.set()
@@ -79,7 +82,7 @@ class Ballot:
         """Once it is counted. Raises what refused it."""
         if isinstance(self._answer, Seen):
             return self._answer
-        raise self._answer or OutcomeUnknown()
+        raise self._answer
 
 
 class Polls:
@@ -123,6 +126,7 @@ class Polls:
         now_us = self._db.now_us()
         if await store.count_open(tx, conversation, now_us) >= self._config.max_open_polls:
             raise Conflict(f"At most {self._config.max_open_polls} polls are open in a conversation.")
+        after_s = seat.conversation.disappear_after_s
         poll = Poll(
             poll_id,
             conversation,
@@ -136,6 +140,7 @@ class Polls:
             now_us,
             asked.expires_us,
             None,
+            now_us + after_s * SECOND_US if after_s else None,
             options,
         )
         await store.add(tx, poll)
@@ -147,7 +152,7 @@ class Polls:
         return await self._db.read(self._get, caller, poll)
 
     async def _get(self, tx: Tx, caller: UserId, poll: PollId) -> Seen:
-        _, found = await _require_visible(tx, caller, poll)
+        _, found = await self._require_visible(tx, caller, poll)
         return Seen(found, await store.votes_of(tx, poll, caller))
 
     async def page(
@@ -172,12 +177,12 @@ class Polls:
         only_active: bool,
     ) -> list[Seen]:
         seat = await require_seat(tx, conversation, caller)
-        at_us = self._db.now_us() if only_active else None
-        from_seq = seat.member.visible_from_seq
-        return [
-            Seen(poll, await store.votes_of(tx, poll.poll_id, caller))
-            for poll in await store.list_of(tx, conversation, from_seq, before, limit, at_us)
-        ]
+        seen_from, now_us = seat.member.visible_from_seq, self._db.now_us()
+        found = await store.list_of(
+            tx, conversation, seen_from, before, limit, now_us, only_active=only_active
+        )
+        votes = await store.votes_among(tx, found, caller)
+        return [Seen(poll, votes.get(poll.poll_id, frozenset())) for poll in found]
 
     # voting
 
@@ -214,12 +219,12 @@ class Polls:
                 under_way = {}
         finally:
             self._inlet.close()
-            waiting = [ballot for ballots in under_way.values() for ballot in ballots]
+            for ballots in under_way.values():
+                for ballot in ballots:
+                    ballot.settle(OutcomeUnknown())
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 while True:
-                    waiting.append(self._outlet.receive_nowait()[1])
-            for ballot in waiting:
-                ballot.settle(_restarting())
+                    self._outlet.receive_nowait()[1].settle(_restarting())
 
     async def _count(self, poll: PollId, ballots: Sequence[Ballot]) -> None:
         answers: Sequence[Seen | Exception]
@@ -234,12 +239,8 @@ class Polls:
         self, tx: Tx, poll_id: PollId, ballots: Sequence[Ballot]
     ) -> Done[Sequence[Seen | Exception]]:
         """What becomes of each; the last of one person is what counts."""
-        poll = await store.get(tx, poll_id)
+        poll = await self._hold(tx, poll_id)
         if poll is None:
-            return Done([NotFound()] * len(ballots))
-        await conversations.lock(tx, poll.conversation_id)
-        poll = await store.get(tx, poll_id)
-        if poll is None:  # deleted just now
             return Done([NotFound()] * len(ballots))
         now_us = self._db.now_us()
         answers: list[frozenset[str] | Problem] = []
@@ -263,7 +264,7 @@ class Polls:
             await store.change_votes(tx, poll_id, before, after, now_us)
             voters = sum(map(bool, after.values())) - sum(map(bool, before.values()))
             await store.move(tx, poll_id, await changes.number(tx, poll.conversation_id, now_us), voters)
-            poll = await store.get(tx, poll_id) or poll
+            poll = await store.get(tx, poll_id, ALWAYS) or poll
         told = [each if isinstance(each, Problem) else Seen(poll, each) for each in answers]
         if not has_changed:
             return Done(told)
@@ -277,7 +278,7 @@ class Polls:
         return await self.get(caller, poll)
 
     async def _close(self, tx: Tx, caller: UserId, poll_id: PollId) -> Done[None]:
-        seat, poll = await _lock(tx, caller, poll_id)
+        seat, poll = await self._lock(tx, caller, poll_id)
         _require_author(seat, poll)
         return Done(None, await self._end(tx, poll, caller))
 
@@ -286,35 +287,40 @@ class Polls:
         await self._writer.relieve(self._delete, caller, poll)
 
     async def _delete(self, tx: Tx, caller: UserId, poll_id: PollId) -> Done[None]:
-        seat, poll = await _lock(tx, caller, poll_id)
+        seat, poll = await self._lock(tx, caller, poll_id)
         _require_author(seat, poll)
         now_us = self._db.now_us()
-        await store.delete(tx, poll_id)
-        gone = poll._replace(change=await changes.number(tx, poll.conversation_id, now_us))
+        gone = await _delete(tx, poll, caller, now_us)
         await audit.record(tx, action="chat:poll:deleted", actor=caller, subject=poll_id, now_us=now_us)
-        return Done(None, [await _happened(tx, "poll_deleted", gone, caller, now_us)])
+        return Done(None, [gone])
 
     async def pass_once(self) -> int:
-        """Close what is past its end. Returns how many that were. Safe to repeat, and on every node."""
-        closed = 0
-        while due := await self._db.read(store.expired, self._db.now_us(), EXPIRED):
+        """Delete what is to disappear, and close what is past its end. Returns how many that were. Safe to
+        repeat, and on every node."""
+        ended = 0
+        while due := await self._db.read(store.disappeared, self._db.now_us(), DUE):
             for poll in due:
-                closed += await self._writer.change(self._expire, poll)
-        return closed
+                ended += await self._writer.relieve(self._disappear, poll)
+        while due := await self._db.read(store.expired, self._db.now_us(), DUE):
+            for poll in due:
+                ended += await self._writer.change(self._expire, poll)
+        return ended
 
     async def pass_forever(self) -> None:
         await every(self._config.poll_pass_s, self.pass_once, log, "polls_not_closed")
 
     async def _expire(self, tx: Tx, poll_id: PollId) -> Done[bool]:
-        found = await store.get(tx, poll_id)
-        if found is None:
-            return Done(False)
-        await conversations.lock(tx, found.conversation_id)
-        poll = await store.get(tx, poll_id)
+        poll = await self._hold(tx, poll_id, ALWAYS)
         if poll is None or not poll.is_over(self._db.now_us()):
             return Done(False)
         ended = await self._end(tx, poll, None)
         return Done(bool(ended), ended)
+
+    async def _disappear(self, tx: Tx, poll_id: PollId) -> Done[bool]:
+        poll = await self._hold(tx, poll_id, ALWAYS)
+        if poll is None:
+            return Done(False)
+        return Done(True, [await _delete(tx, poll, None, self._db.now_us())])
 
     async def _end(self, tx: Tx, poll: Poll, actor: UserId | None) -> list[Event]:
         if poll.closed_us is not None:
@@ -324,6 +330,29 @@ class Polls:
         await store.close(tx, poll.poll_id, change, now_us)
         closed = poll._replace(change=change, closed_us=now_us)
         return [await _happened(tx, "poll_closed", closed, actor, now_us)]
+
+    # which
+
+    async def _require_visible(self, tx: Tx, caller: UserId, poll_id: PollId) -> tuple[Seat, Poll]:
+        poll = await store.get(tx, poll_id, self._db.now_us())
+        if poll is None:
+            raise NotFound
+        return await _require_seat(tx, caller, poll), poll
+
+    async def _lock(self, tx: Tx, caller: UserId, poll_id: PollId) -> tuple[Seat, Poll]:
+        """Hold its conversation; what is returned stays true until the transaction ends."""
+        _, poll = await self._require_visible(tx, caller, poll_id)
+        await conversations.lock(tx, poll.conversation_id)
+        return await self._require_visible(tx, caller, poll_id)
+
+    async def _hold(self, tx: Tx, poll_id: PollId, at_us: int | None = None) -> Poll | None:
+        """Hold its conversation until the transaction ends. None for one that is gone, by now or by then."""
+        at_us = self._db.now_us() if at_us is None else at_us
+        poll = await store.get(tx, poll_id, at_us)
+        if poll is None:
+            return None
+        await conversations.lock(tx, poll.conversation_id)
+        return await store.get(tx, poll_id, at_us)
 
 
 def _restarting() -> Unavailable:
@@ -342,25 +371,11 @@ def _require_fit(poll: Poll, had: frozenset[str], wanted: frozenset[str], now_us
         raise AlreadyVoted
 
 
-async def _require_visible(tx: Tx, caller: UserId, poll_id: PollId) -> tuple[Seat, Poll]:
-    poll = await store.get(tx, poll_id)
-    if poll is None:
-        raise NotFound
-    return await _require_seat(tx, caller, poll), poll
-
-
 async def _require_seat(tx: Tx, caller: UserId, poll: Poll) -> Seat:
     seat = await conversations.seat(tx, poll.conversation_id, caller)
-    if seat is None or seat.member.visible_from_seq > poll.seq:
+    if seat is None or seat.member.visible_from_seq > poll.seen_from:
         raise not_found(poll.conversation_id)
     return seat
-
-
-async def _lock(tx: Tx, caller: UserId, poll_id: PollId) -> tuple[Seat, Poll]:
-    """Hold its conversation; what is returned stays true until the transaction ends."""
-    _, poll = await _require_visible(tx, caller, poll_id)
-    await conversations.lock(tx, poll.conversation_id)
-    return await _require_visible(tx, caller, poll_id)
 
 
 def _require_author(seat: Seat, poll: Poll) -> None:
@@ -368,8 +383,29 @@ def _require_author(seat: Seat, poll: Poll) -> None:
         permissions.require(seat, "end_polls", poll.poll_id)
 
 
+async def drop(tx: Tx, conversation: ConversationId, before_us: int, limit: int, now_us: int) -> list[Event]:
+    """Delete those that were made before, `limit` at most; the conversation is held."""
+    overdue = await store.made_before(tx, conversation, before_us, limit)
+    return [await _delete(tx, poll, None, now_us) for poll in overdue]
+
+
+async def _delete(tx: Tx, poll: Poll, actor: UserId | None, now_us: int) -> Event:
+    await store.delete(tx, poll.poll_id)
+    gone = poll._replace(change=await changes.number(tx, poll.conversation_id, now_us))
+    return await _happened(tx, "poll_deleted", gone, actor, now_us)
+
+
 async def _happened(tx: Tx, kind: Kind, poll: Poll, actor: UserId | None, now_us: int) -> Event:
     """poll: as it is after this change."""
-    event = Event(kind, poll.conversation_id, poll.change, now_us, poll.seq, poll_id=poll.poll_id, poll=poll)
+    event = Event(
+        kind,
+        poll.conversation_id,
+        poll.change,
+        now_us,
+        poll.seen_from,
+        poll_id=poll.poll_id,
+        poll=poll,
+        expires_us=poll.disappears_us,
+    )
     await changes.record(tx, event, actor)
     return event

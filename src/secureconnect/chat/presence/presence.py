@@ -7,7 +7,8 @@ online, else away; what says offline does not count. So nobody is unseen who is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -30,7 +31,7 @@ from .sightings import Sightings
 
 log = structlog.get_logger(module="chat")
 
-CHANGES_PER_BEAT = 200  # told in one beat; the others wait, the latest word only
+BEAT_S = 1.0
 SAID_TTL_S = 120.0  # how long what was said over REST holds without a socket
 WORDS_KEPT = 16  # of devices of one person without a socket
 SHARERS_PAGE = 1_000  # people looked through at a time for those who are here
@@ -72,6 +73,11 @@ class _Here:
         words = [word.status for word in self.words.values() if word.until > now]
         return most_present([*self.sockets.values(), *words])
 
+    def said(self, device: DeviceId) -> Status:
+        """What it has said that still holds; offline if nothing does."""
+        word = self.words.get(device)
+        return word.status if word is not None and word.until > trio.current_time() else "offline"
+
     def keep(self, device: DeviceId, word: _Word) -> None:
         self.words.pop(device, None)
         self.words[device] = word
@@ -90,11 +96,11 @@ class Presence:
         self.sightings = Sightings(config, db)
         self._here: dict[UserId, _Here] = {}
         self._elsewhere: dict[NodeId, dict[UserId, Status]] = {}
-        self._named: dict[NodeId, set[UserId]] = {}  # by a node that is telling who is there
         self._published: dict[UserId, Status] = {}  # what other nodes were told; offline is left out
         self._shown: dict[UserId, Status] = {}  # what people here were told; offline is left out
         self._due: dict[UserId, float] = {}  # whom to look at, and when
         self._waiting: dict[UserId, None] = {}  # whose word is to be told, longest waiting first
+        self._parted: dict[tuple[UserId, UserId], None] = {}  # who is to vanish for each other
         self._carrier: Carrier | None = None
 
     def connect(self, carrier: Carrier) -> None:
@@ -135,9 +141,9 @@ class Presence:
             return
         if user not in self._here and len(self._here) >= self._config.presence_kept:
             return
-        self._leave(user, "online", status)
-        word = _Word(status, trio.current_time() + SAID_TTL_S)
-        self._here.setdefault(user, _Here()).keep(device, word)
+        here = self._here.setdefault(user, _Here())
+        self._leave(user, here.said(device), status)
+        here.keep(device, _Word(status, trio.current_time() + SAID_TTL_S))
         if status != "offline":
             self.sightings.see(user)
 
@@ -151,34 +157,26 @@ class Presence:
 
     def _leave(self, user: UserId, before: Status, status: Status) -> None:
         """Who is unseen from now on was last here now."""
-        if before != "offline" and status == "offline" and user in self._here:
+        if before != "offline" and status == "offline":
             self.sightings.see(user)
         self._due[user] = 0.0
 
     # what other nodes say
 
     def heard(self, node: NodeId, seen: Seen) -> None:
-        """Something has changed there."""
+        """Somebody there, who may have been so before: most are, when a node says who all are there."""
         user = UserId(seen.user_id)
         people = self._elsewhere.setdefault(node, {})
-        if seen.status == "offline":
-            people.pop(user, None)
-        elif user in people or len(people) < self._config.presence_kept:
-            people[user] = seen.status
         if seen.last_seen_us is not None:
             self.sightings.see(user, seen.last_seen_us)
-        self._due[user] = 0.0
+        is_kept = user in people or len(people) < self._config.presence_kept
+        if is_kept and _change(people, user, seen.status):
+            self._due[user] = 0.0
 
-    def heard_all(self, node: NodeId, seen: Sequence[Seen], *, is_last: bool) -> None:
-        """Part of all who are there; who is not named by the last is not there any more."""
-        named = self._named.setdefault(node, set())
-        for each in seen:
-            self.heard(node, each)
-            named.add(UserId(each.user_id))
-        if is_last:
-            del self._named[node]
-            for user in self._elsewhere.get(node, {}).keys() - named:
-                self.heard(node, Seen(user, "offline", None))
+    def heard_all(self, node: NodeId, named: Set[UserId]) -> None:
+        """Nobody else is there."""
+        for user in self._elsewhere.get(node, {}).keys() - named:
+            self.heard(node, Seen(user, "offline", None))
 
     def heard_said(self, said: Said) -> None:
         """What a device has said on another node."""
@@ -187,7 +185,6 @@ class Presence:
     def gone(self, node: NodeId, silent_s: float) -> None:
         """Another node is no more, and nobody is on it."""
         at_us = self._db.now_us() - int(silent_s * SECOND_US)
-        self._named.pop(node, None)
         for user in self._elsewhere.pop(node, {}):
             self.sightings.see(user, at_us)
             self._due[user] = 0.0
@@ -199,10 +196,22 @@ class Presence:
 
     # who is told
 
+    async def beat_forever(self) -> None:
+        while True:
+            await self.beat_once()
+            await trio.sleep(BEAT_S)
+
     async def beat_once(self) -> None:
-        """Tell what has changed."""
+        """Tell what has changed; while others need the database more, that waits."""
+        self._publish()
+        with suppress(Problem):
+            await self._part()
+            await self._tell()
+
+    def _publish(self) -> None:
+        """Look at those who are due, and tell the other nodes."""
         now = trio.current_time()
-        due = [user for user, at in self._due.items() if at <= now][:CHANGES_PER_BEAT]
+        due = [user for user, at in self._due.items() if at <= now][: self._config.presence_per_s]
         news: list[Seen] = []
         for user in due:
             del self._due[user]
@@ -213,6 +222,18 @@ class Presence:
         if news and self._carrier is not None:
             self._carrier.send_seen(news)
         self._waiting.update(dict.fromkeys(due))
+
+    async def _part(self) -> None:
+        """A stranger is told nothing, or would learn of the block."""
+        while self._parted:
+            both = next(iter(self._parted))
+            shares = await self._db.read(store.share, *both)
+            for user, unseen in (both, both[::-1]):
+                if shares and unseen in self._shown:
+                    self._hub.tell_users([user], frames.gone(unseen))
+            self._parted.pop(both, None)
+
+    async def _tell(self) -> None:
         told = 0
         while self._waiting and told < self._config.presence_per_s:
             user = next(iter(self._waiting))
@@ -222,10 +243,10 @@ class Presence:
                 continue
             try:
                 told += 1 + await self._show(user, status)
-            except Problem:  # others need the database more: this and what waits is told when it has time
+            except Problem:
                 _change(self._shown, user, before)
                 self._waiting[user] = None
-                return
+                raise
 
     def _look(self, user: UserId, now: float) -> None:
         """Let go of what holds no more; look again when the next of it ends."""
@@ -251,9 +272,10 @@ class Presence:
         return len(present)
 
     def part(self, one: UserId, other: UserId) -> None:
-        """One has blocked the other: from now on neither sees whether the other is here."""
-        for user, unseen in ((one, other), (other, one)):
-            self._hub.tell_users([user], frames.gone(unseen))
+        """One has blocked the other: with the next beat neither sees whether the other is here. Not before,
+        or a word that is just being told might come after."""
+        if len(self._parted) < self._config.presence_kept:
+            self._parted[one, other] = None
 
     # who asks
 

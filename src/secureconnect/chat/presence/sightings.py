@@ -29,8 +29,8 @@ class Sightings:
 
     def see(self, user: UserId, at_us: int | None = None) -> None:
         """They were here, just now or then."""
-        at_us = self._db.now_us() if at_us is None else at_us
-        self._keep(self._seen, user, max(at_us, self._seen.get(user, 0)))
+        at_us = max(self._db.now_us() if at_us is None else at_us, self._seen.get(user, 0))
+        self._keep(self._seen, user, at_us)
         self._keep(self._unsaved, user, at_us)
 
     def of(self, user: UserId, stored_us: int | None = None) -> int | None:

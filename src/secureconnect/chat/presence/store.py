@@ -28,6 +28,10 @@ _VISIBLE = (
     " AND NOT EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $1 AND b.blocked_id = u.user_id)"
     " OR (b.user_id = u.user_id AND b.blocked_id = $1))))"
 )
+_SHARE = (
+    "SELECT 1 FROM members one JOIN members other ON other.conversation_id = one.conversation_id"
+    " WHERE one.user_id = $1 AND other.user_id = $2 LIMIT 1"
+)
 _SHOWS_LAST_SEEN = "SELECT 1 FROM users WHERE user_id = $1 AND shows_last_seen"
 _SAVE = (
     "INSERT INTO last_seen (user_id, seen_at) SELECT u.user_id, $2 FROM users u"
@@ -51,6 +55,11 @@ async def sharers(tx: Tx, user: UserId, after: str, limit: int) -> list[UserId]:
     """Who shares a conversation with `user` and is not apart from them, themselves included, by id from after
     that one on."""
     return [row[0] for row in await tx.all(_SHARERS, user, after, limit)]
+
+
+async def share(tx: Tx, one: UserId, other: UserId) -> bool:
+    """Whether they have a conversation in common, apart or not."""
+    return await tx.one(_SHARE, one, other) is not None
 
 
 async def visible(tx: Tx, caller: UserId, users: Sequence[UserId]) -> list[Visible]:

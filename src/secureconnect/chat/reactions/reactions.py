@@ -15,6 +15,8 @@ from ..writer import Done, Writer
 from . import store
 
 EMOJI_CHARS = 32  # a family of four with skin tones has eleven
+REFUSED = frozenset({"Cc", "Cs", "Zs", "Zl", "Zp"})  # categories of Unicode
+UNSEEN = frozenset({"Cf", "Mn", "Me"})  # seen only together with what they stand behind or between
 
 
 class Reactions:
@@ -68,9 +70,10 @@ class Reactions:
 
 
 def _check(emoji: str) -> None:
-    """Something to be seen, and short. Which characters are emoji changes each year: it is not asked."""
-    seen = not any(unicodedata.category(char) in ("Cc", "Cs", "Cn", "Zs", "Zl", "Zp") for char in emoji)
-    if not 0 < len(emoji) <= EMOJI_CHARS or not seen:
+    """Something to be seen, and short. Which characters are emoji changes each year: it is not asked, and
+    those that this Python does not know yet are taken for such."""
+    kinds = {unicodedata.category(char) for char in emoji[: EMOJI_CHARS + 1]}
+    if len(emoji) > EMOJI_CHARS or kinds & REFUSED or not kinds - UNSEEN:
         raise Invalid(
             f"A reaction is an emoji: 1 to {EMOJI_CHARS} characters, no spaces.", details={"field": "emoji"}
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ...deps.contracts import Tx
 from ...identity import ConversationId, MessageId, UserId
 from ..store import NO_ID, Message, Reacted, in_order
+
+DROPPED = 5_000  # in one transaction
+NEAR = 100  # messages so close together, as on a page, are read in one statement
 
 
 class Reaction(NamedTuple):
@@ -16,12 +19,24 @@ class Reaction(NamedTuple):
     reacted_us: int
 
 
+class _Run(NamedTuple):
+    """A stretch of a conversation.  low, high: the first and last `seq` of it."""
+
+    conversation_id: ConversationId
+    low: int
+    high: int
+
+
 _ADD = (
     "INSERT INTO reactions (message_id, emoji, user_id, conversation_id, seq, reacted_at)"
     " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
 )
 _REMOVE = "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3"
 _CLEAR = "DELETE FROM reactions WHERE message_id = $1"
+_DROP = (
+    "DELETE FROM reactions WHERE (message_id, emoji, user_id) IN (SELECT message_id, emoji, user_id"
+    " FROM reactions WHERE conversation_id = $1 AND seq < $2 LIMIT $3)"
+)
 _COUNT_ON = "UPDATE messages SET reaction_count = reaction_count + $2 WHERE message_id = $1"
 _COUNT = "SELECT COUNT(*) FROM reactions WHERE message_id = $1 AND emoji = $2"
 _KINDS = "SELECT COUNT(DISTINCT emoji) FROM reactions WHERE message_id = $1"
@@ -60,10 +75,14 @@ async def remove(tx: Tx, message: MessageId, emoji: str, user: UserId) -> bool:
     return True
 
 
-async def clear(tx: Tx, message: MessageId) -> None:
-    """Of a message that is deleted."""
-    if gone := await tx.run(_CLEAR, message):
-        await tx.run(_COUNT_ON, message, -gone)
+async def clear(tx: Tx, messages: Sequence[MessageId]) -> None:
+    """Of messages that are deleted, which say themselves that they have none any more."""
+    await tx.many(_CLEAR, [(each,) for each in messages])
+
+
+async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> bool:
+    """Those that go with the messages before `seq`, DROPPED at most. False: there may be others."""
+    return await tx.run(_DROP, conversation, seq, DROPPED) < DROPPED
 
 
 async def count(tx: Tx, message: MessageId, emoji: str) -> int:
@@ -81,21 +100,26 @@ async def reacted_to(
     tx: Tx, messages: Sequence[Message], viewer: UserId | None = None
 ) -> dict[MessageId, tuple[Reacted, ...]]:
     """How people react to each of these that anybody reacts to."""
-    reach: dict[ConversationId, tuple[int, int]] = {}
-    for message in messages:
-        if message.reaction_count:
-            low, high = reach.get(message.conversation_id, (message.seq, message.seq))
-            reach[message.conversation_id] = min(low, message.seq), max(high, message.seq)
     asked = {message.message_id for message in messages if message.reaction_count}
     found: dict[MessageId, list[Reacted]] = {}
-    for conversation, (low, high) in reach.items():
-        for message_id, emoji, people, mine in await tx.all(
-            _OF_MESSAGES, conversation, low, high, viewer or NO_ID
-        ):
+    for run in _runs([message for message in messages if message.reaction_count]):
+        for message_id, emoji, people, mine in await tx.all(_OF_MESSAGES, *run, viewer or NO_ID):
             reacted = Reacted(emoji, people, None if viewer is None else bool(mine))
-            if message_id in asked:  # others of that reach are shown without, or not at all
+            if message_id in asked:  # others in between are shown without, or not at all
                 found.setdefault(message_id, []).append(reacted)
     return {message_id: in_order(reactions) for message_id, reactions in found.items()}
+
+
+def _runs(messages: Iterable[Message]) -> list[_Run]:
+    """Where these are, without the wide stretches between pins, hits or edits that lie far apart."""
+    runs: list[_Run] = []
+    for conversation, seq in sorted({(message.conversation_id, message.seq) for message in messages}):
+        last = runs[-1] if runs else None
+        if last is not None and last.conversation_id == conversation and seq - last.high <= NEAR:
+            runs[-1] = last._replace(high=seq)
+        else:
+            runs.append(_Run(conversation, seq, seq))
+    return runs
 
 
 async def with_reactions(tx: Tx, messages: Sequence[Message], viewer: UserId) -> list[Message]:

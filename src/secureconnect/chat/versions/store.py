@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...deps.contracts import Row, Tx
 from ...identity import ConversationId, MessageId, UserId
 from ..store import Message
+
+DROPPED = 500  # in one transaction; their texts are overwritten
 
 
 class Version(NamedTuple):
@@ -31,7 +34,10 @@ _LIST = (
     " ORDER BY version LIMIT $3"
 )
 _CLEAR = "DELETE FROM message_versions WHERE message_id = $1"
-_DROP = "DELETE FROM message_versions WHERE conversation_id = $1 AND seq < $2"
+_DROP = (
+    "DELETE FROM message_versions WHERE (message_id, version) IN (SELECT message_id, version"
+    " FROM message_versions WHERE conversation_id = $1 AND seq < $2 LIMIT $3)"
+)
 _WRITTEN_BY = (
     f"SELECT {_VERSION} FROM message_versions"  # noqa: S608
     " WHERE sender_id = $1 AND (message_id, version) > ($2, $3) ORDER BY message_id, version LIMIT $4"
@@ -75,14 +81,14 @@ async def of_message(tx: Tx, message: Message, after: int, limit: int) -> list[V
     return found
 
 
-async def clear(tx: Tx, message: MessageId) -> None:
-    """Of a message that is deleted."""
-    await tx.run(_CLEAR, message)
+async def clear(tx: Tx, messages: Sequence[MessageId]) -> None:
+    """Of messages that are deleted."""
+    await tx.many(_CLEAR, [(each,) for each in messages])
 
 
-async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> None:
-    """Those that go with the messages before `seq`."""
-    await tx.run(_DROP, conversation, seq)
+async def drop_before(tx: Tx, conversation: ConversationId, seq: int) -> bool:
+    """Those that go with the messages before `seq`, DROPPED at most. False: there may be others."""
+    return await tx.run(_DROP, conversation, seq, DROPPED) < DROPPED
 
 
 async def written_by(tx: Tx, user: UserId, after: tuple[MessageId, int], limit: int) -> list[Version]:

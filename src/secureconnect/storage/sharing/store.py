@@ -17,12 +17,13 @@ class Place(NamedTuple):
 
 
 class Seat(NamedTuple):
-    """A conversation as one of its members stands in it.  is_apart: it is a direct one, and either has
-    blocked the other."""
+    """A conversation as one of its members stands in it.  disappear_after_s: how long what is said there
+    lasts; 0: for ever.  is_apart: it is a direct one, and either has blocked the other."""
 
     visible_from_seq: int
     last_seq: int
     is_e2ee: bool
+    disappear_after_s: int
     is_apart: bool
 
 
@@ -33,16 +34,15 @@ class Shareable(NamedTuple):
 
 _MAY_SEE = (
     "SELECT 1 FROM file_shares s JOIN members m ON m.conversation_id = s.conversation_id"
-    " WHERE s.file_id = $1 AND m.user_id = $2 AND s.seq >= m.visible_from_seq LIMIT 1"
+    " WHERE s.file_id = $1 AND m.user_id = $2 AND s.seq >= m.visible_from_seq"
+    " AND (s.ends_at IS NULL OR s.ends_at > $3)"
 )
 _LOCK_SHAREABLE = (
-    "UPDATE files SET status = status WHERE file_id = $1 AND status = 'completed' AND (owner_id = $2"
-    " OR EXISTS (SELECT 1 FROM file_shares s JOIN members m ON m.conversation_id = s.conversation_id"
-    " WHERE s.file_id = $1 AND m.user_id = $2 AND s.seq >= m.visible_from_seq))"
-    " RETURNING is_encrypted, file_name"
+    "UPDATE files SET status = status WHERE file_id = $1 AND status = 'completed'"  # noqa: S608
+    f" AND (owner_id = $2 OR EXISTS ({_MAY_SEE})) RETURNING is_encrypted, file_name"
 )
 _SEAT = (
-    "SELECT m.visible_from_seq, c.last_seq, c.is_e2ee_enabled,"
+    "SELECT m.visible_from_seq, c.last_seq, c.is_e2ee_enabled, c.disappear_after_s,"
     " CASE WHEN c.type = 'direct' AND EXISTS (SELECT 1 FROM members other JOIN blocks b"
     " ON (b.user_id = $2 AND b.blocked_id = other.user_id)"
     " OR (b.user_id = other.user_id AND b.blocked_id = $2)"
@@ -51,15 +51,16 @@ _SEAT = (
     " WHERE m.conversation_id = $1 AND m.user_id = $2"
 )
 _SHARE = (
-    "INSERT INTO file_shares (conversation_id, seq, file_id, message_id, shared_at)"
-    " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
+    "INSERT INTO file_shares (conversation_id, seq, file_id, message_id, shared_at, ends_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
 )
 _TAKE_UP = "DELETE FROM file_shares WHERE file_id = $1 AND conversation_id = $2 AND message_id IS NULL"
-_UNSHARE = (
-    "DELETE FROM file_shares WHERE conversation_id = $1 AND seq = $2 AND message_id = $3 RETURNING file_id"
+_CARRIED = "SELECT file_id FROM file_shares WHERE conversation_id = $1 AND seq = $2 AND message_id = $3"
+_SHARED_BEFORE = (
+    "SELECT seq, file_id FROM file_shares WHERE conversation_id = $1 AND seq < $2"
+    " ORDER BY seq, file_id LIMIT $3"
 )
-_UNSHARE_BEFORE = "DELETE FROM file_shares WHERE conversation_id = $1 AND seq < $2 RETURNING file_id"
-_UNSHARE_ALL = "DELETE FROM file_shares WHERE conversation_id = $1 RETURNING file_id"
+_UNSHARE = "DELETE FROM file_shares WHERE conversation_id = $1 AND seq = $2 AND file_id = $3"
 _IS_SHARED = "SELECT 1 FROM file_shares WHERE file_id = $1 LIMIT 1"
 _PLACES = (
     "SELECT conversation_id, MAX(seq) FROM file_shares WHERE file_id = $1"
@@ -67,39 +68,47 @@ _PLACES = (
 )
 
 
-async def may_see(tx: Tx, file_id: FileId, user: UserId) -> bool:
+async def may_see(tx: Tx, file_id: FileId, user: UserId, now_us: int) -> bool:
     """Whether it is shared where `user` is a member, and may see that."""
-    return await tx.one(_MAY_SEE, file_id, user) is not None
+    return await tx.one(_MAY_SEE, file_id, user, now_us) is not None
 
 
-async def lock_shareable(tx: Tx, file_id: FileId, user: UserId) -> Shareable | None:
+async def lock_shareable(tx: Tx, file_id: FileId, user: UserId, now_us: int) -> Shareable | None:
     """A file that `user` may read, and so share; it stays until the transaction ends. None: there is none."""
-    row = await tx.one(_LOCK_SHAREABLE, file_id, user)
+    row = await tx.one(_LOCK_SHAREABLE, file_id, user, now_us)
     return None if row is None else Shareable(bool(row[0]), row[1])
 
 
 async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | None:
     row = await tx.one(_SEAT, conversation, user)
-    return None if row is None else Seat(row[0], row[1], bool(row[2]), bool(row[3]))
+    return None if row is None else Seat(row[0], row[1], bool(row[2]), row[3], bool(row[4]))
 
 
-async def share(tx: Tx, file_id: FileId, place: Place, message: MessageId | None, now_us: int) -> None:
-    """message: that carries it; what was uploaded there for it needs no place of its own any more."""
+async def share(
+    tx: Tx, file_id: FileId, place: Place, message: MessageId | None, now_us: int, ends_us: int | None
+) -> None:
+    """message: that carries it; what was uploaded there for it needs no place of its own any more.
+    ends_us: when nobody reads it there any more; None: as long as it is shared."""
     if message is not None:
         await tx.run(_TAKE_UP, file_id, place.conversation_id)
-    await tx.run(_SHARE, *place, file_id, message, now_us)
+    await tx.run(_SHARE, *place, file_id, message, now_us, ends_us)
 
 
-async def unshare(tx: Tx, place: Place, message: MessageId) -> list[FileId]:
-    """What one message carried."""
-    return [row[0] for row in await tx.all(_UNSHARE, *place, message)]
+async def carried(tx: Tx, place: Place, message: MessageId) -> list[FileId]:
+    """What one message carries."""
+    return [row[0] for row in await tx.all(_CARRIED, *place, message)]
 
 
-async def unshare_before(tx: Tx, conversation: ConversationId, seq: int | None) -> list[FileId]:
-    """What was shared before that message; None: all that ever was."""
-    if seq is None:
-        return [row[0] for row in await tx.all(_UNSHARE_ALL, conversation)]
-    return [row[0] for row in await tx.all(_UNSHARE_BEFORE, conversation, seq)]
+async def shared_before(
+    tx: Tx, conversation: ConversationId, seq: int, limit: int
+) -> list[tuple[int, FileId]]:
+    """(seq, file) of what is shared there before that message, from the first on."""
+    return [(row[0], row[1]) for row in await tx.all(_SHARED_BEFORE, conversation, seq, limit)]
+
+
+async def unshare(tx: Tx, conversation: ConversationId, shares: Sequence[tuple[int, FileId]]) -> None:
+    """shares: as `shared_before` gives them."""
+    await tx.many(_UNSHARE, [(conversation, *share) for share in shares])
 
 
 async def is_shared(tx: Tx, file_id: FileId) -> bool:
