@@ -116,6 +116,11 @@ class Chaos:
         self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
+    @property
+    def deeds_done(self) -> set[str]:
+        """The kinds of which at least one was answered well."""
+        return {kind for doer in self._doers for kind in doer.done}
+
     async def _flows(self) -> None:
         goal = self._stored() + FLOW
 
