@@ -44,6 +44,7 @@ WHOLE = {
     "chat.search.store._MERGING[sqlite]": "one row",
     "chat.search.store._REMOVED[sqlite]": "one row",
     "chat.search.store._UPKEEP[sqlite]": "one row",
+    "chat.store._DESERTED": "once for a person who is erased",
     "deps.migrate._IS_THERE[sqlite]": "at the start",
     "deps.migrate._LIST": "at the start",
     "deps.signals._HEADS": "what nodes said in the last minutes",
