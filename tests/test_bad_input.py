@@ -509,7 +509,7 @@ async def test_schemathesis(start_server: StartServer, tmp_path: Path) -> None:
         "run",
         f"{server.url}/openapi.json",
         *("--phases", "examples,coverage,fuzzing"),
-        *("--max-examples", "15"),
+        *("--max-examples", "5"),
         *("--seed", str(SEED)),
         "--generation-deterministic",
         *("--request-timeout", str(ANSWER_S)),

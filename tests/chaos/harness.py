@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from chaos import verdict
+from chaos import deeds, verdict
+from chaos.deeds import Deeds
 from chaos.load import Gate, SignedOut, Writer, is_refused, sign_in, sign_out
 from chaos.plan import Fault
 from chaos.verdict import AWAY, REVOKED_S, Footprint
@@ -68,6 +69,7 @@ class Chaos:
         clients: Sequence[Client],
         writers: Sequence[Writer],
         witnesses: Sequence[Witness],
+        doers: Sequence[Deeds],
         seed: int,
     ) -> None:
         self.cluster = cluster
@@ -76,6 +78,7 @@ class Chaos:
         self._clients = clients
         self._writers = writers
         self._witnesses = witnesses
+        self._doers = doers
         self._rooms = writers[0].rooms
         self._chance = random.Random(seed)
         self._bases: dict[int, Footprint] = {}  # by process
@@ -113,6 +116,11 @@ class Chaos:
         self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
+    @property
+    def deeds_done(self) -> set[str]:
+        """The kinds of which at least one was answered well."""
+        return {kind for doer in self._doers for kind in doer.done}
+
     async def _flows(self) -> None:
         goal = self._stored() + FLOW
 
@@ -137,7 +145,7 @@ class Chaos:
 
     async def _rests(self) -> None:
         """Until nothing of the load is under way, once the gate is closed."""
-        await until(lambda: self.gate.waiting == len(self._writers), REST_S)
+        await until(lambda: self.gate.waiting == len(self._writers) + len(self._doers), REST_S)
         for writer in self._writers:
             await writer.stream.drained()
             writer.look()
@@ -187,6 +195,11 @@ class Chaos:
         verdict.messages_are_kept(table, self._writers)
         verdict.everybody_saw_it(table, heads, self._witnesses)
         await verdict.nodes_tell_it(self.cluster, table, self._clients[0])
+        await verdict.mentions_are_told(self.cluster, self._writers)
+        await verdict.search_finds(self.cluster, self._writers, self._clients[0], self._chance)
+        await deeds.votes_are_kept(self.cluster, self._doers)
+        await deeds.reactions_are_kept(self.cluster, self._doers, self._witnesses)
+        await deeds.files_are_kept(self.cluster, self._doers, self._chance)
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
                 await verdict.refuses(member, session, SLACK * REVOKED_S)
@@ -245,6 +258,8 @@ async def under_load(cluster: Cluster, seed: int) -> AsyncIterator[Chaos]:
     names = [f"p{number}" for number in range(PEOPLE)]
     async with people(cluster.url, *names) as clients, AsyncExitStack() as stack:
         rooms = [await group(clients[0], *clients[1:], title=f"room {number}") for number in range(ROOMS)]
+        ask = {"question": "When?", "options": ["now", "later", "never"]}
+        polls = [await clients[0].create("/v1/polls", ask | {"conversation_id": room}) for room in rooms]
         _, heads = await verdict.stored(cluster, rooms)
         nursery = await stack.enter_async_context(trio.open_nursery())
         writers: list[Writer] = []
@@ -252,10 +267,27 @@ async def under_load(cluster: Cluster, seed: int) -> AsyncIterator[Chaos]:
         for number, (client, name) in enumerate(zip(clients, names, strict=True)):
             stream = await stack.enter_async_context(client.stream())
             user = client.me.user_id
-            writers.append(Writer(name, user, stream, rooms, random.Random(seed * 100 + number), gate))
+            others = [each.me.user_id for each in clients if each is not client]
+            writers.append(
+                Writer(name, user, stream, rooms, others, random.Random(seed * 100 + number), gate)
+            )
             witnesses.append(Witness(name, user, stream, heads))
             nursery.start_soon(witnesses[-1].follow)
             nursery.start_soon(writers[-1].write)
         await until(lambda: all(writer.stream.is_online for writer in writers))
-        yield Chaos(cluster, clients, writers, witnesses, seed)
+        said = [await _said(writers[0], room) for room in rooms]
+        doers = [
+            Deeds(client, writer.stream, polls, said, random.Random(seed * 200 + number), gate)
+            for number, (client, writer) in enumerate(zip(clients, writers, strict=True))
+        ]
+        for doer in doers:
+            nursery.start_soon(doer.go_on)
+        yield Chaos(cluster, clients, writers, witnesses, doers, seed)
         nursery.cancel_scope.cancel()
+
+
+async def _said(writer: Writer, room: str) -> str:
+    """The id of a message that stays as it is."""
+    one = writer.post(room)
+    one.sure = False
+    return str((await writer.stream.stored(one.entry))["message_id"])

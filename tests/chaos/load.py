@@ -19,6 +19,7 @@ WINDOW = 200  # messages of one writer on their way
 ASK_S = 3.0  # for the answer to an edit
 SIGN_OUT_S = 10.0
 EDITS, DELETES = 0.12, 0.05
+MENTIONS = 0.05
 
 
 @dataclass
@@ -26,13 +27,14 @@ class Sent:
     """A message and what was done to it.
 
     may_be: what it may hold now; several when the answer to a change was lost.  sure: nobody is waiting, and
-    no answer was lost.
+    no answer was lost.  mentions: whom it names.
     """
 
     room: str
     entry: Entry
     may_be: set[str | None]
     sure: bool = True
+    mentions: str | None = None
 
     @property
     def is_stored(self) -> bool:
@@ -64,12 +66,13 @@ class Gate:
 
 @dataclass
 class Writer:
-    """acks: when each of its messages was settled, on the wall clock."""
+    """others: user ids.  acks: when each of its messages was settled, on the wall clock."""
 
     name: str
     user_id: str
     stream: Stream
     rooms: list[str]
+    others: list[str]
     chance: random.Random
     gate: Gate
     sent: list[Sent] = field(default_factory=list)
@@ -84,7 +87,7 @@ class Writer:
             await self.gate.passed()
             self.look()
             if len(self._open) < WINDOW:
-                self._post()
+                self.post(self.chance.choice(self.rooms))
             fate = self.chance.random()
             if fate < EDITS + DELETES:
                 await self._change(deletes=fate < DELETES)
@@ -96,12 +99,14 @@ class Writer:
         self.acks += [time.time()] * len(done)
         self._open = [each for each in self._open if each.entry.answer is None]
 
-    def _post(self) -> None:
-        room = self.chance.choice(self.rooms)
+    def post(self, room: str) -> Sent:
         text = f"{self.name} {len(self.sent)}"
-        one = Sent(room, self.stream.post(room, text), {text})
+        whom = self.chance.choice(self.others) if self.chance.random() < MENTIONS else None
+        named = {} if whom is None else {"metadata": {"mentions": [whom]}}
+        one = Sent(room, self.stream.post(room, text, **named), {text}, mentions=whom)
         self.sent.append(one)
         self._open.append(one)
+        return one
 
     async def _change(self, *, deletes: bool) -> None:
         """Edit or delete one of the latest messages of ours whose state is known for certain."""

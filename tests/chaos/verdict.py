@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from chaos.load import Sent, SignedOut, Writer, is_refused
@@ -16,6 +17,7 @@ from kit.wait import until
 from secureconnect.client import Client
 
 REVOKED_S = 1.0  # until the other nodes refuse a token
+BEHIND_S = 20.0  # until what is made behind everything else is made
 AWAY, BACK = "dependency_away", "dependency_back"
 
 
@@ -113,6 +115,59 @@ async def refuses(member: Member, session: SignedOut, within_s: float) -> None:
         return await is_refused(member.url, session.token) is True
 
     await until(does, within_s)
+
+
+async def mentions_are_told(cluster: Cluster, writers: Iterable[Writer]) -> None:
+    """Whoever a message names has one notification of it; none once it is deleted."""
+    due: set[tuple[str, str]] = set()
+    over: set[tuple[str, str]] = set()
+    for one in (each for writer in writers for each in writer.sent):
+        if one.mentions is not None and one.entry.answer is not None:
+            whose = (str(one.entry.answer["message_id"]), one.mentions)
+            if None not in one.may_be:
+                due.add(whose)
+            elif one.sure:
+                over.add(whose)
+    found: list[tuple[str, str]] = []
+
+    async def are_told() -> bool:
+        rows = await cluster.ask(
+            "SELECT coalesce(json_agg(json_build_array(ref, user_id)), '[]') FROM notifications"
+            " WHERE kind = 'mention'"
+        )
+        found[:] = [(ref, user) for ref, user in rows]
+        return due <= set(found)
+
+    await until(are_told, BEHIND_S)
+    assert len(found) == len(set(found)), "somebody is told twice"
+    assert not over & set(found), "somebody is told of what is deleted"
+
+
+async def search_finds(cluster: Cluster, writers: Sequence[Writer], reader: Client, chance: Random) -> None:
+    """On any node, something that each wrote lately, and nothing that they deleted."""
+    for writer in writers:
+        member = chance.choice(cluster.nodes)
+        kept = [each for each in writer.sent[-50:] if each.is_stored and each.sure]
+        async with Client(member.url, reader.credentials) as client:
+            for is_there in (True, False):
+                those = [each for each in kept if (None not in each.may_be) == is_there]
+                if those:
+                    await _is_found(client, writer, chance.choice(those), is_there=is_there)
+
+
+async def _is_found(client: Client, writer: Writer, one: Sent, *, is_there: bool) -> None:
+    query = {"q": f'"{writer.name} {writer.sent.index(one)}"', "conversation_id": one.room}
+    answer = one.entry.answer
+    assert answer is not None
+
+    async def has_it() -> bool:
+        hits = (await client.call("GET", "/v1/messages/search", query=query))["hits"]
+        return answer["message_id"] in {hit["message"]["message_id"] for hit in hits}
+
+    if is_there:
+        await until(has_it, BEHIND_S)
+    else:
+        assert not await has_it(), "what is deleted is found"
 
 
 # logs

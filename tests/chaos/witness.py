@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from secureconnect.client import Event, Stream, StreamEnded
+from secureconnect.client.held import conversation_of
 
 Key = tuple[str, str]  # of a message: sender_id, client_message_id
 
@@ -18,6 +19,7 @@ class Seen:
 
     changes: as they came.  content: of each stored message, None once deleted.  rereads: how often the past
     was read afresh, after which `changes` may have a hole.
+    reactions: how many there are, by message.
     provisional: messages shown before they were stored, and not yet stored or withdrawn.
     """
 
@@ -25,6 +27,7 @@ class Seen:
         self.first = change
         self.changes: list[int] = []
         self.content: dict[Key, str | None] = {}
+        self.reactions: dict[str, int] = {}
         self.provisional: dict[Key, str] = {}
         self.provisionals = 0
         self.rereads = 0
@@ -38,6 +41,8 @@ class Seen:
                 return
             case "chat" | "message_edited":
                 self._hold(event)
+            case "reaction":
+                self.reactions[event["message_id"]] = event["count"]
             case "message_deleted":
                 # a message unknown here was read afresh later, already deleted
                 if (key := self._keys.get(event["message_id"])) is not None:
@@ -59,6 +64,7 @@ class Seen:
         self._keys[message["message_id"]] = key
         self.provisional.pop(key, None)
         self.content[key] = None if message["deleted_at"] else message["content"]
+        self.reactions[message["message_id"]] = sum(each["count"] for each in message["reactions"])
 
 
 class Witness:
@@ -110,7 +116,7 @@ class Witness:
             case "degraded" | "recovered":
                 self.degraded.append(event)
             case _:
-                seen_in = self.rooms.get(str(event.get("conversation_id")))
+                seen_in = self.rooms.get(str(conversation_of(event)))
                 if seen_in is not None:
                     seen_in.take(event)
                     if event["type"] == "chat" and event["sender_id"] != self.user_id:

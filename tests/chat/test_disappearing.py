@@ -13,7 +13,8 @@ import trio
 from kit.databases import on_sqlite
 from kit.outage import Interrupted
 from kit.wait import until
-from secureconnect.chat import Chat
+from secureconnect.chat import Chat, disappearing
+from secureconnect.chat.disappearing import CARRIERS
 from secureconnect.chat.mentions import store as mentions
 from secureconnect.chat.polls.polls import Question
 from secureconnect.chat.store import LAST_ID, Message
@@ -22,7 +23,7 @@ from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import MessageDeleted, NotFound, Unavailable
-from secureconnect.identity import ConversationId, PollId, UserId
+from secureconnect.identity import ConversationId, MessageId, PollId, UserId
 
 from .rig import back, dialled, make_group, make_people, running, say, store
 
@@ -210,3 +211,11 @@ async def test_memory_does_not_show_it_either(nursery: trio.Nursery, here: Scene
     missed = room.recall.missed(here.bob, here.group, head - 4, 100)
     assert missed is not None
     assert "secret" not in repr([*told, *(frame.data for frame in missed.frames)])
+
+
+def test_those_that_bring_much_along_go_a_few_at_a_time() -> None:
+    text = ("text", "x", False, None, "[]", None, 0, None, None)
+    plain = Message(MessageId("m"), ConversationId("c"), 1, 1, UserId("ann"), "key", *text)
+    for much in ({"edited_us": 1}, {"reaction_count": 1}, {"file_ids": '["a"]'}):
+        assert len(disappearing._together([plain, *[plain._replace(**much)] * 50, plain])) == 1 + CARRIERS
+    assert len(disappearing._together([plain] * 50)) == 50

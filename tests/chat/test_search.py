@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
+from kit.wait import until
 from secureconnect.chat import Chat
+from secureconnect.chat.deletion import deletion
 from secureconnect.chat.search import index, store
 from secureconnect.chat.search import search as rules
 from secureconnect.chat.search.question import find, parse, snippet
 from secureconnect.chat.search.search import Asked, Hit, Position, read_position, write_position
 from secureconnect.chat.search.store import Entry
 from secureconnect.chat.search.words import LONGEST, MOST, SAME, words
+from secureconnect.chat.store import NO_ID, Reacted
 from secureconnect.clock import DAY_US
 from secureconnect.config import ChatConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.sqlite import Sqlite
-from secureconnect.errors import Invalid, NotFound, Overloaded
-from secureconnect.identity import ConversationId, MessageId, UserId, new_id
+from secureconnect.errors import DeadlineExceeded, Invalid, NotFound, Overloaded
+from secureconnect.identity import ConversationId, MessageId, UserId, new_id_at
+from secureconnect.metrics import REGISTRY
 
 from .rig import make_group, make_people, running, say
+from .rig import store as store_draft
 
 BY_HAND = ChatConfig(search_pass_s=3_600, search_purge_s=0)
 
@@ -76,6 +83,12 @@ SAID = (
     "a'b & (c | d) <-> !e:* \\ \" NEAR(",
     "สวัสดีครับ",
     "   ...   ",
+    "To be or not to be: is it that?",
+    "Tôi ở nhà với mẹ",
+    "서울에서 만나요",
+    "ｶﾀｶﾅ: ひらがな",
+    "Die Straße, ΟΔΟΣ, мой дом",
+    "مُحَمَّد",
 )
 ASKED: dict[str, Sequence[int]] = {
     "da nang": [0],
@@ -107,6 +120,27 @@ ASKED: dict[str, Sequence[int]] = {
     "p": [],
     "the t": [],
     "the tr": [5],
+    "to be or not to be": [12],
+    '"that is it"': [],
+    "toi o nha": [13],
+    unicodedata.normalize("NFD", '"với mẹ"'): [13],
+    "서울": [14],
+    "서울에서 만나요": [14],
+    "울에서": [],
+    "カタカナ": [15],
+    "ひらがな": [15],
+    "らが": [15],
+    "STRASSE": [16],
+    "οδος дом": [16],
+    "محمد": [17],
+    "noon OR café": [],
+    "NOT noon": [5],
+    "words : noon": [],
+    "nothing* -meeting": [2],
+    '"noon" AND "train': [],
+    "^the": [7, 5, 1],
+    "place:" + "0" * 32: [],
+    "'; DROP TABLE messages --": [],
 }
 
 
@@ -181,23 +215,34 @@ async def test_what_retention_drops_is_dropped(room: Chat, people: list[UserId],
     assert await rows_of(db) == 1
 
 
-async def test_a_deleted_group_leaves_nothing(room: Chat, people: list[UserId], db: Database) -> None:
+async def test_a_deleted_group_leaves_nothing(
+    room: Chat, people: list[UserId], db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the index follows first or the rows go first; nor does a batch that was read before."""
     ann, bob, *_ = people
-    group, gone = await make_group(room, ann, bob), await make_group(room, ann, bob)
-    for where in (group, gone):
-        await say(room, ann, where, "some words")
+    kept, followed_, unknown, read = [await make_group(room, ann, bob) for _ in range(4)]
+    await say(room, ann, kept, "some words")
+    await say(room, ann, followed_, "some words")
     await follow(room)
-    await room.deletion.delete(ann, gone)
-    assert len(await found(room, ann, "words")) == 1
+    for where in (unknown, read):
+        for number in range(3):
+            await say(room, ann, where, f"some words {number}")
+    monkeypatch.setattr(deletion, "BATCH", 2)
+    monkeypatch.setattr(deletion, "KEPT_US", -DAY_US)
+    await room.deletion.delete(ann, followed_)
     await follow(room)
+    assert await rows_of(db) == 7
+    assert [hit.message.conversation_id for hit in await ask(room, ann, "1")] == [read, unknown]
+    await say(room, ann, read, "one more")
+    batch = await db.read(room.index._read, 0, NO_ID)
+    for where in (unknown, read):
+        await room.deletion.delete(ann, where)
+    await room.deletion.pass_once()
+    assert await db.read(followed) == [kept]
     assert await rows_of(db) == 1
-    await db.write(forget, gone)
+    await room.index._take_in(batch)
     await follow(room)
-    assert await db.read(followed) == [group]
-
-
-async def forget(tx: Tx, conversation: ConversationId) -> None:
-    await tx.run("DELETE FROM conversations WHERE conversation_id = $1", conversation)
+    assert (await db.read(followed), await rows_of(db)) == ([kept], 1)
 
 
 async def followed(tx: Tx) -> list[str]:
@@ -285,10 +330,126 @@ async def test_by_sender_and_time(room: Chat, people: list[UserId]) -> None:
     await say(room, bob, group, "word of bob")
     await follow(room)
     assert [hit.message.content for hit in await ask(room, ann, "word", sender=bob)] == ["word of bob"]
+    exact = one.message.sent_us
+    assert [hit.message.content for hit in await ask(room, ann, "word", before_us=exact)] == []
+    assert len(await ask(room, ann, "word", after_us=exact)) == 2
+    assert [hit.message.content for hit in await ask(room, ann, "word", after_us=exact + 1)] == [
+        "word of bob"
+    ]
     late = one.message.sent_us + DAY_US
     assert await ask(room, ann, "word", after_us=late) == []
     assert len(await ask(room, ann, "word", before_us=late)) == 2
     assert await ask(room, ann, "word", before_us=one.message.sent_us - DAY_US) == []
+
+
+async def test_what_was_accepted_long_before_stands_where_it_was_stored(
+    room: Chat, people: list[UserId], db: Database
+) -> None:
+    """As it does while the database is away: its id is from then."""
+    ann, *_ = people
+    group = await make_group(room, ann)
+    await say(room, ann, group, "word one")
+    draft = room.messages.draft(ann, group, "word two")
+    day_us = db.now_us() - DAY_US
+    stored = await store_draft(room, draft._replace(message_id=MessageId(new_id_at(day_us))))
+    assert stored.message.sent_us > day_us + DAY_US // 2
+    await follow(room)
+    assert await found(room, ann, "word") == ["word two", "word one"]
+    assert len(await ask(room, ann, "word", after_us=day_us + DAY_US // 2)) == 2
+    assert await ask(room, ann, "word", before_us=day_us + DAY_US // 2) == []
+
+
+async def test_a_hit_is_told_with_its_reactions(room: Chat, people: list[UserId]) -> None:
+    ann, bob, *_ = people
+    group = await make_group(room, ann, bob)
+    for number in range(3):
+        sent = await say(room, ann, group, f"word {number}")
+        await room.reactions.set(bob, sent.message.message_id, "+", on=number != 1)
+    await follow(room)
+    for who, mine in ((ann, False), (bob, True)):
+        told = [hit.message.reactions for hit in await ask(room, who, "word")]
+        assert told == [(Reacted("+", 1, mine),), (), (Reacted("+", 1, mine),)]
+
+
+async def test_a_clock_that_is_set_back_leaves_nothing_out(
+    room: Chat, people: list[UserId], db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = await make_group(room, people[0])
+    now_us = db.now_us
+    monkeypatch.setattr(db, "now_us", lambda: now_us() + DAY_US)
+    await follow(room)
+    monkeypatch.undo()
+    await say(room, people[0], group, "word")
+    await follow(room)
+    assert await found(room, people[0], "word") == ["word"]
+
+
+async def test_a_search_runs_out_of_its_time(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
+    """It says so in time, and leaves nothing behind that others would wait for."""
+    quick = ChatConfig(search_pass_s=3_600, search_s=0.2, searches_at_once=1)
+    async with running(db, bus, quick) as room:
+        group = await make_group(room, people[0])
+        await say(room, people[0], group, "a word")
+        await follow(room)
+        before = looked()
+        async with stalled(db):
+            began = trio.current_time()
+            with pytest.raises(DeadlineExceeded, match="The search took too long"):
+                await ask(room, people[0], "word")
+            assert 0.2 <= trio.current_time() - began < 2
+        assert looked() == before + 1, "those count, too"
+        assert await found(room, people[0], "word") == ["a word"]
+
+
+def looked() -> float:
+    return REGISTRY.get_sample_value("secureconnect_chat_search_seconds_count") or 0
+
+
+@asynccontextmanager
+async def stalled(db: Database) -> AsyncIterator[None]:
+    """Nobody can read what search reads."""
+
+    async def lock(tx: Tx) -> None:
+        await tx.run("LOCK TABLE search_entries")
+        await tx.one("SELECT pg_sleep(60)")
+
+    async def count(tx: Tx) -> None:
+        await tx.one("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n")
+
+    async def is_locked(tx: Tx) -> bool:
+        sql = "SELECT 1 FROM pg_locks WHERE relation = to_regclass('search_entries') AND granted"
+        return await tx.one(f"{sql} AND mode = 'AccessExclusiveLock'") is not None
+
+    async with trio.open_nursery() as nursery:
+        if isinstance(db, Sqlite):
+            for _ in range(SqliteConfig().readers):
+                nursery.start_soon(db.read, count)
+            await until(lambda: not db._reading.available_tokens)
+        else:
+            nursery.start_soon(db.read, lock)
+            await until(lambda: db.read(is_locked))
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_index_is_made_anew_where_it_is_empty(
+    db: Database, bus: MemoryBus, people: list[UserId]
+) -> None:
+    async def empty(tx: Tx) -> None:
+        for table in ("search_positions", "search_entries", "search_index")[: 3 if is_sqlite else 2]:
+            await tx.run(f"DELETE FROM {table}")
+
+    is_sqlite = isinstance(db, Sqlite)
+    async with running(db, bus, BY_HAND) as room:
+        group = await make_group(room, people[0])
+        for number in range(3):
+            await say(room, people[0], group, f"word {number}")
+        await follow(room)
+    await db.write(empty)
+    async with running(db, bus, BY_HAND) as room:
+        assert await found(room, people[0], "word") == []
+        await follow(room)
+        assert await found(room, people[0], "word") == ["word 2", "word 1", "word 0"]
 
 
 async def test_a_crowd_waits_in_a_queue_that_ends(db: Database, bus: MemoryBus, people: list[UserId]) -> None:
@@ -332,10 +493,13 @@ async def test_two_messages_never_share_an_entry(room: Chat, people: list[UserId
 async def test_what_is_said_in_the_same_moment_is_found(
     room: Chat, people: list[UserId], db: Database
 ) -> None:
-    ids = [MessageId(new_id()) for _ in range(1_000)]
-    assert len({store.entry_of(each) for each in ids}) == len(ids)
-
     group = await make_group(room, people[0])
+    now_us = db.now_us()
+    entries = [store.entry_of(group, seq, now_us) for seq in range(1_000)]
+    assert len(set(entries)) == len(entries)
+    assert all(store.entry_at(now_us) <= each < store.entry_at(now_us + 1) for each in entries)
+    assert store.entry_at(now_us // 1000 * 1000 + 999) < store.entry_at(now_us // 1000 * 1000 + 1000)
+
     async with trio.open_nursery() as nursery:
         for number in range(50):
             nursery.start_soon(say, room, people[0], group, f"word {number}")

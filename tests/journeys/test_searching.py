@@ -53,6 +53,10 @@ async def test_what_is_said_is_found_until_it_is_gone(start_server: StartServer)
             await hits(cid, "da nang", conversation_id=room)
         with pytest.raises(ApiError, match="VALIDATION"):
             await hits(ann, "...")
+        with pytest.raises(ApiError, match="VALIDATION"):
+            await hits(ann, "word " * 100)
+        with pytest.raises(ApiError, match="URI_TOO_LONG"):
+            await hits(ann, "word " * 2_000)
 
         await ann.call("PATCH", f"/v1/messages/{said['message_id']}", {"content": "in Hội An"})
         assert await hits(far, "da nang") == [], "at once"

@@ -191,7 +191,7 @@ async def test_a_server_on_postgres_shows_what_the_embedded_one_showed(
             server.start()
             async with Client(server.url) as ann:
                 await ann.login(one_of(folder, "ann"), PASSWORD)
-                shown.append(await everything(ann))
+                shown.append((await everything(ann), await found(ann)))
             assert server.terminate() == 0
             server.check()
             if len(shown) == 1:
@@ -200,7 +200,7 @@ async def test_a_server_on_postgres_shows_what_the_embedded_one_showed(
         for server in servers:
             server.close()
     assert shown[0] == shown[1]
-    assert len(shown[0]) == 2
+    assert (len(shown[0][0]), len(shown[0][1])) == (2, 50)
     line = command.succeeds("audit", "verify", cwd=folder.parent, POSTGRES__URL=postgres_url).splitlines()[-1]
     assert line == "the audit log is whole"
 
@@ -240,6 +240,21 @@ def test_a_target_that_sorts_otherwise(folder: Path, postgres_server: PostgresSe
         moved(folder, postgres_server.url(name))
     finally:
         postgres_server.drop(name)
+
+
+async def found(client: Client) -> list[object]:
+    """What a search finds first, once the index has what was said last."""
+
+    async def hits(q: str) -> list[object]:
+        path = "/v1/messages/search"
+        answer: dict[str, list[object]] = await client.call("GET", path, query={"q": q, "limit": 50})
+        return answer["hits"]
+
+    async def is_indexed() -> bool:
+        return bool(await hits(f"{MESSAGES}"))
+
+    await until(is_indexed)
+    return await hits("世界")
 
 
 DAMAGES = (

@@ -23,7 +23,7 @@ from .writer import Done, Writer
 log = structlog.get_logger(module="chat")
 
 BATCH = 200  # messages looked up at a time; those of one conversation go in one transaction
-CARRIERS = 10  # of those with files: each brings many rows along
+CARRIERS = 10  # of those with files, earlier versions or reactions: each brings many rows along
 
 
 class Disappearing:
@@ -72,11 +72,11 @@ class Disappearing:
 
 
 def _together(messages: Iterable[Message]) -> list[Message]:
-    """The first of them, CARRIERS with files at most; the rest goes with the next look."""
+    """The first of them, CARRIERS that bring much along at most; the rest goes with the next look."""
     taken: list[Message] = []
     carriers = 0
     for message in messages:
-        carriers += message.file_ids != "[]"
+        carriers += message.file_ids != "[]" or message.edited_us is not None or message.reaction_count > 0
         if carriers > CARRIERS:
             break
         taken.append(message)

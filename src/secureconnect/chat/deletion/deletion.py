@@ -16,6 +16,7 @@ from ..archive import Prefix
 from ..attachments import Attachments
 from ..catchup import REACH_US
 from ..conversations import MembersLeft, dissolve, not_found, unmissed
+from ..search import store as search
 from ..writer import Done, Writer
 from . import store
 from .store import Deleted
@@ -92,7 +93,10 @@ class Deletion:
                 await archive.drop_prefix(tx, conversation_id, Prefix(first_seq, upto))
             return Done(True)
         if deleted.deleted_us < now_us - KEPT_US:
-            if not await self._detach(tx, deleted, None, now_us):
+            if not (
+                await search.clear(tx, conversation_id, BATCH, now_us)
+                and await self._detach(tx, deleted, None, now_us)
+            ):
                 return Done(True)
             await store.finish(tx, conversation_id)
         return Done(False)

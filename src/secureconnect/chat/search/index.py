@@ -11,10 +11,11 @@ from ... import metrics
 from ...clock import MINUTE_US, SECOND_US
 from ...config import ChatConfig
 from ...deps.contracts import Database, Tx, UniqueViolation
-from ...identity import ConversationId, MessageId
+from ...identity import ConversationId
 from ...periodic import every, modestly
 from .. import store as conversations
 from ..catchup import OVERLAP_US
+from ..store import Conversation
 from . import store
 from .store import Behind, Entry, News
 from .words import words
@@ -28,7 +29,6 @@ IDLE_SHARE = 0.7  # of the time, while nothing is said
 TIDY_EVERY_US = MINUTE_US
 PAGES = 64  # of the index merged in one unit, which holds SQLite's writer for some milliseconds
 MERGES = 16  # such units in one pass
-_ALL = 2**62  # after every `seq`
 
 
 class Index:
@@ -64,7 +64,8 @@ class Index:
     async def _follow(self) -> bool:
         """Sweep over the conversations that moved. The next sweep begins where this one did, less an overlap,
         if nothing was left over; however much is said meanwhile."""
-        start = (self._since_us, conversations.NO_ID)
+        since_us = min(self._since_us, self._db.now_us() - OVERLAP_US)  # a clock may have been set back
+        start = (since_us, conversations.NO_ID)
         share, rounds = IDLE_SHARE, self._rounds()
         for _ in range(self._config.search_units):
             if self._page <= start:
@@ -109,53 +110,48 @@ class Index:
         return is_whole
 
     async def _take(self, tx: Tx, prepared: Sequence[tuple[News, Sequence[Entry]]]) -> tuple[bool, int]:
-        """Whether nothing is left over, and how many messages were new. Positions are held in the order of
+        """Whether nothing is left over, and how many messages were put in. Positions are held in the order of
         ids, as on every node."""
         is_whole, added = True, 0
         for news, entries in sorted(prepared):
-            if await store.lock(tx, news.conversation_id) != news.position:
-                is_whole = False  # another node was here
-                continue
-            is_whole &= await self._take_one(tx, news, entries)
-            added += len(entries)
+            position = await store.lock(tx, news.conversation_id)
+            conversation = await conversations.get(tx, news.conversation_id)
+            if conversation is None:  # its deletion is done with
+                await store.forget(tx, news.conversation_id)
+            elif position != news.position:  # another node was here
+                is_whole = False
+            else:
+                is_done, count = await self._take_one(tx, conversation, news, entries)
+                is_whole &= is_done
+                added += count
         return is_whole, added
 
-    async def _take_one(self, tx: Tx, news: News, entries: Sequence[Entry]) -> bool:
+    async def _take_one(
+        self, tx: Tx, conversation: Conversation, news: News, entries: Sequence[Entry]
+    ) -> tuple[bool, int]:
         """What is encrypted, or gone, has no entries; what is left of it goes a batch at a time."""
         name, batch, now_us = news.conversation_id, self._config.search_batch, self._db.now_us()
-        conversation = await conversations.get(tx, name)
-        is_open = conversation is not None and not conversation.is_e2ee_enabled
-        first_seq = conversation.first_seq if conversation is not None and is_open else _ALL
-        surplus = await store.before(tx, name, first_seq, batch)
-        await store.remove(tx, surplus, now_us)
-        if len(surplus) == batch:
-            return False
-        if conversation is None:
-            await store.forget(tx, name)
-            return True
-        if not is_open:
+        first_seq = store.LAST_SEQ if conversation.is_e2ee_enabled else conversation.first_seq
+        if not await store.drop_before(tx, name, first_seq, batch, now_us):
+            return False, 0
+        if conversation.is_e2ee_enabled:
             await store.move(tx, name, conversation.last_change)
-            return True
+            return True, 0
         await store.remove(tx, await store.of_seqs(tx, name, news.seqs), now_us)
-        await store.put(tx, [each for each in entries if each.seq >= first_seq])
+        kept = [each for each in entries if each.seq >= first_seq]
+        await store.put(tx, kept)
         await store.move(tx, name, news.upto)
-        return news.is_all
+        return news.is_all, len(kept)
 
     async def _tidy(self, now_us: int) -> bool:
-        """What no change tells of, and so is looked for once a minute: conversations that are gone, and what
-        deleted words leave in the file."""
+        """What deleted words leave in the file, looked for once a minute."""
         purge_us = self._config.search_purge_s * SECOND_US
         if now_us - self._tidied_us < min(TIDY_EVERY_US, purge_us):
             return True
-        gone = await self._db.read(store.orphans, CONVERSATIONS)
-        for each in gone:
-            await self._db.write(
-                self._take, [(News(each.conversation_id, each.position, 0, (), (), True), ())]
-            )
         for _ in range(MERGES):
             if not await self._db.write(store.merge, now_us - purge_us, PAGES):
-                self._tidied_us = self._tidied_us if gone else now_us
-                return not gone
+                self._tidied_us = now_us
+                return True
         return False
 
 
@@ -163,5 +159,6 @@ def _split(batch: Sequence[News]) -> list[tuple[News, Sequence[Entry]]]:
     return [(news, [_entry(news.conversation_id, *said) for said in news.said]) for news in batch]
 
 
-def _entry(conversation: ConversationId, seq: int, message_id: MessageId, content: str) -> Entry:
-    return Entry(store.entry_of(message_id), conversation, seq, [word.text for word in words(content)])
+def _entry(conversation: ConversationId, seq: int, sent_us: int, content: str) -> Entry:
+    entry_id = store.entry_of(conversation, seq, sent_us)
+    return Entry(entry_id, conversation, seq, [word.text for word in words(content)])

@@ -87,10 +87,11 @@ class Search:
             raise Overloaded("Too many people search at the same time.", retry_after_s=1)
         began = trio.current_time()
         with trio.move_on_after(self._config.search_s):
-            async with self._turns:
-                results = await self._find(caller, asked, after)
-            SEARCH_S.observe(trio.current_time() - began)
-            return results
+            try:
+                async with self._turns:
+                    return await self._find(caller, asked, after)
+            finally:
+                SEARCH_S.observe(trio.current_time() - began)
         raise DeadlineExceeded("The search took too long: ask for more words, or in one conversation.")
 
     async def _find(self, caller: UserId, asked: Asked, after: Position | None) -> Results:
@@ -174,7 +175,5 @@ def _rank(terms: Sequence[Term], window: Sequence[tuple[int, Message]]) -> list[
 
 
 async def _with_reactions(tx: Tx, hits: Sequence[Hit], viewer: UserId) -> list[Hit]:
-    return [
-        each._replace(message=(await reactions.with_reactions(tx, [each.message], viewer))[0])
-        for each in hits
-    ]
+    messages = await reactions.with_reactions(tx, [each.message for each in hits], viewer)
+    return [each._replace(message=message) for each, message in zip(hits, messages, strict=True)]

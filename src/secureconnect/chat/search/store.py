@@ -12,26 +12,28 @@ import msgspec
 
 from ...clock import from_iso
 from ...deps.contracts import Tx
-from ...identity import ConversationId, MessageId, UserId, time_of
+from ...identity import ConversationId, UserId
 from ..store import MESSAGE, Message, message_of
 from .question import Term
 
-_COUNTED_BITS = 22
+# An entry's id: 41 bits of milliseconds, which from then last until 2089, 10 of microseconds, and 12 more.
+_FIRST_MS = from_iso("2020-01-01T00:00:00Z") // 1000
 _MOST_MS = 2**41 - 1
-_FIRST_MS = from_iso("2020-01-01T00:00:00Z") // 1000  # 41 bits of milliseconds from then last until 2089
+_APART = 2**12
 LAST_ENTRY = 2**63 - 1
+LAST_SEQ = 2**62  # after every other
 
 
 class Said(NamedTuple):
     """What is to be indexed of a message."""
 
     seq: int
-    message_id: MessageId
+    sent_us: int
     content: str
 
 
 class Behind(NamedTuple):
-    """A conversation that the index has not followed to its end.  touched_us: 0 for one that is gone."""
+    """A conversation that the index has not followed to its end."""
 
     conversation_id: ConversationId
     touched_us: int
@@ -58,15 +60,15 @@ class Entry(NamedTuple):
 
 
 def entry_at(us: int) -> int:
-    """The lowest id of an entry made at that time or later."""
-    return min(max(us // 1000 - _FIRST_MS, 0), _MOST_MS) << _COUNTED_BITS
+    """The lowest id of an entry for what was sent at that time or later."""
+    ms, micros = divmod(us, 1000)
+    return (min(max(ms - _FIRST_MS, 0), _MOST_MS) * 1024 + micros) * _APART
 
 
-def entry_of(message: MessageId) -> int:
-    """Of a message: as ids of messages grow with time, so do those of entries. Within a millisecond it takes
-    what a process counts its ids by; two processes may come to the same, which is rare."""
-    counted = int(message.replace("-", "")[16:24], 16) % 2**_COUNTED_BITS
-    return int(entry_at(time_of(message)) | counted)
+def entry_of(conversation: ConversationId, seq: int, sent_us: int) -> int:
+    """Of a message. They grow as messages are sent; of what is stored together, and so sent at one time, each
+    conversation's stand in their order, and two conversations seldom come to the same."""
+    return entry_at(sent_us) + (int(conversation[-3:], 16) + seq) % _APART
 
 
 # How far the index is
@@ -76,10 +78,6 @@ _BEHIND = (
     " LEFT JOIN search_positions p ON p.conversation_id = c.conversation_id"
     " WHERE (c.touched_at, c.conversation_id) > ($1, $2) AND c.last_change > COALESCE(p.change, 0)"
     " ORDER BY c.touched_at, c.conversation_id LIMIT $3"
-)
-_ORPHANS = (
-    "SELECT p.conversation_id, 0, p.change FROM search_positions p"
-    " WHERE NOT EXISTS (SELECT 1 FROM conversations c WHERE c.conversation_id = p.conversation_id) LIMIT $1"
 )
 _LOCK = (
     "INSERT INTO search_positions (conversation_id, change) VALUES ($1, 0)"
@@ -92,11 +90,6 @@ _FORGET = "DELETE FROM search_positions WHERE conversation_id = $1"
 async def behind(tx: Tx, since_us: int, after: str, limit: int) -> list[Behind]:
     """Touched since and not followed to the end, the longest ago first, from after (`since_us`, `after`)."""
     return [Behind._make(row) for row in await tx.all(_BEHIND, since_us, after, limit)]
-
-
-async def orphans(tx: Tx, limit: int) -> list[Behind]:
-    """Conversations that the index follows and that are gone."""
-    return [Behind._make(row) for row in await tx.all(_ORPHANS, limit)]
 
 
 async def lock(tx: Tx, conversation: ConversationId) -> int:
@@ -114,46 +107,53 @@ async def forget(tx: Tx, conversation: ConversationId) -> None:
     await tx.run(_FORGET, conversation)
 
 
+async def clear(tx: Tx, conversation: ConversationId, limit: int, now_us: int) -> bool:
+    """Of a conversation that is deleted: what the index has not yet let go, `limit` entries at a time, then
+    its position. Whether nothing is left."""
+    await lock(tx, conversation)
+    if not await drop_before(tx, conversation, LAST_SEQ, limit, now_us):
+        return False
+    await forget(tx, conversation)
+    return True
+
+
 # What it is to take in
 
 _NEW = (
-    "SELECT change, seq, message_id, content,"
-    " is_encrypted OR deleted_at IS NOT NULL OR message_type = 'system'"
+    "SELECT change, seq, sent_at, content, is_encrypted OR deleted_at IS NOT NULL OR message_type = 'system'"
     " FROM messages WHERE conversation_id = $1 AND change > $2 ORDER BY change LIMIT $3"
 )
 _CHANGED = (
-    "SELECT h.change, h.kind, h.seq, h.ref, g.content,"
-    " g.is_encrypted OR g.deleted_at IS NOT NULL OR g.message_type = 'system'"
-    " FROM changes h LEFT JOIN messages g ON g.message_id = h.ref"
+    "SELECT h.change, h.seq, g.sent_at, g.content,"
+    " g.is_encrypted OR g.deleted_at IS NOT NULL OR g.message_type = 'system',"
+    " h.kind IN ('message_edited', 'message_deleted')"
+    " FROM changes h LEFT JOIN messages g ON g.message_id = h.ref AND h.kind = 'message_edited'"
     " WHERE h.conversation_id = $1 AND h.change > $2 ORDER BY h.change LIMIT $3"
 )
-_HEAD = "SELECT last_change FROM conversations WHERE conversation_id = $1"
-_OF_CONTENT = ("message_edited", "message_deleted")
+_HEAD = "SELECT last_change, is_e2ee_enabled FROM conversations WHERE conversation_id = $1"
 
 
 async def news(tx: Tx, behind: Behind, limit: int) -> News:
     """What happened to messages after the position: at most `limit` new ones, and as many other changes."""
-    conversation, position, _ = behind.conversation_id, behind.position, behind.touched_us
+    conversation, position = behind.conversation_id, behind.position
     row = await tx.one(_HEAD, conversation)  # first: what is read after it is at least as new
-    head = upto = int(row[0]) if row else position
+    if row is None or row[1]:
+        return News(conversation, position, position, (), (), True)
+    head = upto = int(row[0])
     new = await tx.all(_NEW, conversation, position, limit)
     changed = await tx.all(_CHANGED, conversation, position, limit)
     for rows in (new, changed):
         if len(rows) == limit:
             upto = min(upto, rows[-1][0])
-    seqs: list[int] = []
+    seqs: dict[int, None] = {}
     said: dict[int, Said] = {}
-    for change, seq, message_id, content, is_silent in new:
+    of_messages = [each[:-1] for each in changed if each[-1] and each[1] is not None]
+    for change, seq, sent_us, content, is_silent in (*new, *of_messages):
         if change <= upto:
-            seqs.append(seq)
-            if not is_silent:
-                said[seq] = Said(seq, message_id, content)
-    for change, kind, seq, message_id, content, is_silent in changed:
-        if change <= upto and kind in _OF_CONTENT and seq is not None:
-            seqs.append(seq)
+            seqs[seq] = None
             if content is not None and not is_silent:
-                said[seq] = Said(seq, message_id, content)
-    return News(conversation, position, upto, list(dict.fromkeys(seqs)), list(said.values()), upto == head)
+                said[seq] = Said(seq, sent_us, content)
+    return News(conversation, position, upto, tuple(seqs), tuple(said.values()), upto == head)
 
 
 # The entries, and finding them
@@ -235,9 +235,11 @@ _PLAIN = (
 )
 
 
-async def before(tx: Tx, conversation: ConversationId, seq: int, limit: int) -> list[int]:
-    """Entries of messages before that one."""
-    return [row[0] for row in await tx.all(_BEFORE, conversation, seq, limit)]
+async def drop_before(tx: Tx, conversation: ConversationId, seq: int, limit: int, now_us: int) -> bool:
+    """Remove the entries of messages before that one, `limit` at a time. Whether none is left."""
+    surplus = [row[0] for row in await tx.all(_BEFORE, conversation, seq, limit)]
+    await remove(tx, surplus, now_us)
+    return len(surplus) < limit
 
 
 async def of_seqs(tx: Tx, conversation: ConversationId, seqs: Sequence[int]) -> list[int]:
