@@ -116,6 +116,8 @@ def _check_together(config: Config) -> None:
     """What one setting alone cannot say."""
     if config.smtp.url and not config.gateway.public_url:
         raise BadSetting("smtp.url is set without gateway.public_url, which the links in mails begin with")
+    if config.turn.urls and not config.turn.secret:
+        raise BadSetting("turn.urls is set without turn.secret, which credentials are made with")
     if config.gateway.ws_silence_s <= config.gateway.ws_ping_s:
         raise BadSetting(
             f"gateway.ws_silence_s = {config.gateway.ws_silence_s} must be greater than "

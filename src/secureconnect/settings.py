@@ -102,13 +102,28 @@ BUCKET = Form(
     ),
 )
 REGION = Form("word of a-z, 0-9 and -", lambda text: re.fullmatch(r"[a-z0-9-]+", text) is not None)
-_RELAY = r":[A-Za-z0-9.\[\]:_-]+?(:\d{1,5})?(\?transport=(udp|tcp))?"
-STUN_URLS = Form(
-    "list of stun or stuns addresses", lambda text: re.fullmatch(rf"stuns?{_RELAY}", text) is not None
+ICE_URL = re.compile(
+    r"(?P<scheme>stuns?|turns?)"
+    r":(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r"(:(?P<port>\d{1,5}))?(\?transport=(?P<transport>udp|tcp))?"
 )
-TURN_URLS = Form(
-    "list of turn or turns addresses", lambda text: re.fullmatch(rf"turns?{_RELAY}", text) is not None
-)
+"""Where a STUN or TURN server is. RFC 7064, RFC 7065."""
+
+
+def _is_ice_url(text: str, schemes: tuple[str, ...]) -> bool:
+    found = ICE_URL.fullmatch(text)
+    if found is None or found["scheme"] not in schemes or not 0 < int(found["port"] or 1) < 65_536:
+        return False
+    if found["scheme"].startswith("stun") and found["transport"]:
+        return False  # browsers refuse the whole list for one such
+    try:
+        return not found["host"].startswith("[") or bool(ipaddress.IPv6Address(found["host"][1:-1]))
+    except ValueError:
+        return False
+
+
+STUN_URLS = Form("list of stun or stuns addresses", lambda text: _is_ice_url(text, ("stun", "stuns")))
+TURN_URLS = Form("list of turn or turns addresses", lambda text: _is_ice_url(text, ("turn", "turns")))
 NETWORKS = Form("list of addresses or networks", _is_network)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pytest
 
+from kit.coturn import Coturn
 from kit.databases import MigratedDatabases
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
@@ -164,3 +165,14 @@ def minio_config(store: ObjectStore) -> MinioConfig:
         connect_s=1.0,
         call_s=5.0,
     )
+
+
+@pytest.fixture(scope="session")
+def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
+    """A running relay that other tests use too."""
+    server = Coturn(tmp_path_factory.mktemp("coturn"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

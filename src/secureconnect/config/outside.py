@@ -164,7 +164,9 @@ class SmtpConfig:
 @dataclass(frozen=True, slots=True)
 class TurnConfig:
     stun_urls: tuple[str, ...] = setting(
-        (), "STUN servers clients are told, like stun:turn.example.org:3478", form=STUN_URLS
+        (),
+        "STUN servers clients are told, like stun:turn.example.org:3478; empty: this one, if stun.enabled",
+        form=STUN_URLS,
     )
     urls: tuple[str, ...] = setting(
         (), "TURN servers clients are told, like turn:turn.example.org:3478?transport=udp", form=TURN_URLS

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -25,11 +27,26 @@ class IceServer(Struct, frozen=True):
     credential: str | UnsetType = UNSET
 
 
-def ice_servers(config: TurnConfig, user: UserId, now_us: int) -> list[IceServer]:
-    """user: stands in the name of the credentials, so that the relay can count what is whose."""
-    servers = [IceServer(list(config.stun_urls))] if config.stun_urls else []
+class Credentials(NamedTuple):
+    name: str
+    password: str
+
+
+def credentials(secret: str, user: str, expires_s: int) -> Credentials:
+    """Those of one person for the TURN servers.
+
+    user: the relay counts by it what is whose, whatever the time in front.  expires_s: Unix seconds.
+    """
+    name = f"{expires_s}:{user}"
+    digest = hmac.digest(secret.encode("utf-8", "surrogateescape"), name.encode(), hashlib.sha1)
+    return Credentials(name, base64.b64encode(digest).decode())
+
+
+def ice_servers(config: TurnConfig, own: Sequence[str], user: UserId, now_us: int) -> list[IceServer]:
+    """own: addresses of the STUN server in this process; told if no other is set."""
+    stun = list(config.stun_urls or own)
+    servers = [IceServer(stun)] if stun else []
     if config.urls:
-        name = f"{now_us // SECOND_US + config.credentials_s}:{user}"
-        digest = hmac.digest(config.secret.encode(), name.encode(), hashlib.sha1)
-        servers.append(IceServer(list(config.urls), name, base64.b64encode(digest).decode()))
+        name, password = credentials(config.secret, user, now_us // SECOND_US + config.credentials_s)
+        servers.append(IceServer(list(config.urls), name, password))
     return servers
