@@ -54,6 +54,7 @@ from .settings import BadSetting
 from .signaling import ROUTES as SIGNALING_ROUTES
 from .signaling import SOCKETS as SIGNALING_SOCKETS
 from .signaling import Signaling
+from .signaling.stun import StunServer
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Sharing, Storage
 from .supervise import GaveUp, Handle
@@ -219,8 +220,18 @@ class Service:
                 self._node.id,
                 public_url=config.gateway.public_url,
             )
-            room.connect(to_person=tell_of_call, authenticate=authenticate, deny=deny)
+            room.connect(to_person=tell_of_call, authenticate=authenticate, deny=deny, own_stun=own_stun)
             return room
+
+        def own_stun() -> list[str]:
+            host = urlsplit(config.gateway.public_url).hostname
+            try:
+                port = self.stun.require().port
+            except Unavailable:  # switched off, or it restarts
+                return []
+            if host is None or port is None:
+                return []
+            return [f"stun:[{host}]:{port}" if ":" in host else f"stun:{host}:{port}"]
 
         def outage_since_us() -> int | None:
             """In the database's time: the status tells the machine's."""
@@ -311,6 +322,10 @@ class Service:
         self.audit = Handle("audit", lambda: self._audit)
         self.idempotency = Handle("idempotency", lambda: Idempotency(config.idempotency, deps.db))
         self.outbox = Handle("outbox", lambda: self._outbox)
+        self.stun = Handle("stun", lambda: StunServer(config.stun))
+        self._services: tuple[Handle[Any], ...] = (self.node, self.audit, self.idempotency, self.outbox)
+        if config.stun.enabled:
+            self._services += (self.stun,)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)
@@ -346,7 +361,7 @@ class Service:
             await _unless(stop, self._move_in, edge)
             if not stop.is_set():
                 async with (
-                    _running(self.node, self.audit, self.idempotency, self.outbox),
+                    _running(*self._services),
                     _running(*self._rooms),
                 ):
                     if self._knows_database:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..settings import FOLDER, setting
 from .between import AuditConfig, IdempotencyConfig, JournalConfig, OutboxConfig, SignalsConfig
-from .edge import GatewayConfig, LogConfig, RateLimitsConfig
+from .edge import GatewayConfig, LogConfig, RateLimitsConfig, StunConfig
 from .outside import (
     BreakerConfig,
     MemoryConfig,
@@ -43,6 +43,7 @@ __all__ = [
     "SmtpConfig",
     "SqliteConfig",
     "StorageConfig",
+    "StunConfig",
     "TurnConfig",
 ]
 
@@ -65,6 +66,7 @@ class Config:
     smtp: SmtpConfig = SmtpConfig()
     push: PushConfig = PushConfig()
     turn: TurnConfig = TurnConfig()
+    stun: StunConfig = StunConfig()
     outbox: OutboxConfig = OutboxConfig()
     breaker: BreakerConfig = BreakerConfig()
     journal: JournalConfig = JournalConfig()

@@ -116,3 +116,22 @@ class LogConfig:
         "info", "least severe level that is written", choices=("debug", "info", "warning", "error")
     )
     format: str = setting("auto", "json, text, or auto: text on a terminal", choices=("auto", "json", "text"))
+
+
+@dataclass(frozen=True, slots=True)
+class StunConfig:
+    enabled: bool = setting(
+        False,
+        "whether this server tells clients their own address, by STUN; told to them by gateway.public_url",
+    )
+    host: str = setting("", "address it listens on; empty: all of the machine, IPv4 and IPv6")
+    port: int = setting(3478, "UDP port it listens on; 0 picks a free one", low=0, high=65535)
+    retry_s: float = setting(
+        5.0, "seconds before it tries again to listen, if it could not", low=0.05, high=3_600
+    )
+    datagrams_per_s: int = setting(
+        2_000, "datagrams read in a second; further ones are left to the system to drop", low=1, high=100_000
+    )
+    answers_per_s: int = setting(
+        50, "datagrams from one address (IPv6: one /64) looked at in a second", low=1, high=100_000
+    )

@@ -41,6 +41,10 @@ async def _nobody(_: str) -> Principal:
     raise Unavailable
 
 
+def _no_stun() -> list[str]:
+    return []
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Nobody keeps refusals."""
 
@@ -66,6 +70,7 @@ class Signaling:
         self._to_person: ToPerson = _nobody_hears
         self.authenticate: Authenticate = _nobody
         self.deny: Callable[[Problem, Call], None] = _unheard
+        self._own_stun: Callable[[], list[str]] = _no_stun
         self.calls = Calls(config, db)
         self.calls.tell = self._tell
         self.peers = Peers(config, db, node_id, new_id())
@@ -80,15 +85,18 @@ class Signaling:
         to_person: ToPerson,
         authenticate: Authenticate,
         deny: Callable[[Problem, Call], None] = _unheard,
+        own_stun: Callable[[], list[str]] = _no_stun,
     ) -> None:
         """What this room needs of its neighbours.
 
         to_person: offers an event to the sockets of chat that somebody has on this node. Never waits.
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
+        own_stun: addresses of the STUN server in this process, while it can be reached.
         """
         self._to_person = to_person
         self.authenticate = authenticate
         self.deny = deny
+        self._own_stun = own_stun
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._signals.subscribe([CHANNEL]) as backlog:
@@ -101,7 +109,7 @@ class Signaling:
                     self.rosters.hear(delivery.payload)
 
     def ice_servers(self, user: UserId) -> list[IceServer]:
-        return ice_servers(self.turn, user, self._db.now_us())
+        return ice_servers(self.turn, self._own_stun(), user, self._db.now_us())
 
     def signaling_url(self, call_id: CallId) -> str:
         """A path while the public address is not set."""
