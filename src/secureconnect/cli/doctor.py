@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..config_file import SETTINGS
 from .options import ConfigFile, DataDir, prepare
 
 if TYPE_CHECKING:
@@ -17,28 +19,53 @@ if TYPE_CHECKING:
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
+
+class Only(StrEnum):
+    TURN = "turn"
+
+
+What = Annotated[
+    Only | None, typer.Argument(help="turn: only the STUN and TURN servers.", show_default=False)
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="With turn: this server, in place of those that are set."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 
 
-def doctor(config_file: ConfigFile = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Check settings, data folder, keys, port, TLS, database, Redis, storage and mail; say how to mend each.
+def doctor(
+    only: What = None,
+    url: Url = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, data folder, keys, port, TLS, database, Redis, storage, mail and relays; say how to
+    mend each.
 
     Works beside a running server, changes nothing, and ends within minutes whatever is frozen. Exit code 1 if
     a check failed; warnings leave it at 0.
     """
     settings = prepare(config_file, data_dir, level="error")
+    if url is not None:
+        if only is not Only.TURN:
+            raise typer.BadParameter("--url goes with `doctor turn`")
+        urls = SETTINGS["turn.urls"].parse([url], "command line")
+        settings = replace(settings, turn=replace(settings.turn, urls=urls, stun_urls=()))
     import trio
 
     from ..doctor import examine, worst
+    from ..doctor.findings import count
 
     tell = _ignore if as_json else _teller()
-    findings = trio.run(examine, settings, tell)
+    findings = trio.run(examine, settings, tell, only)
     status = worst(findings)
     if as_json:
         print(json.dumps({"checks": [asdict(each) for each in findings], "status": status}, indent=2))
     else:
         failed, warned = (sum(each.status == kind for each in findings) for kind in ("failed", "warning"))
-        print(f"{len(findings)} checks: {failed} failed, {warned} with a warning")
+        print(f"{count(len(findings), 'check')}: {failed} failed, {warned} with a warning")
     if status == "failed":
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from ..config import Config
-from . import database, folder, gateway, minio, push, redis, settings, smtp
+from . import database, folder, gateway, minio, push, redis, settings, smtp, turn
 from .findings import Finding, Report
 
 FROZEN = "it accepts and does not answer: look at its log, and at the network between"
@@ -38,16 +38,19 @@ CHECKS = (
     Check("minio", minio.check, 40, FROZEN),
     Check("smtp", smtp.check, 20, FROZEN),
     Check("push", push.check, 5, DISK),
+    Check("turn", turn.check, 60, FROZEN),
 )
 
 
-async def examine(config: Config, tell: Callable[[Finding], None]) -> list[Finding]:
+async def examine(config: Config, tell: Callable[[Finding], None], only: str | None = None) -> list[Finding]:
     """Run every check, one after another so that none slows what another measures.
 
-    tell: called with each finding as it is made.
+    tell: called with each finding as it is made.  only: the name of the one check to run.
     """
     report = Report(config, tell)
     for check in CHECKS:
+        if only not in (None, check.name):
+            continue
         try:
             with trio.move_on_after(check.limit_s) as limit:
                 await check.run(config, report)

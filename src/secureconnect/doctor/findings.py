@@ -68,7 +68,7 @@ class Report:
 
 def _secrets(config: Config) -> list[str]:
     """Every text that must not be repeated, longest first: a part of one may be one as well."""
-    found = {config.auth.master_key, config.minio.secret_key}
+    found = {config.auth.master_key, config.minio.secret_key, config.turn.secret}
     for url in (config.postgres.url, config.redis.url, config.smtp.url):
         found.add(url)
         if match := _PASSWORD.search(url):
