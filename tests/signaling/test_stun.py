@@ -299,8 +299,8 @@ async def test_clients_are_told_of_it_and_others_understand_it(start_server: Sta
         assert stun == {"urls": [f"stun:127.0.0.1:{port}"]}
         assert relay["username"].endswith(f":{ann.me.user_id}")
         assert told["expires_in"] == 86_400
-    found = shutil.which("turnutils_stunclient")
-    assert found is not None
+    if (found := shutil.which("turnutils_stunclient")) is None:
+        pytest.skip("no turnutils_stunclient")
     said = await trio.run_process([found, "-p", str(port), "127.0.0.1"], capture_stdout=True, check=False)
     assert b"UDP reflexive addr: 127.0.0.1:" in said.stdout, said
     await trio.to_thread.run_sync(asyncio.run, gather(port))

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aioice.turn
@@ -240,3 +240,14 @@ async def test_one_person_gets_no_more_than_their_share(strict: Coturn) -> None:
         for each in (one, two, other):
             await each.release()
     assert len(set(held)) == 2
+
+
+async def test_there_is_room_for_many_calls(coturn: Coturn) -> None:
+    """More than a limit on what all send together would leave, of which each reserves its part."""
+    async with AsyncExitStack() as stack:
+        who = [login(coturn, f"caller-{each % 10}") for each in range(150)]
+        clients = [await stack.enter_async_context(client(coturn, each)) for each in who]
+        for each in clients:
+            await each.allocate()
+        for each in clients:
+            await each.release()
