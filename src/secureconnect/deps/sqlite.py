@@ -390,7 +390,8 @@ class Sqlite:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = self._connection("PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL")
             self._control = self._writer.cursor()
-            self._control.execute("PRAGMA wal_autocheckpoint = 0")  # CommitLog does it
+            # CommitLog does it; read to its end, or the writer is not closed with the others
+            self._control.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
             self._writer.set_progress_handler(self._bound.passed, STEPS)
             self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
             beside = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
