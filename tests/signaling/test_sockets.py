@@ -124,7 +124,7 @@ async def test_leaving_is_told_and_the_call_ends(
     assert await two.wait_closed() == Close.NORMAL
     await there.room.calls.end(ann, call.call_id)
     for device in (one, three):
-        assert (await device.wait_for("call_ended"))["call"]["state"] == "ended"
+        assert (await device.wait_for("call_ended"))["call"]["status"] == "ended"
         assert await device.wait_closed() == Close.NORMAL
     assert not any(device.of("peer_reconnecting") for device in devices)
 

@@ -75,9 +75,17 @@ class Calls:
     async def history(
         self, caller: UserId, conversation: ConversationId | None, before: str, limit: int
     ) -> list[Called]:
-        """The newest first: calls the caller was called to or came to, or all of one conversation. Raises
+        """The newest first: calls the caller was called to or came to, or those of one conversation. Raises
         NotFound for strangers."""
         return await self._db.read(self._history, caller, conversation, before, limit)
+
+    async def ringing(self, caller: UserId, before: str, limit: int) -> list[Called]:
+        """Calls to which the caller is being called just now."""
+        return await self._db.read(store.ringing, caller, before, limit)
+
+    async def ever(self, user: UserId, before: str, limit: int) -> list[Called]:
+        """All they were called to or came to, of conversations they have left, too."""
+        return await self._db.read(store.ever, user, before, limit)
 
     async def _history(
         self, tx: Tx, caller: UserId, conversation: ConversationId | None, before: str, limit: int
@@ -85,7 +93,7 @@ class Calls:
         if conversation is None:
             return await store.history(tx, caller, before, limit)
         await _require_seat(tx, caller, conversation)
-        return await store.history_of(tx, conversation, before, limit)
+        return await store.history_of(tx, conversation, before, limit, caller)
 
     async def _visible(self, tx: Tx, caller: UserId, call_id: CallId) -> Called:
         return await _seen(tx, caller, call_id, await store.get(tx, call_id))
@@ -193,7 +201,7 @@ class Calls:
             others = dict(await store.some_others(tx, conversation, me, most))
         else:
             others = {}
-            for user in dict.fromkeys(asked[:most]):
+            for user in [each for each in dict.fromkeys(asked) if each != me][:most]:
                 is_blocked = await store.is_blocked(tx, conversation, me, user)
                 if is_blocked is None:
                     raise Invalid(
@@ -211,7 +219,7 @@ class Calls:
         """Answer, or come to a call of one's conversation. Joining again from the same device is the same.
 
         Raises CallElsewhere when another device of the caller's is in it, CallCapacity, CallOver, CallEngaged
-        while the caller is in another call.
+        while the caller is in another call, Forbidden where two have parted since.
         """
         try:
             outcome = await self._db.write(self._join, caller, call_id)
@@ -229,6 +237,8 @@ class Calls:
             if mine.device_id != caller.device_id:
                 raise CallElsewhere
             return Outcome(call)
+        if (await _require_seat(tx, me, call.conversation_id)).is_apart:
+            raise Forbidden("You cannot call here.", denial="denied:call", subject=call_id)
         if len(call.joined) >= self._config.max_participants:
             raise CallCapacity(f"call is at full capacity (max {self._config.max_participants} participants)")
         if await store.engaged_in(tx, me):
@@ -250,13 +260,16 @@ class Calls:
             return Outcome(call)
         if mine is None or mine.state != "ringing":
             raise Conflict("You are not being called.")
-        call = await self._place(tx, call, mine._replace(state="declined"))
-        told = [Told("call_declined", call, call.everybody)]
-        if call.state == "ringing" and not call.ringing:
-            step: Step = "engage" if not any(each.state == "declined" for each in call.people) else "refuse"
-            call = await self._step(tx, call, step, None)
-            told = [Told("call_declined", call, call.everybody), Told("call_ended", call, call.everybody)]
-        return Outcome(call, told)
+        return await self._refuse(tx, call, mine)
+
+    async def _refuse(self, tx: Tx, call: Called, who: Person) -> Outcome:
+        call = await self._place(tx, call, who._replace(state="declined"))
+        if call.state != "ringing" or call.ringing:
+            return Outcome(call, [Told("call_declined", call, call.everybody)])
+        call = await self._step(tx, call, "refuse", None)
+        return Outcome(
+            call, [Told("call_declined", call, call.everybody), Told("call_ended", call, call.everybody)]
+        )
 
     async def leave(self, caller: UserId, call_id: CallId) -> Called:
         """Leave; the last but one in a direct conversation, and the last anywhere, ends the call. So does a
@@ -283,8 +296,9 @@ class Calls:
         return await self._end(tx, call, None)
 
     async def end(self, caller: Principal, call_id: CallId) -> Called:
-        """End it for everybody: its caller, either of two, or a moderator of the group. Raises Forbidden for
-        other members. Ending what is over changes nothing."""
+        """End it for everybody: its caller, either of two, or a moderator of the group. Whoever of two is
+        being called declines by that. Raises Forbidden for other members. Ending what is over changes
+        nothing."""
         return self._done(await self._db.relieve(self._end_by, caller.user_id, call_id))
 
     async def _end_by(self, tx: Tx, caller: UserId, call_id: CallId) -> Outcome:
@@ -298,24 +312,37 @@ class Calls:
             )
         if call.is_over:
             return Outcome(call)
+        mine = call.person(caller)
+        if seat.is_direct and mine is not None and mine.state == "ringing":
+            return await self._refuse(tx, call, mine)
         if call.state == "ringing":
             return await self._give_up(tx, call, "give_up", caller)
         return await self._end(tx, call, caller)
 
     async def forget(self, user: UserId) -> None:
-        """Somebody is erased: they are in no call any more. That they were in some stays, as of somebody
-        unknown. Safe to repeat."""
-        call_id = await self._db.read(store.engaged_in, user)
-        if call_id is not None:
-            self._done(await self._db.relieve(self._remove, user, call_id))
+        """Somebody is erased: they are in no call any more, and none rings for them. That they were in some
+        stays, as of somebody unknown. Safe to repeat."""
+        for call_id in await self._db.read(store.in_or_rung, user):
+            self._done_if_any(await self._db.relieve(self.withdraw, user, call_id))
+        await self._db.relieve(store.forget_devices, user)
 
-    async def _remove(self, tx: Tx, user: UserId, call_id: CallId) -> Outcome:
+    async def withdraw(self, tx: Tx, user: UserId, call_id: CallId) -> Outcome | None:
+        """Take somebody out of a call, whether they are in it or it rings for them. None: it is gone, or was
+        never theirs. Safe to repeat."""
         call = await store.lock(tx, call_id)
-        assert call is not None
-        who = call.person(user)
-        if call.is_over or who is None or who.state != "joined":
+        who = None if call is None else call.person(user)
+        if call is None or who is None:
+            return None
+        if call.is_over:
             return Outcome(call)
-        return await self.part(tx, call, who, "give_up")
+        if who.state == "joined":
+            return await self.part(tx, call, who, "give_up")
+        if who.state != "ringing":
+            return Outcome(call)
+        if call.state == "ringing" and call.ringing == [user]:
+            return await self._give_up(tx, call, "give_up", None)
+        call = await self._place(tx, call, who._replace(state="missed"))
+        return Outcome(call, [Told("call_missed", call, [user])])
 
     # what time brings
 
@@ -324,12 +351,13 @@ class Calls:
         repeat, and on every node."""
         due = await self._db.read(store.rung_out, self._db.now_us(), BATCH)
         for call_id in due:
-            self._done(await self._db.write(self._ring_out, call_id))
+            self._done_if_any(await self._db.write(self._ring_out, call_id))
         return len(due)
 
-    async def _ring_out(self, tx: Tx, call_id: CallId) -> Outcome:
+    async def _ring_out(self, tx: Tx, call_id: CallId) -> Outcome | None:
         call = await store.lock(tx, call_id)
-        assert call is not None
+        if call is None:  # its conversation is deleted meanwhile
+            return None
         if call.ring_until_us is None or call.ring_until_us > self._db.now_us():
             return Outcome(call)
         if call.state == "ringing":
@@ -405,6 +433,10 @@ class Calls:
             now_us=self._db.now_us(),
         )
 
+    def _done_if_any(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            self._done(outcome)
+
     def _done(self, outcome: Outcome) -> Called:
         for told in outcome.told:
             if told.to:
@@ -422,7 +454,12 @@ async def _require_seat(tx: Tx, caller: UserId, conversation: ConversationId) ->
 
 
 async def _seen(tx: Tx, caller: UserId, call_id: CallId, call: Called | None) -> Called:
-    """Raises NotFound unless the caller is in its conversation."""
-    if call is None or await store.seat(tx, call.conversation_id, caller) is None:
+    """Raises NotFound unless the caller is in its conversation, and sees what was there before they came."""
+    seat = None if call is None else await store.seat(tx, call.conversation_id, caller)
+    if (
+        call is None
+        or seat is None
+        or not (seat.sees_past or (call.ended_us or seat.joined_us) >= seat.joined_us)
+    ):
         raise NotFound(denial="denied:call", subject=call_id)
     return call

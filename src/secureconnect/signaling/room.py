@@ -206,7 +206,7 @@ class Signaling:
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
         """The calls of a person, the newest first."""
         before = store.LAST_ID
-        while page := await self.calls.history(user, None, before, EXPORT_PAGE):
+        while page := await self.calls.ever(user, before, EXPORT_PAGE):
             for call in page:
                 yield {"kind": "call", **msgspec.to_builtins(call_shape(call))}
             before = page[-1].call_id

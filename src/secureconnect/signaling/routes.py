@@ -52,9 +52,11 @@ class IceServers(Struct, frozen=True):
 
 
 class CallQuery(Struct, frozen=True):
-    """conversation_id: all calls of that conversation; left out: those one was called to, or came to."""
+    """conversation_id: the calls of that conversation; left out: those one was called to, or came to.
+    ringing: of the latter only those that ring for oneself just now."""
 
     conversation_id: Id | None = None
+    ringing: bool = False
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     cursor: Annotated[str, Meta(max_length=200)] | None = None
 
@@ -100,8 +102,13 @@ async def list_calls(room: Signaling, call: Call) -> Reply:
     before = asked.cursor or LAST_ID
     if not is_id(before):
         raise Invalid("This cursor is not one of ours.", details={"field": "cursor"})
-    conversation = None if asked.conversation_id is None else ConversationId(asked.conversation_id)
-    found = await room.calls.history(call.caller.user_id, conversation, before, asked.limit)
+    if asked.ringing and asked.conversation_id is not None:
+        raise Invalid("Ask for what rings, or for a conversation.", details={"field": "ringing"})
+    if asked.ringing:
+        found = await room.calls.ringing(call.caller.user_id, before, asked.limit)
+    else:
+        conversation = None if asked.conversation_id is None else ConversationId(asked.conversation_id)
+        found = await room.calls.history(call.caller.user_id, conversation, before, asked.limit)
     cursor = found[-1].call_id if len(found) == asked.limit else None
     return Reply(CallList([call_shape(each) for each in found], cursor))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from ..clock import to_iso
-from .store import Called, CallType, Peer, PersonState, State
+from .store import Called, CallType, EndReason, Peer, PersonState, State
 
 Id = Annotated[
     str,
@@ -30,19 +30,22 @@ class CallPersonShape(Struct):
 
 
 class CallShape(Struct):
-    """participants: everybody who was called or came.  duration_s: of one that is over, from the answer
-    on."""
+    """participants: everybody who was called or came; devices ring while their person's state is `ringing`,
+    and stop by themselves at ring_until.  duration_s: of one that is over, from the answer on."""
 
     call_id: str
     conversation_id: str
-    caller_id: str
+    initiated_by: str
     call_type: CallType
-    state: State
+    status: State
     topology: Literal["mesh"]
+    epoch: int
     started_at: str
+    ring_until: str | None
     answered_at: str | None
     ended_at: str | None
     duration_s: int
+    end_reason: EndReason | None
     participants: list[CallPersonShape]
 
 
@@ -68,10 +71,13 @@ def call_shape(call: Called) -> CallShape:
         call.call_type,
         call.state,
         call.topology,
+        call.epoch,
         to_iso(call.started_us),
+        _iso_or_none(call.ring_until_us),
         _iso_or_none(call.answered_us),
         _iso_or_none(call.ended_us),
         call.duration_s,
+        call.end_reason,
         [
             CallPersonShape(
                 each.user_id,

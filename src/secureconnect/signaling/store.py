@@ -12,7 +12,10 @@ from ..identity import CallId, ConversationId, DeviceId, NodeId, PeerId, UserId
 State = Literal["ringing", "active", "recovering", "ended", "missed", "declined", "busy", "failed"]
 CallType = Literal["audio", "video"]
 PersonState = Literal["ringing", "joined", "left", "declined", "missed", "busy"]
-
+# ended: for everybody, by somebody.  left: nobody was left to talk to.  cancelled: by its caller, or whoever
+# ends it for everybody, before an answer.  unanswered: for as long as it rings.  lost: the caller's device
+# vanished.
+EndReason = Literal["ended", "left", "cancelled", "unanswered", "declined", "busy", "lost"]
 Flag = Literal["audio", "video", "screen"]
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -65,6 +68,21 @@ class Called(NamedTuple):
         return [each.user_id for each in self.people if each.state == "ringing"]
 
     @property
+    def end_reason(self) -> EndReason | None:
+        """None while it is under way."""
+        match self.state:
+            case "ended":
+                return "left" if self.ended_by is None else "ended"
+            case "missed":
+                return "unanswered" if self.ended_by is None else "cancelled"
+            case "declined" | "busy":
+                return self.state
+            case "failed":
+                return "lost"
+            case _:
+                return None
+
+    @property
     def duration_s(self) -> int:
         """Whole seconds from the answer to the end; 0 of one that nobody answered."""
         if self.answered_us is None or self.ended_us is None:
@@ -73,11 +91,14 @@ class Called(NamedTuple):
 
 
 class Seat(NamedTuple):
-    """A member of a conversation.  is_apart: it is a direct one, and either has blocked the other."""
+    """A member of a conversation.  is_apart: it is a direct one, and either has blocked the other.
+    sees_past: what was there before they came, too."""
 
     role: Literal["owner", "admin", "member"]
     is_direct: bool
     is_apart: bool
+    joined_us: int
+    sees_past: bool
 
 
 class Peer(NamedTuple):
@@ -123,8 +144,9 @@ _SEAT = (
     "SELECT m.role, c.type, CASE WHEN c.type = 'direct' AND EXISTS (SELECT 1 FROM members other JOIN blocks b"
     " ON (b.user_id = $2 AND b.blocked_id = other.user_id)"
     " OR (b.user_id = other.user_id AND b.blocked_id = $2)"
-    " WHERE other.conversation_id = $1 AND other.user_id <> $2) THEN 1 ELSE 0 END"
-    " FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " WHERE other.conversation_id = $1 AND other.user_id <> $2) THEN 1 ELSE 0 END,"
+    " m.joined_at, m.visible_from_seq FROM members m"
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
     " WHERE m.conversation_id = $1 AND m.user_id = $2"
 )
 _OTHERS = (
@@ -144,7 +166,7 @@ _ENGAGED = (
 
 async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | None:
     row = await tx.one(_SEAT, conversation, user)
-    return None if row is None else Seat(row[0], row[1] == "direct", bool(row[2]))
+    return None if row is None else Seat(row[0], row[1] == "direct", bool(row[2]), row[3], row[4] <= 1)
 
 
 async def some_others(
@@ -164,6 +186,23 @@ async def engaged_in(tx: Tx, user: UserId) -> CallId | None:
     """The call they are in."""
     row = await tx.one(_ENGAGED, user)
     return None if row is None else row[0]
+
+
+_IN_OR_RUNG = (
+    "SELECT p.call_id FROM call_people p WHERE p.user_id = $1 AND p.state IN ('joined', 'ringing')"
+    " ORDER BY p.call_id"
+)
+_FORGET_DEVICES = "UPDATE call_people SET device_id = NULL WHERE user_id = $1 AND device_id IS NOT NULL"
+
+
+async def in_or_rung(tx: Tx, user: UserId) -> list[CallId]:
+    """Calls they are in, and those that ring for them."""
+    return [row[0] for row in await tx.all(_IN_OR_RUNG, user)]
+
+
+async def forget_devices(tx: Tx, user: UserId) -> None:
+    """On which of theirs they were in calls."""
+    await tx.run(_FORGET_DEVICES, user)
 
 
 # calls
@@ -187,15 +226,41 @@ _SAVE_PERSON = (
     " device_id = excluded.device_id, joined_at = excluded.joined_at, left_at = excluded.left_at"
 )
 _RUNG_OUT = "SELECT call_id FROM calls WHERE ring_until <= $1 ORDER BY ring_until LIMIT $2"
-_HISTORY = (
-    f"SELECT {_CALL} FROM call_people mine JOIN calls c ON c.call_id = mine.call_id"  # noqa: S608
+_MINE = (
+    "SELECT c.call_id FROM call_people mine JOIN calls c ON c.call_id = mine.call_id"
     " JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = mine.user_id"
     " WHERE mine.user_id = $1 AND mine.call_id < $2 ORDER BY mine.call_id DESC LIMIT $3"
 )
-_HISTORY_OF = (
-    f"SELECT {_CALL} FROM calls c WHERE c.conversation_id = $1 AND c.call_id < $2"  # noqa: S608
+_RINGING = (
+    "SELECT c.call_id FROM call_people mine JOIN calls c ON c.call_id = mine.call_id"
+    " JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = mine.user_id"
+    " WHERE mine.user_id = $1 AND mine.call_id < $2 AND mine.state = 'ringing'"
+    " ORDER BY mine.call_id DESC LIMIT $3"
+)
+_EVER = "SELECT call_id FROM call_people WHERE user_id = $1 AND call_id < $2 ORDER BY call_id DESC LIMIT $3"
+# not what was over before they came, unless they see the past of the conversation
+_OF = (
+    "SELECT c.call_id FROM calls c JOIN members m ON m.conversation_id = c.conversation_id"
+    " WHERE c.conversation_id = $1 AND c.call_id < $2 AND m.user_id = $4"
+    " AND (c.ended_at IS NULL OR c.ended_at >= m.joined_at OR m.visible_from_seq <= 1)"
     " ORDER BY c.call_id DESC LIMIT $3"
 )
+
+
+def _whole_of(some: str) -> tuple[str, str]:
+    """The calls that a question finds, the newest first, and their people."""
+    return (
+        f"SELECT {_CALL} FROM ({some}) s JOIN calls c ON c.call_id = s.call_id"  # noqa: S608
+        " ORDER BY c.call_id DESC",
+        "SELECT p.call_id, p.user_id, p.state, p.device_id, p.joined_at, p.left_at"  # noqa: S608
+        f" FROM ({some}) s JOIN call_people p ON p.call_id = s.call_id ORDER BY p.call_id, p.user_id",
+    )
+
+
+_HISTORY, _HISTORY_PEOPLE = _whole_of(_MINE)
+_RING, _RING_PEOPLE = _whole_of(_RINGING)
+_ALL, _ALL_PEOPLE = _whole_of(_EVER)
+_HISTORY_OF, _HISTORY_OF_PEOPLE = _whole_of(_OF)
 
 
 async def add(tx: Tx, new: Called) -> bool:
@@ -248,11 +313,32 @@ async def rung_out(tx: Tx, now_us: int, limit: int) -> list[CallId]:
 
 async def history(tx: Tx, user: UserId, before: str, limit: int) -> list[Called]:
     """Of conversations they are in: calls they were called to, or came to; the newest first."""
-    return [await _whole(tx, Called(*row)) for row in await tx.all(_HISTORY, user, before, limit)]
+    return await _some(tx, _HISTORY, _HISTORY_PEOPLE, user, before, limit)
 
 
-async def history_of(tx: Tx, conversation: ConversationId, before: str, limit: int) -> list[Called]:
-    return [await _whole(tx, Called(*row)) for row in await tx.all(_HISTORY_OF, conversation, before, limit)]
+async def ringing(tx: Tx, user: UserId, before: str, limit: int) -> list[Called]:
+    """Of those the ones to which they are being called."""
+    return await _some(tx, _RING, _RING_PEOPLE, user, before, limit)
+
+
+async def ever(tx: Tx, user: UserId, before: str, limit: int) -> list[Called]:
+    """As `history`, of conversations they have left, too."""
+    return await _some(tx, _ALL, _ALL_PEOPLE, user, before, limit)
+
+
+async def history_of(
+    tx: Tx, conversation: ConversationId, before: str, limit: int, viewer: UserId
+) -> list[Called]:
+    """What a member may see of a conversation's."""
+    return await _some(tx, _HISTORY_OF, _HISTORY_OF_PEOPLE, conversation, before, limit, viewer)
+
+
+async def _some(tx: Tx, which: str, people: str, *asked: str | int) -> list[Called]:
+    found: dict[str, list[Person]] = {}
+    calls = [Called(*row) for row in await tx.all(which, *asked)]
+    for call_id, *person in await tx.all(people, *asked):
+        found.setdefault(call_id, []).append(Person(*person))
+    return [each._replace(people=tuple(found.get(each.call_id, ()))) for each in calls]
 
 
 # peers
