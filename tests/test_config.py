@@ -275,3 +275,9 @@ def test_what_is_rendered_is_read_back(tmp_path_factory: pytest.TempPathFactory,
             load(str(path), {})
     else:
         assert load(str(path), {}) == changed
+
+
+def test_a_signaling_frame_fits_between_nodes() -> None:
+    line = refused(env={"SECURECONNECT_SIGNALING__FRAME_BYTES": "65536"})
+    assert "signaling.frame_bytes" in line
+    assert "signals.payload_bytes" in line

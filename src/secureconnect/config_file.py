@@ -20,6 +20,7 @@ from .config import Config
 from .settings import MASK, BadSetting, Setting
 
 PREFIX = "SECURECONNECT_"
+FRAME_ENVELOPE_BYTES = 1_024  # room for what a frame between nodes is wrapped in
 
 
 def _settings() -> Iterator[Setting]:
@@ -116,6 +117,11 @@ def _check_together(config: Config) -> None:
     """What one setting alone cannot say."""
     if config.smtp.url and not config.gateway.public_url:
         raise BadSetting("smtp.url is set without gateway.public_url, which the links in mails begin with")
+    if config.signaling.frame_bytes + FRAME_ENVELOPE_BYTES > config.signals.payload_bytes:
+        raise BadSetting(
+            f"signaling.frame_bytes = {config.signaling.frame_bytes} does not fit between nodes: it must be"
+            f" {FRAME_ENVELOPE_BYTES} less than signals.payload_bytes = {config.signals.payload_bytes}"
+        )
     if config.turn.urls and not config.turn.secret:
         raise BadSetting("turn.urls is set without turn.secret, which credentials are made with")
     if config.gateway.ws_silence_s <= config.gateway.ws_ping_s:

@@ -243,6 +243,11 @@ class Socket(Protocol):
         in silence."""
         ...
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than half of its outbox waits for the client."""
+        ...
+
     async def send(self, frame: Frame) -> None:
         """Send at the client's pace: returns when everything queued so far was handed to the network.
         Raises SocketClosed."""

@@ -166,6 +166,10 @@ class MemorySocket:
         self._take(frame)
         return True
 
+    @property
+    def is_behind(self) -> bool:
+        return len(self.seen) * 2 > self.room
+
     async def send(self, frame: Frame) -> None:
         await trio.lowlevel.checkpoint()
         await self.gate.wait()

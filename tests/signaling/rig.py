@@ -13,7 +13,7 @@ from secureconnect.clock import now_us
 from secureconnect.config import MemoryConfig, SignalingConfig, SignalsConfig, TurnConfig
 from secureconnect.deps.contracts import Database, Signals, Tx
 from secureconnect.deps.memory import MemorySignals
-from secureconnect.edge import Call, Close, SocketClosed
+from secureconnect.edge import Call, Close, Frame, SocketClosed
 from secureconnect.identity import CallId, ConversationId, NodeId, Principal, UserId, new_id
 from secureconnect.signaling import Signaling
 from secureconnect.signaling.sockets import SignalingQuery, admit, serve
@@ -61,11 +61,20 @@ async def make_conversation(db: Database, kind: str, owner: Principal, *others: 
 
 
 class Device(MemorySocket):
-    """One device in a call.  told by `attend`: its peer_id and what it comes back with."""
+    """One device in a call.  told by `attend`: its peer_id and what it comes back with.  raw: what it was
+    sent, as it came."""
 
     peer_id = ""
     resume_token = ""
     epoch = 0
+
+    def __init__(self, principal: Principal, room: int = 1_000_000) -> None:
+        super().__init__(principal, room)
+        self.raw: list[bytes] = []
+
+    def _take(self, frame: Frame) -> None:
+        self.raw.append(frame.data)
+        super()._take(frame)
 
     def greet(self, frame: Json) -> None:
         self.peer_id, self.resume_token, self.epoch = frame["peer_id"], frame["resume_token"], frame["epoch"]
@@ -111,9 +120,9 @@ class Node:
         asked = [each.user_id for each in callees] or None
         return await self.room.calls.initiate(caller, where, call_type, asked, None)
 
-    async def dial(self, who: Principal, call_id: CallId) -> Device:
-        """Open a socket. Raises what refuses it."""
-        device = Device(who)
+    async def dial(self, who: Principal, call_id: CallId, outbox: int = 1_000_000) -> Device:
+        """Open a socket, whose outbox takes so many frames. Raises what refuses it."""
+        device = Device(who, outbox)
         call = Call("request", "127.0.0.1", float("inf"), who, query=SignalingQuery(call_id))
         await admit(self.room, call)
 
@@ -125,8 +134,10 @@ class Node:
         self._nursery.start_soon(attend)
         return device
 
-    async def attach(self, who: Principal, call_id: CallId, instance: str = "page-1") -> Device:
-        device = await self.dial(who, call_id)
+    async def attach(
+        self, who: Principal, call_id: CallId, instance: str = "page-1", outbox: int = 1_000_000
+    ) -> Device:
+        device = await self.dial(who, call_id, outbox)
         device.tell("join", instance_id=instance)
         device.greet(await device.wait_for("peers"))
         return device

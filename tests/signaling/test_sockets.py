@@ -164,7 +164,7 @@ async def test_frames_that_are_none(node: Node, pair: ConversationId, people: li
         (1, "NOT_FOUND"),
         (2, "NOT_FOUND"),
         (3, "VALIDATION"),
-        (None, "VALIDATION"),
+        (4, "VALIDATION"),
     ]
     assert other.of("offer") == []
     one.tell_raw(b"{")

@@ -358,6 +358,12 @@ class SignalingConfig:
         low=10,
         high=10_000,
     )
+    bytes_per_10s: int = setting(
+        524_288,
+        "bytes of them; half of gateway.ws_outbox_bytes or less keeps flooding from whoever is sent it",
+        low=65_536,
+        high=104_857_600,
+    )
     pass_s: float = setting(
         1.0,
         "seconds between two looks for calls nobody answers and devices that do not come back",

@@ -156,6 +156,10 @@ class OpenSocket:
         self.close(Close.TOO_SLOW, "too slow: come back and resume")
         return False
 
+    @property
+    def is_behind(self) -> bool:
+        return self._outbox.size * 2 > self._config.ws_outbox_bytes
+
     async def send(self, frame: Frame) -> None:
         if self.closed:
             raise SocketClosed

@@ -13,14 +13,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..edge import Frame
-from ..errors import Invalid, Malformed, Problem
+from ..errors import Malformed, Problem
 from .shapes import CallShape, PeerShape
 from .store import Flag
 
 Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 InstanceId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$", min_length=1, max_length=64)]
 
-TARGETED = frozenset({"offer", "answer", "ice_candidate", "renegotiate"})
+TARGETED = frozenset({"offer", "answer", "ice_candidate", "renegotiate"})  # the last may be for all, too
 # what a device says of its own media: the flag of its peer that this changes
 FLAGS: Mapping[str, Flag] = {
     "mute_audio": "audio",
@@ -44,23 +44,45 @@ class In(Struct):
     token: Annotated[str, Meta(max_length=8_192)] = ""
 
 
+class NotAFrame(Exception):
+    """A JSON object, yet no frame."""
+
+    def __init__(self, ref: Ref | None, text: str) -> None:
+        super().__init__(text)
+        self.ref = ref
+
+
+class _Ref(Struct):
+    ref: Ref | None = None
+
+
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _ins = msgspec.json.Decoder(In)
+_ref = msgspec.json.Decoder(_Ref)
 _encoder = msgspec.json.Encoder()
 
 
 def decode(data: bytes) -> In:
-    """Raises Malformed for what is no JSON, Invalid for what is no frame."""
+    """Raises Malformed for what is no JSON, or nested too deeply for Python; NotAFrame for JSON that is no
+    frame."""
     try:
         return _ins.decode(data)
     except msgspec.ValidationError as exc:
-        raise Invalid(f"This is no frame: {exc}.") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        text = str(exc)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise Malformed from exc
+    try:
+        ref = _ref.decode(data).ref
+    except msgspec.ValidationError:
+        ref = None
+    except (msgspec.DecodeError, RecursionError) as exc:  # broken behind the field that was found wrong
+        raise Malformed from exc
+    raise NotAFrame(ref, text)
 
 
 def passed_on(data: bytes, peer_id: str, user_id: str, epoch: int) -> bytes:
-    """A frame as others get it."""
+    """A frame as others get it: each value byte by byte as it came. Of a name that comes twice the last
+    counts, here as in `decode`."""
     fields: dict[str, Any] = _fields.decode(data)
     for name in ("ref", "target_id", *OURS):
         fields.pop(name, None)

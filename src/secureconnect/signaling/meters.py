@@ -15,8 +15,10 @@ JOINED = metrics.counter(
 _ENDED = metrics.counter("secureconnect_calls_ended_total", "Calls that are over.", ["state"])
 ENDED = {each: _ENDED.labels(each) for each in ("ended", "missed", "declined", "busy", "failed")}
 SOCKETS = metrics.gauge("secureconnect_signaling_sockets", "Signaling sockets open on this node.")
-# way: here, node
+# way: here, node, left_out
 _RELAYED = metrics.counter(
-    "secureconnect_signaling_relayed_total", "Frames handed to devices here, or to another node.", ["way"]
+    "secureconnect_signaling_relayed_total",
+    "Frames of devices: handed to one here, to another node, left out for one that does not keep up.",
+    ["way"],
 )
-RELAYED_HERE, RELAYED_TO_NODE = _RELAYED.labels("here"), _RELAYED.labels("node")
+RELAYED_HERE, RELAYED_TO_NODE, LEFT_OUT = (_RELAYED.labels(way) for way in ("here", "node", "left_out"))

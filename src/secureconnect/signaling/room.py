@@ -20,7 +20,7 @@ from .calls import Calls, Told
 from .ice import IceServer, ice_servers
 from .peers import Attached, Peers
 from .reaper import Reaper
-from .rosters import CHANNEL, Changed, Ended, Rosters, ToPeople
+from .rosters import CHANNEL, Changed, Ended, Rosters, Shown, ToPeople
 from .shapes import call_shape, peer_shape
 from .store import Called, Peer
 
@@ -142,10 +142,11 @@ class Signaling:
         self.rosters.tell(Changed(peer.call_id, peer, False, epoch, told.data))
         self._note(peer)
 
-    def shown(self, peer: Peer, epoch: int, data: bytes) -> None:
-        """It says something else of its media.  data: the frame that says so."""
-        self.rosters.tell(Changed(peer.call_id, peer, False, epoch, data))
-        self._note(peer)
+    def shown(self, before: Peer, peer: Peer, data: bytes) -> None:
+        """It says something of its media.  data: the frame that does."""
+        self.rosters.tell(Shown(peer, data))
+        if peer != before:
+            self._note(peer)
 
     async def leave(self, user: UserId, call_id: CallId) -> Called:
         """As `Calls.leave`; the others in the call are told, unless it is over by that."""
@@ -180,6 +181,7 @@ class Signaling:
     async def _read_forever(self) -> None:
         while True:
             await trio.sleep(self.config.roster_s)
+            self.rosters.see_off()
             for call_id in self.rosters.calls:
                 try:
                     call, peers = await self.peers.of(call_id)

@@ -2,6 +2,10 @@
 
 The table `call_peers` is the truth; what is here follows it by what nodes tell each other (signals), at once
 and also while the database is away, and is read anew from time to time. Nothing here waits.
+
+What devices here say has its effect here at once, in the order in which they say it, and does not queue
+behind what other nodes say. Frames of devices are left out for one that does not keep up: whoever floods it
+is not to be what closes its socket.
 """
 
 from __future__ import annotations
@@ -14,9 +18,9 @@ from msgspec import Struct
 
 from ..deps.contracts import Signals
 from ..edge import Close, Frame, Socket
-from ..errors import Problem, TooLarge
+from ..errors import Conflict, Problem, TooLarge, Unavailable
 from ..identity import CallId, NodeId, PeerId, UserId
-from .meters import ACTIVE, RELAYED_HERE, RELAYED_TO_NODE
+from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE
 from .store import Peer
 
 log = structlog.get_logger(module="signaling")
@@ -33,8 +37,15 @@ class Relayed(Struct, tag="frame", array_like=True):
     data: bytes
 
 
+class Shown(Struct, tag="shown", array_like=True):
+    """A peer says something of its media.  data: the frame, for all others."""
+
+    peer: Peer
+    data: bytes
+
+
 class Changed(Struct, tag="roster", array_like=True):
-    """A peer came, changed, or went; and what the others are to be told of it."""
+    """A peer came, was lost, or went; and what the others are to be told of it."""
 
     call_id: CallId
     peer: Peer
@@ -55,8 +66,15 @@ class ToPeople(Struct, tag="people", array_like=True):
     data: bytes
 
 
-Word = Relayed | Changed | Ended | ToPeople
-_words = msgspec.msgpack.Decoder(Word)
+Word = Relayed | Shown | Changed | Ended | ToPeople
+
+
+class Said(Struct, array_like=True):
+    node_id: NodeId
+    word: Word
+
+
+_said = msgspec.msgpack.Decoder(Said)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -85,6 +103,7 @@ class Rosters:
         self._node_id = node_id
         self._to_person = to_person
         self._by_call: dict[CallId, Roster] = {}
+        self._leaving: list[Socket] = []
 
     def get(self, call: CallId) -> Roster | None:
         return self._by_call.get(call)
@@ -138,26 +157,31 @@ class Rosters:
     # between devices
 
     def relay(self, roster: Roster, sender: PeerId, target: Peer, data: bytes) -> None:
-        """Raises a Problem when another node has the target and cannot be reached, or the frame is too
-        large."""
+        """Raises Conflict when the target has no connection; Unavailable when it does not keep up, or another
+        node has it and cannot be reached; TooLarge."""
         socket = roster.sockets.get(target.peer_id)
         if socket is not None:
-            RELAYED_HERE.inc()
-            socket.offer(Frame(data))
-        elif target.node_id != self._node_id:
+            if not _hand(socket, Frame(data)):
+                raise Unavailable("That device does not keep up.", retry_after_s=1)
+        elif target.lost_us is not None:
+            raise Conflict("That device is not connected right now; you are told when it is back.")
+        else:
             RELAYED_TO_NODE.inc()
-            self._signals.send(
-                CHANNEL, _encoder.encode(Relayed(roster.call_id, sender, target.peer_id, data))
-            )
+            self._send(Relayed(roster.call_id, sender, target.peer_id, data))
 
-    def broadcast(self, call: CallId, sender: PeerId, data: bytes) -> None:
-        """To all others in the call. Raises as `relay`."""
-        self._signals.send(CHANNEL, _encoder.encode(Relayed(call, sender, None, data)))
+    def broadcast(self, roster: Roster, sender: PeerId, data: bytes) -> None:
+        """To all others in the call that keep up. Raises as `relay` when one of them is on another node."""
+        word = Relayed(roster.call_id, sender, None, data)
+        self._take(word)
+        if any(peer.node_id != self._node_id for peer in roster.peers.values()):
+            RELAYED_TO_NODE.inc()
+            self._send(word)
 
-    def tell(self, word: Changed | Ended | ToPeople) -> None:
-        """Every node hears it, this one too; nobody who can be reached misses it."""
+    def tell(self, word: Shown | Changed | Ended | ToPeople) -> None:
+        """Every node hears it, this one at once; nobody who can be reached misses it."""
+        self._take(word)
         try:
-            self._signals.send(CHANNEL, _encoder.encode(word))
+            self._send(word)
         except TooLarge:
             log.error("signal_too_large", kind=type(word).__name__)
         except Problem as problem:  # this node alone has heard it: the others read the table
@@ -166,27 +190,44 @@ class Rosters:
     def hear(self, payload: bytes) -> None:
         """What a node has said."""
         try:
-            word = _words.decode(payload)
+            said = _said.decode(payload)
         except msgspec.DecodeError:
             log.warning("signal_unreadable")
             return
+        if said.node_id != self._node_id:
+            self._take(said.word)
+        self.see_off()
+
+    def see_off(self) -> None:
+        """Close the sockets of those who are out. Not at once: whoever has asked for it is answered first."""
+        leaving, self._leaving = self._leaving, []
+        for socket in leaving:
+            socket.close(Close.NORMAL, "this device is out of the call")
+
+    def _send(self, word: Word) -> None:
+        self._signals.send(CHANNEL, _encoder.encode(Said(self._node_id, word)))
+
+    def _take(self, word: Word) -> None:
         if isinstance(word, ToPeople):
             for user in word.users:
                 self._to_person(user, word.data)
             return
-        roster = self._by_call.get(word.call_id)
+        roster = self._by_call.get(word.peer.call_id if isinstance(word, Shown) else word.call_id)
         if roster is None:
             return
         match word:
             case Relayed():
-                self._deliver(roster, word.sender, word.target, word.data)
+                _deliver(roster, word.sender, word.target, word.data)
+            case Shown():
+                roster.peers[word.peer.peer_id] = word.peer
+                _deliver(roster, word.peer.peer_id, None, word.data)
             case Changed():
                 self._change(roster, word)
             case Ended():
-                self._deliver(roster, PeerId(""), None, word.data)
-                sockets, roster.sockets = roster.sockets, {}
-                for socket in sockets.values():
-                    socket.close(Close.NORMAL, "the call is over")
+                for socket in roster.sockets.values():
+                    socket.offer(Frame(word.data))
+                self._leaving += roster.sockets.values()
+                roster.sockets = {}
 
     def _change(self, roster: Roster, word: Changed) -> None:
         peer = word.peer
@@ -195,15 +236,26 @@ class Rosters:
             roster.peers.pop(peer.peer_id, None)
         else:
             roster.peers[peer.peer_id] = peer
-        self._deliver(roster, peer.peer_id, None, word.data)
-        socket = roster.sockets.get(peer.peer_id)
-        if word.is_gone and socket is not None:
-            del roster.sockets[peer.peer_id]
-            socket.close(Close.NORMAL, "this device has left the call")
-
-    def _deliver(self, roster: Roster, sender: PeerId, target: PeerId | None, data: bytes) -> None:
-        frame = Frame(data)
+        frame = Frame(word.data)
         for peer_id, socket in roster.sockets.items():
-            if peer_id == target or (target is None and peer_id != sender):
-                RELAYED_HERE.inc()
+            if peer_id != peer.peer_id:
                 socket.offer(frame)
+        if word.is_gone and peer.peer_id in roster.sockets:
+            self._leaving.append(roster.sockets.pop(peer.peer_id))
+
+
+def _deliver(roster: Roster, sender: PeerId, target: PeerId | None, data: bytes) -> None:
+    frame = Frame(data)
+    for peer_id, socket in roster.sockets.items():
+        if peer_id == target or (target is None and peer_id != sender):
+            _hand(socket, frame)
+
+
+def _hand(socket: Socket, frame: Frame) -> bool:
+    """Hand a frame of a device to another; False when it was left out."""
+    if socket.is_behind:
+        LEFT_OUT.inc()
+        return False
+    RELAYED_HERE.inc()
+    socket.offer(frame)
+    return True

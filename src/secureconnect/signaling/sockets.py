@@ -7,8 +7,9 @@ from typing import NoReturn
 import trio
 from msgspec import Struct
 
+from ..config import SignalingConfig
 from ..edge import Audience, Call, Close, Socket, SocketClosed, SocketRoute
-from ..errors import Invalid, Malformed, NotFound, Overloaded, Problem, TooLarge
+from ..errors import Conflict, Invalid, Malformed, NotFound, Overloaded, Problem, TooLarge
 from ..identity import CallId
 from . import frames
 from .frames import FLAGS, TARGETED, In
@@ -26,10 +27,15 @@ class SignalingQuery(Struct):
 
 async def admit(room: Signaling, call: Call) -> None:
     """Raises Overloaded; NotFound, CallOver, CallNotJoined, CallElsewhere."""
-    if room.sockets >= room.config.sockets:
-        raise Overloaded("This server has as many signaling sockets as it may hold.")
+    _require_room(room)
     query: SignalingQuery = call.query
     await room.peers.require_joined(call.caller, CallId(query.call_id))
+    _require_room(room)  # of those who waited with us some may have taken it; from here to `serve` nobody can
+
+
+def _require_room(room: Signaling) -> None:
+    if room.sockets >= room.config.sockets:
+        raise Overloaded("This server has as many signaling sockets as it may hold.")
 
 
 async def serve(room: Signaling, call: Call, socket: Socket) -> None:
@@ -54,6 +60,29 @@ SOCKETS = (
 )
 
 
+WINDOW_S = 10.0
+_CLOSE = {404: Close.NOT_FOUND, 503: Close.RESTART}  # of who is not let in, by status; others: FORBIDDEN
+
+
+class _Pace:
+    """How much a device has said in this window of time."""
+
+    def __init__(self, config: SignalingConfig) -> None:
+        self._config = config
+        self._ends = 0.0
+        self._frames = 0
+        self._bytes = 0
+
+    def is_kept(self, size: int) -> bool:
+        """Count a frame of `size` bytes."""
+        now = trio.current_time()
+        if now >= self._ends:
+            self._ends, self._frames, self._bytes = now + WINDOW_S, 0, 0
+        self._frames += 1
+        self._bytes += size
+        return self._frames <= self._config.frames_per_10s and self._bytes <= self._config.bytes_per_10s
+
+
 class _Device:
     """The talk with one device."""
 
@@ -63,6 +92,7 @@ class _Device:
         self._socket = socket
         query: SignalingQuery = call.query
         self._call_id = CallId(query.call_id)
+        self._pace = _Pace(room.config)
 
     async def attend(self) -> None:
         """Until the socket closes. Raises SocketClosed."""
@@ -79,30 +109,36 @@ class _Device:
 
     async def _attach(self) -> Attached:
         """Take the first frame: the device comes, or comes back."""
+        frame = await self._first()
+        peers, caller = self._room.peers, self._call.caller
+        try:
+            if frame.type == "join":
+                attached = await peers.join(caller, self._call_id, frame.instance_id)
+                self._greet(attached, frames.Peers)
+                self._room.came(attached)
+            else:
+                attached = await peers.resume(caller, self._call_id, frame.instance_id, frame.resume_token)
+                self._greet(attached, frames.Resumed)
+                self._room.came_back(attached)
+        except Problem as problem:
+            self._refuse(frame.ref, problem)
+            self._hang_up(_CLOSE.get(problem.status, Close.FORBIDDEN), problem.code)
+        self._ack(frame)
+        return attached
+
+    async def _first(self) -> In:
+        data: bytes | None = None
         with trio.move_on_after(self._room.config.greet_s):
-            frame = self._decode(await self._receive())
-            if frame.type not in ("join", "resume") or not frame.instance_id:
-                self._hang_up(Close.BAD_FRAME, "join or resume first")
-            try:
-                if frame.type == "join":
-                    attached = await self._room.peers.join(
-                        self._call.caller, self._call_id, frame.instance_id
-                    )
-                    self._greet(attached, frames.Peers)
-                    self._room.came(attached)
-                else:
-                    attached = await self._room.peers.resume(
-                        self._call.caller, self._call_id, frame.instance_id, frame.resume_token
-                    )
-                    self._greet(attached, frames.Resumed)
-                    self._room.came_back(attached)
-            except Problem as problem:
-                self._refuse(frame.ref, problem)
-                self._hang_up(
-                    Close.NOT_FOUND if isinstance(problem, NotFound) else Close.FORBIDDEN, problem.code
-                )
-            return attached
-        return self._hang_up(Close.SILENT, "no first frame")
+            data = await self._receive()
+        if data is None:
+            self._hang_up(Close.SILENT, "no first frame")
+        try:
+            frame = self._decode(data)
+        except frames.NotAFrame:
+            self._hang_up(Close.BAD_FRAME, "this is no frame")
+        if frame.type not in ("join", "resume") or not frame.instance_id:
+            self._hang_up(Close.BAD_FRAME, "join or resume first")
+        return frame
 
     def _greet(self, attached: Attached, kind: type[frames.Peers]) -> None:
         told = kind(
@@ -118,8 +154,8 @@ class _Device:
             data = await self._receive()
             try:
                 frame = self._decode(data)
-            except Invalid as problem:
-                self._refuse(None, problem)
+            except frames.NotAFrame as exc:
+                self._refuse(exc.ref, Invalid(f"This is no frame: {exc}."))
                 continue
             try:
                 await self._answer(roster, roster.peers.get(mine.peer_id, mine), frame, data)
@@ -136,28 +172,31 @@ class _Device:
             await self._room.leave(mine.user_id, self._call_id)
         elif frame.epoch is not None and frame.epoch < roster.epoch:
             pass  # said before the signaling was lost: it would set up what is no more
+        elif frame.type == "renegotiate" and frame.target_id is None:
+            self._room.rosters.broadcast(roster, mine.peer_id, self._passed_on(roster, mine, data))
         elif frame.type in TARGETED:
             self._relay(roster, mine, frame, data)
         elif frame.type in FLAGS:
             self._show(roster, mine, frame, data)
+        elif frame.type in ("join", "resume"):
+            raise Conflict("This socket is in the call; leave, or open another.")
         else:
             raise Invalid(f"There is no frame {frame.type[:40]!r} here.", details={"field": "type"})
-        if frame.ref is not None:
-            self._socket.offer(frames.frame(frames.Ack(ref=frame.ref)))
+        self._ack(frame)
 
     def _relay(self, roster: Roster, mine: Peer, frame: In, data: bytes) -> None:
         target = None if frame.target_id is None else roster.find(frame.target_id)
         if target is None or target.peer_id == mine.peer_id:
             raise NotFound("There is no such device in the call.")
-        passed_on = frames.passed_on(data, mine.peer_id, mine.user_id, roster.epoch)
-        self._room.rosters.relay(roster, mine.peer_id, target, passed_on)
+        self._room.rosters.relay(roster, mine.peer_id, target, self._passed_on(roster, mine, data))
 
     def _show(self, roster: Roster, mine: Peer, frame: In, data: bytes) -> None:
         flag = FLAGS[frame.type]
         is_on = frame.type == "screen_share_started" if flag == "screen" else not frame.muted
-        shown = roster.peers[mine.peer_id] = mine.showing(flag, is_on=is_on)
-        passed_on = frames.passed_on(data, mine.peer_id, mine.user_id, roster.epoch)
-        self._room.shown(shown, roster.epoch, passed_on)
+        self._room.shown(mine, mine.showing(flag, is_on=is_on), self._passed_on(roster, mine, data))
+
+    def _passed_on(self, roster: Roster, mine: Peer, data: bytes) -> bytes:
+        return frames.passed_on(data, mine.peer_id, mine.user_id, roster.epoch)
 
     async def _renew(self, frame: In) -> None:
         principal = await self._room.authenticate(frame.token)
@@ -170,14 +209,20 @@ class _Device:
         data = await self._socket.receive()
         if len(data) > self._room.config.frame_bytes:
             self._hang_up(Close.TOO_BIG, TooLarge.code)
+        if not self._pace.is_kept(len(data)):
+            self._hang_up(Close.TOO_MANY_FRAMES, "too many frames, or too large ones")
         return data
 
     def _decode(self, data: bytes) -> In:
-        """Raises Invalid."""
+        """Raises NotAFrame."""
         try:
             return frames.decode(data)
         except Malformed:
             return self._hang_up(Close.BAD_FRAME, "not JSON")
+
+    def _ack(self, frame: In) -> None:
+        if frame.ref is not None:
+            self._socket.offer(frames.frame(frames.Ack(ref=frame.ref)))
 
     def _refuse(self, ref: frames.Ref | None, problem: Problem) -> None:
         if problem.denial is not None:
