@@ -28,12 +28,13 @@ from kit.server import Server
 from kit.wait import until
 from secureconnect.auth.routes import ROUTES as AUTH_ROUTES
 from secureconnect.chat.inbound import Inbound
-from secureconnect.chat.routes import SOCKETS
+from secureconnect.chat.routes import SOCKETS as CHAT
 from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Lost, Refused, Wire, connect
 from secureconnect.edge import Audience, Route
 from secureconnect.errors import TABLE
 from secureconnect.identity import is_id, new_id
+from secureconnect.signaling import SOCKETS as SIGNALING
 
 TOTP = "/v1/auth/totp"
 ANSWER_S = 30
@@ -73,6 +74,7 @@ SIGNED_IN: dict[Audience, dict[str, int]] = {
     Audience.AUTHOR: {"stranger": 404, "member": 403, "entitled": 200},
     Audience.ADMIN: {"stranger": 403, "member": 403, "entitled": 403, "admin": 200},
 }
+SOCKETS = CHAT + SIGNALING
 STRANGERS = {"blocked", "returned", "admin", "former"}  # where nothing else is said, they are as a stranger
 SAID_BEFORE = ("{message_id}", "{poll_id}", "{file_id}")  # what is late for whoever comes late
 ELSE = {("POST", "/v1/conversations"): {"blocked": 403}}  # it is to be with the owner
@@ -530,8 +532,10 @@ async def try_sockets(cast: Cast) -> list[str]:
         headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         try:
             async with connect(base + path, headers) as wire:
+                if path.startswith("/v1/ws/signaling"):
+                    await wire.send('{"type": "join", "instance_id": "page"}')
                 heard = json.loads(await wire.receive())
-                got = 200 if heard["type"] == "hello" else 0
+                got = 200 if heard["type"] in ("hello", "peers") else 0
         except Refused as refusal:
             got = refusal.status
         except Lost as lost:
@@ -565,11 +569,20 @@ async def try_sockets(cast: Cast) -> list[str]:
 
     for caller in CALLERS:
         refused = caller in TOKENLESS
-        async with cast.world(caller) as (world, token):
-            for socket in SOCKETS:
+        async with cast.world(caller, calls="rings") as (world, token):
+            for socket in CHAT:
                 await look(socket.path, caller, token, 401 if refused else 200)
+            if caller == "entitled":
+                join = HOW["POST", "/v1/calls/{call_id}/join"](world)
+                await ask(cast.http, "POST", "/v1/calls/{call_id}/join", join, token)
+            for socket in SOCKETS:
                 narrowed = f"{socket.path}?{urlencode(SOCKET_HOW[socket.path](world))}"
-                await look(narrowed, caller, token, 401 if refused else status_of(Audience.MEMBER, caller))
+                status = 401 if refused else status_of(Audience.MEMBER, caller)
+                if socket in SIGNALING and status == 200 and caller != "entitled":
+                    status = 409  # called, and not in it
+                await look(narrowed, caller, token, status)
+            if not refused:
+                await look(f"/v1/ws/signaling?call_id={new_id()}", caller, token, 404)
             if not refused:
                 await talk(caller, world)
     return wrong

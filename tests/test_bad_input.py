@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from kit.routes import ROUTES, example
 from kit.server import Server
 from secureconnect.chat.inbound import Inbound
 from secureconnect.client.wire import Lost, connect
+from secureconnect.signaling.frames import FLAGS, TARGETED, In
 
 ANSWER_S = 10
 SCHEMA_S = 300  # a tenth of it on two free cores
@@ -93,6 +94,7 @@ GOOD: dict[str, Any] = {
     "rooms": {"!a": {"sessions": {}}},
     "signatures": {"@user_id": {}},
     "signed_pre_key": {"key_id": "1", "public_key": "A" * 43, "signature": "A" * 86},
+    "callee_ids": ["@user_id"],
     "avatar_url": "https://example.org/a.png",
     "checksum_sha256": "0" * 64,
     "client_message_id": "key-1",
@@ -185,6 +187,7 @@ CALLERS = ("user", "admin")
 # every frame, with every field; and what is none
 FRAMES = {str(kind.__struct_config__.tag): good(kind) for kind in get_args(Inbound)}
 FRAMES |= {"hello": {"history_id": NOWHERE}, "\0": {"content": "hello"}}
+SIGNALING_FRAMES = (*sorted(TARGETED), *FLAGS, "leave", "auth", "ping", "join", "resume", "peers", "\0")
 
 
 def spoiled(fields: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -208,6 +211,9 @@ queries = st.sampled_from(list(QUERIES)).flatmap(
 )
 frames = st.sampled_from(list(FRAMES)).flatmap(
     lambda kind: spoiled(FRAMES[kind]).map(lambda fields: fields | {"type": kind})
+)
+signaling_frames = st.sampled_from(SIGNALING_FRAMES).flatmap(
+    lambda kind: spoiled(good(In) | {"target_id": "@user_id"}).map(lambda fields: fields | {"type": kind})
 )
 
 
@@ -283,7 +289,10 @@ class Bad:
         sent = self._made("/v1/messages", content="the only one", **where)
         poll = self._made("/v1/polls", question="When?", options=["now", "later"], **where)
         begun = self._made("/v1/storage/upload-url", file_name="a", file_size=0, content_type="a/b")
+        callee = self._register("callee")["user"]["user_id"]
+        pair = self._made("/v1/conversations", type="direct", participant_ids=[callee])
         self.real = {
+            "@pair_id": pair["conversation_id"],
             "@file_id": begun["file_id"],
             "@user_id": signed_in["user"]["user_id"],
             "@conversation_id": room["conversation_id"],
@@ -294,6 +303,8 @@ class Bad:
             "@session_id": signed_in["session_id"],
             "@username": signed_in["user"]["username"],
         }
+        with self.calling() as call_id:
+            self.real["@call_id"] = call_id  # which is over by then: one that rings ends in its own time
 
     def _register(self, kind: str) -> dict[str, Any]:
         name = unique(kind)
@@ -304,6 +315,14 @@ class Bad:
     def _made(self, path: str, **document: Any) -> dict[str, Any]:
         made: dict[str, Any] = self.send("POST", path, encoded(document)).json()["data"]
         return made
+
+    @contextmanager
+    def calling(self) -> Iterator[str]:
+        """The caller is in a call, meanwhile."""
+        where = self.real["@pair_id"]
+        call_id = self._made("/v1/calls/initiate", conversation_id=where, call_type="audio")["call_id"]
+        yield call_id
+        assert self.send("POST", f"/v1/calls/{call_id}/end", b"").is_success
 
     @property
     def token(self) -> str:
@@ -446,14 +465,16 @@ def test_every_route_is_tried_and_what_is_good_passes(bad: Bad) -> None:
     assert not refused
 
 
-async def outcome(bad: Bad, sent: list[str], refs: set[str]) -> tuple[int | None, int]:
+async def outcome(
+    bad: Bad, sent: list[str], refs: set[str], path: str = "/v1/ws/chat"
+) -> tuple[int | None, int]:
     """Send the frames, and wait until each of `refs` and a last ping is answered, or the socket closed.
 
     Returns the close code or None, and how many frames were acked.
     """
     acks = 0
     waiting = refs | {"last"}
-    url = f"ws{bad.server.url.removeprefix('http')}/v1/ws/chat"
+    url = f"ws{bad.server.url.removeprefix('http')}{path}"
     with trio.fail_after(ANSWER_S):
         async with connect(url, [(b"authorization", f"Bearer {bad.token}".encode())]) as wire:
             try:
@@ -479,6 +500,30 @@ def test_frames_with_wrong_fields(bad: Bad, sent: list[dict[str, Any]]) -> None:
     assert code in (None, 1009, 4400, 4401, 4404), sent
     if code is None and not acks:
         assert rows(bad.server) == before
+
+
+JOIN = '{"type": "join", "instance_id": "page"}'
+
+
+@settings(sized, max_examples=40)
+@given(sent=st.lists(signaling_frames, min_size=1, max_size=4))
+def test_signaling_frames_with_wrong_fields(bad: Bad, sent: list[dict[str, Any]]) -> None:
+    told = {str(n): json.dumps(bad.with_real_ids({**frame, "ref": str(n)})) for n, frame in enumerate(sent)}
+    with bad.calling() as call_id:
+        path = f"/v1/ws/signaling?call_id={call_id}"
+        code, _ = trio.run(outcome, bad, [JOIN, *told.values()], set(told), path)
+    left = any(frame["type"] == "leave" for frame in sent)
+    assert code in (None, 1009, 4400, *([1000] if left else [])), sent
+
+
+@pytest.mark.parametrize("raw", [raw for raw in RAW if len(raw) < 200_000], ids=lambda raw: repr(raw[:12]))
+async def test_signaling_frames_that_are_no_document(bad: Bad, raw: bytes) -> None:
+    with bad.calling() as call_id:
+        path = f"/v1/ws/signaling?call_id={call_id}"
+        for first in ([], [JOIN]):
+            code, acks = await outcome(bad, [*first, raw.decode("utf-8", "replace")], set(), path)
+            assert code in (None, 1009, 4400)
+            assert acks == 0
 
 
 @pytest.mark.parametrize("raw", [raw for raw in RAW if len(raw) < 200_000], ids=lambda raw: repr(raw[:12]))

@@ -307,5 +307,6 @@ FRAME_HOW: dict[str, tuple[Audience, Callable[[World], dict[str, Any]]]] = {
     "ping": (Audience.USER, lambda _: {}),
 }
 SOCKET_HOW: dict[str, Callable[[World], dict[str, str]]] = {
-    "/v1/ws/chat": lambda w: {"conversation_id": w.room}
+    "/v1/ws/chat": lambda w: {"conversation_id": w.room},
+    "/v1/ws/signaling": lambda w: {"call_id": w.facts["call_id"]},
 }
