@@ -53,7 +53,7 @@ from .outbox import Outbox
 from .settings import BadSetting
 from .signaling import ROUTES as SIGNALING_ROUTES
 from .signaling import SOCKETS as SIGNALING_SOCKETS
-from .signaling import Signaling
+from .signaling import Bells, Signaling, is_called, no_bells
 from .signaling.stun import StunServer
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Sharing, Storage
@@ -171,7 +171,7 @@ class Service:
         def build_chat() -> Chat:
             push = None
             if config.push.enabled:
-                push = PushParts(config.push, deps.pusher, self._node.secrets, signed_in)
+                push = PushParts(config.push, deps.pusher, self._node.secrets, signed_in, is_called)
             room = Chat(
                 config.chat,
                 deps.db,
@@ -220,7 +220,13 @@ class Service:
                 self._node.id,
                 public_url=config.gateway.public_url,
             )
-            room.connect(to_person=tell_of_call, authenticate=authenticate, deny=deny, own_stun=own_stun)
+            room.connect(
+                to_person=tell_of_call,
+                authenticate=authenticate,
+                deny=deny,
+                own_stun=own_stun,
+                bells=bells,
+            )
             return room
 
         def own_stun() -> list[str]:
@@ -284,6 +290,11 @@ class Service:
         def tell_of_call(user: UserId, event: bytes) -> None:
             with suppress(Unavailable):  # the room restarts: nobody is connected
                 self.chat.require().tell_person(user, None, event)
+
+        def bells() -> Bells:
+            with suppress(Unavailable):  # the room restarts; sockets ring all the same
+                return self.chat.require().bells
+            return no_bells()
 
         def tell_file(owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
             with suppress(Unavailable):  # the room restarts: nobody is connected

@@ -19,6 +19,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.deps.push import PushServices
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId, new_id
 from secureconnect.node import Secrets
+from secureconnect.signaling import is_called
 
 from .rig import running
 
@@ -41,7 +42,7 @@ class Site:
         private = PushConfig(allow_private=True, ca_file=str(self.service.ca_file), delay_s=0, poll_s=60)
         config = replace(private, **settings)
         pusher = PushServices(config, "mailto:root@example.org", Guard("push", BreakerConfig()))
-        parts = PushParts(config, pusher, SECRETS, self._signed_in)
+        parts = PushParts(config, pusher, SECRETS, self._signed_in, is_called)
 
         async def serve(task_status: trio.TaskStatus[Chat]) -> None:
             try:

@@ -39,6 +39,7 @@ from .mentions import store as mention_store
 from .messages import Messages
 from .mutes.mutes import Mutes
 from .notifications.announced import Announced
+from .notifications.bells import Bells
 from .notifications.making import Maker
 from .notifications.notifications import Notifications
 from .notifications.notifier import Notifier
@@ -150,6 +151,7 @@ class Chat:
         self.deletion = Deletion(config, db, self.writer, attachments)
         self.pushes = None if push is None else Pushes(push, db, self._is_anywhere)
         maker = Maker(config.notifications_kept, None if self.pushes is None else self.pushes.queue)
+        self.bells = Bells(db, maker, self.pushes is not None, self._tell_notification)
         self.notifier = Notifier(config, db, self.hub, maker, self._tell_notification)
         self.rings = (
             None

@@ -87,8 +87,8 @@ class VersionShape(Struct):
 
 
 class NotificationShape(Struct):
-    """kind: message, mention, reply, reaction, added or announcement.  ref: the message it is about; of
-    `added` the conversation, of `announcement` that.  actor_id: whose doing it is."""
+    """kind: message, mention, reply, reaction, added, announcement or missed_call.  ref: the message it is
+    about; of `added` the conversation, of the last two what they name.  actor_id: whose doing it is."""
 
     notification_id: str
     kind: str

@@ -3,8 +3,10 @@ media up (`sockets`, `rosters`), and how a call outlives what carries it (`reape
 through here.
 """
 
+from .bells import Bells, no_bells
 from .room import Signaling
 from .routes import ROUTES
 from .sockets import SOCKETS
+from .store import is_called
 
-__all__ = ["ROUTES", "SOCKETS", "Signaling"]
+__all__ = ["ROUTES", "SOCKETS", "Bells", "Signaling", "is_called", "no_bells"]

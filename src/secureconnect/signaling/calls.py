@@ -27,6 +27,7 @@ from ..errors import (
 from ..idempotency import Attempt, keep, recall
 from ..identity import CallId, ConversationId, Principal, UserId, new_id
 from . import store
+from .bells import Bells, Then, no_bells, nothing_more
 from .meters import ENDED, JOINED, STARTED
 from .steps import Step, after
 from .store import Called, CallType, Person, PersonState
@@ -37,11 +38,12 @@ MODERATORS = ("owner", "admin")
 
 
 class Told(NamedTuple):
-    """What people are to hear of a call.  to: whose devices."""
+    """What people are to hear of a call.  to: whose devices.  then: what else is to be told then."""
 
     event: Event
     call: Called
     to: Sequence[UserId]
+    then: Then = nothing_more
 
 
 Tell = Callable[[Told], None]
@@ -59,12 +61,14 @@ class Outcome(NamedTuple):
 
 
 class Calls:
-    """tell: hears, after its commit, what people are to be told. Never waits."""
+    """tell: hears, after its commit, what people are to be told. Never waits.  bells: what wakes devices just
+    now."""
 
     def __init__(self, config: SignalingConfig, db: Database) -> None:
         self._config = config
         self._db = db
         self.tell: Tell = _untold
+        self.bells: Callable[[], Bells] = no_bells
 
     # seeing
 
@@ -185,12 +189,13 @@ class Calls:
             raise CallUnderWay(details=None if other is None else {"call_id": other.call_id})
         await store.save_people(tx, call_id, people)
         await self._note(tx, "signaling:call:started", me, new)
+        busy = [each.user_id for each in rung if each.state == "busy"]
+        then = await self.bells().missed(tx, new, busy)
         if not new.ringing:
             new = await self._step(tx, new, "engage", None)
-            return Outcome(new, [Told("call_missed", new, called), Told("call_ended", new, [me])])
-        busy = [each.user_id for each in rung if each.state == "busy"]
-        told = [Told("call_incoming", new, new.ringing)]
-        return Outcome(new, [*told, Told("call_missed", new, busy)] if busy else told)
+            return Outcome(new, [Told("call_missed", new, busy, then), Told("call_ended", new, [me])])
+        await self.bells().ring(tx, new, new.ringing)
+        return Outcome(new, [Told("call_incoming", new, new.ringing), Told("call_missed", new, busy, then)])
 
     async def _callees(
         self, tx: Tx, me: UserId, conversation: ConversationId, asked: Sequence[UserId] | None
@@ -362,30 +367,34 @@ class Calls:
             return Outcome(call)
         if call.state == "ringing":
             return await self._give_up(tx, call, "give_up", None)
-        missed, call = call.ringing, await self._missed(tx, call)
+        missed = call.ringing
+        call, then = await self._missed(tx, call)
         await store.save(tx, call)
-        return Outcome(call, [Told("call_missed", call, missed)])
+        return Outcome(call, [Told("call_missed", call, missed, then)])
 
     # the steps
 
     async def _give_up(self, tx: Tx, call: Called, step: Step, by: UserId | None) -> Outcome:
         """Nobody has answered, and nobody will."""
         missed, others = call.ringing, [each.user_id for each in call.people if each.state != "ringing"]
-        call = await self._step(tx, await self._missed(tx, call), step, by)
+        call, then = await self._missed(tx, call)
+        call = await self._step(tx, call, step, by)
         for user in missed:
             await self._note(tx, "signaling:call:missed", user, call)
-        return Outcome(call, [Told("call_missed", call, missed), Told("call_ended", call, others)])
+        return Outcome(call, [Told("call_missed", call, missed, then), Told("call_ended", call, others)])
 
     async def _end(self, tx: Tx, call: Called, by: UserId | None) -> Outcome:
         missed = call.ringing
-        call = await self._step(tx, await self._missed(tx, call), "end", by)
-        told = [Told("call_ended", call, call.everybody)]
-        return Outcome(call, [Told("call_missed", call, missed), *told] if missed else told)
+        call, then = await self._missed(tx, call)
+        call = await self._step(tx, call, "end", by)
+        others = [user for user in call.everybody if user not in missed]
+        return Outcome(call, [Told("call_missed", call, missed, then), Told("call_ended", call, others)])
 
-    async def _missed(self, tx: Tx, call: Called) -> Called:
-        """Nobody rings any more."""
+    async def _missed(self, tx: Tx, call: Called) -> tuple[Called, Then]:
+        """It rings for nobody any more."""
+        then = await self.bells().missed(tx, call, call.ringing)
         call = await self._turn(tx, call, "ringing", "missed")
-        return call._replace(ring_until_us=None)
+        return call._replace(ring_until_us=None), then
 
     async def _turn(self, tx: Tx, call: Called, old: PersonState, new: PersonState) -> Called:
         """Whoever is `old` is `new`."""
@@ -396,6 +405,9 @@ class Calls:
         return call._replace(people=tuple(sorted([*others, *turned])))
 
     async def _place(self, tx: Tx, call: Called, person: Person) -> Called:
+        if person.user_id in call.ringing:
+            answered_on = person.device_id if person.state == "joined" else None
+            await self.bells().hush(tx, call, [person.user_id], answered_on)
         await store.save_people(tx, call.call_id, [person])
         others = [each for each in call.people if each.user_id != person.user_id]
         call = call._replace(people=tuple(sorted([*others, person])))
@@ -441,6 +453,7 @@ class Calls:
         for told in outcome.told:
             if told.to:
                 self.tell(told)
+            told.then()
         if outcome.call.is_over and outcome.told:
             ENDED[outcome.call.state].inc()
         return outcome.call

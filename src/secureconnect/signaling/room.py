@@ -16,6 +16,7 @@ from ..edge import Call
 from ..errors import Problem, Unavailable
 from ..identity import CallId, NodeId, Principal, UserId, new_id
 from . import frames, store
+from .bells import Bells, no_bells
 from .calls import Calls, Told
 from .ice import IceServer, ice_servers
 from .peers import Attached, Peers
@@ -86,17 +87,20 @@ class Signaling:
         authenticate: Authenticate,
         deny: Callable[[Problem, Call], None] = _unheard,
         own_stun: Callable[[], list[str]] = _no_stun,
+        bells: Callable[[], Bells] = no_bells,
     ) -> None:
         """What this room needs of its neighbours.
 
         to_person: offers an event to the sockets of chat that somebody has on this node. Never waits.
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
         own_stun: addresses of the STUN server in this process, while it can be reached.
+        bells: what wakes people's devices just now.
         """
         self._to_person = to_person
         self.authenticate = authenticate
         self.deny = deny
         self._own_stun = own_stun
+        self.calls.bells = bells
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._signals.subscribe([CHANNEL]) as backlog:

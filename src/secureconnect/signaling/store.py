@@ -205,6 +205,18 @@ async def forget_devices(tx: Tx, user: UserId) -> None:
     await tx.run(_FORGET_DEVICES, user)
 
 
+_CALLED = (
+    "SELECT c.conversation_id FROM call_people p JOIN calls c ON c.call_id = p.call_id"
+    " WHERE p.call_id = $1 AND p.user_id = $2 AND p.state = 'ringing' AND c.ring_until > $3"
+)
+
+
+async def is_called(tx: Tx, user: UserId, call: CallId, now_us: int) -> ConversationId | None:
+    """The conversation of a call that rings for them at that time; None: it does not."""
+    row = await tx.one(_CALLED, call, user, now_us)
+    return None if row is None else row[0]
+
+
 # calls
 
 _ADD = (

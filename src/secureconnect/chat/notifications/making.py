@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 from ... import metrics
 from ...deps.contracts import Tx
 from ...identity import NotificationId, UserId, new_id
 from . import store
 from .preferences import Preferences, preferences_from
-from .store import Notification
+from .store import Kind, Notification
 
-# kind: message, mention, reply, reaction, added, announcement
+# kind: message, mention, reply, reaction, added, announcement, missed_call
 MADE = metrics.counter("secureconnect_chat_notifications_total", "Notifications made.", ["kind"])
-_MADE = {
-    kind: MADE.labels(kind) for kind in ("message", "mention", "reply", "reaction", "added", "announcement")
-}
+_MADE = {kind: MADE.labels(kind) for kind in get_args(Kind)}
 
 UNMADE = NotificationId("")  # of what has yet to get its id
 

@@ -47,6 +47,7 @@ class Kinds(Struct, frozen=True):
     reaction: Way = "list"
     added: Way = "push"
     announcement: Way = "list"
+    missed_call: Way = "push"
 
     def way(self, kind: Kind) -> Way:
         found: Way = getattr(self, kind)
@@ -55,11 +56,13 @@ class Kinds(Struct, frozen=True):
 
 class Preferences(Struct, frozen=True):
     """quiet_hours: when nothing is pushed; what happens then is listed all the same.  groups: whether devices
-    are woken for every message of the groups for which nothing else was chosen."""
+    are woken for every message of the groups for which nothing else was chosen.  calls: whether devices are
+    woken when somebody calls: in quiet hours, too (always), not then, or never."""
 
     kinds: Kinds = Kinds()
     quiet_hours: QuietHours | None = None
     groups: Literal["all", "mentions"] = "all"
+    calls: Literal["always", "outside_quiet_hours", "never"] = "outside_quiet_hours"
 
     def is_pushed(self, kind: Kind, at_us: int) -> bool:
         return self.kinds.way(kind) == "push" and not self._is_quiet(at_us)
@@ -67,6 +70,10 @@ class Preferences(Struct, frozen=True):
     def is_rung(self, notify: Notify | None, at_us: int) -> bool:
         """Whether devices are woken for what is said in a group.  notify: what was chosen for it."""
         return (notify or self.groups) == "all" and not self._is_quiet(at_us)
+
+    def is_called(self, at_us: int) -> bool:
+        """Whether devices are woken when somebody calls."""
+        return self.calls == "always" or (self.calls != "never" and not self._is_quiet(at_us))
 
     def _is_quiet(self, at_us: int) -> bool:
         return self.quiet_hours is not None and self.quiet_hours.cover(at_us)

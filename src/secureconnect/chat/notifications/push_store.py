@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ...deps.contracts import Tx
-from ...identity import ConversationId, DeviceId, MessageId, NotificationId, UserId
+from ...identity import CallId, ConversationId, DeviceId, MessageId, NotificationId, UserId
 from .store import Notify
 
 EXPIRE_ROWS = 1_000  # deleted in one transaction
 
 Service = Literal["fcm", "webpush"]
+Ring = Literal["incoming", "cancelled", "missed"]
 
 
 class Registration(NamedTuple):
@@ -24,14 +26,16 @@ class Registration(NamedTuple):
 
 class Waiting(NamedTuple):
     """A push that was taken to be sent.  about: the notification, or, where there is a seq, the message of a
-    group.  attempts: made in vain.  was_here: it was put off before, because its person was connected.
-    claim: whose it is."""
+    group; the call that rings, or does no more.  ring: of a call, and missed of the notification of one.
+    attempts: made in vain.  was_here: it was put off before, because its person was connected.  claim: whose
+    it is."""
 
     device_id: DeviceId
     topic: str
     user_id: UserId
     about: str
     seq: int | None
+    ring: Ring | None
     attempts: int
     was_here: bool
     expires_us: int
@@ -141,9 +145,20 @@ _QUEUE = (
     "INSERT INTO pushes (device_id, way, topic, user_id, notification_id, seq, due_at, expires_at)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (device_id, topic) DO UPDATE SET notification_id = excluded.notification_id,"
-    " seq = excluded.seq, way = excluded.way,"
+    " seq = excluded.seq, way = excluded.way, ring = NULL,"
     " due_at = CASE WHEN pushes.was_here OR pushes.claim IS NOT NULL THEN excluded.due_at"
     " ELSE pushes.due_at END, expires_at = excluded.expires_at, was_here = false, claim = NULL"
+)
+_RING = (
+    "INSERT INTO pushes (device_id, way, topic, user_id, notification_id, ring, due_at, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    " ON CONFLICT (device_id, topic) DO UPDATE SET notification_id = excluded.notification_id,"
+    " seq = NULL, way = excluded.way, ring = excluded.ring, due_at = excluded.due_at,"
+    " expires_at = excluded.expires_at, was_here = false, claim = NULL, attempts = 0"
+)
+_UNRING = (
+    "DELETE FROM pushes WHERE user_id = $1 AND topic = $2 AND ring = 'incoming' AND claim IS NULL"
+    " AND attempts = 0 RETURNING device_id"
 )
 _DUE = "SELECT (SELECT MIN(due_at) FROM pushes), (SELECT MIN(expires_at) FROM pushes)"
 _WAYS_DUE = "SELECT way FROM pushes WHERE due_at <= $1 GROUP BY way ORDER BY MIN(due_at) LIMIT $2"
@@ -156,7 +171,7 @@ _TAKE = (
     "UPDATE pushes SET claim = $3, due_at = $4 WHERE due_at <= $2"
     " AND (device_id, topic) IN (SELECT device_id, topic FROM pushes"
     " WHERE way = $1 AND due_at <= $2 AND expires_at > $2 ORDER BY due_at LIMIT $5)"
-    " RETURNING device_id, topic, user_id, notification_id, seq, attempts, was_here, expires_at"
+    " RETURNING device_id, topic, user_id, notification_id, seq, ring, attempts, was_here, expires_at"
 )
 _LEAVE_ALONE = "UPDATE pushes SET due_at = $3 WHERE way = $1 AND due_at <= $2"
 _DONE = "DELETE FROM pushes WHERE device_id = $1 AND topic = $2 AND claim = $3"
@@ -181,6 +196,26 @@ async def queue(
     await tx.many(_QUEUE, [(*row, topic, user, about, seq, due_us, expires_us) for row in devices])
 
 
+async def ring(
+    tx: Tx,
+    user: UserId,
+    call: CallId,
+    about: CallId | NotificationId,
+    ring: Ring,
+    due_us: int,
+    expires_us: int,
+    spared: Sequence[DeviceId] = (),
+) -> None:
+    """One about a call, in the place of an earlier one, for each device of theirs but those spared."""
+    devices = [row for row in await tx.all(_DEVICES, user) if row[0] not in spared]
+    await tx.many(_RING, [(*row, call, user, about, ring, due_us, expires_us) for row in devices])
+
+
+async def unring(tx: Tx, user: UserId, call: CallId) -> list[DeviceId]:
+    """The devices that were about to be woken for a call, and are not."""
+    return [row[0] for row in await tx.all(_UNRING, user, call)]
+
+
 async def next_due(tx: Tx) -> tuple[int | None, int | None]:
     """When the first is due, and when the first is of no use any more."""
     row = await tx.one(_DUE)
@@ -200,7 +235,7 @@ async def expire(tx: Tx, now_us: int) -> int:
 async def take(tx: Tx, way: str, claim: str, now_us: int, until_us: int, most: int) -> list[Waiting]:
     """Some that are due; nobody else takes them until then."""
     rows = await tx.all(_TAKE, way, now_us, claim, until_us, most)
-    return [Waiting._make((*row[:6], bool(row[6]), row[7], claim)) for row in rows]
+    return [Waiting._make((*row[:7], bool(row[7]), row[8], claim)) for row in rows]
 
 
 async def leave_alone(tx: Tx, way: str, now_us: int, until_us: int) -> None:

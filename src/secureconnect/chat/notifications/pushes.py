@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from ... import metrics
-from ...clock import SECOND_US
+from ...clock import MINUTE_US, SECOND_US
 from ...config import PushConfig
 from ...deps.contracts import (
     Database,
@@ -33,7 +33,7 @@ from ...deps.contracts import (
     WebPushTarget,
 )
 from ...errors import Conflict, Invalid, InvalidToken, Problem, Unavailable
-from ...identity import ConversationId, DeviceId, NotificationId, Principal, UserId, new_id
+from ...identity import CallId, ConversationId, DeviceId, NotificationId, Principal, UserId, new_id
 from ...node import SecretDamaged, Secrets
 from ...periodic import every
 from . import push_store, store
@@ -51,11 +51,12 @@ _SENT, _DEFERRED, _REFUSED, _GONE, _SPARED, _EXPIRED = (
     PUSHES.labels(each) for each in ("sent", "deferred", "refused", "gone", "spared", "expired")
 )
 
-URGENT = frozenset({"message", "mention", "reply"})
+URGENT = frozenset({"message", "mention", "reply", "call_incoming", "call_cancelled", "missed_call"})
 CALLS = frozenset({"mention", "reply"})  # what is said by them in a group wakes nobody a second time
 CLAIM_MARGIN_S = 30.0  # beyond the longest try: for the note of how it went
 PER_PERSON = 2  # under way at a time: nobody's slow endpoints take all places
 RESERVED = 4  # one place in so many is for push services that answer: anybody can name some that do not
+AHEAD_US = 10 * MINUTE_US  # calls are due so much before what else begins to be due now
 TURN_US = SECOND_US  # until it is a person's turn again
 NOTE_S = 5.0  # for the note of what is sent, at shutdown too
 LATEST_DOUBLING = 20
@@ -65,15 +66,22 @@ TOPIC_CHARS = 32
 Target = FcmTarget | WebPushTarget
 Told = dict[str, str]
 SignedIn = Callable[[Tx, UserId, int], Awaitable[frozenset[DeviceId]]]
+IsCalled = Callable[[Tx, UserId, CallId, int], Awaitable[ConversationId | None]]
+
+
+async def _nobody_is_called(_: Tx, __: UserId, ___: CallId, ____: int) -> None:
+    """There are no calls."""
 
 
 class PushParts(NamedTuple):
-    """What pushes need of the rest of the server.  signed_in: the devices of a person with a session."""
+    """What pushes need of the rest of the server.  signed_in: the devices of a person with a session.
+    is_called: the conversation of a call that rings for somebody at that time; None: it does not."""
 
     config: PushConfig
     pusher: Pusher
     secrets: Secrets
     signed_in: SignedIn
+    is_called: IsCalled = _nobody_is_called
 
 
 class _Due(NamedTuple):
@@ -92,6 +100,7 @@ class Pushes:
         self._pusher = parts.pusher
         self._secrets = parts.secrets
         self._signed_in = parts.signed_in
+        self._is_called = parts.is_called
         self._topics = parts.secrets.derive("push:topics")
         self._db = db
         self._is_here = is_here
@@ -139,6 +148,17 @@ class Pushes:
 
     async def queue(self, tx: Tx, notification: Notification, now_us: int) -> None:
         """In the transaction that makes it."""
+        if notification.kind == "missed_call":
+            await push_store.ring(
+                tx,
+                notification.user_id,
+                CallId(notification.ref),
+                notification.notification_id,
+                "missed",
+                now_us - AHEAD_US,
+                now_us + self._config.ttl_s * SECOND_US,
+            )
+            return
         conversation, seq = notification.conversation_id, notification.seq
         if conversation is not None and seq is not None and notification.kind in CALLS:
             await push_store.rung(tx, conversation, notification.user_id, seq)
@@ -249,9 +269,9 @@ class Pushes:
             await push_store.unregister(tx, waiting.device_id)
             return None
         registration = await push_store.registration(tx, waiting.device_id, user)
-        told = await (_notified(tx, waiting, now_us) if waiting.seq is None else _said(tx, waiting, now_us))
+        told = await self._told(tx, waiting, now_us)
         if registration is not None and told is not None:
-            if not is_here:
+            if not is_here or waiting.ring is not None:  # calls ring wherever their person may be
                 return _Due(waiting, registration, told)
             if not waiting.was_here:  # or so it seems: the connection may be dead
                 due_us = now_us + int(self._config.again_s * SECOND_US)
@@ -260,6 +280,26 @@ class Pushes:
         _SPARED.inc()
         await push_store.done(tx, waiting)
         return None
+
+    async def _told(self, tx: Tx, waiting: Waiting, now_us: int) -> Told | None:
+        if waiting.ring is not None:
+            return await self._rung(tx, waiting, now_us)
+        if waiting.seq is not None:
+            return await _said(tx, waiting, now_us)
+        return await _notified(tx, waiting, now_us)
+
+    async def _rung(self, tx: Tx, waiting: Waiting, now_us: int) -> Told | None:
+        """Of a call. Nothing rings that is over by now; that it rings no more is told whatever else is."""
+        call = {"call_id": waiting.topic}
+        conversation = await self._is_called(tx, waiting.user_id, CallId(waiting.topic), now_us)
+        if waiting.ring == "incoming":
+            if conversation is None:
+                return None
+            return call | {"kind": "call_incoming", "conversation_id": conversation}
+        notified = await _notified(tx, waiting, now_us) if waiting.ring == "missed" else None
+        if notified is not None:
+            return call | notified
+        return None if conversation is not None else call | {"kind": "call_cancelled"}
 
     async def _try(self, due: _Due) -> None:
         waiting, registration = due.waiting, due.registration

@@ -8,7 +8,7 @@ from ...deps.contracts import Tx
 from ...identity import ConversationId, NotificationId, UserId
 from ..store import NO_ID
 
-Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement"]
+Kind = Literal["message", "mention", "reply", "reaction", "added", "announcement", "missed_call"]
 Notify = Literal["all", "mentions", "none"]
 Notable = Literal[
     "reaction",
@@ -22,7 +22,7 @@ Notable = Literal[
 
 
 class Notification(NamedTuple):
-    """ref: the message it is about; of `added` the conversation, of `announcement` that.  seq: of the
+    """ref: the message it is about; of `added` the conversation, of the others what they name.  seq: of the
     message.  actor_id: whose doing it is."""
 
     notification_id: NotificationId
@@ -163,6 +163,18 @@ async def happened(tx: Tx, conversation: ConversationId, after: int, until: int)
 async def reader(tx: Tx, conversation: ConversationId, user: UserId) -> Reader | None:
     """A member, whose read mark stands still until this transaction ends. None: they are none."""
     row = await tx.one(_READER, conversation, user)
+    return Reader._make(row) if row else None
+
+
+_LISTENER = (
+    "SELECT visible_from_seq, last_read_seq, muted_until, notify FROM members"
+    " WHERE conversation_id = $1 AND user_id = $2"
+)
+
+
+async def listener(tx: Tx, conversation: ConversationId, user: UserId) -> Reader | None:
+    """As `reader`, for what has nothing to do with how far they have read."""
+    row = await tx.one(_LISTENER, conversation, user)
     return Reader._make(row) if row else None
 
 
