@@ -12,6 +12,8 @@ from secureconnect.audit import ACTIONS
 from secureconnect.config_file import SETTINGS
 from secureconnect.edge import Close
 from secureconnect.metrics import exposition
+from secureconnect.signaling.frames import FLAGS, TARGETED, Out
+from secureconnect.signaling.steps import LEGAL
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -57,6 +59,20 @@ def test_every_close_code_is_explained() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
     told = set(map(int, re.findall(r"\b([14]\d{3})\b", page[page.index("## How a socket ends") :])))
     assert {int(code) for code in Close} - {Close.NORMAL} <= told
+
+
+def test_the_life_of_a_call_is_told_as_it_is() -> None:
+    page = (ROOT / "docs" / "calls.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)` \| `(\w+)`: .* \| `(\w+)` \|$", page, re.MULTILINE)
+    assert {(state, step): after for state, step, after in told} == LEGAL
+
+
+def test_every_frame_of_a_call_is_explained() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    section = page[page.index("## A call") : page.index("## How a socket ends")]
+    told = {str(kind.__struct_config__.tag) for kind in Out.__subclasses__()}
+    named = set(re.findall(r"`([a-z_]+)", section))
+    assert named >= told | TARGETED | FLAGS.keys() | {"resumed"}
 
 
 def test_every_decision_has_its_number() -> None:

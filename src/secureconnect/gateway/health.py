@@ -38,6 +38,8 @@ class Limits(msgspec.Struct, frozen=True):
     file_bytes: int
     message_files: int
     part_bytes: int
+    call_participants: int
+    signaling_frame_bytes: int
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -83,6 +85,8 @@ class Health:
             file_bytes=config.storage.max_file_mb * 1024 * 1024,
             message_files=config.chat.max_files,
             part_bytes=config.storage.part_mb * 1024 * 1024,
+            call_participants=config.signaling.max_participants,
+            signaling_frame_bytes=config.signaling.frame_bytes,
         )
 
     def server(self) -> Server:
