@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secureconnect.config import Config
-from secureconnect.config_file import SETTINGS, load, render
+from secureconnect.config_file import FRAME_ENVELOPE_BYTES, SETTINGS, load, render
 from secureconnect.settings import MASK, BadSetting, Setting
 
 ROOT = Path(__file__).parent.parent
@@ -270,7 +270,9 @@ def test_what_is_rendered_is_read_back(tmp_path_factory: pytest.TempPathFactory,
             changed = dataclasses.replace(changed, **{name: value})
     path = tmp_path_factory.mktemp("rendered") / "settings.toml"
     path.write_bytes(render(changed).encode())
-    if changed.gateway.ws_silence_s <= changed.gateway.ws_ping_s:
+    is_silent = changed.gateway.ws_silence_s <= changed.gateway.ws_ping_s
+    is_too_large = changed.signaling.frame_bytes + FRAME_ENVELOPE_BYTES > changed.signals.payload_bytes
+    if is_silent or is_too_large:
         with pytest.raises(BadSetting):
             load(str(path), {})
     else:
