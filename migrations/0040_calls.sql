@@ -39,7 +39,7 @@ CREATE UNIQUE INDEX call_people_engaged ON call_people (user_id) WHERE state = '
 
 -- A device that is connected to a call, or was until just now. instance_id: one load of its page. node_id, life:
 -- the process that has its socket. token_hash: SHA-256 of what it comes back with. lost_at: since when it has no
--- socket.
+-- socket. turn: how often it has come; what is known of an earlier turn says nothing of a later one.
 CREATE TABLE call_peers (
     peer_id uuid PRIMARY KEY,
     call_id uuid NOT NULL,
@@ -54,6 +54,7 @@ CREATE TABLE call_peers (
     screen boolean NOT NULL,
     joined_at timestamptz NOT NULL,
     lost_at timestamptz,
+    turn bigint NOT NULL,
     UNIQUE (call_id, user_id)
 );
 CREATE INDEX call_peers_by_node ON call_peers (node_id);

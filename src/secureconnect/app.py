@@ -226,8 +226,15 @@ class Service:
                 deny=deny,
                 own_stun=own_stun,
                 bells=bells,
+                has_ended=has_ended,
             )
             return room
+
+        def has_ended(principal: Principal) -> bool:
+            try:
+                return self.auth.require().has_ended(principal)
+            except Unavailable:  # it restarts; the device, if it may not come back, is given up in time
+                return False
 
         def own_stun() -> list[str]:
             host = urlsplit(config.gateway.public_url).hostname

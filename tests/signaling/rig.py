@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from chat.rig import MemorySocket
-from secureconnect.clock import now_us
+from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import MemoryConfig, SignalingConfig, SignalsConfig, TurnConfig
 from secureconnect.deps.contracts import Database, Signals, Tx
 from secureconnect.deps.memory import MemorySignals
@@ -60,6 +60,20 @@ async def make_conversation(db: Database, kind: str, owner: Principal, *others: 
     return name
 
 
+async def renew(tx: Tx, node: NodeId, lasts_us: int = HOUR_US) -> None:
+    """The lease of a node, renewed as from then on.  lasts_us: negative for one that ended long ago."""
+    now = now_us()
+    await tx.run(
+        "INSERT INTO nodes (node_id, version, started_at, renewed_at, lease_ends_at)"
+        " VALUES ($1, '', $2, $3, $4) ON CONFLICT (node_id) DO UPDATE SET renewed_at = excluded.renewed_at,"
+        " lease_ends_at = excluded.lease_ends_at",
+        node,
+        now,
+        now + lasts_us,
+        now + lasts_us + 1,
+    )
+
+
 class Device(MemorySocket):
     """One device in a call.  told by `attend`: its peer_id and what it comes back with.  raw: what it was
     sent, as it came."""
@@ -81,22 +95,42 @@ class Device(MemorySocket):
 
 
 class Node:
-    """One room.  told: the events people got here, with whom each was for."""
+    """One room.  told: the events people got here, with whom each was for.  ended: whose sessions are."""
 
-    def __init__(self, db: Database, between: Signals, config: SignalingConfig) -> None:
+    def __init__(
+        self,
+        db: Database,
+        between: Signals,
+        config: SignalingConfig,
+        node_id: NodeId | None = None,
+        lease_s: float = 0.0,
+    ) -> None:
         self.db = db
+        self.ended: set[UserId] = set()
         self.told: list[tuple[UserId, Json]] = []
-        self.id = NodeId(new_id())
-        self.room = Signaling(config, TurnConfig(), db, between, self.id)
-        self.room.connect(to_person=self._hear, authenticate=self._authenticate)
+        self.id = node_id or NodeId(new_id())
+        self.room = Signaling(config, TurnConfig(), db, between, self.id, lease_s=lease_s)
+        self.room.connect(
+            to_person=self._hear,
+            authenticate=self._authenticate,
+            has_ended=lambda principal: principal.user_id in self.ended,
+        )
         self._nursery: trio.Nursery
 
     @classmethod
     async def start(
-        cls, nursery: trio.Nursery, db: Database, between: Signals, config: SignalingConfig = CONFIG
+        cls,
+        nursery: trio.Nursery,
+        db: Database,
+        between: Signals,
+        config: SignalingConfig = CONFIG,
+        node_id: NodeId | None = None,
+        lease_s: float = 0.0,
     ) -> Node:
-        node = cls(db, between, config)
+        """As an earlier start left it, if `node_id` is its.  lease_s: as of `Recovery`."""
+        node = cls(db, between, config, node_id, lease_s)
         node._nursery = nursery
+        await db.write(renew, node.id)
         await nursery.start(lambda task_status: node.room.run(task_status=task_status))
         return node
 

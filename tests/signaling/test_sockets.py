@@ -77,7 +77,7 @@ async def test_what_a_device_says_of_its_media_is_kept(
     assert (await other.wait_for("screen_share_started"))["stream_id"] == "s1"
 
     async def is_stored() -> bool:
-        _, peers = await nodes[0].room.peers.of(call_id)  # type: ignore[arg-type]
+        peers = await nodes[0].room.peers.of(call_id)  # type: ignore[arg-type]
         return any((each.audio, each.screen) == (False, True) for each in peers)
 
     await until(is_stored)

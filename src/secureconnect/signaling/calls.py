@@ -132,7 +132,7 @@ class Calls:
             raise CallEngaged from exc
         if outcome.told:
             STARTED[call_type].inc()
-        return self._done(outcome)
+        return self.done(outcome)
 
     async def _initiate_once(
         self,
@@ -232,7 +232,7 @@ class Calls:
             raise CallEngaged from exc
         if outcome.told:
             JOINED.inc()
-        return self._done(outcome)
+        return self.done(outcome)
 
     async def _join(self, tx: Tx, caller: Principal, call_id: CallId) -> Outcome:
         call = await self._held(tx, caller.user_id, call_id)
@@ -256,7 +256,7 @@ class Calls:
 
     async def decline(self, caller: UserId, call_id: CallId) -> Called:
         """Raises CallOver; Conflict for who is not called, or in it already. Declining again is the same."""
-        return self._done(await self._db.relieve(self._decline, caller, call_id))
+        return self.done(await self._db.relieve(self._decline, caller, call_id))
 
     async def _decline(self, tx: Tx, caller: UserId, call_id: CallId) -> Outcome:
         call = await self._held(tx, caller, call_id)
@@ -279,7 +279,7 @@ class Calls:
     async def leave(self, caller: UserId, call_id: CallId) -> Called:
         """Leave; the last but one in a direct conversation, and the last anywhere, ends the call. So does a
         caller whom nobody has answered. Leaving what one is not in changes nothing."""
-        return self._done(await self._db.relieve(self._leave, caller, call_id))
+        return self.done(await self._db.relieve(self._leave, caller, call_id))
 
     async def _leave(self, tx: Tx, caller: UserId, call_id: CallId) -> Outcome:
         call = await _seen(tx, caller, call_id, await store.lock(tx, call_id))
@@ -300,11 +300,23 @@ class Calls:
             return Outcome(call)
         return await self._end(tx, call, None)
 
+    async def lose(self, tx: Tx, call: Called) -> Called:
+        """Devices of a call that the transaction holds have lost their signaling with its node."""
+        call = call._replace(epoch=call.epoch + 1)
+        if call.state == "active":
+            return await self._step(tx, call, "lose", None)
+        await store.save(tx, call)
+        return call
+
+    async def regain(self, tx: Tx, call: Called) -> Called:
+        """All of them are back."""
+        return await self._step(tx, call, "regain", None)
+
     async def end(self, caller: Principal, call_id: CallId) -> Called:
         """End it for everybody: its caller, either of two, or a moderator of the group. Whoever of two is
         being called declines by that. Raises Forbidden for other members. Ending what is over changes
         nothing."""
-        return self._done(await self._db.relieve(self._end_by, caller.user_id, call_id))
+        return self.done(await self._db.relieve(self._end_by, caller.user_id, call_id))
 
     async def _end_by(self, tx: Tx, caller: UserId, call_id: CallId) -> Outcome:
         call = await _seen(tx, caller, call_id, await store.lock(tx, call_id))
@@ -447,9 +459,10 @@ class Calls:
 
     def _done_if_any(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._done(outcome)
+            self.done(outcome)
 
-    def _done(self, outcome: Outcome) -> Called:
+    def done(self, outcome: Outcome) -> Called:
+        """After its commit: tell."""
         for told in outcome.told:
             if told.to:
                 self.tell(told)

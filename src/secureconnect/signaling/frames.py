@@ -107,7 +107,9 @@ class Peers(Out, tag="peers"):
 
 
 class Resumed(Peers, tag="resumed"):
-    """The same after coming back."""
+    """The same after coming back.  restart_ice: as of `BackAgain`, with each of the others."""
+
+    restart_ice: bool = True
 
 
 class Joined(Out, tag="join"):
@@ -130,11 +132,13 @@ class Reconnecting(Out, tag="peer_reconnecting"):
 
 
 class BackAgain(Out, tag="peer_resumed"):
-    """restart_ice: whether each side is to restart ICE with it."""
+    """restart_ice: whether each side is to restart ICE with it.  is_new_instance: its page was loaded anew,
+    and needs a new peer connection instead."""
 
     peer: PeerShape
     epoch: int
     restart_ice: bool = True
+    is_new_instance: bool = False
 
 
 class Over(Out, tag="call_ended"):

@@ -22,3 +22,13 @@ _RELAYED = metrics.counter(
     ["way"],
 )
 RELAYED_HERE, RELAYED_TO_NODE, LEFT_OUT = (_RELAYED.labels(way) for way in ("here", "node", "left_out"))
+# how: socket, the connection of that device alone; node, its server
+_LOST = metrics.counter(
+    "secureconnect_calls_devices_lost_total", "Devices in calls whose connection went unexpectedly.", ["how"]
+)
+LOST_ALONE, LOST_WITH_NODE = _LOST.labels("socket"), _LOST.labels("node")
+BACK = metrics.counter("secureconnect_calls_devices_back_total", "Devices that came back to their call.")
+GIVEN_UP = metrics.counter(
+    "secureconnect_calls_given_up_total",
+    "People put out of a call: not back in time, or not allowed any more.",
+)

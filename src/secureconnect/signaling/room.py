@@ -15,12 +15,17 @@ from ..deps.contracts import Database, Signals
 from ..edge import Call
 from ..errors import Problem, Unavailable
 from ..identity import CallId, NodeId, Principal, UserId, new_id
+from ..node import LEASE_S
+from ..periodic import Trouble
 from . import frames, store
 from .bells import Bells, no_bells
 from .calls import Calls, Told
 from .ice import IceServer, ice_servers
+from .meters import BACK, GIVEN_UP, LOST_ALONE, LOST_WITH_NODE
+from .notes import Note, Notes
 from .peers import Attached, Peers
 from .reaper import Reaper
+from .recovery import Mended, Recovery
 from .rosters import CHANNEL, Changed, Ended, Rosters, Shown, ToPeople
 from .shapes import call_shape, peer_shape
 from .store import Called, Peer
@@ -28,7 +33,6 @@ from .store import Called, Peer
 log = structlog.get_logger(module="signaling")
 
 EXPORT_PAGE = 200
-WAITING = 10_000  # notes for the table of what became of sockets and their media
 
 ToPerson = Callable[[UserId, bytes], None]
 Authenticate = Callable[[str], Awaitable[Principal]]
@@ -46,12 +50,16 @@ def _no_stun() -> list[str]:
     return []
 
 
+def _never(_: Principal) -> bool:
+    return False
+
+
 def _unheard(_: Problem, __: Call) -> None:
     """Nobody keeps refusals."""
 
 
 class Signaling:
-    """public_url: as the setting."""
+    """public_url: as the setting.  lease_s: as of `Recovery`."""
 
     def __init__(
         self,
@@ -62,6 +70,7 @@ class Signaling:
         node_id: NodeId,
         *,
         public_url: str = "",
+        lease_s: float = LEASE_S,
     ) -> None:
         self.config = config
         self.turn = turn
@@ -74,10 +83,14 @@ class Signaling:
         self._own_stun: Callable[[], list[str]] = _no_stun
         self.calls = Calls(config, db)
         self.calls.tell = self._tell
-        self.peers = Peers(config, db, node_id, new_id())
+        life = new_id()
+        self.recovery = Recovery(config, db, self.calls, node_id, life, self._mended, lease_s)
+        self.peers = Peers(config, db, node_id, life, self.recovery)
         self.rosters = Rosters(signals, node_id, lambda user, event: self._to_person(user, event))
-        self._reaper = Reaper(config, self.calls)
-        self._inlet, self._outlet = trio.open_memory_channel[Peer](WAITING)
+        self._reaper = Reaper(config, self.calls, self.recovery)
+        self._notes = Notes()
+        self._look_now = trio.Event()
+        self.has_ended: Callable[[Principal], bool] = _never
         self.sockets = 0
 
     def connect(
@@ -88,28 +101,35 @@ class Signaling:
         deny: Callable[[Problem, Call], None] = _unheard,
         own_stun: Callable[[], list[str]] = _no_stun,
         bells: Callable[[], Bells] = no_bells,
+        has_ended: Callable[[Principal], bool] = _never,
     ) -> None:
         """What this room needs of its neighbours.
 
         to_person: offers an event to the sockets of chat that somebody has on this node. Never waits.
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
         own_stun: addresses of the STUN server in this process, while it can be reached.
-        bells: what wakes people's devices just now.
+        bells: what wakes people's devices just now.  has_ended: whether a session was ended: its device does
+        not come back.
         """
         self._to_person = to_person
         self.authenticate = authenticate
         self.deny = deny
         self._own_stun = own_stun
         self.calls.bells = bells
+        self.has_ended = has_ended
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._signals.subscribe([CHANNEL]) as backlog:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._reaper.pass_forever)
-                nursery.start_soon(self._note_forever)
+                nursery.start_soon(self._notes.write_forever, self._write)
                 nursery.start_soon(self._read_forever)
                 task_status.started()
+                lost = backlog.lost
                 async for delivery in backlog:
+                    if backlog.lost != lost:
+                        lost = backlog.lost
+                        self._look_now.set()
                     self.rosters.hear(delivery.payload)
 
     def ice_servers(self, user: UserId) -> list[IceServer]:
@@ -126,37 +146,70 @@ class Signaling:
 
     # devices
 
-    def came(self, attached: Attached) -> None:
-        mine, epoch = attached.mine, attached.call.epoch
+    async def resume(self, caller: Principal, call_id: CallId, instance_id: str, token: str) -> Attached:
+        """As `Peers.resume`, and as `Peers.resume_from` while the database is away."""
+        try:
+            return await self.peers.resume(caller, call_id, instance_id, token)
+        except Unavailable:
+            attached = self.peers.resume_from(self.rosters.get(call_id), caller, instance_id, token)
+            if attached is None:
+                raise
+            self._notes.add(Note(attached.mine))
+            return attached
+
+    async def admit(self, caller: Principal, call_id: CallId) -> None:
+        """As `Peers.require_joined`; while the database is away those pass whom this node knows to be in the
+        call."""
+        try:
+            await self.peers.require_joined(caller, call_id)
+        except Unavailable:
+            roster = self.rosters.get(call_id)
+            known = () if roster is None else roster.peers.values()
+            if (caller.user_id, caller.device_id) not in {(each.user_id, each.device_id) for each in known}:
+                raise
+
+    def arrived(self, attached: Attached) -> None:
+        """A device has its socket: the others are told what it is to them."""
+        mine, epoch = attached.mine, attached.epoch
+        for peer in attached.lost:
+            self._reconnecting(peer, epoch)
         if attached.replaced is not None:
             self._gone(attached.replaced, epoch)
-        told = frames.frame(frames.Joined(peer=peer_shape(mine), epoch=epoch))
-        self.rosters.tell(Changed(mine.call_id, mine, False, epoch, told.data))
+        told: frames.Out
+        if attached.is_back:
+            BACK.inc()
+            told = frames.BackAgain(peer=peer_shape(mine), epoch=epoch, is_new_instance=attached.is_new)
+        else:
+            told = frames.Joined(peer=peer_shape(mine), epoch=epoch)
+        self.rosters.tell(Changed(mine.call_id, mine, False, epoch, frames.frame(told).data))
 
-    def came_back(self, attached: Attached) -> None:
-        mine, epoch = attached.mine, attached.call.epoch
-        told = frames.frame(frames.BackAgain(peer=peer_shape(mine), epoch=epoch))
-        self.rosters.tell(Changed(mine.call_id, mine, False, epoch, told.data))
-
-    def lost(self, peer: Peer, epoch: int) -> None:
+    def lost(self, peer: Peer, epoch: int, principal: Principal) -> None:
         """Its socket is gone, and it has not said that it leaves."""
-        log.info("peer_lost", call_id=peer.call_id, peer_id=peer.peer_id)
+        if self.has_ended(principal):
+            self.out(peer, epoch)
+            return
+        LOST_ALONE.inc()
+        log.warning("peer_lost", call_id=peer.call_id, peer_id=peer.peer_id, user_id=peer.user_id)
         peer = peer._replace(lost_us=self._db.now_us())
-        told = frames.frame(frames.Reconnecting(peer_id=peer.peer_id, user_id=peer.user_id, epoch=epoch))
-        self.rosters.tell(Changed(peer.call_id, peer, False, epoch, told.data))
-        self._note(peer)
+        self._reconnecting(peer, epoch)
+        self._notes.add(Note(peer))
 
     def shown(self, before: Peer, peer: Peer, data: bytes) -> None:
         """It says something of its media.  data: the frame that does."""
         self.rosters.tell(Shown(peer, data))
         if peer != before:
-            self._note(peer)
+            self._notes.add(Note(peer))
+
+    def out(self, peer: Peer, epoch: int) -> None:
+        """It is not to come back; the table is told as soon as it can be."""
+        self._gone(peer, epoch)
+        self._notes.add(Note(peer, is_out=True))
 
     async def leave(self, user: UserId, call_id: CallId) -> Called:
         """As `Calls.leave`; the others in the call are told, unless it is over by that."""
         before = await self.peers.of(call_id)
         call = await self.calls.leave(user, call_id)
-        mine = next((each for each in before[1] if each.user_id == user), None)
+        mine = next((each for each in before if each.user_id == user), None)
         if mine is not None and not call.is_over:
             self._gone(mine, call.epoch)
         return call
@@ -165,34 +218,51 @@ class Signaling:
         left = frames.Left(peer_id=peer.peer_id, user_id=peer.user_id, epoch=epoch)
         self.rosters.tell(Changed(peer.call_id, peer, True, epoch, frames.frame(left).data))
 
-    def _note(self, peer: Peer) -> None:
-        try:
-            self._inlet.send_nowait(peer)
-        except trio.WouldBlock:
-            log.warning("peer_not_noted", call_id=peer.call_id)
+    def _reconnecting(self, peer: Peer, epoch: int) -> None:
+        told = frames.frame(frames.Reconnecting(peer_id=peer.peer_id, user_id=peer.user_id, epoch=epoch))
+        self.rosters.tell(Changed(peer.call_id, peer, False, epoch, told.data))
 
-    async def _note_forever(self) -> None:
-        """Bring to the table what sockets say, in order, when it can be written."""
-        async for peer in self._outlet:
-            try:
-                if peer.lost_us is None:
-                    await self.peers.show(peer)
-                else:
-                    await self.peers.lose(peer)
-            except Problem as problem:
-                log.warning("peer_not_noted", call_id=peer.call_id, code=problem.code)
+    def _mended(self, mended: Mended) -> None:
+        call = self.calls.done(mended.outcome)
+        for peer in mended.lost:
+            LOST_WITH_NODE.inc()
+            log.warning("peer_lost", call_id=peer.call_id, peer_id=peer.peer_id, user_id=peer.user_id)
+            self._reconnecting(peer, call.epoch)
+        for user in mended.out:
+            GIVEN_UP.inc()
+            log.warning("person_given_up", call_id=call.call_id, user_id=user)
+        for peer in mended.gone:
+            self._gone(peer, call.epoch)
+
+    async def _write(self, note: Note) -> None:
+        if note.is_out:
+            await self.recovery.put_out(note.peer)
+        else:
+            await self.peers.note(note.peer)
 
     async def _read_forever(self) -> None:
+        trouble = Trouble(log, "rosters_not_read")
         while True:
-            await trio.sleep(self.config.roster_s)
+            with trio.move_on_after(self.config.roster_s):
+                await self._look_now.wait()
+            self._look_now = trio.Event()
             self.rosters.see_off()
-            for call_id in self.rosters.calls:
-                try:
-                    call, peers = await self.peers.of(call_id)
-                except Problem:
-                    break  # the next look, then
-                if call is not None and not call.is_over:
-                    self.rosters.read_anew(call_id, call.epoch, peers)
+            with trouble:
+                await self.read_once()
+
+    async def read_once(self) -> None:
+        """Hold what is known here of calls against the table, whatever words were missed."""
+        began_at = trio.current_time()
+        with self.rosters.hearing() as heard:
+            read = await self.peers.of_node()
+            if not heard.is_whole:
+                return  # the next look, then
+            alive = self.rosters.take(read, heard, began_at, self._notes, self.config.grace_s)
+        for peer in alive:  # another node took this one for dead
+            mine, epoch = peer._replace(lost_us=None), read[peer.call_id][0]
+            told = frames.frame(frames.BackAgain(peer=peer_shape(mine), epoch=epoch))
+            self.rosters.tell(Changed(mine.call_id, mine, False, epoch, told.data))
+            self._notes.add(Note(mine))
 
     # what is told
 

@@ -10,15 +10,17 @@ is not to be what closes its socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import structlog
+import trio
 from msgspec import Struct
 
 from ..deps.contracts import Signals
 from ..edge import Close, Frame, Socket
-from ..errors import Conflict, Problem, TooLarge, Unavailable
+from ..errors import Conflict, Overloaded, Problem, TooLarge, Unavailable
 from ..identity import CallId, NodeId, PeerId, UserId
 from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE
 from .store import Peer
@@ -26,6 +28,7 @@ from .store import Peer
 log = structlog.get_logger(module="signaling")
 
 CHANNEL = "signaling"
+HEARD = 1_000  # words that may come while a call is read
 
 
 class Relayed(Struct, tag="frame", array_like=True):
@@ -66,7 +69,8 @@ class ToPeople(Struct, tag="people", array_like=True):
     data: bytes
 
 
-Word = Relayed | Shown | Changed | Ended | ToPeople
+InCall = Relayed | Shown | Changed | Ended
+Word = InCall | ToPeople
 
 
 class Said(Struct, array_like=True):
@@ -78,14 +82,35 @@ _said = msgspec.msgpack.Decoder(Said)
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Roster:
-    """One call.  sockets: of its peers here."""
+class Heard:
+    """What nodes said of a call while it was read: the table may not have had it then."""
 
-    def __init__(self, call_id: CallId, epoch: int, peers: Iterable[Peer]) -> None:
+    def __init__(self) -> None:
+        self.words: list[InCall] = []
+        self.is_whole = True
+
+    def add(self, word: InCall) -> None:
+        self.is_whole = len(self.words) < HEARD
+        if self.is_whole:
+            self.words.append(word)
+
+    def require_whole(self) -> None:
+        """Raises Overloaded."""
+        if not self.is_whole:
+            raise Overloaded("Too much is said in this call just now.", retry_after_s=1)
+
+
+class Roster:
+    """One call.  sockets: of its peers here.  empty_since: since when it has none; it is remembered for those
+    who come back while the database is away."""
+
+    def __init__(self, call_id: CallId) -> None:
         self.call_id = call_id
-        self.epoch = epoch
-        self.peers = {peer.peer_id: peer for peer in peers}
+        self.epoch = 0
+        self.peers: dict[PeerId, Peer] = {}
         self.sockets: dict[PeerId, Socket] = {}
+        self.born_at = trio.current_time()
+        self.empty_since = self.born_at
 
     def find(self, target: str) -> Peer | None:
         """By its id, or as the only device of a person."""
@@ -93,6 +118,37 @@ class Roster:
         if peer is not None:
             return peer
         return next((each for each in self.peers.values() if each.user_id == target), None)
+
+    def take(self, epoch: int, peers: Iterable[Peer], untold: Container[PeerId] = ()) -> None:
+        """As the table has it.  untold: of whom the table has yet to be told."""
+        self.epoch = max(self.epoch, epoch)
+        read = {peer.peer_id: peer for peer in peers}
+        for peer_id, known in self.peers.items():
+            row = read.get(peer_id)
+            if row is None:
+                if peer_id in untold:
+                    read[peer_id] = known
+            elif known.turn > row.turn or (known.turn == row.turn and peer_id in self.sockets):
+                read[peer_id] = known
+        self.peers = read
+
+    def show(self, peer: Peer) -> None:
+        known = self.peers.get(peer.peer_id)
+        if known is None or peer.turn >= known.turn:
+            self.peers[peer.peer_id] = peer
+
+    def change(self, word: Changed) -> bool:
+        """False for what is past, or known already."""
+        peer = word.peer
+        known = self.peers.get(peer.peer_id)
+        if word.is_gone if known is None else peer.turn < known.turn:
+            return False
+        self.epoch = max(self.epoch, word.epoch)
+        if word.is_gone:
+            self.peers.pop(peer.peer_id, None)
+        else:
+            self.peers[peer.peer_id] = peer
+        return True
 
 
 class Rosters:
@@ -103,56 +159,102 @@ class Rosters:
         self._node_id = node_id
         self._to_person = to_person
         self._by_call: dict[CallId, Roster] = {}
-        self._leaving: list[Socket] = []
+        self._leaving: list[tuple[Socket, str]] = []
+        self._hearing: dict[CallId | None, list[Heard]] = {}
 
     def get(self, call: CallId) -> Roster | None:
         return self._by_call.get(call)
 
-    @property
-    def calls(self) -> list[CallId]:
-        """That have a socket here."""
-        return list(self._by_call)
-
     # sockets
 
-    def enter(self, call: CallId, epoch: int, peers: Iterable[Peer], mine: PeerId, socket: Socket) -> Roster:
-        """A device has its socket here.  peers: as the table has them, it among them. An older socket of the
-        same device is closed."""
-        roster = self._by_call.get(call)
-        if roster is None:
-            roster = self._by_call[call] = Roster(call, epoch, peers)
-            ACTIVE.set(len(self._by_call))
-        else:
-            self.read_anew(call, epoch, peers)
+    @contextmanager
+    def hearing(self, call: CallId | None = None) -> Iterator[Heard]:
+        """Around a look into the table, and what follows from it.  call: None for how all of them change."""
+        heard = Heard()
+        self._hearing.setdefault(call, []).append(heard)
+        try:
+            yield heard
+        finally:
+            others = self._hearing[call]
+            others.remove(heard)
+            if not others:
+                del self._hearing[call]
+
+    def enter(
+        self, call: CallId, epoch: int, peers: Iterable[Peer], mine: PeerId, socket: Socket, heard: Heard
+    ) -> Roster:
+        """A device has its socket here.  peers: as the table has them, it among them.  heard: since that was
+        read. An older socket of the same device is closed."""
+        roster = self._by_call.setdefault(call, Roster(call))
+        roster.take(epoch, peers)
         older = roster.sockets.get(mine)
         roster.sockets[mine] = socket
         if older is not None and older is not socket:
             older.close(Close.NORMAL, "this device has connected anew")
+        for word in heard.words:
+            self._tell_late(roster, word, mine, socket)
+        self._count()
         return roster
+
+    def _tell_late(self, roster: Roster, word: InCall, mine: PeerId, socket: Socket) -> None:
+        """What the others here have heard already."""
+        match word:
+            case Relayed():
+                if word.target == mine or (word.target is None and word.sender != mine):
+                    _hand(socket, Frame(word.data))
+            case Shown():
+                roster.show(word.peer)
+                _hand(socket, Frame(word.data))
+            case Changed():
+                if roster.change(word) and word.peer.peer_id != mine:
+                    socket.offer(Frame(word.data))
+            case Ended():
+                self._end(roster, word)
 
     def exit(self, call: CallId, mine: PeerId, socket: Socket) -> bool:
         """The socket is gone. Whether the device is waited for: it has no other here, and has not left."""
         roster = self._by_call.get(call)
-        if roster is None:
+        if roster is None or roster.sockets.get(mine) is not socket:
             return False
-        was_its = roster.sockets.get(mine) is socket
-        if was_its:
-            del roster.sockets[mine]
-        if not roster.sockets:
-            del self._by_call[call]
-            ACTIVE.set(len(self._by_call))
-        return was_its
+        del roster.sockets[mine]
+        roster.empty_since = trio.current_time()
+        self._count()
+        return True
 
-    def read_anew(self, call: CallId, epoch: int, peers: Iterable[Peer]) -> None:
-        """As the table has it; what devices here say of themselves may be on its way there."""
-        roster = self._by_call.get(call)
-        if roster is not None:
-            roster.epoch = max(roster.epoch, epoch)
-            known = roster.peers
-            roster.peers = {
-                each.peer_id: known.get(each.peer_id, each) if each.peer_id in roster.sockets else each
-                for each in peers
-            }
+    def _count(self) -> None:
+        ACTIVE.set(sum(bool(each.sockets) for each in self._by_call.values()))
+
+    def take(
+        self,
+        read: Mapping[CallId, tuple[int, Sequence[Peer]]],
+        heard: Heard,
+        began_at: float,
+        untold: Container[PeerId],
+        keep_s: float,
+    ) -> list[Peer]:
+        """All calls in which this node has devices, as the table has them.  began_at: of the look.  untold:
+        as of `Roster.take`.  keep_s: for how long a call without a socket is remembered. Returns devices that
+        have their socket here though the table has them as lost."""
+        alive: list[Peer] = []
+        for call, roster in [*self._by_call.items()]:
+            if not roster.sockets and roster.empty_since < began_at - keep_s:
+                del self._by_call[call]
+                continue
+            if roster.born_at >= began_at:
+                continue
+            epoch, peers = read.get(call, (0, ()))
+            roster.take(epoch, peers, untold)
+            for word in heard.words:
+                if isinstance(word, Changed) and word.call_id == call:
+                    roster.change(word)
+            alive += [each for each in peers if each.lost_us is not None and self._is_here(roster, each)]
+            for peer_id in [each for each in roster.sockets if each not in roster.peers]:
+                self._leave(roster, peer_id, "this device is out of the call")
+        self.see_off()
+        return alive
+
+    def _is_here(self, roster: Roster, row: Peer) -> bool:
+        return row.peer_id in roster.sockets and roster.peers[row.peer_id].turn == row.turn
 
     # between devices
 
@@ -201,8 +303,8 @@ class Rosters:
     def see_off(self) -> None:
         """Close the sockets of those who are out. Not at once: whoever has asked for it is answered first."""
         leaving, self._leaving = self._leaving, []
-        for socket in leaving:
-            socket.close(Close.NORMAL, "this device is out of the call")
+        for socket, reason in leaving:
+            socket.close(Close.NORMAL, reason)
 
     def _send(self, word: Word) -> None:
         self._signals.send(CHANNEL, _encoder.encode(Said(self._node_id, word)))
@@ -212,36 +314,53 @@ class Rosters:
             for user in word.users:
                 self._to_person(user, word.data)
             return
-        roster = self._by_call.get(word.peer.call_id if isinstance(word, Shown) else word.call_id)
+        call = word.peer.call_id if isinstance(word, Shown) else word.call_id
+        for heard in self._hearing.get(call, ()):
+            heard.add(word)
+        if isinstance(word, Changed):
+            for heard in self._hearing.get(None, ()):
+                heard.add(word)
+        roster = self._by_call.get(call)
         if roster is None:
             return
         match word:
             case Relayed():
                 _deliver(roster, word.sender, word.target, word.data)
             case Shown():
-                roster.peers[word.peer.peer_id] = word.peer
+                roster.show(word.peer)
                 _deliver(roster, word.peer.peer_id, None, word.data)
             case Changed():
                 self._change(roster, word)
             case Ended():
-                for socket in roster.sockets.values():
-                    socket.offer(Frame(word.data))
-                self._leaving += roster.sockets.values()
-                roster.sockets = {}
+                self._end(roster, word)
+
+    def _end(self, roster: Roster, word: Ended) -> None:
+        self._by_call.pop(roster.call_id, None)
+        for socket in roster.sockets.values():
+            socket.offer(Frame(word.data))
+            self._leaving.append((socket, "the call is over"))
+        roster.sockets = {}
+        self._count()
 
     def _change(self, roster: Roster, word: Changed) -> None:
         peer = word.peer
-        roster.epoch = max(roster.epoch, word.epoch)
-        if word.is_gone:
-            roster.peers.pop(peer.peer_id, None)
-        else:
-            roster.peers[peer.peer_id] = peer
+        if not roster.change(word):
+            return
         frame = Frame(word.data)
         for peer_id, socket in roster.sockets.items():
             if peer_id != peer.peer_id:
                 socket.offer(frame)
-        if word.is_gone and peer.peer_id in roster.sockets:
-            self._leaving.append(roster.sockets.pop(peer.peer_id))
+        if word.is_gone:
+            self._leave(roster, peer.peer_id, "this device is out of the call")
+        elif peer.node_id != self._node_id:
+            self._leave(roster, peer.peer_id, "this device has connected anew")
+
+    def _leave(self, roster: Roster, peer: PeerId, reason: str) -> None:
+        socket = roster.sockets.pop(peer, None)
+        if socket is not None:
+            self._leaving.append((socket, reason))
+            roster.empty_since = trio.current_time()
+            self._count()
 
 
 def _deliver(roster: Roster, sender: PeerId, target: PeerId | None, data: bytes) -> None:

@@ -9,14 +9,14 @@ from msgspec import Struct
 
 from ..config import SignalingConfig
 from ..edge import Audience, Call, Close, Socket, SocketClosed, SocketRoute
-from ..errors import Conflict, Invalid, Malformed, NotFound, Overloaded, Problem, TooLarge
+from ..errors import Conflict, Invalid, Malformed, NotFound, Overloaded, Problem, TooLarge, Unavailable
 from ..identity import CallId
 from . import frames
 from .frames import FLAGS, TARGETED, In
 from .meters import SOCKETS as OPEN
 from .peers import Attached
 from .room import Signaling
-from .rosters import Roster
+from .rosters import Heard, Roster
 from .shapes import Id, peer_shape
 from .store import Peer
 
@@ -29,7 +29,7 @@ async def admit(room: Signaling, call: Call) -> None:
     """Raises Overloaded; NotFound, CallOver, CallNotJoined, CallElsewhere."""
     _require_room(room)
     query: SignalingQuery = call.query
-    await room.peers.require_joined(call.caller, CallId(query.call_id))
+    await room.admit(call.caller, CallId(query.call_id))
     _require_room(room)  # of those who waited with us some may have taken it; from here to `serve` nobody can
 
 
@@ -96,35 +96,26 @@ class _Device:
 
     async def attend(self) -> None:
         """Until the socket closes. Raises SocketClosed."""
-        attached = await self._attach()
-        mine, call = attached.mine, attached.call
-        roster = self._room.rosters.enter(
-            call.call_id, call.epoch, attached.peers, mine.peer_id, self._socket
-        )
+        roster, mine = await self._attach()
         try:
             await self._talk(roster, mine)
         finally:
-            if self._room.rosters.exit(call.call_id, mine.peer_id, self._socket):
-                self._room.lost(roster.peers.get(mine.peer_id, mine), roster.epoch)
+            if self._room.rosters.exit(self._call_id, mine.peer_id, self._socket):
+                last = roster.peers.get(mine.peer_id, mine)
+                self._room.lost(last, roster.epoch, self._socket.principal)
 
-    async def _attach(self) -> Attached:
+    async def _attach(self) -> tuple[Roster, Peer]:
         """Take the first frame: the device comes, or comes back."""
-        frame = await self._first()
-        peers, caller = self._room.peers, self._call.caller
-        try:
-            if frame.type == "join":
-                attached = await peers.join(caller, self._call_id, frame.instance_id)
-                self._greet(attached, frames.Peers)
-                self._room.came(attached)
-            else:
-                attached = await peers.resume(caller, self._call_id, frame.instance_id, frame.resume_token)
-                self._greet(attached, frames.Resumed)
-                self._room.came_back(attached)
-        except Problem as problem:
-            self._refuse(frame.ref, problem)
-            self._hang_up(_CLOSE.get(problem.status, Close.FORBIDDEN), problem.code)
-        self._ack(frame)
-        return attached
+        first = await self._first()
+        with self._room.rosters.hearing(self._call_id) as heard:
+            try:
+                attached = await self._come(first)
+                roster = self._enter(attached, first.type == "resume", heard)
+            except Problem as problem:
+                self._refuse(first.ref, problem)
+                self._hang_up(_CLOSE.get(problem.status, Close.FORBIDDEN), problem.code)
+        self._ack(first)
+        return roster, attached.mine
 
     async def _first(self) -> In:
         data: bytes | None = None
@@ -140,12 +131,34 @@ class _Device:
             self._hang_up(Close.BAD_FRAME, "join or resume first")
         return frame
 
+    async def _come(self, first: In) -> Attached:
+        caller = self._call.caller
+        if first.type == "join":
+            return await self._room.peers.join(caller, self._call_id, first.instance_id)
+        return await self._room.resume(caller, self._call_id, first.instance_id, first.resume_token)
+
+    def _enter(self, attached: Attached, resumes: bool, heard: Heard) -> Roster:
+        """Nothing is awaited between what was read, what was heard since, and this. Raises Overloaded: it is
+        waited for."""
+        mine, epoch = attached.mine, attached.epoch
+        try:
+            heard.require_whole()
+        except Overloaded:
+            self._room.lost(mine, epoch, self._socket.principal)
+            raise
+        self._greet(attached, frames.Resumed if resumes else frames.Peers)
+        roster = self._room.rosters.enter(
+            self._call_id, epoch, attached.peers, mine.peer_id, self._socket, heard
+        )
+        self._room.arrived(attached)
+        return roster
+
     def _greet(self, attached: Attached, kind: type[frames.Peers]) -> None:
         told = kind(
             peer_id=attached.mine.peer_id,
             peers=[peer_shape(each) for each in attached.peers],
             resume_token=attached.token,
-            epoch=attached.call.epoch,
+            epoch=attached.epoch,
         )
         self._socket.offer(frames.frame(told))
 
@@ -169,7 +182,7 @@ class _Device:
         if frame.type == "auth":
             await self._renew(frame)
         elif frame.type == "leave":
-            await self._room.leave(mine.user_id, self._call_id)
+            await self._leave(roster, mine)
         elif frame.epoch is not None and frame.epoch < roster.epoch:
             pass  # said before the signaling was lost: it would set up what is no more
         elif frame.type == "renegotiate" and frame.target_id is None:
@@ -197,6 +210,13 @@ class _Device:
 
     def _passed_on(self, roster: Roster, mine: Peer, data: bytes) -> bytes:
         return frames.passed_on(data, mine.peer_id, mine.user_id, roster.epoch)
+
+    async def _leave(self, roster: Roster, mine: Peer) -> None:
+        """Whatever is away: who hangs up is out for the others at once."""
+        try:
+            await self._room.leave(mine.user_id, self._call_id)
+        except Unavailable:
+            self._room.out(mine, roster.epoch)
 
     async def _renew(self, frame: In) -> None:
         principal = await self._room.authenticate(frame.token)

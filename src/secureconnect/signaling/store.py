@@ -102,7 +102,8 @@ class Seat(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A device in a call.  lost_us: since when it has no socket."""
+    """A device in a call.  lost_us: since when it has no socket.  turn: how often it has come; what is known
+    of an earlier turn says nothing of a later one."""
 
     peer_id: PeerId
     call_id: CallId
@@ -117,6 +118,7 @@ class Peer(NamedTuple):
     screen: bool
     joined_us: int
     lost_us: int | None = None
+    turn: int = 1
 
     def showing(self, flag: Flag, *, is_on: bool) -> Peer:
         match flag:
@@ -134,8 +136,8 @@ _CALL = (
 )
 _PERSON = "user_id, state, device_id, joined_at, left_at"
 _PEER = (
-    "peer_id, call_id, user_id, device_id, instance_id, node_id, life, token_hash, audio, video, screen,"
-    " joined_at, lost_at"
+    "p.peer_id, p.call_id, p.user_id, p.device_id, p.instance_id, p.node_id, p.life, p.token_hash, p.audio,"
+    " p.video, p.screen, p.joined_at, p.lost_at, p.turn"
 )
 
 # who may call whom
@@ -355,24 +357,35 @@ async def _some(tx: Tx, which: str, people: str, *asked: str | int) -> list[Call
 
 # peers
 
-_PEERS = f"SELECT {_PEER} FROM call_peers WHERE call_id = $1 ORDER BY peer_id"  # noqa: S608
+_PEERS = f"SELECT {_PEER} FROM call_peers p WHERE p.call_id = $1 ORDER BY p.peer_id"  # noqa: S608
+_OF_NODE = (
+    f"SELECT c.epoch, {_PEER} FROM call_peers p JOIN calls c ON c.call_id = p.call_id"  # noqa: S608
+    " WHERE p.call_id IN (SELECT call_id FROM call_peers WHERE node_id = $1) ORDER BY p.peer_id"
+)
 _ADD_PEER = (
-    f"INSERT INTO call_peers ({_PEER}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"  # noqa: S608
+    "INSERT INTO call_peers (peer_id, call_id, user_id, device_id, instance_id, node_id, life, token_hash,"
+    " audio, video, screen, joined_at, lost_at, turn)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 )
-_HOLD_PEER = (
-    "UPDATE call_peers SET node_id = $2, life = $3, instance_id = $4, token_hash = $5, lost_at = NULL"
-    " WHERE peer_id = $1"
+_SAVE_PEER = (
+    "UPDATE call_peers SET instance_id = $2, node_id = $3, life = $4, token_hash = $5, audio = $6,"
+    " video = $7, screen = $8, lost_at = $9, turn = $10 WHERE peer_id = $1 AND turn <= $10"
 )
-_LOSE_PEER = (
-    "UPDATE call_peers SET lost_at = $4 WHERE peer_id = $1 AND node_id = $2 AND life = $3 AND lost_at IS NULL"
-)
-_SHOW_PEER = "UPDATE call_peers SET audio = $2, video = $3, screen = $4 WHERE peer_id = $1"
 _DROP_PEERS_OF = "DELETE FROM call_peers WHERE call_id = $1 AND user_id = $2"
 _DROP_PEERS = "DELETE FROM call_peers WHERE call_id = $1"
 
 
 async def peers(tx: Tx, call: CallId) -> list[Peer]:
     return [_peer(row) for row in await tx.all(_PEERS, call)]
+
+
+async def peers_of_node(tx: Tx, node: NodeId) -> dict[CallId, tuple[int, list[Peer]]]:
+    """Of each call in which this node has devices, or had until just now: its epoch, and all devices."""
+    found: dict[CallId, tuple[int, list[Peer]]] = {}
+    for epoch, *row in await tx.all(_OF_NODE, node):
+        peer = _peer(row)
+        found.setdefault(peer.call_id, (epoch, []))[1].append(peer)
+    return found
 
 
 def _peer(row: Sequence[object]) -> Peer:
@@ -391,18 +404,21 @@ async def add_peer(tx: Tx, peer: Peer) -> None:
     await tx.run(_ADD_PEER, *peer)
 
 
-async def hold_peer(tx: Tx, peer: Peer) -> None:
-    """It has a socket again, in the process that its row names now."""
-    await tx.run(_HOLD_PEER, peer.peer_id, peer.node_id, peer.life, peer.instance_id, peer.token_hash)
-
-
-async def lose_peer(tx: Tx, peer: Peer, now_us: int) -> None:
-    """Its socket is gone, unless it has one elsewhere by now."""
-    await tx.run(_LOSE_PEER, peer.peer_id, peer.node_id, peer.life, now_us)
-
-
-async def show_peer(tx: Tx, peer: Peer) -> None:
-    await tx.run(_SHOW_PEER, peer.peer_id, peer.audio, peer.video, peer.screen)
+async def save_peer(tx: Tx, peer: Peer) -> None:
+    """As it is now, unless it has come anew since."""
+    await tx.run(
+        _SAVE_PEER,
+        peer.peer_id,
+        peer.instance_id,
+        peer.node_id,
+        peer.life,
+        peer.token_hash,
+        peer.audio,
+        peer.video,
+        peer.screen,
+        peer.lost_us,
+        peer.turn,
+    )
 
 
 async def drop_peer_of(tx: Tx, call: CallId, user: UserId) -> None:
@@ -411,3 +427,62 @@ async def drop_peer_of(tx: Tx, call: CallId, user: UserId) -> None:
 
 async def drop_peers(tx: Tx, call: CallId) -> None:
     await tx.run(_DROP_PEERS, call)
+
+
+# what is out of order
+
+_ORPHANED = (
+    " FROM call_peers p LEFT JOIN nodes n ON n.node_id = p.node_id WHERE p.lost_at IS NULL AND"
+    " ((p.node_id = $1 AND p.life <> $2) OR (p.node_id <> $1"
+    " AND (n.node_id IS NULL OR n.renewed_at <= $3 OR n.lease_ends_at <= n.renewed_at)))"
+)
+_ORPHANS = f"SELECT p.peer_id {_ORPHANED} AND p.call_id = $4"
+_WITH_ORPHANS = f"SELECT DISTINCT p.call_id {_ORPHANED} LIMIT $4"
+_WITH_LOST = "SELECT DISTINCT call_id FROM call_peers WHERE lost_at <= $1 LIMIT $2"
+_UNSEEN = (
+    " FROM call_people p JOIN calls c ON c.call_id = p.call_id WHERE p.state = 'joined' AND p.joined_at <= $1"
+    " AND c.answered_at <= $1 AND NOT EXISTS (SELECT 1 FROM call_peers r WHERE r.call_id = p.call_id"
+    " AND r.user_id = p.user_id)"
+)
+_UNSEEN_IN = f"SELECT p.user_id {_UNSEEN} AND p.call_id = $2"
+_WITH_UNSEEN = f"SELECT DISTINCT p.call_id {_UNSEEN} LIMIT $2"
+_STRANGE = (
+    " FROM calls c JOIN call_people p ON p.call_id = c.call_id AND p.state IN ('joined', 'ringing')"
+    " WHERE c.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM members m"
+    " WHERE m.conversation_id = c.conversation_id AND m.user_id = p.user_id)"
+)
+_STRANGERS_IN = f"SELECT p.user_id {_STRANGE} AND c.call_id = $1"
+_WITH_STRANGERS = f"SELECT DISTINCT c.call_id {_STRANGE} LIMIT $1"
+
+
+async def orphans(tx: Tx, call: CallId, node: NodeId, life: str, silent_us: int) -> set[PeerId]:
+    """Devices whose socket ended with its process: an earlier life of this node, or a node that has given its
+    lease back, or renewed none since `silent_us`."""
+    return {row[0] for row in await tx.all(_ORPHANS, node, life, silent_us, call)}
+
+
+async def calls_with_orphans(tx: Tx, node: NodeId, life: str, silent_us: int, limit: int) -> list[CallId]:
+    return [row[0] for row in await tx.all(_WITH_ORPHANS, node, life, silent_us, limit)]
+
+
+async def calls_with_lost(tx: Tx, lost_us: int, limit: int) -> list[CallId]:
+    """That wait for a device since then or longer."""
+    return [row[0] for row in await tx.all(_WITH_LOST, lost_us, limit)]
+
+
+async def unseen(tx: Tx, call: CallId, since_us: int) -> set[UserId]:
+    """Who is in it since then or longer, and has no device there."""
+    return {row[0] for row in await tx.all(_UNSEEN_IN, since_us, call)}
+
+
+async def calls_with_unseen(tx: Tx, since_us: int, limit: int) -> list[CallId]:
+    return [row[0] for row in await tx.all(_WITH_UNSEEN, since_us, limit)]
+
+
+async def strangers(tx: Tx, call: CallId) -> set[UserId]:
+    """Who is in it, or called to it, and not in its conversation any more."""
+    return {row[0] for row in await tx.all(_STRANGERS_IN, call)}
+
+
+async def calls_with_strangers(tx: Tx, limit: int) -> list[CallId]:
+    return [row[0] for row in await tx.all(_WITH_STRANGERS, limit)]
