@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,7 @@ class Service:
                 own_stun=own_stun,
                 bells=bells,
                 has_ended=has_ended,
+                write_down=write_down,
             )
             return room
 
@@ -302,6 +303,9 @@ class Service:
             with suppress(Unavailable):  # the room restarts; sockets ring all the same
                 return self.chat.require().bells
             return no_bells()
+
+        async def write_down(where: ConversationId, who: UserId, facts: Mapping[str, str | int]) -> None:
+            await self.chat.require().conversations.note_call(where, who, facts)
 
         def tell_file(owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
             with suppress(Unavailable):  # the room restarts: nobody is connected

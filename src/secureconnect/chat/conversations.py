@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from .. import audit
 from ..config import ChatConfig
@@ -295,6 +295,27 @@ class Conversations:
         target = (await self._participant(tx, conversation, caller, user)).member
         permissions.require(seat, REMOVES[target.role])
         return Done(None, await self._leave(tx, conversation, caller, target))
+
+    async def note_call(
+        self, conversation: ConversationId, caller: UserId, facts: Mapping[str, str | int]
+    ) -> None:
+        """Tell of a call that is over among the messages, once however often it is asked.  facts: the call_id
+        among them."""
+        await self._writer.change(self._note_call, conversation, caller, facts)
+
+    async def _note_call(
+        self, tx: Tx, conversation: ConversationId, caller: UserId, facts: Mapping[str, str | int]
+    ) -> Done[None]:
+        await store.lock(tx, conversation)
+        name = f"call:{facts['call_id']}"
+        if (
+            await store.get(tx, conversation) is None
+            or await deletion.get(tx, conversation) is not None
+            or await store.is_sent(tx, caller, name)
+        ):
+            return Done(None)
+        now_us = self._db.now_us()
+        return Done(None, [await notices.give(tx, conversation, caller, "call", now_us, name, **facts)])
 
     async def _leave(
         self, tx: Tx, conversation: ConversationId, caller: UserId, member: Member

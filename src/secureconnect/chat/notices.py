@@ -25,6 +25,7 @@ What = Literal[
     "title_changed",
     "encryption_enabled",
     "disappearing_changed",
+    "call",
 ]
 
 SENTENCES: Mapping[What, str] = {
@@ -34,6 +35,7 @@ SENTENCES: Mapping[What, str] = {
     "title_changed": "The title was changed.",
     "encryption_enabled": "Encryption was switched on.",
     "disappearing_changed": "How long messages are kept was changed.",
+    "call": "There was a call.",
 }
 _NEXT = (
     "UPDATE conversations SET last_seq = last_seq + 1, last_change = last_change + 1, touched_at = $2"
@@ -42,9 +44,15 @@ _NEXT = (
 
 
 async def give(
-    tx: Tx, conversation: ConversationId, actor: UserId, what: What, now_us: int, **facts: str | int
+    tx: Tx,
+    conversation: ConversationId,
+    actor: UserId,
+    what: What,
+    now_us: int,
+    name: str | None = None,
+    **facts: str | int,
 ) -> Event:
-    """The next message of the conversation."""
+    """The next message of the conversation.  name: its client_message_id; one of its own if left out."""
     row = await tx.one(_NEXT, conversation, now_us)
     assert row is not None
     seq, change = row
@@ -54,7 +62,7 @@ async def give(
         seq=seq,
         change=change,
         sender_id=actor,
-        client_message_id=f"notice:{new_id()}",
+        client_message_id=name or f"notice:{new_id()}",
         message_type="system",
         content=SENTENCES[what],
         is_encrypted=False,

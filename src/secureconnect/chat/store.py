@@ -238,12 +238,18 @@ def seat_of(row: Row) -> Seat:
 # The head, and a person's seat
 
 
+_IS_SENT = "SELECT 1 FROM messages WHERE sender_id = $1 AND client_message_id = $2"
 _LOCK = "UPDATE conversations SET last_change = last_change WHERE conversation_id = $1"
 _GET = f"SELECT {CONVERSATION} FROM conversations c WHERE c.conversation_id = $1"  # noqa: S608
 _SEAT = (
     f"SELECT {CONVERSATION}, {MEMBER} FROM conversations c"  # noqa: S608
     " JOIN members m ON m.conversation_id = c.conversation_id WHERE c.conversation_id = $1 AND m.user_id = $2"
 )
+
+
+async def is_sent(tx: Tx, sender: UserId, client_message_id: str) -> bool:
+    """Whether they have a message of that name."""
+    return await tx.one(_IS_SENT, sender, client_message_id) is not None
 
 
 async def lock(tx: Tx, conversation: ConversationId) -> None:

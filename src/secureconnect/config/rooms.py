@@ -370,6 +370,9 @@ class SignalingConfig:
         low=0.05,
         high=60,
     )
+    sweep_s: float = setting(
+        3_600.0, "seconds between two looks for calls of conversations that are gone", low=1, high=86_400
+    )
     roster_s: float = setting(
         5.0, "seconds between two looks at the table for who is in the calls of this node", low=0.1, high=60
     )

@@ -23,6 +23,7 @@ from .calls import Calls, Told
 from .ice import IceServer, ice_servers
 from .meters import BACK, GIVEN_UP, LOST_ALONE, LOST_WITH_NODE
 from .notes import Note, Notes
+from .past import Past, WriteDown
 from .peers import Attached, Peers
 from .reaper import Reaper
 from .recovery import Mended, Recovery
@@ -86,6 +87,7 @@ class Signaling:
         life = new_id()
         self.recovery = Recovery(config, db, self.calls, node_id, life, self._mended, lease_s)
         self.peers = Peers(config, db, node_id, life, self.recovery)
+        self.past = Past(config, db)
         self.rosters = Rosters(signals, node_id, lambda user, event: self._to_person(user, event))
         self._reaper = Reaper(config, self.calls, self.recovery)
         self._notes = Notes()
@@ -102,6 +104,7 @@ class Signaling:
         own_stun: Callable[[], list[str]] = _no_stun,
         bells: Callable[[], Bells] = no_bells,
         has_ended: Callable[[Principal], bool] = _never,
+        write_down: WriteDown | None = None,
     ) -> None:
         """What this room needs of its neighbours.
 
@@ -109,7 +112,7 @@ class Signaling:
         authenticate: verifies the token that renews a socket.  deny: is told of refusals on sockets.
         own_stun: addresses of the STUN server in this process, while it can be reached.
         bells: what wakes people's devices just now.  has_ended: whether a session was ended: its device does
-        not come back.
+        not come back.  write_down: as of `Past`.
         """
         self._to_person = to_person
         self.authenticate = authenticate
@@ -117,12 +120,16 @@ class Signaling:
         self._own_stun = own_stun
         self.calls.bells = bells
         self.has_ended = has_ended
+        if write_down is not None:
+            self.past.write_down = write_down
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._signals.subscribe([CHANNEL]) as backlog:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._reaper.pass_forever)
                 nursery.start_soon(self._notes.write_forever, self._write)
+                nursery.start_soon(self.past.write_forever)
+                nursery.start_soon(self.past.sweep_forever)
                 nursery.start_soon(self._read_forever)
                 task_status.started()
                 lost = backlog.lost

@@ -355,6 +355,42 @@ async def _some(tx: Tx, which: str, people: str, *asked: str | int) -> list[Call
     return [each._replace(people=tuple(found.get(each.call_id, ()))) for each in calls]
 
 
+# calls that are over
+
+_UNWRITTEN, _UNWRITTEN_PEOPLE = _whole_of(
+    "SELECT call_id FROM calls WHERE ended_at IS NOT NULL AND written_at IS NULL ORDER BY call_id LIMIT $1"
+)
+_WRITTEN = "UPDATE calls SET written_at = $2 WHERE call_id = $1"
+_PAST_AFTER = (
+    "SELECT c.call_id, CASE WHEN o.conversation_id IS NULL THEN 1 ELSE 0 END FROM calls c"
+    " LEFT JOIN conversations o ON o.conversation_id = c.conversation_id"
+    " WHERE c.call_id > $1 AND c.ended_at IS NOT NULL ORDER BY c.call_id LIMIT $2"
+)
+_DROP = (
+    "DELETE FROM call_people WHERE call_id = $1",
+    "DELETE FROM calls WHERE call_id = $1",
+)
+
+
+async def unwritten(tx: Tx, limit: int) -> list[Called]:
+    """Those that their conversation does not tell of yet."""
+    return await _some(tx, _UNWRITTEN, _UNWRITTEN_PEOPLE, limit)
+
+
+async def written(tx: Tx, call: CallId, now_us: int) -> None:
+    await tx.run(_WRITTEN, call, now_us)
+
+
+async def past_after(tx: Tx, call: CallId, limit: int) -> list[tuple[CallId, bool]]:
+    """Those after that one, by id, and whether their conversation is gone."""
+    return [(row[0], bool(row[1])) for row in await tx.all(_PAST_AFTER, call, limit)]
+
+
+async def drop(tx: Tx, call: CallId) -> None:
+    for statement in _DROP:
+        await tx.run(statement, call)
+
+
 # peers
 
 _PEERS = f"SELECT {_PEER} FROM call_peers p WHERE p.call_id = $1 ORDER BY p.peer_id"  # noqa: S608
