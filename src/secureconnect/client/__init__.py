@@ -2,7 +2,8 @@
 
 `Client` makes the REST calls and keeps the tokens fresh. `client.stream()` is the WebSocket: it comes back by
 itself after whatever happens, resumes where it was, and sends again what was not acknowledged, so that its
-user sees each event once and each message of theirs is stored once.
+user sees each event once and each message of theirs is stored once. `client.signaling(call_id)` is the device
+in a call, and comes back in the same way.
 
     async with Client("http://127.0.0.1:8080") as client:
         await client.login("ann", "correct horse")
@@ -15,6 +16,7 @@ user sees each event once and each message of theirs is stored once.
 from .answers import ApiError
 from .held import Event, OutboxFull
 from .http import Client, Credentials
+from .signaling import Signaling
 from .stream import ConnectionLost, Stream, StreamEnded
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Credentials",
     "Event",
     "OutboxFull",
+    "Signaling",
     "Stream",
     "StreamEnded",
 ]

@@ -15,6 +15,7 @@ import trio
 
 from ..identity import new_id
 from .answers import ApiError
+from .signaling import Signaling, in_call
 from .stream import Stream, follow
 
 TIMEOUT_S = 35.0  # above the server's own deadline, so that its answer tells what happened
@@ -269,6 +270,13 @@ class Client:
         conversation_id: follow this conversation alone.
         """
         return follow(self, auth=auth, conversation_id=conversation_id, **limits)
+
+    def signaling(self, call_id: str, instance_id: str = "") -> AbstractAsyncContextManager[Signaling]:
+        """This device in a call it has joined, for as long as the block lasts: see `Signaling`.
+
+        instance_id: of an earlier block, to come back as what it was.
+        """
+        return in_call(self, call_id, instance_id)
 
     async def create(self, path: str, body: Any = None) -> Json:
         """Make something by a POST that takes an Idempotency-Key: where an answer is lost on its way the
