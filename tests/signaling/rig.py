@@ -14,6 +14,7 @@ from secureconnect.config import MemoryConfig, SignalingConfig, SignalsConfig, T
 from secureconnect.deps.contracts import Database, Signals, Tx
 from secureconnect.deps.memory import MemorySignals
 from secureconnect.edge import Call, Close, Frame, SocketClosed
+from secureconnect.errors import InvalidToken
 from secureconnect.identity import CallId, ConversationId, NodeId, Principal, UserId, new_id
 from secureconnect.signaling import Signaling
 from secureconnect.signaling.sockets import SignalingQuery, admit, serve
@@ -95,7 +96,8 @@ class Device(MemorySocket):
 
 
 class Node:
-    """One room.  told: the events people got here, with whom each was for.  ended: whose sessions are."""
+    """One room.  told: the events people got here, with whom each was for.  ended: whose sessions are.
+    tokens: that are good, and whose."""
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Node:
     ) -> None:
         self.db = db
         self.ended: set[UserId] = set()
+        self.tokens: dict[str, Principal] = {}
         self.told: list[tuple[UserId, Json]] = []
         self.id = node_id or NodeId(new_id())
         self.room = Signaling(config, TurnConfig(), db, between, self.id, lease_s=lease_s)
@@ -138,7 +141,10 @@ class Node:
         self.told.append((user, msgspec.json.decode(event)))
 
     async def _authenticate(self, token: str) -> Principal:
-        raise NotImplementedError(token)
+        try:
+            return self.tokens[token]
+        except KeyError:
+            raise InvalidToken from None
 
     def heard(self, user: Principal) -> list[str]:
         """The types of the events somebody got here."""

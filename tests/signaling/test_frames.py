@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -204,3 +205,19 @@ async def test_each_frame_has_one_answer(node: Node, pair: ConversationId, peopl
         (11, "pong"),
         (12, "error"),
     ]
+
+
+@on_sqlite
+async def test_a_token_is_renewed_by_a_fresh_one_of_the_same_session(
+    node: Node, group: ConversationId, people: list[Principal]
+) -> None:
+    one, two, _ = await in_call(node, group, people)
+    fresh = replace(one.principal, expires_us=one.principal.expires_us + 1)
+    node.tokens = {"fresh": fresh, "another's": two.principal}
+    one.tell("auth", ref=1, token="forged")
+    assert (await one.wait_for("error"))["code"] == "INVALID_TOKEN"
+    one.tell("auth", ref=2, token="fresh")
+    assert (await one.wait_for("ack"))["ref"] == 2
+    assert one.principal == fresh
+    one.tell("auth", ref=3, token="another's")
+    assert await one.wait_closed() == Close.UNAUTHENTICATED
