@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from .keeper import keep
 from .ports import free_port
 
 PROGRAM = "turnserver"
@@ -69,14 +70,16 @@ class Coturn:
         files = [f"--pidfile={self._folder / 'pid'}", f"--userdb={self._folder / 'db'}", "--log-file=stdout"]
         files += [f"--cert={certificate}", f"--pkey={certificate}"]
         with (self._folder / "coturn.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(self._program, "-c", str(CONF), "--relay-threads=1"),
-                    *(*where, *ports, *files, f"--static-auth-secret={self.secret}", *self._options),
-                ],
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
+            self._process = keep(
+                subprocess.Popen(
+                    [
+                        *(self._program, "-c", str(CONF), "--relay-threads=1"),
+                        *(*where, *ports, *files, f"--static-auth-secret={self.secret}", *self._options),
+                    ],
+                    cwd=self._folder,
+                    stdout=log,
+                    stderr=log,
+                )
             )
         give_up = time.monotonic() + START_S
         while not self._answers():
