@@ -16,13 +16,14 @@ import httpx
 import pyotp
 import trio
 
-from kit.asks import CONTENT, FRAME_HOW, HOW, SOCKET_HOW, Ask, Tried, World
+from kit.asks import CONTENT, FRAME_HOW, HOW, PART, SOCKET_HOW, Ask, Tried, World, ask, of_nothing
 from kit.command import succeeds
 from kit.document import Document
 from kit.fixtures import StartServer
 from kit.http import plain
 from kit.olm import OlmDevice, server_name
 from kit.people import PASSWORD, begin_upload, download_url, group, people, put, unique, upload
+from kit.recordings import allow_recordings, finish, record, send_part
 from kit.routes import ROUTES
 from kit.server import Server
 from kit.wait import until
@@ -33,7 +34,7 @@ from secureconnect.client import ApiError, Client
 from secureconnect.client.wire import Lost, Refused, Wire, connect
 from secureconnect.edge import Audience, Route
 from secureconnect.errors import TABLE
-from secureconnect.identity import is_id, new_id
+from secureconnect.identity import new_id
 from secureconnect.signaling import SOCKETS as SIGNALING
 
 TOTP = "/v1/auth/totp"
@@ -77,7 +78,13 @@ SIGNED_IN: dict[Audience, dict[str, int]] = {
 SOCKETS = CHAT + SIGNALING
 STRANGERS = {"blocked", "returned", "admin", "former"}  # where nothing else is said, they are as a stranger
 SAID_BEFORE = ("{message_id}", "{poll_id}", "{file_id}")  # what is late for whoever comes late
-ELSE = {("POST", "/v1/conversations"): {"blocked": 403}}  # it is to be with the owner
+NOT_IN_CALL = {"member": 409, "late": 409}
+ELSE = {
+    ("POST", "/v1/conversations"): {"blocked": 403},  # it is to be with the owner
+    # those in the call are, with another device than asks; the journey of a recording is told elsewhere
+    ("POST", "/v1/calls/{call_id}/recording/start"): NOT_IN_CALL | {"entitled": 409},
+    ("POST", "/v1/calls/{call_id}/recording/consent"): NOT_IN_CALL,
+}
 MISTAKEN = (
     ("GET", "/v1/auth/profile", Audience.ANYONE),
     ("GET", "/v1/admin/stats", Audience.USER),
@@ -180,6 +187,7 @@ class Cast:
         polls: bool = False,
         notified: bool = False,
         calls: Literal["over", "rings"] | None = None,
+        recorded: bool = False,
         room: bool = True,
         sessions: bool = True,
     ) -> AsyncIterator[Tried]:
@@ -190,7 +198,8 @@ class Cast:
         keys: the owner's device and the caller's are published, and the caller has a backup.
         mail: tokens were mailed, to someone new and to the caller.
         polls: the owner has asked something.  notified: of something.
-        calls: the third has called the others.
+        calls: the third has called the others.  recorded: the owner has answered, and records; if it is over,
+        that is kept.
         room: a fresh one; else there is none.  sessions: the owner has another one.
         """
         named = ("stranger", "blocked", "returned", "member", "admin", "former", "late")
@@ -219,7 +228,7 @@ class Cast:
                 late = {"user_id": self.late.me.user_id}
                 await self.owner.call("POST", f"/v1/conversations/{world.room}/participants", late)
             if calls is not None:
-                world.facts["call_id"] = await self._called(world.room, calls)
+                world.facts |= await self._called(world.room, calls, recorded=recorded)
             token = self.tokens.get(caller)
             if who is not None:
                 await own.login(who.me.username, PASSWORD)
@@ -245,13 +254,25 @@ class Cast:
             yield world, token
             await own.call("DELETE", TOTP, {"password": PASSWORD, "totp_code": app.at(at_s + 30)})
 
-    async def _called(self, room: str, calls: Literal["over", "rings"]) -> str:
+    async def _called(self, room: str, calls: Literal["over", "rings"], *, recorded: bool) -> dict[str, str]:
         callees = [each.me.user_id for each in (self.owner, self.member, self.late)]
         asked = {"conversation_id": room, "call_type": "video", "callee_ids": callees}
-        call_id = str((await self.third.call("POST", "/v1/calls/initiate", asked))["call_id"])
+        facts = {"call_id": (await self.third.call("POST", "/v1/calls/initiate", asked))["call_id"]}
+        path = f"/v1/calls/{facts['call_id']}"
+        if recorded:
+            facts["recording_id"] = await self._recorded(room, path)
+            if calls == "over":
+                await finish(self.owner, path, facts["recording_id"], 1)
         if calls == "over":
-            await self.third.call("POST", f"/v1/calls/{call_id}/end")
-        return call_id
+            await self.third.call("POST", f"{path}/end")
+        return facts
+
+    async def _recorded(self, room: str, path: str) -> str:
+        await allow_recordings(self.owner, room)
+        await self.owner.call("POST", f"{path}/join")
+        name = await record(self.owner, path, self.third)
+        assert (await send_part(self.owner, path, name, 1, PART)).status_code == 204
+        return name
 
     async def _hang_up(self, room: str) -> None:
         """Nobody is in two calls: the next world may have its own."""
@@ -422,21 +443,6 @@ async def document_of(server: Server) -> Document:
         return Document((await http.get("/openapi.json")).json())
 
 
-async def ask(http: httpx.AsyncClient, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    body = {} if how.body is None else {"content" if isinstance(how.body, bytes) else "json": how.body}
-    return await http.request(method, path.format(**how.path), params=how.query, headers=headers, **body)
-
-
-def of_nothing(asked: Any) -> Any:
-    """The same, with ids that nobody has given to anything."""
-    if isinstance(asked, dict):
-        return {name: of_nothing(each) for name, each in asked.items()}
-    if isinstance(asked, list):
-        return [of_nothing(each) for each in asked]
-    return new_id() if isinstance(asked, str) and is_id(asked) else asked
-
-
 def test_every_route_is_in_the_table() -> None:
     assert {(route.method, route.path) for route in ROUTES} == set(HOW)
     assert {socket.path for socket in SOCKETS} == set(SOCKET_HOW)
@@ -471,6 +477,7 @@ async def try_routes(cast: Cast) -> list[str]:
             "polls": "{poll_id}" in route.path,
             "notified": "{notification_id}" in route.path,
             "calls": "rings" if "{call_id}" in route.path else None,
+            "recorded": "/recording" in route.path,
             "room": route not in AUTH_ROUTES,
             "sessions": route in AUTH_ROUTES,
             "totp": {f"{TOTP}/confirm": "begun", f"{TOTP}/recovery-codes": "on"}.get(route.path),
@@ -503,7 +510,9 @@ async def try_routes(cast: Cast) -> list[str]:
     async with AsyncExitStack() as stack:
         still = {
             caller: await stack.enter_async_context(
-                cast.world(caller, files=True, keys=True, polls=True, notified=True, calls="over")
+                cast.world(
+                    caller, files=True, keys=True, polls=True, notified=True, calls="over", recorded=True
+                )
             )
             for caller in CALLERS
         }

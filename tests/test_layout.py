@@ -105,7 +105,10 @@ OWNERS = {
         *("notifications", "notified", "notification_preferences", "push_devices", "pushes", "announced"),
     },
     "storage": {"files", "quotas", "file_shares"},
-    "signaling": {"calls", "call_people", "call_peers"},
+    "signaling": {
+        *("recordings", "recording_consents", "recording_parts"),
+        *("calls", "call_people", "call_peers"),
+    },
 }
 PUBLISHED = {"users", "blocks", "conversations", "members", "file_shares", "nodes"}
 

@@ -41,13 +41,13 @@ from .chat import Chat, PushParts, forget_last_seen, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
 from .config import Config
-from .deps.contracts import Database, Deps
+from .deps.contracts import Database, Deps, Tx
 from .deps.policy import open_deps
 from .edge import Call
 from .errors import Problem, Unavailable
 from .gateway import Gateway, Mount
 from .idempotency import Idempotency
-from .identity import ConversationId, DeviceId, MessageId, Principal, UserId
+from .identity import ConversationId, DeviceId, FileId, MessageId, Principal, UserId
 from .node import Node
 from .outbox import Outbox
 from .settings import BadSetting
@@ -56,7 +56,7 @@ from .signaling import SOCKETS as SIGNALING_SOCKETS
 from .signaling import Bells, Signaling, is_called, no_bells
 from .signaling.stun import StunServer
 from .storage import ROUTES as STORAGE_ROUTES
-from .storage import Sharing, Storage
+from .storage import Growing, Sharing, Storage
 from .supervise import GaveUp, Handle
 
 logger = structlog.get_logger(module="app")
@@ -208,7 +208,7 @@ class Service:
                 presigner=deps.presigner,
                 is_store_away=lambda: "minio" in away(),
             )
-            room.connect(tell_file=tell_file, is_banned=is_banned)
+            room.connect(tell_file=tell_file, is_banned=is_banned, is_shown=is_shown)
             return room
 
         def build_signaling() -> Signaling:
@@ -228,6 +228,7 @@ class Service:
                 bells=bells,
                 has_ended=has_ended,
                 write_down=write_down,
+                shelf=shelf,
             )
             return room
 
@@ -310,6 +311,16 @@ class Service:
         def tell_file(owner: UserId, places: Sequence[tuple[ConversationId, int]], event: bytes) -> None:
             with suppress(Unavailable):  # the room restarts: nobody is connected
                 self.chat.require().tell_of_file(owner, places, event)
+
+        async def is_shown(tx: Tx, file_id: FileId, user: UserId) -> bool:
+            try:
+                recordings = self.signaling.require().recordings
+            except Unavailable:  # the room restarts
+                return False
+            return await recordings.shows(tx, file_id, user)
+
+        def shelf() -> Growing:
+            return self.storage.require().growing
 
         def tell_member_left(conversation: ConversationId, user: UserId) -> None:
             with suppress(Unavailable):  # it restarts; who stayed learns it when they ask

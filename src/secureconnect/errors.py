@@ -101,6 +101,10 @@ class Forbidden(Problem):
     code, status, text = "FORBIDDEN", 403, "You are not allowed to do this."
 
 
+class RecordingDisabled(Forbidden):
+    code, text = "RECORDING_DISABLED", "Calls of this conversation may not be recorded."
+
+
 class OriginForbidden(Forbidden):
     code, text = "ORIGIN_FORBIDDEN", "This origin is not allowed."
 
@@ -218,6 +222,32 @@ class CallEngaged(Conflict):
 
 class CallNotJoined(Conflict):
     code, text = "CALL_NOT_JOINED", "Join the call first."
+
+
+class RecordingUnderWay(Conflict):
+    """`details` tells which: `{"recording_id": "…"}`."""
+
+    code, text = "RECORDING_UNDER_WAY", "This call is being recorded already."
+
+
+class RecordingOver(Conflict):
+    code, text = "RECORDING_OVER", "This recording has ended."
+
+
+class RecordingGaps(Conflict):
+    """`details` tells the first of those that are missing: `{"parts": [3]}`."""
+
+    code, text = "RECORDING_GAPS", "Parts of this recording have not arrived."
+
+
+class PartDiffers(Conflict):
+    code, text = "PART_DIFFERS", "Something else has arrived under this number."
+
+
+class ConsentMissing(Conflict):
+    """`details` tells who has not answered: `{"user_ids": ["…"]}`."""
+
+    code, text = "CONSENT_MISSING", "Not everybody in the call has agreed to be recorded."
 
 
 class UploadMissing(Conflict):

@@ -19,6 +19,7 @@ NotificationId = NewType("NotificationId", str)
 FileId = NewType("FileId", str)
 CallId = NewType("CallId", str)
 PeerId = NewType("PeerId", str)
+RecordingId = NewType("RecordingId", str)
 NodeId = NewType("NodeId", str)
 
 Role = Literal["user", "admin"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import httpx
 
 from kit.olm import OlmDevice
 from kit.people import PASSWORD, unique
 from kit.pushservice import Browser
 from secureconnect.client import Client
 from secureconnect.edge import Audience
-from secureconnect.identity import new_id
+from secureconnect.identity import is_id, new_id
 
 CONTENT = b"what is in it"
+PART = b"what was said"
+RECORDING = "/v1/calls/{call_id}/recordings/{recording_id}"
 FILE = {"file_name": "a.txt", "file_size": len(CONTENT), "content_type": "text/plain"}
 
 
@@ -42,6 +47,21 @@ class Ask:
     path: dict[str, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
     body: Any = None  # bytes: as they are
+
+
+async def ask(http: httpx.AsyncClient, method: str, path: str, how: Ask, token: str | None) -> httpx.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    body = {} if how.body is None else {"content" if isinstance(how.body, bytes) else "json": how.body}
+    return await http.request(method, path.format(**how.path), params=how.query, headers=headers, **body)
+
+
+def of_nothing(asked: Any) -> Any:
+    """The same, with ids that nobody has given to anything."""
+    if isinstance(asked, dict):
+        return {name: of_nothing(each) for name, each in asked.items()}
+    if isinstance(asked, list):
+        return [of_nothing(each) for each in asked]
+    return new_id() if isinstance(asked, str) and is_id(asked) else asked
 
 
 def in_room(world: World, body: Any = None, **path: str) -> Ask:
@@ -77,6 +97,24 @@ def new_call(world: World) -> Ask:
 
 def about_call(world: World) -> Ask:
     return Ask({"call_id": world.facts["call_id"]})
+
+
+def about_recording(world: World, body: Any = None) -> Ask:
+    """Any of that call."""
+    return replace(about_call(world), body=body)
+
+
+def that_recording(world: World, body: Any = None, **path: str) -> Ask:
+    """Of which the owner has sent one part."""
+    named = {"call_id": world.facts["call_id"], "recording_id": world.facts["recording_id"]}
+    return Ask(named | path, body=body)
+
+
+def recording_part(world: World) -> Ask:
+    """The first, again."""
+    return replace(
+        that_recording(world, PART, number="1"), query={"sha256": hashlib.sha256(PART).hexdigest()}
+    )
 
 
 def registration(_: World) -> Ask:
@@ -269,6 +307,18 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/calls/{call_id}/decline"): about_call,
     ("POST", "/v1/calls/{call_id}/leave"): about_call,
     ("POST", "/v1/calls/{call_id}/end"): about_call,
+    ("POST", "/v1/calls/{call_id}/recording/start"): lambda w: about_recording(w, {}),
+    ("POST", "/v1/calls/{call_id}/recording/consent"): lambda w: about_recording(
+        w, {"recording_id": w.facts["recording_id"], "consent": True}
+    ),
+    ("POST", "/v1/calls/{call_id}/recording/stop"): lambda w: about_recording(
+        w, {"recording_id": w.facts["recording_id"]}
+    ),
+    ("GET", "/v1/calls/{call_id}/recordings"): about_call,
+    ("PUT", f"{RECORDING}/parts/{{number}}"): recording_part,
+    ("POST", f"{RECORDING}/complete"): lambda w: that_recording(w, {"parts": 1}),
+    ("GET", f"{RECORDING}/download-url"): that_recording,
+    ("DELETE", RECORDING): that_recording,
     ("GET", "/v1/notifications"): lambda _: Ask(),
     ("POST", "/v1/notifications/{notification_id}/read"): lambda w: Ask(
         {"notification_id": w.facts["notification_id"]}

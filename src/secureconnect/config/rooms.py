@@ -376,3 +376,36 @@ class SignalingConfig:
     roster_s: float = setting(
         5.0, "seconds between two looks at the table for who is in the calls of this node", low=0.1, high=60
     )
+    recording_part_mb: int = setting(
+        4, "mebibytes of one part of a recording, which is held in memory while it comes", low=1, high=16
+    )
+    recording_parts_at_once: int = setting(
+        8, "parts of recordings taken in at the same time on this node before more are 503", low=1, high=100
+    )
+    recording_parts: int = setting(20_000, "parts of one recording", low=1, high=1_000_000)
+    recording_mb: int = setting(2_048, "mebibytes of one recording", low=1, high=102_400)
+    recording_s: int = setting(
+        14_400, "seconds after which a recording is stopped, however long the call", low=10, high=86_400
+    )
+    recording_idle_s: int = setting(
+        120,
+        "seconds without a part after which a recording is finished without its recorder",
+        low=5,
+        high=3_600,
+    )
+    recording_finish_s: int = setting(
+        900,
+        "seconds in which the parts of a recording must be one file, or it is tried anew",
+        low=10,
+        high=14_400,
+    )
+    recording_days: int = setting(
+        0, "days after which a recording is deleted; 0 keeps it until somebody deletes it", low=0, high=3_650
+    )
+    recording_upkeep_s: float = setting(
+        600.0,
+        "seconds between two looks for recordings whose time, file or conversation is gone",
+        low=0.1,
+        high=86_400,
+    )
+    recordings_per_call: int = setting(50, "recordings of one call", low=1, high=1_000)

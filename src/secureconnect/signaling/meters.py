@@ -32,3 +32,7 @@ GIVEN_UP = metrics.counter(
     "secureconnect_calls_given_up_total",
     "People put out of a call: not back in time, or not allowed any more.",
 )
+# state: completed; partial, without the end or without its recorder's word; dropped: nothing was kept
+_RECORDINGS = metrics.counter("secureconnect_recordings_ended_total", "How recordings ended.", ["state"])
+RECORDINGS = {each: _RECORDINGS.labels(each) for each in ("completed", "partial", "dropped")}
+RECORDED = metrics.counter("secureconnect_recordings_bytes_total", "Bytes of parts of recordings taken in.")

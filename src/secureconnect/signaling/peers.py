@@ -53,7 +53,7 @@ class Peers:
 
     async def require_joined(self, caller: Principal, call_id: CallId) -> None:
         """Raises NotFound, CallOver, CallNotJoined, CallElsewhere."""
-        await self._db.read(_require_joined, caller, call_id, None)
+        await self._db.read(require_joined, caller, call_id, None)
 
     async def join(self, caller: Principal, call_id: CallId, instance_id: str) -> Attached:
         """A device comes, in the place of what it was before; the same page of the same device comes back,
@@ -64,7 +64,7 @@ class Peers:
     async def _join(
         self, tx: Tx, caller: Principal, call_id: CallId, instance_id: str, token: str
     ) -> Attached:
-        call = await _require_joined(tx, caller, call_id, await store.lock(tx, call_id))
+        call = await require_joined(tx, caller, call_id, await store.lock(tx, call_id))
         peers = await store.peers(tx, call_id)
         before = next((each for each in peers if each.user_id == caller.user_id), None)
         if before and (before.device_id, before.instance_id) == (caller.device_id, instance_id):
@@ -99,7 +99,7 @@ class Peers:
     async def _resume(
         self, tx: Tx, caller: Principal, call_id: CallId, instance_id: str, old: str, token: str
     ) -> Attached:
-        call = await _require_joined(tx, caller, call_id, await store.lock(tx, call_id))
+        call = await require_joined(tx, caller, call_id, await store.lock(tx, call_id))
         peers = await store.peers(tx, call_id)
         mine = _of_token(peers, caller, old)
         if mine is None:
@@ -172,7 +172,9 @@ def _of_token(peers: Iterable[Peer], caller: Principal, token: str) -> Peer | No
     return next((each for each in ours if hmac.compare_digest(each.token_hash, hashed)), None)
 
 
-async def _require_joined(tx: Tx, caller: Principal, call_id: CallId, call: Called | None) -> Called:
+async def require_joined(tx: Tx, caller: Principal, call_id: CallId, call: Called | None) -> Called:
+    """The call that the caller is in with this device.  call: as the transaction holds it; None: it is read.
+    Raises NotFound, CallOver, CallNotJoined, CallElsewhere."""
     call = call or await store.get(tx, call_id)
     if call is None or await store.seat(tx, call.conversation_id, caller.user_id) is None:
         raise NotFound(denial="denied:call", subject=call_id)

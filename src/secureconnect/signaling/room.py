@@ -26,6 +26,9 @@ from .notes import Note, Notes
 from .past import Past, WriteDown
 from .peers import Attached, Peers
 from .reaper import Reaper
+from .recordings import Finisher, Recordings
+from .recordings import export_of as recordings_of
+from .recordings.shelf import FindShelf, no_shelf
 from .recovery import Mended, Recovery
 from .rosters import CHANNEL, Changed, Ended, Rosters, Shown, ToPeople
 from .shapes import call_shape, peer_shape
@@ -89,6 +92,10 @@ class Signaling:
         self.peers = Peers(config, db, node_id, life, self.recovery)
         self.past = Past(config, db)
         self.rosters = Rosters(signals, node_id, lambda user, event: self._to_person(user, event))
+        self.recordings = Recordings(config, db)
+        self.recordings.tell = lambda call, told: self.rosters.announce(call, frames.frame(told).data)
+        self.finisher = Finisher(config, db, self.recordings)
+        self.parts_at_once = trio.Semaphore(config.recording_parts_at_once)
         self._reaper = Reaper(config, self.calls, self.recovery)
         self._notes = Notes()
         self._look_now = trio.Event()
@@ -105,6 +112,7 @@ class Signaling:
         bells: Callable[[], Bells] = no_bells,
         has_ended: Callable[[Principal], bool] = _never,
         write_down: WriteDown | None = None,
+        shelf: FindShelf = no_shelf,
     ) -> None:
         """What this room needs of its neighbours.
 
@@ -113,6 +121,7 @@ class Signaling:
         own_stun: addresses of the STUN server in this process, while it can be reached.
         bells: what wakes people's devices just now.  has_ended: whether a session was ended: its device does
         not come back.  write_down: as of `Past`.
+        shelf: where recordings are kept.
         """
         self._to_person = to_person
         self.authenticate = authenticate
@@ -122,11 +131,15 @@ class Signaling:
         self.has_ended = has_ended
         if write_down is not None:
             self.past.write_down = write_down
+        self.recordings.shelf = shelf
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._signals.subscribe([CHANNEL]) as backlog:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._reaper.pass_forever)
+                nursery.start_soon(self.finisher.watch_forever)
+                nursery.start_soon(self.finisher.finish_forever)
+                nursery.start_soon(self.finisher.keep_up_forever)
                 nursery.start_soon(self._notes.write_forever, self._write)
                 nursery.start_soon(self.past.write_forever)
                 nursery.start_soon(self.past.sweep_forever)
@@ -283,13 +296,16 @@ class Signaling:
     # somebody's data
 
     async def forget(self, user: UserId) -> None:
-        """As `Calls.forget`."""
+        """As `Calls.forget`, and what they recorded is deleted."""
         await self.calls.forget(user)
+        await self.finisher.forget(user)
 
     async def export_of(self, user: UserId) -> AsyncIterator[dict[str, Any]]:
-        """The calls of a person, the newest first."""
+        """The calls of a person, the newest first; what they recorded, and what they agreed to."""
         before = store.LAST_ID
         while page := await self.calls.ever(user, before, EXPORT_PAGE):
             for call in page:
                 yield {"kind": "call", **msgspec.to_builtins(call_shape(call))}
             before = page[-1].call_id
+        async for entry in recordings_of(self._db, self.recordings, user):
+            yield entry

@@ -279,7 +279,11 @@ class Rosters:
             RELAYED_TO_NODE.inc()
             self._send(word)
 
-    def tell(self, word: Shown | Changed | Ended | ToPeople) -> None:
+    def announce(self, call: CallId, data: bytes) -> None:
+        """To all in the call, as `tell`."""
+        self.tell(Relayed(call, PeerId(""), None, data))
+
+    def tell(self, word: Shown | Changed | Ended | ToPeople | Relayed) -> None:
         """Every node hears it, this one at once; nobody who can be reached misses it."""
         self._take(word)
         try:

@@ -21,6 +21,7 @@ from ..errors import (
 from ..idempotency import attempt_of
 from ..identity import CallId, ConversationId, UserId, is_id
 from .ice import IceServer
+from .recordings import ROUTES as RECORDING_ROUTES
 from .room import Signaling
 from .shapes import CallShape, Id, call_shape
 from .store import LAST_ID, Called, CallType
@@ -171,4 +172,5 @@ ROUTES: tuple[Route, ...] = (
         "End a call for everybody",
         answer=CallShape, errors=(Forbidden, NotFound),
     ),
+    *RECORDING_ROUTES,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -98,6 +99,7 @@ class _Device:
         """Until the socket closes. Raises SocketClosed."""
         roster, mine = await self._attach()
         try:
+            await self._tell_of_recording(mine, roster.epoch)
             await self._talk(roster, mine)
         finally:
             if self._room.rosters.exit(self._call_id, mine.peer_id, self._socket):
@@ -161,6 +163,11 @@ class _Device:
             epoch=attached.epoch,
         )
         self._socket.offer(frames.frame(told))
+
+    async def _tell_of_recording(self, mine: Peer, epoch: int) -> None:
+        with suppress(Problem):  # whoever records asks again, and takes nothing meanwhile
+            for told in await self._room.recordings.under_way(mine.call_id, epoch, mine.user_id):
+                self._socket.offer(frames.frame(told))
 
     async def _talk(self, roster: Roster, mine: Peer) -> None:
         while True:

@@ -31,6 +31,7 @@ SENT = counter("secureconnect_storage_sent_bytes_total", "Bytes of files sent by
 TOLD_PLACES = 100  # conversations that are told at once of what became of a file
 Tell = Callable[[File, Sequence[Place]], None]
 IsBanned = Callable[[Tx, UserId, int], Awaitable[bool]]
+IsShown = Callable[[Tx, FileId, UserId], Awaitable[bool]]
 
 
 def _untold(_: File, __: Sequence[Place]) -> None:
@@ -38,6 +39,10 @@ def _untold(_: File, __: Sequence[Place]) -> None:
 
 
 async def _nobody_is(_: Tx, __: UserId, ___: int) -> bool:
+    return False
+
+
+async def _to_nobody(_: Tx, __: FileId, ___: UserId) -> bool:
     return False
 
 
@@ -54,7 +59,8 @@ class Content:
 class Files:
     """presigner, is_store_away: as in Uploads.
     tell: hears what became of a file, and where that is to be told.
-    is_banned: asked of who got an address; the last is the time, microseconds UTC."""
+    is_banned: asked of who got an address; the last is the time, microseconds UTC.
+    is_shown: asked of files that no message carries to somebody."""
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class Files:
         self._node_id = node_id
         self.tell: Tell = _untold
         self.is_banned: IsBanned = _nobody_is
+        self.is_shown: IsShown = _to_nobody
         self._accesses = Accesses(config.accesses_kept)
 
     # who sees what
@@ -90,11 +97,14 @@ class Files:
 
     async def _visible(self, tx: Tx, caller: UserId, file_id: FileId) -> File:
         """The one rule of who may see a file: its owner; and once it is complete, whoever may see what
-        carries it."""
+        carries it, or was in reach of the call of which it is a recording."""
         file = await store.get(tx, file_id)
         is_others = file is not None and file.owner_id != caller and file.status == "completed"
-        if file is not None and is_others and await shares.may_see(tx, file_id, caller, self._db.now_us()):
-            return file
+        if file is not None and is_others:
+            if await shares.may_see(tx, file_id, caller, self._db.now_us()):
+                return file
+            if await self.is_shown(tx, file_id, caller):
+                return file
         return _required(file, caller)
 
     async def list_of(self, owner: UserId, before: str | None, limit: int) -> list[File]:

@@ -15,7 +15,8 @@ from ..errors import NotFound
 from ..identity import ConversationId, FileId, NodeId, UserId
 from . import store
 from .addresses import Addresses
-from .files import Files, IsBanned
+from .files import Files, IsBanned, IsShown
+from .growing import Growing
 from .orphans import Orphans
 from .parts import Parts
 from .recount import Recount
@@ -74,15 +75,17 @@ class Storage:
             self.verifier,
             node_id,
         )
+        self.growing = Growing(config, db, objects, self.files, is_store_away)
         self.orphans = Orphans(config, db, objects, drafts)
         self.recount = Recount(config, db)
         self.sweeper = Sweeper(config, db, objects, self.files, parts, node_id)
 
-    def connect(self, *, tell_file: TellFile, is_banned: IsBanned) -> None:
+    def connect(self, *, tell_file: TellFile, is_banned: IsBanned, is_shown: IsShown) -> None:
         """What this room needs of its neighbours.
 
         tell_file: is told what became of a file. Never waits.
         is_banned: whether somebody is, for addresses that ask for no session.
+        is_shown: whether a neighbour lets somebody see a file that no message carries.
         """
 
         def tell(file: File, places: Sequence[Place]) -> None:
@@ -90,6 +93,7 @@ class Storage:
 
         self.files.tell = tell
         self.files.is_banned = is_banned
+        self.files.is_shown = is_shown
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:

@@ -90,6 +90,11 @@ _USE = (
     "UPDATE quotas SET reserved_bytes = reserved_bytes - $2, uploads = uploads - 1,"
     " used_bytes = used_bytes + $2 WHERE user_id = $1"
 )
+_GROW_QUOTA = (
+    "UPDATE quotas SET reserved_bytes = reserved_bytes + $2"
+    " WHERE user_id = $1 AND ($2 <= 0 OR used_bytes + reserved_bytes + $2 <= $3) RETURNING 1"
+)
+_GROW = "UPDATE files SET file_size = file_size + $2 WHERE file_id = $1"
 _GIVE_BACK = "UPDATE quotas SET used_bytes = used_bytes - $2 WHERE user_id = $1"
 _FIGURES = (
     "SELECT (SELECT COUNT(*) FROM files WHERE status = 'completed'),"
@@ -120,6 +125,15 @@ async def reserve(tx: Tx, user: UserId, size: int, limit_bytes: int, most_upload
     """Room for one more file. False: there is none; `quota` tells of what."""
     await tx.run(_OPEN, user)
     return await tx.one(_RESERVE, user, size, limit_bytes, most_uploads) is not None
+
+
+async def grow(tx: Tx, file: File, size: int, limit_bytes: int) -> bool:
+    """Room for so many more bytes of a file that is coming, or for fewer.  file: as `lock` gave it.
+    False: there is none, and nothing has changed."""
+    if await tx.one(_GROW_QUOTA, file.owner_id, size, limit_bytes) is None:
+        return False
+    await tx.run(_GROW, file.file_id, size)
+    return True
 
 
 async def count(tx: Tx, user: UserId, most: int) -> int:
