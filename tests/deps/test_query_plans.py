@@ -51,6 +51,12 @@ WHOLE = {
     "node._ALL": "secrets are few",
     "node._OTHER": "nodes are few",
     "outbox._LOOK": "the first of an index",
+    "signaling.store._UNSEEN_IN": "along an index of who is in a call just now",
+    "signaling.store._UNWRITTEN": "along an index of the calls that ended just now",
+    "signaling.store._UNWRITTEN_PEOPLE": "the same",
+    "signaling.store._WITH_LOST": "along an index of the devices that are waited for",
+    "signaling.store._WITH_ORPHANS": "devices that are in a call just now",
+    "signaling.store._WITH_UNSEEN": "along an index of who is in a call just now",
     "storage.store._FIGURES": "for admins, who ask seldom",
 }
 
@@ -107,7 +113,7 @@ _OF_TYPE = {
     "timestamp with time zone": "to_timestamp(1767225600 + i)",
     "tsvector": "CAST('w' || i % 100 AS tsvector)",
 }
-_NAMED = {  # what a CHECK asks for
+_NAMED = {  # what a CHECK asks for, of one table or of all
     "message_type": "'text'",
     "type": "'group'",
     "role": "'member'",
@@ -116,6 +122,10 @@ _NAMED = {  # what a CHECK asks for
     "service": "'fcm'",
     "usage": "'master'",
     "state": "'open'",
+    "calls.state": "'ended'",
+    "call_people.state": "'left'",
+    "call_type": "'video'",
+    "topology": "'mesh'",
 }
 _PERSON = {"user_id", "sender_id", "owner_id", "created_by", "reporter_id"}
 _SELDOM_NULL = {"message_id", "position"}  # though they may be
@@ -124,8 +134,9 @@ _SELDOM_NULL = {"message_id", "position"}  # though they may be
 def value(dialect: str, column: Column, rows: int) -> str:
     """Of row `i`, from 1: messages of one conversation, and the like, stand together."""
     each = max(rows // CONVERSATIONS, 1)
-    if column.name in _NAMED:
-        return _NAMED[column.name]
+    for name in (f"{column.table}.{column.name}", column.name):
+        if name in _NAMED:
+            return _NAMED[name]
     if column.name in ("seq", "change"):
         return f"(i - 1) % {each} + 1"
     if column.is_nullable and column.name not in _SELDOM_NULL:

@@ -488,7 +488,8 @@ _STRANGE = (
     " WHERE m.conversation_id = c.conversation_id AND m.user_id = p.user_id)"
 )
 _STRANGERS_IN = f"SELECT p.user_id {_STRANGE} AND c.call_id = $1"
-_WITH_STRANGERS = f"SELECT DISTINCT c.call_id {_STRANGE} LIMIT $1"
+# no DISTINCT: SQLite would go along all calls there ever were
+_WITH_STRANGERS = f"SELECT c.call_id {_STRANGE} LIMIT $1"
 
 
 async def orphans(tx: Tx, call: CallId, node: NodeId, life: str, silent_us: int) -> set[PeerId]:
@@ -521,4 +522,4 @@ async def strangers(tx: Tx, call: CallId) -> set[UserId]:
 
 
 async def calls_with_strangers(tx: Tx, limit: int) -> list[CallId]:
-    return [row[0] for row in await tx.all(_WITH_STRANGERS, limit)]
+    return list(dict.fromkeys(row[0] for row in await tx.all(_WITH_STRANGERS, limit)))
