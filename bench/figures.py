@@ -52,10 +52,11 @@ def sockets(
         else:
             heard(socket, event)
 
+    path = "/v1/ws/chat" if only is None else f"/v1/ws/chat?conversation_id={only}"
     opened: list[WebSocket] = []
     try:
         for person in people:
-            opened.append(WebSocket(server.port, person.token, listen, only))
+            opened.append(WebSocket(server.port, person.token, listen, path))
         loop(opened, lambda: greeted == len(opened))
         yield opened
     finally:

@@ -122,20 +122,20 @@ class Requests:
 
 
 class WebSocket:
-    """A socket on /v1/ws/chat.  heard: told of each text frame.  only: the one conversation it carries."""
+    """heard: told of each text frame.  path: with its query."""
 
     def __init__(
         self,
         port: int,
         token: str,
         heard: Callable[[WebSocket, bytes], None],
-        only: str | None = None,
+        path: str = "/v1/ws/chat",
     ) -> None:
         self.sock = _connect(port)
         self.heard = heard
         self.sock.sendall(
             head_of(
-                f"GET /v1/ws/chat{f'?conversation_id={only}' if only else ''} HTTP/1.1",
+                f"GET {path} HTTP/1.1",
                 {
                     "Host": f"127.0.0.1:{port}",
                     "Authorization": f"Bearer {token}",
