@@ -1,6 +1,6 @@
 -- min_program: 0.1.0
 -- Which calls ring for somebody, or have them in it. A table of the room signaling.
-CREATE INDEX call_people_current ON call_people (user_id, call_id) WHERE state IN ('ringing', 'joined');
+CREATE INDEX call_people_current ON call_people (user_id, call_id) WHERE state IN ('joined', 'ringing');
 
 -- Pushes about calls, whose topic is the call. ring: incoming or cancelled, and notification_id is the call, too;
 -- missed: the notification of that. A table of the room chat.

@@ -56,6 +56,7 @@ WHOLE = {
     "signaling.store._UNWRITTEN_PEOPLE": "the same",
     "signaling.store._WITH_LOST": "along an index of the devices that are waited for",
     "signaling.store._WITH_ORPHANS": "devices that are in a call just now",
+    "signaling.store._WITH_STRANGERS": "along an index of who is in a call, or called, just now",
     "signaling.store._WITH_UNSEEN": "along an index of who is in a call just now",
     "storage.store._FIGURES": "for admins, who ask seldom",
 }
@@ -124,6 +125,7 @@ _NAMED = {  # what a CHECK asks for, of one table or of all
     "state": "'open'",
     "calls.state": "'ended'",
     "call_people.state": "'left'",
+    "recordings.state": "'asking'",
     "call_type": "'video'",
     "topology": "'mesh'",
 }

@@ -248,7 +248,8 @@ _MINE = (
 _RINGING = (
     "SELECT c.call_id FROM call_people mine JOIN calls c ON c.call_id = mine.call_id"
     " JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = mine.user_id"
-    " WHERE mine.user_id = $1 AND mine.call_id < $2 AND mine.state = 'ringing'"
+    " WHERE mine.user_id = $1 AND mine.call_id < $2"
+    " AND mine.state IN ('joined', 'ringing') AND mine.state = 'ringing'"  # as the index has it
     " ORDER BY mine.call_id DESC LIMIT $3"
 )
 _EVER = "SELECT call_id FROM call_people WHERE user_id = $1 AND call_id < $2 ORDER BY call_id DESC LIMIT $3"
