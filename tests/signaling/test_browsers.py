@@ -14,6 +14,14 @@ from .aiortc_device import aiortc_device
 from .browser import Chromium, Person, Somebody, Stage, driven, pages
 
 BACK_S = 5.0  # after the server's return
+HOLD = """(() => {
+  client.call.held = [];
+  client.call.send = (frame) => void client.call.held.push(frame);
+})()"""
+LET_GO = """(() => {
+  delete client.call.send;
+  for (const frame of client.call.held) client.call.send(frame);
+})()"""
 FRAGMENTS = (  # change when ICE is restarted
     "[...client.call.links.values()].map((link) => /ice-ufrag:(.*)/.exec(link.pc.localDescription.sdp)[1])"
 )
@@ -87,17 +95,27 @@ def test_two_people_see_each_other(stage: Stage, server: Server) -> None:
     ann.wait("client.call.isOver")
 
 
-def test_a_screen_is_shown_beside_the_camera(stage: Stage, server: Server) -> None:
-    ann, bob = stage.enter(server.url, "ann", "bob")
+def test_screens_are_shown_beside_cameras(stage: Stage, server: Server) -> None:
+    """Both begin at once: their offers cross, and one of them gives way."""
+    pair = ann, bob = stage.enter(server.url, "ann", "bob")
     in_call(converse(ann, bob), ann, bob)
-    shared = ann.do("client.call.share()")
-    bob.peer(ann, "peer.screen")
-    bob.sees(ann, shown="screen", more=2)
-    assert bob.do("client.call.linkTo(given[0]).screenId", ann.user_id) == shared
+    shared = {}
+    for each in pair:
+        each.do(HOLD)
+        shared[each] = each.do("client.call.share()")
+    for each in pair:
+        each.wait("client.call.held.some(({type}) => type === 'offer')")
+    for each in pair:
+        each.do(LET_GO)
+    for each, other in ((ann, bob), (bob, ann)):
+        each.peer(other, "peer.screen")
+        each.sees(other, shown="screen", more=2)
+        assert each.do("client.call.linkTo(given[0]).screenId", other.user_id) == shared[other]
     everybody_sees(ann, bob)
     ann.do("client.call.unshare()")
     bob.peer(ann, "!peer.screen")
     bob.wait("Object.values(await client.call.decoded()).every((each) => !('screen' in each))")
+    ann.sees(bob, shown="screen", more=2)
     everybody_sees(ann, bob)
 
 
@@ -151,6 +169,27 @@ def test_a_call_that_is_missed(stage: Stage, start_server: StartServer) -> None:
     assert bob.hears("call_missed")["call"]["status"] == "missed"
     assert ann.hears("call_ended")["call"]["status"] == "missed"
     ann.wait("client.call.isOver")
+
+
+def test_a_recording_plays(stage: Stage, server: Server) -> None:
+    ann, bob = stage.enter(server.url, "ann", "bob")
+    conversation = converse(ann, bob)
+    ann.do(
+        "client.ask('PUT', given[0], {recording_enabled: true})", f"/v1/conversations/{conversation}/settings"
+    )
+    call_id = in_call(conversation, ann, bob)
+    recording_id = ann.do("client.call.askToRecord()")
+    bob.wait("client.call.frames.some(({type}) => type === 'recording_requested')")
+    bob.do("client.call.agree(given[0])", recording_id)
+    for each in (ann, bob):
+        each.wait("client.call.frames.some(({type}) => type === 'recording_started')")
+    ann.do("client.call.record(given[0], 3, 300)", recording_id)
+    bob.wait(
+        "(await client.ask('GET', given[0])).recordings.some(({state}) => state === 'completed')",
+        f"/v1/calls/{call_id}/recordings",
+    )
+    assert bob.do("client.play(given[0], given[1])", call_id, recording_id) == [640, 240]
+    everybody_sees(ann, bob)
 
 
 def test_media_goes_on_while_the_server_is_away(stage: Stage, start_server: StartServer) -> None:

@@ -6,6 +6,7 @@
 
 import { PROTOCOL } from "./client.js";
 import { Link } from "./link.js";
+import { Recorder } from "./recorder.js";
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 2_000;
@@ -170,6 +171,29 @@ export class Call {
     this.send({ type: "screen_share_stopped" });
   }
 
+  // Ask everybody; they are told `recording_requested`, and when all agree `recording_started`.
+  async askToRecord() {
+    const asked = await this.client.ask("POST", `/v1/calls/${this.callId}/recording/start`, {});
+    return asked.recording_id;
+  }
+
+  agree(recordingId) {
+    const agreed = { recording_id: recordingId, consent: true };
+    return this.client.ask("POST", `/v1/calls/${this.callId}/recording/consent`, agreed);
+  }
+
+  // Everybody has agreed: send so many parts of so many milliseconds.
+  async record(recordingId, count, eachMs) {
+    const path = `/v1/calls/${this.callId}/recordings/${recordingId}`;
+    let number = 0;
+    for await (const part of new Recorder(this).parts(count, eachMs)) {
+      const content = await part.arrayBuffer();
+      number += 1;
+      await this.client.put(`${path}/parts/${number}?sha256=${await sha256(content)}`, content);
+    }
+    await this.client.ask("POST", `${path}/complete`, { parts: number });
+  }
+
   // The server closes the socket when it has heard.
   leave() {
     this.send({ type: "leave" });
@@ -200,4 +224,9 @@ export class Call {
   peerOf(userId) {
     return this.linkTo(userId)?.peer ?? null;
   }
+}
+
+async function sha256(content) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -25,7 +25,28 @@ export class Client {
     return data;
   }
 
-  // The same, what is refused as a value.
+  async put(path, content) {
+    const headers = { Authorization: `Bearer ${this.token}` };
+    const answer = await fetch(this.server + path, { method: "PUT", headers, body: content });
+    if (!answer.ok) throw new Error(await answer.text());
+  }
+
+  // The size of its picture, [width, height], once a recording has played for a while.
+  async play(callId, recordingId) {
+    const told = await this.ask("GET", `/v1/calls/${callId}/recordings/${recordingId}/download-url`);
+    const file = await fetch(new URL(told.download_url, this.server));
+    const video = Object.assign(document.createElement("video"), { muted: true });
+    video.src = URL.createObjectURL(await file.blob());
+    await video.play();
+    await new Promise((resolve, reject) => {
+      video.ontimeupdate = () => video.currentTime > 0.5 && resolve();
+      video.onended = resolve;
+      video.onerror = () => reject(new Error(video.error.message));
+    });
+    return [video.videoWidth, video.videoHeight];
+  }
+
+  // The same as `ask`, what is refused as a value.
   async refusal(method, path, body) {
     try {
       await this.ask(method, path, body);
