@@ -133,6 +133,7 @@ GOOD: dict[str, Any] = {
     "options": ["now", "later"],
     "quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "Asia/Ho_Chi_Minh"},
     "reason": "spam",
+    "recording_id": NOWHERE,
     "refresh_token": "x" * 40,
     "reply_to": "@message_id",
     "role": "owner",

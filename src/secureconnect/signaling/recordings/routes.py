@@ -33,7 +33,7 @@ from ...errors import (
 from ...identity import CallId, RecordingId
 from ..shapes import Id
 from .recordings import MB, Recordings
-from .shapes import RecordingShape, recording_shape
+from .shapes import MediaType, RecordingShape, recording_shape
 from .store import Recording
 
 MOST_BYTES = 16 * MB  # of a part, whatever signaling.recording_part_mb says
@@ -49,11 +49,9 @@ class Room(Protocol):
 
 class NewRecording(Struct, frozen=True):
     """is_encrypted: the parts are ciphertext, whose key the server never sees; required where the
-    conversation is encrypted.  content_type: of what is in them, as MediaRecorder says it."""
+    conversation is encrypted.  media_type: of what is recorded."""
 
-    content_type: Annotated[
-        str, Meta(pattern=r"^(audio|video)/[A-Za-z0-9.+-]{1,40}(; ?codecs=[\"A-Za-z0-9.,+ -]{1,60})?$")
-    ] = "video/webm"
+    media_type: MediaType = "video/webm"
     is_encrypted: bool = False
 
 
@@ -97,7 +95,7 @@ class RecordingAddress(Struct, frozen=True):
 async def start(room: Room, call: Call) -> Reply:
     asked: NewRecording = call.body
     begun = await room.recordings.start(
-        call.caller, _call(call), asked.content_type, is_encrypted=asked.is_encrypted
+        call.caller, _call(call), asked.media_type, is_encrypted=asked.is_encrypted
     )
     return await _shown(room, begun)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from ...clock import to_iso
 from ..frames import Out
 from .store import Consent, Reason, Recording, State
+
+MediaType = Literal["video/webm", "audio/webm", "video/mp4", "audio/mp4"]
 
 
 class ConsentShape(Struct):
@@ -29,7 +31,7 @@ class RecordingShape(Struct):
     call_id: str
     conversation_id: str
     recorded_by: str
-    content_type: str
+    media_type: str
     is_encrypted: bool
     state: State
     started_at: str
