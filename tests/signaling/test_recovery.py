@@ -206,8 +206,9 @@ async def test_nobody_is_out_before_the_database_has_answered_for_a_lease(
     call = await node.call(ann, pair)
     await node.room.calls.join(bob, call.call_id)
     await node.attach(ann, call.call_id)
-    await make_late(db, call.call_id)  # Bob has never come
+    await until(lambda: node.room.recovery.may_reap)
     held.go_away()
+    await make_late(db, call.call_id)  # Bob has never come
     with pytest.raises(Unavailable):
         await node.room.recovery.pass_once()
     held.come_back()
@@ -320,6 +321,8 @@ async def test_while_the_database_is_away_a_call_goes_on(
     for device in (three, one_again, two_again):
         assert (await device.wait_for("leave"))["peer_id"] == four.peer_id
     for each in away:
+        tried = each.refused
+        await until(lambda a=each, t=tried: a.refused >= t + 2)  # type: ignore[misc]
         each.come_back()
 
     async def is_written() -> bool:

@@ -16,7 +16,7 @@ from .store import Peer
 
 log = structlog.get_logger(module="signaling")
 
-PAUSE_S = 0.5  # after the database refused
+PAUSE_S = 0.25  # after the database refused
 WAITING = 10_000  # devices; beyond that the one that waits longest is left to the reaper
 
 

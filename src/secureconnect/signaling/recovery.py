@@ -21,6 +21,7 @@ from .calls import BATCH, Calls, Outcome
 from .store import Called, Peer
 
 SILENT_S = 2  # a lease is renewed each second: by then its node is known to be away by whoever comes back
+FROZEN_S = 5.0  # more than two looks are to be apart: this process did not run, and others may not have
 
 
 class Mended(NamedTuple):
@@ -88,7 +89,7 @@ class Recovery:
             self._answers_since = None
             raise
         now = time.monotonic()
-        if self._answers_since is None or now - self._looked_at > self._config.pass_s + self._lease_s / 2:
+        if self._answers_since is None or now - self._looked_at > self._config.pass_s + FROZEN_S:
             self._answers_since = now  # it was away; or this process was frozen, and others may have been
         self._looked_at = now
         for call_id in due:
@@ -99,7 +100,7 @@ class Recovery:
             self._tell(mended)
 
     @property
-    def _may_reap(self) -> bool:
+    def may_reap(self) -> bool:
         """Whether all could have come back and renewed what ends."""
         since = self._answers_since
         return since is not None and time.monotonic() - since >= self._lease_s
@@ -113,13 +114,13 @@ class Recovery:
     @property
     def _waited_us(self) -> int:
         """Whoever is away since then or longer does not come back."""
-        return self._db.now_us() - self._config.grace_s * SECOND_US if self._may_reap else 0
+        return self._db.now_us() - self._config.grace_s * SECOND_US if self.may_reap else 0
 
     async def _due(self, tx: Tx) -> list[CallId]:
         silent_us = self._silent_us(self._lease_s)
         found = await store.calls_with_orphans(tx, self._node_id, self._life, silent_us, BATCH)
         found += await store.calls_with_strangers(tx, BATCH)
-        if self._may_reap:
+        if self.may_reap:
             found += await store.calls_with_lost(tx, self._waited_us, BATCH)
             found += await store.calls_with_unseen(tx, self._waited_us, BATCH)
         return list(dict.fromkeys(found))
