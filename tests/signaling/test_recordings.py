@@ -39,7 +39,7 @@ from secureconnect.errors import (
 )
 from secureconnect.identity import CallId, ConversationId, NodeId, Principal, RecordingId, UserId, new_id
 from secureconnect.signaling.recordings.store import Recording
-from secureconnect.storage import Storage
+from secureconnect.storage import Growing, Storage
 
 from .rig import CONFIG, Node
 
@@ -488,3 +488,34 @@ async def test_it_shows_on_every_node(
     assert [each["consent"] for each in told if each["kind"] == "recording_consent"] == [False]
     told = [entry async for entry in here.room.export_of(ann.user_id)]
     assert [each["state"] for each in told if each["kind"] == "recording"] == ["partial"]
+
+
+class Overtaken(Growing):
+    """Somebody does something else before a part is where it is kept."""
+
+    before: Act
+
+    async def put_part(self, place: str, number: int, content: bytes) -> None:
+        await self.before()
+        await super().put_part(place, number, content)
+
+
+async def test_a_part_that_comes_too_late_leaves_nothing(
+    studio: Studio, group: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, *_ = people
+    call = await studio.call(group, ann, bob)
+    name = await studio.recorded(call, ann, bob)
+
+    async def withdraw() -> None:
+        await studio.rules.consent(bob, call, name, agrees=False)
+        await studio.finish()
+
+    storage = studio.storage
+    slow = Overtaken(storage.config, studio.db, studio.objects, storage.files, lambda: False)
+    slow.before = withdraw
+    studio.rules.shelf = lambda: slow
+    await refused(RecordingOver, lambda: studio.send(ann, call, name, 1, PIECES[0]))
+    assert (await studio.get(call, name, ann)).state == "dropped"
+    assert await keys(studio.objects) == []
+    assert await studio.used(ann) == (0, 0)
