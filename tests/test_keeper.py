@@ -19,9 +19,10 @@ print(subprocess.Popen([sys.executable, "-c", {SLEEP!r}]).pid, flush=True)
 time.sleep(600)
 """
 TESTS = f"""
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from pathlib import Path
 from kit.keeper import keep, keep_files
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 keep_files(Path(sys.argv[1]))
 server = keep(subprocess.Popen([sys.executable, "-c", {SERVER!r}], stdout=subprocess.PIPE, text=True))
 print(server.pid, server.stdout.readline(), flush=True)
