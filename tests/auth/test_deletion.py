@@ -33,6 +33,7 @@ ELSEWHERE = {
     "pushes": "chat forgets them",
     "push_devices": "chat forgets them",
     "call_people": "that somebody was in calls stays with these, as of somebody unknown",
+    "recording_consents": "what somebody agreed to stays with the recording, as of somebody unknown",
     "call_peers": "signaling has them leave their call",
     "deleted_members": "they go with the conversation that is being deleted",
     "mentions": "chat forgets that somebody was mentioned",

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from kit.keeper import keep
 from kit.people import PASSWORD, unique
 
-PROGRAM = ("-m", "kit.launchers.aiortc_device")
+PROGRAM = Path(__file__).parents[1] / "kit" / "launchers" / "aiortc_device.py"
 WITHIN_S = 20.0
 STOP_S = 10.0
 
@@ -22,13 +23,17 @@ STOP_S = 10.0
 class AiortcDevice:
     """user_id: of its account."""
 
-    def __init__(self, process: subprocess.Popen[str], server: str) -> None:
+    user_id = ""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def register(self, server: str) -> None:
         self.tell(server=server, username=unique("aiortc"), password=PASSWORD)
-        self.user_id: str = self.hears("user_id")
+        self.user_id = self.hears("user_id")
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -68,9 +73,9 @@ class AiortcDevice:
 def aiortc_device(server: str) -> Iterator[AiortcDevice]:
     """With an account on this server."""
     pipe = subprocess.PIPE
-    process = keep(subprocess.Popen([sys.executable, *PROGRAM], stdin=pipe, stdout=pipe, text=True))
-    device = AiortcDevice(process, server)
-    try:
+    process = keep(subprocess.Popen([sys.executable, PROGRAM], stdin=pipe, stdout=pipe, text=True))
+    with ExitStack() as stack:
+        device = AiortcDevice(process)
+        stack.callback(device.end)
+        device.register(server)
         yield device
-    finally:
-        device.end()

@@ -157,7 +157,9 @@ class Finisher:
             await self._recordings.shelf().discard(tx, recording.file_id)
             recording = recording._replace(state="dropped", end_reason="lost")
         await store.save(tx, recording)
-        await self._recordings.note(tx, "finished", None, recording, why=recording.end_reason)
+        await self._recordings.note(
+            tx, "signaling:recording:finished", None, recording, why=recording.end_reason
+        )
         return recording
 
     async def _drop_parts(self, work: Work) -> None:

@@ -125,7 +125,7 @@ class Recordings:
             raise RecordingOver("Nothing of this recording was kept.")
         if not recording.is_kept:
             raise Conflict("This recording is not finished yet.")
-        await self.note(tx, "downloaded", caller, recording)
+        await self.note(tx, "signaling:recording:downloaded", caller, recording)
         return recording
 
     async def shows(self, tx: Tx, file_id: FileId, user: UserId) -> bool:
@@ -187,7 +187,7 @@ class Recordings:
         await store.add(tx, new)
         await store.ask(tx, new.recording_id, [me], now_us)
         await store.answer(tx, new.recording_id, Consent(me, now_us, True, caller.device_id, now_us))
-        await self.note(tx, "requested", me, new)
+        await self.note(tx, "signaling:recording:requested", me, new)
         return await self.settle(tx, call, new)
 
     async def consent(
@@ -214,7 +214,8 @@ class Recordings:
         if mine.agrees == agrees:
             return Outcome(recording)
         await store.answer(tx, wanted, Consent(me, mine.asked_us, agrees, caller.device_id, now_us))
-        await self.note(tx, "agreed" if agrees else "refused", me, recording)
+        action = "signaling:recording:agreed" if agrees else "signaling:recording:refused"
+        await self.note(tx, action, me, recording)
         answered = Answered(recording_id=wanted, user_id=me, consent=agrees, epoch=call.epoch)
         if not agrees:
             recording, told = await self.end(tx, call, recording, "withdrawn" if mine.agrees else "refused")
@@ -241,7 +242,7 @@ class Recordings:
         if all(asked.get(user) for user in call.joined):
             if recording.state == "asking":
                 recording = recording._replace(state="recording", begun_us=now_us, touched_us=now_us)
-                await self.note(tx, "started", recording.recorder_id, recording)
+                await self.note(tx, "signaling:recording:started", recording.recorder_id, recording)
                 is_news = True
             if is_news:
                 told.append(started(recording, call.epoch))
@@ -290,7 +291,7 @@ class Recordings:
         else:
             ended = ended._replace(state="stopped", look_us=now_us + idle_us)
         await store.save(tx, ended)
-        await self.note(tx, "stopped", None, ended, why=reason)
+        await self.note(tx, "signaling:recording:stopped", None, ended, why=reason)
         told = Stopped(recording_id=recording.recording_id, reason=reason, epoch=call.epoch)
         return Outcome(ended, [told])
 
@@ -421,7 +422,7 @@ class Recordings:
         gone = recording._replace(state="deleted", ended_us=ended_us, look_us=now_us)
         await self.shelf().discard(tx, recording.file_id)
         await store.save(tx, gone)
-        await self.note(tx, "deleted", by, gone)
+        await self.note(tx, "signaling:recording:deleted", by, gone)
         return gone
 
     # who may
@@ -468,7 +469,7 @@ class Recordings:
             )
 
     async def note(
-        self, tx: Tx, what: str, who: UserId | None, recording: Recording, *, why: str | None = None
+        self, tx: Tx, action: str, who: UserId | None, recording: Recording, *, why: str | None = None
     ) -> None:
         facts: dict[str, str | int | bool | None] = {
             "call_id": recording.call_id,
@@ -478,7 +479,7 @@ class Recordings:
             facts["end_reason"] = why
         await audit.record(
             tx,
-            action=f"signaling:recording:{what}",
+            action=action,
             actor=who,
             subject=recording.recording_id,
             facts=facts,
