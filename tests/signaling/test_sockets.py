@@ -129,6 +129,26 @@ async def test_leaving_is_told_and_the_call_ends(
     assert not any(device.of("peer_reconnecting") for device in devices)
 
 
+async def test_what_a_device_says_after_it_has_left_is_void(
+    node: Node, group: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, cid, *_ = people
+    call = await node.call(ann, group, bob, cid)
+    devices = [await node.attach(ann, call.call_id)]
+    for person in (bob, cid):
+        await node.room.calls.join(person, call.call_id)
+        devices.append(await node.attach(person, call.call_id))
+    one, two, three = devices
+    two.tell("leave", ref=1)
+    two.tell("mute_audio", ref=2)
+    two.tell("offer", target_id=one.peer_id, sdp="v=0", ref=3)
+    assert await two.wait_closed() == Close.NORMAL
+    one.tell("mute_video", ref=1)
+    await three.wait_for("mute_video")
+    assert [each["ref"] for each in two.of("ack")] == [1]
+    assert not one.of("mute_audio", "offer") + three.of("mute_audio")
+
+
 async def test_who_may_connect(node: Node, group: ConversationId, people: list[Principal]) -> None:
     ann, bob, cid, *_ = people
     call = await node.call(ann, group, bob)

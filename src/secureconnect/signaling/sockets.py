@@ -172,6 +172,8 @@ class _Device:
     async def _talk(self, roster: Roster, mine: Peer) -> None:
         while True:
             data = await self._receive()
+            if roster.sockets.get(mine.peer_id) is not self._socket:  # and what it said behind that is void
+                self._hang_up(Close.NORMAL, "this device is out of the call")
             try:
                 frame = self._decode(data)
             except frames.NotAFrame as exc:
