@@ -13,12 +13,13 @@ from kit.wait import until
 from secureconnect.clock import SECOND_US
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemorySignals
-from secureconnect.edge import Close
+from secureconnect.edge import Call, Close
 from secureconnect.errors import Unavailable
 from secureconnect.identity import CallId, ConversationId, Principal, UserId
-from secureconnect.signaling.store import Called, Peer
+from secureconnect.signaling.sockets import SignalingQuery, serve
+from secureconnect.signaling.store import Called, Peer, peers_of_node
 
-from .rig import CONFIG, Device, Node, renew
+from .rig import CONFIG, Device, Node, renew, signals
 
 LONG_AGO_US = -3_600 * SECOND_US
 
@@ -34,6 +35,24 @@ class Held(Interrupted):
     async def write(self, unit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = await super().write(unit, *args, **kwargs)
         await self.gate.wait()
+        return value
+
+
+class Shut(Interrupted):
+    """What has gone away is read all the same. Answers to looks at its node stay on their way while `gate` is
+    closed.  looks: that do."""
+
+    def __init__(self, inner: Database) -> None:
+        super().__init__(inner)
+        self.gate = trio.Event()
+        self.gate.set()
+        self.looks = 0
+
+    async def read(self, unit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        value = await self.inner.read(unit, *args, **kwargs)
+        if unit is peers_of_node and not self.gate.is_set():
+            self.looks += 1
+            await self.gate.wait()
         return value
 
 
@@ -134,6 +153,88 @@ async def test_a_node_that_was_taken_for_dead_says_that_it_is_not(
     assert one.code is None
 
 
+async def test_a_node_that_was_taken_for_dead_knows_its_devices_best(
+    db: Database,
+    between: MemorySignals,
+    nursery: trio.Nursery,
+    pair: ConversationId,
+    people: list[Principal],
+) -> None:
+    """What they have said of their media meanwhile, and could not be written, is not taken back."""
+    ann, bob, *_ = people
+    shut = Shut(db)
+    nodes = (await Node.start(nursery, shut, between), await Node.start(nursery, db, between))
+    call, [one, two] = await everybody(nodes, pair, ann, bob)
+    shut.go_away()
+    one.tell("mute_audio", muted=True)
+    await two.wait_for("mute_audio")
+    await db.write(renew, nodes[0].id, LONG_AGO_US)
+    await two.wait_for("peer_reconnecting")
+    await db.write(renew, nodes[0].id)
+    assert (await two.wait_for("peer_resumed"))["peer"]["audio"] is False
+    shut.come_back()
+
+    async def is_written() -> bool:
+        row = (await peers_of(nodes[1], call))[ann.user_id]
+        return (row.audio, row.lost_us) == (False, None)
+
+    await until(is_written)
+
+
+async def test_a_device_that_is_cut_off_as_it_comes_is_waited_for(
+    held: Held,
+    nodes: tuple[Node, Node],
+    nursery: trio.Nursery,
+    group: ConversationId,
+    people: list[Principal],
+) -> None:
+    ann, bob, cid, *_ = people
+    call, [one, two] = await everybody(nodes, group, ann, bob)
+    await nodes[0].room.calls.join(cid, call.call_id)
+    three, handling = Device(cid), trio.CancelScope()
+
+    async def attend() -> None:
+        asked = Call("request", "127.0.0.1", float("inf"), cid, query=SignalingQuery(call.call_id))
+        with handling:
+            await serve(nodes[0].room, asked, three)
+
+    held.gate = trio.Event()
+    nursery.start_soon(attend)
+    three.tell("join", instance_id="page-1")
+
+    async def is_there() -> bool:
+        return cid.user_id in await peers_of(nodes[1], call)
+
+    await until(is_there)
+    for _ in range(2):
+        await nodes[0].room.read_once()
+    assert not two.of("peer_reconnecting"), "it is about to come"
+    handling.cancel()
+    held.gate.set()
+    for device in (one, two):
+        assert (await device.wait_for("peer_reconnecting"))["user_id"] == cid.user_id
+
+    async def is_lost() -> bool:
+        return (await peers_of(nodes[1], call))[cid.user_id].lost_us is not None
+
+    await until(is_lost)
+
+
+async def test_a_call_that_waits_for_nobody_any_more_is_active(
+    db: Database, held: Held, nodes: tuple[Node, Node], group: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, cid, *_ = people
+    call, [_, two, three] = await everybody(nodes, group, ann, bob, cid)
+    held.go_away()
+    await db.write(renew, nodes[0].id, LONG_AGO_US)
+    await two.wait_for("peer_reconnecting")
+    assert (await stands(nodes[1], call)).state == "recovering"
+    left = await nodes[1].room.leave(ann.user_id, call.call_id)
+    assert (left.state, left.joined) == ("active", sorted([bob.user_id, cid.user_id]))
+    assert (await stands(nodes[1], call)).state == "active"
+    await three.wait_for("leave")
+
+
 async def test_a_node_that_starts_again_waits_for_its_devices(
     db: Database,
     held: Held,
@@ -221,6 +322,17 @@ async def test_nobody_is_out_before_the_database_has_answered_for_a_lease(
     back_at = trio.current_time()
     await until_state(node, call, "ended")
     assert trio.current_time() - back_at >= 0.3
+
+
+async def test_whatever_finds_the_database_away_nobody_is_out_for_it(
+    held: Held, nodes: tuple[Node, Node]
+) -> None:
+    recovery = nodes[0].room.recovery
+    await until(lambda: recovery.may_reap)
+    held.go_away()
+    await until(lambda: not recovery.may_reap)
+    held.come_back()
+    await until(lambda: recovery.may_reap)
 
 
 async def test_who_has_no_device_in_it_holds_no_place(
@@ -402,3 +514,66 @@ async def test_words_that_were_missed_are_read(
     await db.write(end)
     assert await one.wait_closed() == Close.NORMAL
     assert CONFIG.roster_s < 1
+
+
+async def test_who_went_without_a_word_has_left_all_the_same(
+    db: Database, nodes: tuple[Node, Node], group: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, cid, *_ = people
+    _, [one, two, three] = await everybody(nodes, group, ann, bob, cid)
+
+    async def drop(tx: Tx) -> None:
+        await tx.run("DELETE FROM call_peers WHERE peer_id = $1", one.peer_id)
+
+    await db.write(drop)
+    assert await one.wait_closed() == Close.NORMAL
+    for device in (two, three):
+        assert (await device.wait_for("leave"))["peer_id"] == one.peer_id
+        assert device.code is None
+
+
+async def test_who_has_connected_to_a_node_that_is_not_heard_has_one_socket(
+    db: Database, nursery: trio.Nursery, pair: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, *_ = people
+    nodes = await Node.start(nursery, db, signals()), await Node.start(nursery, db, signals())
+    call = await nodes[0].call(ann, pair)
+    await nodes[0].room.calls.join(bob, call.call_id)
+    one, two = [await nodes[0].attach(each, call.call_id) for each in (ann, bob)]
+    again = await nodes[1].come_back(one, call.call_id)
+    assert await one.wait_closed() == Close.NORMAL
+    assert (two.code, again.code) == (None, None)
+    assert (await peers_of(nodes[1], call))[ann.user_id].lost_us is None
+
+
+async def test_a_node_whose_devices_are_not_written_yet_has_them_in_the_call(
+    db: Database,
+    between: MemorySignals,
+    nursery: trio.Nursery,
+    group: ConversationId,
+    people: list[Principal],
+) -> None:
+    ann, bob, cid, *_ = people
+    shut = Shut(db)
+    nodes = (await Node.start(nursery, shut, between), await Node.start(nursery, db, between))
+    call, [one, two, three] = await everybody(nodes, group, ann, bob, cid)
+    shut.go_away()
+    two_again = await nodes[0].come_back(two, call.call_id)
+    await nodes[1].come_back(one, call.call_id)
+    assert await one.wait_closed() == Close.NORMAL
+    await nodes[0].room.read_once()  # nothing in the table is of this node
+    two_again.tell("offer", target_id=three.peer_id, sdp="v=0")
+    await three.wait_for("offer")
+    shut.gate = trio.Event()
+    nursery.start_soon(nodes[0].room.read_once)
+    await until(lambda: shut.looks > 0)
+    shut.come_back()
+
+    async def is_written() -> bool:
+        return (await peers_of(nodes[1], call))[bob.user_id].node_id == nodes[0].id
+
+    await until(is_written)
+    shut.gate.set()
+    await nodes[0].room.read_once()
+    assert two_again.code is None
+    assert not two_again.of("leave") + three.of("leave")

@@ -297,7 +297,7 @@ class Calls:
             return await self._give_up(tx, call, unanswered, who.user_id)
         is_direct = len(call.people) == 2
         if len(call.joined) > (1 if is_direct else 0):
-            return Outcome(call)
+            return Outcome(await self.settle(tx, call))
         return await self._end(tx, call, None)
 
     async def lose(self, tx: Tx, call: Called) -> Called:
@@ -308,9 +308,12 @@ class Calls:
         await store.save(tx, call)
         return call
 
-    async def regain(self, tx: Tx, call: Called) -> Called:
-        """All of them are back."""
-        return await self._step(tx, call, "regain", None)
+    async def settle(self, tx: Tx, call: Called) -> Called:
+        """Nobody is waited for any more, if everybody who is in it is connected."""
+        if call.state != "recovering":
+            return call
+        connected = {each.user_id for each in await store.peers(tx, call.call_id) if each.lost_us is None}
+        return await self._step(tx, call, "regain", None) if connected >= set(call.joined) else call
 
     async def end(self, caller: Principal, call_id: CallId) -> Called:
         """End it for everybody: its caller, either of two, or a moderator of the group. Whoever of two is

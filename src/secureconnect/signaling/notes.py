@@ -34,8 +34,10 @@ class Notes:
         self._waiting: OrderedDict[PeerId, Note] = OrderedDict()
         self._came = trio.Event()
 
-    def __contains__(self, peer: object) -> bool:
-        return peer in self._waiting
+    @property
+    def peers(self) -> frozenset[PeerId]:
+        """Devices of which the table has yet to be told."""
+        return frozenset(self._waiting)
 
     def add(self, note: Note) -> None:
         waits = self._waiting.get(note.peer.peer_id)

@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..config import SignalingConfig
 from ..deps.contracts import Database, Tx
 from ..errors import CallElsewhere, CallNotJoined, CallOver, InvalidToken, NotFound
 from ..identity import CallId, NodeId, PeerId, Principal, new_id
 from . import store
+from .calls import Calls
 from .recovery import Recovery
 from .rosters import Roster
 from .store import Called, Peer
@@ -42,11 +42,9 @@ def hash_of(token: str) -> bytes:
 class Peers:
     """life: of this process, so that the rows of an earlier one are known."""
 
-    def __init__(
-        self, config: SignalingConfig, db: Database, node_id: NodeId, life: str, recovery: Recovery
-    ) -> None:
-        self._config = config
+    def __init__(self, db: Database, calls: Calls, node_id: NodeId, life: str, recovery: Recovery) -> None:
         self._db = db
+        self._calls = calls
         self._node_id = node_id
         self._life = life
         self._recovery = recovery
@@ -117,7 +115,7 @@ class Peers:
 
     async def _attached(self, tx: Tx, call: Called, peers: list[Peer], mine: Peer, token: str) -> Attached:
         call, lost = await self._recovery.lose_orphans(tx, call, peers)
-        call = await self._recovery.settle(tx, call)
+        call = await self._calls.settle(tx, call)
         by_id = {each.peer_id: each for each in lost}
         peers = [by_id.get(each.peer_id, each) for each in peers]
         return Attached(call.epoch, mine, peers, token, lost=lost)
@@ -156,7 +154,7 @@ class Peers:
         call = await store.lock(tx, peer.call_id)
         if call is not None and not call.is_over:
             await store.save_peer(tx, peer)
-            await self._recovery.settle(tx, call)
+            await self._calls.settle(tx, call)
 
     async def of_node(self) -> dict[CallId, tuple[int, list[Peer]]]:
         """As `store.peers_of_node`."""

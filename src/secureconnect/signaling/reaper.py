@@ -23,5 +23,5 @@ class Reaper:
 
     async def pass_once(self) -> None:
         """Safe to repeat, and on every node."""
+        await self._recovery.pass_once()  # first: it is to see whenever the database is away
         await self._calls.ring_out()
-        await self._recovery.pass_once()

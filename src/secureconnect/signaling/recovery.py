@@ -72,13 +72,6 @@ class Recovery:
             await store.save_peer(tx, peer)
         return (await self._calls.lose(tx, call) if lost else call), lost
 
-    async def settle(self, tx: Tx, call: Called) -> Called:
-        """Everybody who is in it is back."""
-        if call.state != "recovering":
-            return call
-        connected = {each.user_id for each in await store.peers(tx, call.call_id) if each.lost_us is None}
-        return await self._calls.regain(tx, call) if connected >= set(call.joined) else call
-
     # what time brings
 
     async def pass_once(self) -> None:
@@ -142,7 +135,7 @@ class Recovery:
             outcome = _then(outcome, await self._put_out(tx, outcome.call, user))
         call = outcome.call
         if not call.is_over:
-            call = await self.settle(tx, call)
+            call = await self._calls.settle(tx, call)
         gone = [each for each in peers if each.user_id in out | strangers]
         left = [user for user in before if user in out | strangers]
         return Mended(outcome._replace(call=call), lost, gone, left)

@@ -87,9 +87,9 @@ class Signaling:
         self._own_stun: Callable[[], list[str]] = _no_stun
         self.calls = Calls(config, db)
         self.calls.tell = self._tell
-        life = new_id()
-        self.recovery = Recovery(config, db, self.calls, node_id, life, self._mended, lease_s)
-        self.peers = Peers(config, db, node_id, life, self.recovery)
+        self._life = new_id()
+        self.recovery = Recovery(config, db, self.calls, node_id, self._life, self._mended, lease_s)
+        self.peers = Peers(db, self.calls, node_id, self._life, self.recovery)
         self.past = Past(config, db)
         self.rosters = Rosters(signals, node_id, lambda user, event: self._to_person(user, event))
         self.recordings = Recordings(config, db)
@@ -207,7 +207,10 @@ class Signaling:
         """Its socket is gone, and it has not said that it leaves."""
         if self.has_ended(principal):
             self.out(peer, epoch)
-            return
+        else:
+            self._wait_for(peer, epoch)
+
+    def _wait_for(self, peer: Peer, epoch: int) -> None:
         LOST_ALONE.inc()
         log.warning("peer_lost", call_id=peer.call_id, peer_id=peer.peer_id, user_id=peer.user_id)
         peer = peer._replace(lost_us=self._db.now_us())
@@ -272,17 +275,21 @@ class Signaling:
 
     async def read_once(self) -> None:
         """Hold what is known here of calls against the table, whatever words were missed."""
-        began_at = trio.current_time()
+        began_at, untold = trio.current_time(), self._notes.peers
         with self.rosters.hearing() as heard:
             read = await self.peers.of_node()
             if not heard.is_whole:
                 return  # the next look, then
-            alive = self.rosters.take(read, heard, began_at, self._notes, self.config.grace_s)
-        for peer in alive:  # another node took this one for dead
-            mine, epoch = peer._replace(lost_us=None), read[peer.call_id][0]
+            untold |= self._notes.peers  # what was written since may not have been read
+            alive = self.rosters.take(read, heard, began_at, untold, self.config.grace_s)
+            astray = self.rosters.astray(read, heard, untold, self._life)
+        for mine in alive:  # another node took this one for dead
+            epoch = read[mine.call_id][0]
             told = frames.frame(frames.BackAgain(peer=peer_shape(mine), epoch=epoch))
             self.rosters.tell(Changed(mine.call_id, mine, False, epoch, told.data))
             self._notes.add(Note(mine))
+        for peer in astray:
+            self._wait_for(peer, read[peer.call_id][0])
 
     # what is told
 

@@ -10,7 +10,7 @@ is not to be what closes its socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -22,6 +22,7 @@ from ..deps.contracts import Signals
 from ..edge import Close, Frame, Socket
 from ..errors import Conflict, Overloaded, Problem, TooLarge, Unavailable
 from ..identity import CallId, NodeId, PeerId, UserId
+from . import frames
 from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE
 from .store import Peer
 
@@ -119,7 +120,7 @@ class Roster:
             return peer
         return next((each for each in self.peers.values() if each.user_id == target), None)
 
-    def take(self, epoch: int, peers: Iterable[Peer], untold: Container[PeerId] = ()) -> None:
+    def take(self, epoch: int, peers: Iterable[Peer], untold: frozenset[PeerId] = frozenset()) -> None:
         """As the table has it.  untold: of whom the table has yet to be told."""
         self.epoch = max(self.epoch, epoch)
         read = {peer.peer_id: peer for peer in peers}
@@ -146,8 +147,8 @@ class Roster:
         self.epoch = max(self.epoch, word.epoch)
         if word.is_gone:
             self.peers.pop(peer.peer_id, None)
-        else:
-            self.peers[peer.peer_id] = peer
+        elif known is None or peer.turn > known.turn or peer.peer_id not in self.sockets:
+            self.peers[peer.peer_id] = peer  # otherwise it is here, and nobody knows it better
         return True
 
 
@@ -229,12 +230,12 @@ class Rosters:
         read: Mapping[CallId, tuple[int, Sequence[Peer]]],
         heard: Heard,
         began_at: float,
-        untold: Container[PeerId],
+        untold: frozenset[PeerId],
         keep_s: float,
     ) -> list[Peer]:
         """All calls in which this node has devices, as the table has them.  began_at: of the look.  untold:
         as of `Roster.take`.  keep_s: for how long a call without a socket is remembered. Returns devices that
-        have their socket here though the table has them as lost."""
+        have their socket here though the table has them as lost, as they are known here."""
         alive: list[Peer] = []
         for call, roster in [*self._by_call.items()]:
             if not roster.sockets and roster.empty_since < began_at - keep_s:
@@ -242,19 +243,54 @@ class Rosters:
                 continue
             if roster.born_at >= began_at:
                 continue
+            if call not in read and not untold.isdisjoint(roster.sockets):
+                continue  # the table has yet to learn that this node has devices in it
             epoch, peers = read.get(call, (0, ()))
+            before = roster.peers
             roster.take(epoch, peers, untold)
             for word in heard.words:
                 if isinstance(word, Changed) and word.call_id == call:
                     roster.change(word)
-            alive += [each for each in peers if each.lost_us is not None and self._is_here(roster, each)]
-            for peer_id in [each for each in roster.sockets if each not in roster.peers]:
-                self._leave(roster, peer_id, "this device is out of the call")
+            lost = [each for each in peers if each.lost_us is not None and self._is_here(roster, each)]
+            alive += [roster.peers[each.peer_id] for each in lost]
+            for peer_id in [*roster.sockets]:
+                known = roster.peers.get(peer_id)
+                if known is None:
+                    self._leave(roster, peer_id, "this device is out of the call")
+                elif known.node_id != self._node_id:
+                    self._leave(roster, peer_id, "this device has connected anew")
+            _tell_gone(roster, [each for peer_id, each in before.items() if peer_id not in roster.peers])
         self.see_off()
         return alive
 
     def _is_here(self, roster: Roster, row: Peer) -> bool:
         return row.peer_id in roster.sockets and roster.peers[row.peer_id].turn == row.turn
+
+    def astray(
+        self,
+        read: Mapping[CallId, tuple[int, Sequence[Peer]]],
+        heard: Heard,
+        untold: frozenset[PeerId],
+        life: str,
+    ) -> list[Peer]:
+        """Devices that the table has as connected here, and are not: they were cut off after they had been
+        written down and before they had their socket.  life: of this process. The others as of `take`."""
+        told = {word.peer.peer_id for word in heard.words if isinstance(word, Changed)}
+        over = {word.call_id for word in heard.words if isinstance(word, Ended)}
+        return [
+            each
+            for call, (_, peers) in read.items()
+            if call not in over and call not in self._hearing  # nobody is about to come
+            for each in peers
+            if (each.node_id, each.life, each.lost_us) == (self._node_id, life, None)
+            and each.peer_id not in told
+            and each.peer_id not in untold
+            and not self._has_socket(each)
+        ]
+
+    def _has_socket(self, peer: Peer) -> bool:
+        roster = self._by_call.get(peer.call_id)
+        return roster is not None and peer.peer_id in roster.sockets
 
     # between devices
 
@@ -321,7 +357,7 @@ class Rosters:
         call = word.peer.call_id if isinstance(word, Shown) else word.call_id
         for heard in self._hearing.get(call, ()):
             heard.add(word)
-        if isinstance(word, Changed):
+        if isinstance(word, Changed | Ended):
             for heard in self._hearing.get(None, ()):
                 heard.add(word)
         roster = self._by_call.get(call)
@@ -372,6 +408,15 @@ def _deliver(roster: Roster, sender: PeerId, target: PeerId | None, data: bytes)
     for peer_id, socket in roster.sockets.items():
         if peer_id == target or (target is None and peer_id != sender):
             _hand(socket, frame)
+
+
+def _tell_gone(roster: Roster, gone: Iterable[Peer]) -> None:
+    """What those here would have heard, had no word been missed."""
+    for peer in gone:
+        left = frames.Left(peer_id=peer.peer_id, user_id=peer.user_id, epoch=roster.epoch)
+        frame = frames.frame(left)
+        for socket in roster.sockets.values():
+            socket.offer(frame)
 
 
 def _hand(socket: Socket, frame: Frame) -> bool:
