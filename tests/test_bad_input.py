@@ -261,7 +261,7 @@ def rows(server: Server) -> dict[str, int]:
         # polls close by themselves; the line of a call that is over is written behind it
         closings = "SELECT count(*) FROM changes WHERE kind = 'poll_closed'"
         counts["changes"] -= db.execute(closings).fetchone()[0]
-        lines = "SELECT count(*) FROM messages WHERE client_message_id LIKE 'call:%'"
+        lines = "SELECT count(*) FROM messages WHERE client_message_id LIKE 'call/%'"
         counts["messages"] -= db.execute(lines).fetchone()[0]
     db.close()
     return counts

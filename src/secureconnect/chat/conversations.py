@@ -307,7 +307,7 @@ class Conversations:
         self, tx: Tx, conversation: ConversationId, caller: UserId, facts: Mapping[str, str | int]
     ) -> Done[None]:
         await store.lock(tx, conversation)
-        name = f"call:{facts['call_id']}"
+        name = f"call/{facts['call_id']}"  # which no client can give to a message of its own
         if (
             await store.get(tx, conversation) is None
             or await deletion.get(tx, conversation) is not None
