@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import trio
 
+from auth.harness import Clocked
 from chat.rig import make_people, principal_of
 from kit.databases import on_both
+from secureconnect.config import StorageConfig
 from secureconnect.deps.contracts import Database
+from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemorySignals
-from secureconnect.identity import ConversationId, Principal
+from secureconnect.identity import ConversationId, NodeId, Principal, new_id
+from secureconnect.storage import Storage
 
-from .rig import Node, make_conversation, signals
+from .rig import CONFIG, Node, make_conversation, signals
+from .studio import Studio
 
 pytest_generate_tests = on_both
 
@@ -43,3 +51,29 @@ async def group(db: Database, people: list[Principal]) -> ConversationId:
 async def pair(db: Database, people: list[Principal]) -> ConversationId:
     """Ann and Bob alone."""
     return await make_conversation(db, "direct", *people[:2])
+
+
+@pytest.fixture
+async def studio(db: Database, between: MemorySignals, tmp_path: Path, nursery: trio.Nursery) -> Studio:
+    clocked = Clocked(db)
+    objects = FolderObjects(tmp_path / "files")
+    config = replace(CONFIG, recording_part_mb=1, recording_mb=1, recordings_per_call=3)
+    studio: Studio
+
+    def is_away() -> bool:
+        return studio.is_away
+
+    storage = Storage(
+        StorageConfig(quota_mb=1),
+        clocked,
+        objects,
+        NodeId(new_id()),
+        key=b"k" * 32,
+        drafts=objects,
+        is_store_away=is_away,
+    )
+    node = Node(clocked, between, config)
+    node.room.recordings.shelf = lambda: storage.growing
+    storage.files.is_shown = node.room.recordings.shows
+    studio = Studio(node, clocked, objects, storage)
+    return studio

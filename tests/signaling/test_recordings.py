@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
 
-from auth.harness import Clocked
 from chat.rig import principal_of
 from kit.objects import keys
 from kit.wait import until
 from secureconnect.clock import DAY_US, SECOND_US
-from secureconnect.config import StorageConfig
-from secureconnect.deps.contracts import Database, Objects, Tx
-from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemorySignals
 from secureconnect.errors import (
     CallNotJoined,
@@ -27,7 +21,6 @@ from secureconnect.errors import (
     Forbidden,
     NotFound,
     PartDiffers,
-    Problem,
     QuotaExceeded,
     RecordingDisabled,
     RecordingGaps,
@@ -37,120 +30,11 @@ from secureconnect.errors import (
     Unavailable,
     UploadMismatch,
 )
-from secureconnect.identity import CallId, ConversationId, NodeId, Principal, RecordingId, UserId, new_id
+from secureconnect.identity import CallId, ConversationId, Principal, UserId, new_id
 from secureconnect.signaling.recordings.store import Recording
-from secureconnect.storage import Growing, Storage
 
 from .rig import CONFIG, Node
-
-Act = Callable[[], Awaitable[object]]
-MB = 1024 * 1024
-WEBM = b"\x1a\x45\xdf\xa3"
-PIECES = [WEBM + b"one" * 1000, b"two" * 2000, b"three" * 500]
-
-
-class Studio:
-    """A room that is called to go on by hand, with shelves in a folder.  is_away: whether the store is."""
-
-    def __init__(self, node: Node, clocked: Clocked, objects: Objects, storage: Storage) -> None:
-        self.node = node
-        self.db = clocked
-        self.objects = objects
-        self.storage = storage
-        self.rules = node.room.recordings
-        self.is_away = False
-
-    async def call(self, where: ConversationId, ann: Principal, *others: Principal) -> CallId:
-        call = await self.node.call(ann, where, *others)
-        for each in others:
-            await self.node.room.calls.join(each, call.call_id)
-        return call.call_id
-
-    async def recorded(self, call: CallId, ann: Principal, *others: Principal) -> RecordingId:
-        """Asked for by Ann; the others have agreed."""
-        begun = await self.rules.start(ann, call, "video/webm", is_encrypted=False)
-        for each in others:
-            begun = await self.rules.consent(each, call, begun.recording_id, agrees=True)
-        return begun.recording_id
-
-    async def send(self, ann: Principal, call: CallId, to: RecordingId, number: int, content: bytes) -> None:
-        digest = hashlib.sha256(content).digest()
-        await self.rules.take_part(ann.user_id, call, to, number, digest, content)
-
-    async def get(self, call: CallId, wanted: RecordingId, by: Principal) -> Recording:
-        found = [each.recording for each in await self.rules.list_of(by.user_id, call)]
-        return next(each for each in found if each.recording_id == wanted)
-
-    async def watch(self) -> None:
-        await self.node.room.finisher.watch_once()
-
-    async def finish(self) -> None:
-        await self.node.room.finisher.finish_once()
-
-    async def content(self, url: str) -> bytes:
-        found = await self.storage.files.content(url.rpartition("/")[2], "192.0.2.7")
-        assert found.path is not None
-        return (await trio.Path(found.path).read_bytes())[: found.file.file_size]  # its digest follows
-
-    async def used(self, user: Principal) -> tuple[int, int]:
-        quota = await self.storage.files.quota(user.user_id)
-        return quota.used_bytes, quota.reserved_bytes
-
-
-@pytest.fixture
-async def studio(db: Database, between: MemorySignals, tmp_path: Path, nursery: trio.Nursery) -> Studio:
-    clocked = Clocked(db)
-    objects = FolderObjects(tmp_path / "files")
-    config = replace(CONFIG, recording_part_mb=1, recording_mb=1, recordings_per_call=3)
-    studio: Studio
-
-    def is_away() -> bool:
-        return studio.is_away
-
-    storage = Storage(
-        StorageConfig(quota_mb=1),
-        clocked,
-        objects,
-        NodeId(new_id()),
-        key=b"k" * 32,
-        drafts=objects,
-        is_store_away=is_away,
-    )
-    node = Node(clocked, between, config)
-    node.room.recordings.shelf = lambda: storage.growing
-    storage.files.is_shown = node.room.recordings.shows
-    studio = Studio(node, clocked, objects, storage)
-    return studio
-
-
-async def refused(kind: type[Problem], act: Act) -> Problem:
-    with pytest.raises(kind) as refusal:
-        await act()
-    return refusal.value
-
-
-async def rows(db: Database, table: str) -> int:
-    async def count(tx: Tx) -> int:
-        row = await tx.one(f"SELECT COUNT(*) FROM {table}")
-        assert row is not None
-        return int(row[0])
-
-    return await db.read(count)
-
-
-async def audited(db: Database) -> list[str]:
-    async def read(tx: Tx) -> list[str]:
-        found = await tx.all("SELECT action FROM audit WHERE action LIKE 'signaling:recording:%'")
-        return [str(row[0]).rpartition(":")[2] for row in found]
-
-    return await db.read(read)
-
-
-async def change(db: Database, text: str, *values: str | int | bool) -> None:
-    async def run(tx: Tx) -> None:
-        await tx.run(text, *values)
-
-    await db.write(run)
+from .studio import MB, PIECES, Studio, audited, change, refused, rows
 
 
 async def test_a_recording_that_all_agree_to(
@@ -351,8 +235,10 @@ async def test_who_sees_it_afterwards(studio: Studio, group: ConversationId, peo
     later = studio.db.now_us() + SECOND_US
     await change(studio.db, "UPDATE members SET joined_at = $1 WHERE user_id = $2", later, cid.user_id)
     assert await studio.rules.address(cid.user_id, call, name, "")  # the history is shown
-    await change(studio.db, "UPDATE conversations SET history_visible = $1", False)
-    await refused(NotFound, lambda: studio.rules.address(cid.user_id, call, name, ""))
+    past = "UPDATE members SET visible_from_seq = $1, visible_from_change = $2 WHERE user_id = $3"
+    for seq, change_seen in ((1, 2), (9, 12)):  # whatever the group shows to those who come from now on
+        await change(studio.db, past, seq, change_seen, cid.user_id)
+        await refused(NotFound, lambda: studio.rules.address(cid.user_id, call, name, ""))
     assert await studio.rules.list_of(cid.user_id, call) == []
     assert await studio.rules.address(dee.user_id, call, name, "")
 
@@ -488,34 +374,3 @@ async def test_it_shows_on_every_node(
     assert [each["consent"] for each in told if each["kind"] == "recording_consent"] == [False]
     told = [entry async for entry in here.room.export_of(ann.user_id)]
     assert [each["state"] for each in told if each["kind"] == "recording"] == ["partial"]
-
-
-class Overtaken(Growing):
-    """Somebody does something else before a part is where it is kept."""
-
-    before: Act
-
-    async def put_part(self, place: str, number: int, content: bytes) -> None:
-        await self.before()
-        await super().put_part(place, number, content)
-
-
-async def test_a_part_that_comes_too_late_leaves_nothing(
-    studio: Studio, group: ConversationId, people: list[Principal]
-) -> None:
-    ann, bob, *_ = people
-    call = await studio.call(group, ann, bob)
-    name = await studio.recorded(call, ann, bob)
-
-    async def withdraw() -> None:
-        await studio.rules.consent(bob, call, name, agrees=False)
-        await studio.finish()
-
-    storage = studio.storage
-    slow = Overtaken(storage.config, studio.db, studio.objects, storage.files, lambda: False)
-    slow.before = withdraw
-    studio.rules.shelf = lambda: slow
-    await refused(RecordingOver, lambda: studio.send(ann, call, name, 1, PIECES[0]))
-    assert (await studio.get(call, name, ann)).state == "dropped"
-    assert await keys(studio.objects) == []
-    assert await studio.used(ann) == (0, 0)

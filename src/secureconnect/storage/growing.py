@@ -122,6 +122,9 @@ class Growing:
         with self._files.noticing(node_id):
             kept = await self._db.write(self._keep, file, stored.sha256 or None, node_id)
         if kept is None:
+            now = await self._db.read(store.get, file_id)
+            if now is not None and now.status == "completed":  # by another node, of the same parts
+                return True
             await self._objects.delete(file.key)
             return False
         COMPLETED.inc()

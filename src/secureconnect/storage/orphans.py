@@ -43,7 +43,7 @@ class Orphans:
     async def pass_once(self) -> None:
         """All keys once; safe to repeat and to cancel. Ends early where the table knows less than half of
         what lies there: it is more likely the wrong table than so many orphans."""
-        for prefix in ("files/", "incoming/"):
+        for prefix in ("files/", "incoming/", "recordings/"):
             async with aclosing(_batches(self._objects.list(prefix))) as batches:
                 async for keys in batches:
                     unknown = await self._db.read(store.unknown, keys)

@@ -369,7 +369,7 @@ _FORGET = (
 _HAS = "SELECT 1 FROM files WHERE incoming = $1"
 # what arrives once the sweep has passed, by an address that ended while it was being sent, is nobody's
 _HAS_INCOMING = "SELECT 1 FROM files WHERE incoming = $1 AND sweep_at IS NOT NULL"
-_INCOMING = re.compile(r"[0-9a-f]{32}")
+_KEYS = re.compile(r"(files|incoming)/[0-9a-f]{32}|recordings/[0-9a-f]{32}/[0-9]{1,7}")
 _POSTPONE = "UPDATE files SET sweep_at = $2 WHERE file_id = $1"
 _SPOOLED = (
     f"SELECT {_FILE} FROM files WHERE node_id = $1 AND file_id > $2"  # noqa: S608
@@ -406,9 +406,8 @@ async def swept(tx: Tx, file: File, now_us: int) -> None:
 
 
 def is_key(key: str) -> bool:
-    """Whether a file of this room may lie at it."""
-    kind, _, name = key.partition("/")
-    return kind in ("files", "incoming") and _INCOMING.fullmatch(name) is not None
+    """Whether a file of this room may lie at it, or a part of one that grows."""
+    return _KEYS.fullmatch(key) is not None
 
 
 async def unknown(tx: Tx, keys: list[str]) -> list[str]:
@@ -418,7 +417,7 @@ async def unknown(tx: Tx, keys: list[str]) -> list[str]:
 
 def _owner_of(key: str) -> tuple[str, str]:
     kind, _, name = key.partition("/")
-    return (_HAS if kind == "files" else _HAS_INCOMING), name
+    return (_HAS_INCOMING if kind == "incoming" else _HAS), name.partition("/")[0]
 
 
 async def postpone(tx: Tx, file_id: FileId, until_us: int) -> None:

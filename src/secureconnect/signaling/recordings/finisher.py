@@ -52,7 +52,8 @@ class Finisher:
         await every(self._config.pass_s, self.watch_once, log, "recordings_not_watched")
 
     async def watch_once(self) -> None:
-        """Ask latecomers, begin what all have agreed to, and end what is over."""
+        """Ask latecomers, begin what all have agreed to, end what is over, and delete what is left of a call
+        that is gone."""
         after = store.FIRST_ID
         while page := await self._db.read(store.open_ones, after, BATCH):
             for each in page:
@@ -66,8 +67,10 @@ class Finisher:
         seen = await store.get(tx, wanted)
         call = None if seen is None else await calls.lock(tx, seen.call_id)
         recording = await store.lock(tx, wanted)
-        if call is None or recording is None or not recording.is_open:
+        if recording is None or not recording.is_open:
             return None
+        if call is None:  # it went with its conversation
+            return Outcome(await self._recordings.remove(tx, None, recording))
         return await self._recordings.settle(tx, call, recording)
 
     # after it has ended
@@ -126,7 +129,7 @@ class Finisher:
         recording = work.recording
         try:
             if recording.state == "finishing":
-                recording = await self._finish(work)
+                await self._finish(work)
             await self._drop_parts(work)
         except BaseException:
             with trio.move_on_after(2, shield=True):
@@ -134,7 +137,7 @@ class Finisher:
             raise
         await self._db.relieve(self._rest, recording.recording_id)
 
-    async def _finish(self, work: Work) -> Recording:
+    async def _finish(self, work: Work) -> None:
         recording, shelf = work.recording, self._recordings.shelf()
         is_there = False
         try:
@@ -144,13 +147,12 @@ class Finisher:
             raise Unavailable("The recording could not be finished in time.") from exc
         except (NotFound, UploadMismatch) as problem:
             log.error("recording_lost", recording_id=recording.recording_id, code=problem.code)
-        return await self._db.relieve(self._keep, recording.recording_id, is_there)
+        await self._db.relieve(self._keep, recording.recording_id, is_there)
 
-    async def _keep(self, tx: Tx, wanted: RecordingId, is_there: bool) -> Recording:
+    async def _keep(self, tx: Tx, wanted: RecordingId, is_there: bool) -> None:
         recording = await store.lock(tx, wanted)
-        assert recording is not None, "claimed"
-        if recording.state != "finishing":  # deleted meanwhile
-            return recording
+        if recording is None or recording.state != "finishing":  # deleted meanwhile
+            return
         if is_there:
             recording = recording._replace(state="completed" if recording.is_whole else "partial")
         else:
@@ -160,7 +162,6 @@ class Finisher:
         await self._recordings.note(
             tx, "signaling:recording:finished", None, recording, why=recording.end_reason
         )
-        return recording
 
     async def _drop_parts(self, work: Work) -> None:
         """Those of which there is a file, or will be none."""

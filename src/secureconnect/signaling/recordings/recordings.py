@@ -229,7 +229,7 @@ class Recordings:
 
         is_news: somebody has agreed just now, so that what waited for them goes on.
         """
-        if reason := self._over(call, recording):
+        if reason := await self._over(tx, call, recording):
             return await self.end(tx, call, recording, reason)
         told: list[Out] = []
         now_us, name = self._db.now_us(), recording.recording_id
@@ -255,11 +255,14 @@ class Recordings:
             await store.save(tx, recording)
         return Outcome(recording, told)
 
-    def _over(self, call: Called, recording: Recording) -> Reason | None:
+    async def _over(self, tx: Tx, call: Called, recording: Recording) -> Reason | None:
         if call.is_over:
             return "call_over"
-        if recording.recorder_id not in call.joined:
+        terms = await store.terms(tx, call.conversation_id, recording.recorder_id)
+        if terms is None or recording.recorder_id not in call.joined:
             return "recorder_left"
+        if not terms.is_allowed or (terms.is_e2ee and not recording.is_encrypted):
+            return "stopped"  # the conversation has changed its mind
         longest_us = self._config.recording_s * SECOND_US
         return "too_long" if recording.started_us + longest_us <= self._db.now_us() else None
 
@@ -277,12 +280,16 @@ class Recordings:
 
     async def end(self, tx: Tx, call: Called, recording: Recording, reason: Reason) -> Outcome:
         """Nothing is recorded any more. What was recorded before may still come, unless it ends because
-        somebody does not agree: nobody could tell it from what was recorded after."""
+        somebody does not agree, or before somebody has answered: nobody could tell it from what was recorded
+        after they said no, or came."""
         now_us = self._db.now_us()
         _, size_bytes = await store.totals(tx, recording.recording_id)
         idle_us = self._config.recording_idle_s * SECOND_US
         ended = recording._replace(ended_us=now_us, touched_us=now_us, end_reason=reason, look_us=now_us)
-        is_unwanted = reason in ("refused", "withdrawn")
+        agreed = await self._agreed(tx, recording)
+        is_unwanted = reason in ("refused", "withdrawn") or not agreed.issuperset(
+            _there_at_the_end(call, recording, now_us)
+        )
         if recording.state == "asking" or (is_unwanted and not size_bytes):
             ended = ended._replace(state="dropped")
             await self.shelf().discard(tx, recording.file_id)
@@ -296,6 +303,11 @@ class Recordings:
         return Outcome(ended, [told])
 
     # what is recorded
+
+    async def require_recorder(self, caller: UserId, call_id: CallId, wanted: RecordingId) -> None:
+        """Before anything is read of a part: what others send takes nobody's place. Raises NotFound,
+        Forbidden."""
+        self._require_own(await self._db.read(self._required, caller, call_id, wanted), caller)
 
     async def take_part(
         self,
@@ -346,9 +358,12 @@ class Recordings:
     async def _receive(self, tx: Tx, wanted: RecordingId, number: int) -> bool:
         """False: what had arrived is being put together without it, or is gone."""
         recording = await store.lock(tx, wanted)
-        if recording is None or not (recording.is_open or recording.state == "stopped"):
+        if recording is None:
             return False
-        return await store.receive(tx, wanted, number, self._db.now_us())
+        if recording.is_open or recording.state == "stopped":
+            return await store.receive(tx, wanted, number, self._db.now_us())
+        known = await store.part(tx, wanted, number)  # sent twice at once, it is what the file is made of
+        return recording.state == "finishing" and known is not None and known.received_us is not None
 
     async def _require_taking(self, tx: Tx, recording: Recording) -> None:
         if recording.state == "stopped":
@@ -357,11 +372,14 @@ class Recordings:
             raise RecordingOver
         call = await calls.get(tx, recording.call_id)
         assert call is not None, "calls stay"
-        given = await store.consents(tx, recording.recording_id)
-        agreed = {each.user_id for each in given if each.agrees}
+        agreed = await self._agreed(tx, recording)
         silent = [user for user in call.joined if user not in agreed]
         if silent or recording.state == "asking":
             raise ConsentMissing(details={"user_ids": silent})
+
+    @staticmethod
+    async def _agreed(tx: Tx, recording: Recording) -> set[UserId]:
+        return {each.user_id for each in await store.consents(tx, recording.recording_id) if each.agrees}
 
     async def _make_room(self, tx: Tx, recording: Recording, new: Part) -> None:
         _, size_bytes = await store.totals(tx, recording.recording_id)
@@ -447,7 +465,8 @@ class Recordings:
         recording = await store.get(tx, wanted)
         if recording is None or recording.call_id != call_id or recording.state == "deleted":
             raise NotFound
-        if caller not in call.joined and not await store.reaches(tx, recording, caller):
+        asked = {each.user_id for each in await store.consents(tx, wanted)}
+        if caller not in asked.union(call.joined) and not await store.reaches(tx, recording, caller):
             raise NotFound(denial="denied:call", subject=call_id)
         return call, recording
 
@@ -455,9 +474,13 @@ class Recordings:
         """One of the caller's own, held."""
         await store.lock(tx, wanted)
         recording = await self._required(tx, caller, call_id, wanted)
-        if recording.recorder_id != caller:
-            raise Forbidden("Only its recorder may do this.", denial="denied:call", subject=call_id)
+        self._require_own(recording, caller)
         return recording
+
+    @staticmethod
+    def _require_own(recording: Recording, caller: UserId) -> None:
+        if recording.recorder_id != caller:
+            raise Forbidden("Only its recorder may do this.", denial="denied:call", subject=recording.call_id)
 
     async def _require_master(self, tx: Tx, caller: UserId, recording: Recording) -> None:
         terms = await store.terms(tx, recording.conversation_id, caller)
@@ -492,3 +515,17 @@ class Recordings:
         if outcome.recording.look_us is not None:
             self.hurry()
         return outcome.recording
+
+
+def _there_at_the_end(call: Called, recording: Recording, now_us: int) -> list[UserId]:
+    """Who was in the call until it was over, or its recorder left it."""
+    recorder = call.person(recording.recorder_id)
+    ends = (now_us, call.ended_us, None if recorder is None else recorder.left_us)
+    end_us = min(each for each in ends if each is not None)
+    return [
+        each.user_id
+        for each in call.people
+        if each.joined_us is not None
+        and each.joined_us < end_us
+        and (each.left_us is None or each.left_us >= end_us)
+    ]

@@ -121,6 +121,7 @@ async def put_part(room: Room, call: Call) -> Reply:
         raise NotFound
     if not 1 <= int(number) <= room.config.recording_parts:
         raise NotFound("A recording has no part of this number.")
+    await room.recordings.require_recorder(call.caller.user_id, _call(call), _recording(call))
     try:
         room.parts_at_once.acquire_nowait()
     except trio.WouldBlock:

@@ -88,8 +88,8 @@ _TERMS = (
     " WHERE m.conversation_id = $1 AND m.user_id = $2"
 )
 _REACHES = (
-    "SELECT 1 FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"
-    " WHERE m.conversation_id = $1 AND m.user_id = $2 AND (m.joined_at <= $3 OR c.history_visible = $4)"
+    "SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2"
+    " AND (joined_at <= $3 OR (visible_from_seq <= 1 AND visible_from_change = 0))"
 )
 _PLACE_EXISTS = "SELECT 1 FROM conversations WHERE conversation_id = $1"
 
@@ -102,7 +102,7 @@ async def terms(tx: Tx, conversation: ConversationId, user: UserId) -> Terms | N
 
 async def reaches(tx: Tx, recording: Recording, user: UserId) -> bool:
     """Whether somebody is in the conversation, and sees what was said there at the time."""
-    row = await tx.one(_REACHES, recording.conversation_id, user, recording.started_us, True)
+    row = await tx.one(_REACHES, recording.conversation_id, user, recording.started_us)
     return row is not None
 
 
