@@ -199,7 +199,10 @@ async def test_whatever_people_do_at_once_from_two_nodes_every_call_is_sound(
         with suppress(Problem):
             await step()
 
-    for _ in range(120):
+    usual = {"ended", "missed", "declined"}
+    for number in range(300):
+        if number >= 120 and seen >= usual:  # who is first of those at once is up to the machine
+            break
         under_way = [each.call_id for each in known.values() if not each.is_over]
         async with trio.open_nursery() as together:
             for step in list(steps(under_way[0] if under_way else None)):
@@ -211,7 +214,7 @@ async def test_whatever_people_do_at_once_from_two_nodes_every_call_is_sound(
             assert follows(known.get(call.call_id), call)
             known[call.call_id] = call
             seen.add(call.state)
-    assert seen >= {"ended", "missed", "declined"}
+    assert seen >= usual
 
 
 async def ring_out(db: Database, pass_once: Callable[[], Awaitable[int]]) -> None:
