@@ -11,11 +11,13 @@ import trio
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.clock import SECOND_US
+from secureconnect.config import MemoryConfig, SignalsConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemorySignals
 from secureconnect.edge import Call, Close
 from secureconnect.errors import Unavailable
-from secureconnect.identity import CallId, ConversationId, Principal, UserId
+from secureconnect.identity import CallId, ConversationId, PeerId, Principal, UserId
+from secureconnect.signaling.rosters import Heard
 from secureconnect.signaling.sockets import SignalingQuery, serve
 from secureconnect.signaling.store import Called, Peer, peers_of_node
 
@@ -54,6 +56,17 @@ class Shut(Interrupted):
             self.looks += 1
             await self.gate.wait()
         return value
+
+
+class Cut(MemorySignals):
+    """Nodes cannot reach each other while `is_cut`."""
+
+    is_cut = False
+
+    def send(self, channel: str, payload: bytes) -> None:
+        if self.is_cut:
+            raise Unavailable
+        super().send(channel, payload)
 
 
 @pytest.fixture
@@ -139,8 +152,15 @@ async def test_a_node_that_was_taken_for_dead_says_that_it_is_not(
     call, [one, two] = await everybody(nodes, pair, ann, bob)
     await db.write(renew, nodes[0].id, LONG_AGO_US)
     await two.wait_for("peer_reconnecting")
+    as_lost = await nodes[1].room.peers.of_node()
     await db.write(renew, nodes[0].id)
     assert (await two.wait_for("peer_resumed"))["peer"]["peer_id"] == one.peer_id
+    rosters = nodes[1].room.rosters
+    now = trio.current_time()  # the table hears later than we do
+    rosters.take(as_lost, Heard(), now, frozenset(), CONFIG.grace_s)
+    roster = rosters.get(call.call_id)
+    assert roster is not None
+    assert roster.peers[PeerId(one.peer_id)].lost_us is None
     await until_state(nodes[1], call, "active")
 
     def is_heard() -> bool:
@@ -455,6 +475,56 @@ async def test_while_the_database_is_away_a_call_goes_on(
     assert (await peers_of(nodes[1], call))[ann.user_id].audio is False
     await nodes[0].come_back(two_again, call.call_id)  # by the token of meanwhile
     assert {each["peer_id"] for each in three.of("leave")} == {four.peer_id}
+
+
+async def test_what_other_nodes_could_not_be_told_they_are_told_later(
+    db: Database, nursery: trio.Nursery, pair: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, *_ = people
+    between = Cut(MemoryConfig(), SignalsConfig().payload_bytes)
+    away = Interrupted(db)
+    nodes = (await Node.start(nursery, away, between), await Node.start(nursery, db, between))
+    call, [one, two] = await everybody(nodes, pair, ann, bob)
+    away.go_away()
+    between.is_cut = True
+    one.tell("mute_audio", ref=1)
+    await one.wait_for("ack")
+    one.tell("mute_video", ref=2)
+    await one.wait_for("ack", 2)
+    away.come_back()
+    between.is_cut = False
+    told = (await two.wait_for("peer_resumed"))["peer"]
+    assert [told[each] for each in ("peer_id", "audio", "video", "is_connected")] == [
+        one.peer_id, False, False, True,
+    ]  # fmt: skip
+    away.go_away()
+    between.is_cut = True
+    one.close(Close.INTERNAL, "the network went")
+    await until(lambda: not nodes[0].room.rosters.get(call.call_id).sockets)  # type: ignore[union-attr]
+    away.come_back()
+    between.is_cut = False
+    assert (await two.wait_for("peer_reconnecting"))["peer_id"] == one.peer_id
+    away.go_away()
+    between.is_cut = True
+    await nodes[0].come_back(one, call.call_id)
+    away.come_back()
+    between.is_cut = False
+    assert (await two.wait_for("peer_resumed", 2))["peer"]["is_connected"]
+
+
+async def test_what_was_said_on_a_connection_that_was_left_is_not_passed_on(
+    nodes: tuple[Node, Node], pair: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, *_ = people
+    call, [one, two] = await everybody(nodes, pair, ann, bob)
+    before = (await peers_of(nodes[0], call))[ann.user_id]
+    await nodes[1].come_back(one, call.call_id)
+    await two.wait_for("peer_resumed")
+    said = b'{"type": "mute_audio", "muted": true}'  # a node that hung reads it only now
+    nodes[0].room.shown(before, before.showing("audio", is_on=False), said)
+    nodes[0].room.rosters.announce(call.call_id, b'{"type": "after"}')
+    await two.wait_for("after")
+    assert not two.of("mute_audio")
 
 
 async def test_what_is_said_while_a_device_comes_is_not_missed(

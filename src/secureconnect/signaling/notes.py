@@ -21,10 +21,11 @@ WAITING = 10_000  # devices; beyond that the one that waits longest is left to t
 
 
 class Note(NamedTuple):
-    """How a device is.  is_out: it is not to come back."""
+    """How a device is.  is_out: it is not to come back.  is_untold: other nodes could not be told so."""
 
     peer: Peer
     is_out: bool = False
+    is_untold: bool = False
 
 
 class Notes:
@@ -42,7 +43,8 @@ class Notes:
     def add(self, note: Note) -> None:
         waits = self._waiting.get(note.peer.peer_id)
         if waits is None or not waits.is_out:
-            self._waiting[note.peer.peer_id] = note
+            is_untold = note.is_untold or (waits is not None and waits.is_untold)
+            self._waiting[note.peer.peer_id] = note._replace(is_untold=is_untold)
         if len(self._waiting) > WAITING:
             _, dropped = self._waiting.popitem(last=False)
             log.error("peer_not_noted", call_id=dropped.peer.call_id)

@@ -201,7 +201,9 @@ class Signaling:
             told = frames.BackAgain(peer=peer_shape(mine), epoch=epoch, is_new_instance=attached.is_new)
         else:
             told = frames.Joined(peer=peer_shape(mine), epoch=epoch)
-        self.rosters.tell(Changed(mine.call_id, mine, False, epoch, frames.frame(told).data))
+        is_told = self.rosters.tell(Changed(mine.call_id, mine, False, epoch, frames.frame(told).data))
+        if attached.is_back and not is_told:
+            self._notes.add(Note(mine, is_untold=True))
 
     def lost(self, peer: Peer, epoch: int, principal: Principal) -> None:
         """Its socket is gone, and it has not said that it leaves."""
@@ -214,14 +216,14 @@ class Signaling:
         LOST_ALONE.inc()
         log.warning("peer_lost", call_id=peer.call_id, peer_id=peer.peer_id, user_id=peer.user_id)
         peer = peer._replace(lost_us=self._db.now_us())
-        self._reconnecting(peer, epoch)
-        self._notes.add(Note(peer))
+        is_told = self._reconnecting(peer, epoch)
+        self._notes.add(Note(peer, is_untold=not is_told))
 
     def shown(self, before: Peer, peer: Peer, data: bytes) -> None:
         """It says something of its media.  data: the frame that does."""
-        self.rosters.tell(Shown(peer, data))
+        is_told = self.rosters.tell(Shown(peer, data))
         if peer != before:
-            self._notes.add(Note(peer))
+            self._notes.add(Note(peer, is_untold=not is_told))
 
     def out(self, peer: Peer, epoch: int) -> None:
         """It is not to come back; the table is told as soon as it can be."""
@@ -241,9 +243,10 @@ class Signaling:
         left = frames.Left(peer_id=peer.peer_id, user_id=peer.user_id, epoch=epoch)
         self.rosters.tell(Changed(peer.call_id, peer, True, epoch, frames.frame(left).data))
 
-    def _reconnecting(self, peer: Peer, epoch: int) -> None:
+    def _reconnecting(self, peer: Peer, epoch: int) -> bool:
+        """As `Rosters.tell`."""
         told = frames.frame(frames.Reconnecting(peer_id=peer.peer_id, user_id=peer.user_id, epoch=epoch))
-        self.rosters.tell(Changed(peer.call_id, peer, False, epoch, told.data))
+        return self.rosters.tell(Changed(peer.call_id, peer, False, epoch, told.data))
 
     def _mended(self, mended: Mended) -> None:
         call = self.calls.done(mended.outcome)
@@ -260,8 +263,23 @@ class Signaling:
     async def _write(self, note: Note) -> None:
         if note.is_out:
             await self.recovery.put_out(note.peer)
-        else:
-            await self.peers.note(note.peer)
+            return
+        await self.peers.note(note.peer)
+        if note.is_untold:
+            self._tell_others_now(note.peer)
+
+    def _tell_others_now(self, noted: Peer) -> None:
+        """How a device here is, now that other nodes may be reached. Raises Unavailable."""
+        roster = self.rosters.get(noted.call_id)
+        peer = None if roster is None else roster.peers.get(noted.peer_id)
+        if roster is None or peer is None or peer.turn != noted.turn:
+            return  # it has gone, or come anew: that was told since
+        told: frames.Out = frames.BackAgain(peer=peer_shape(peer), epoch=roster.epoch)
+        if peer.lost_us is not None:
+            told = frames.Reconnecting(peer_id=peer.peer_id, user_id=peer.user_id, epoch=roster.epoch)
+        word = Changed(peer.call_id, peer, False, roster.epoch, frames.frame(told).data)
+        if not self.rosters.tell_others(word):
+            raise Unavailable
 
     async def _read_forever(self) -> None:
         trouble = Trouble(log, "rosters_not_read")
@@ -283,8 +301,9 @@ class Signaling:
             untold |= self._notes.peers  # what was written since may not have been read
             alive = self.rosters.take(read, heard, began_at, untold, self.config.grace_s)
             astray = self.rosters.astray(read, heard, untold, self._life)
-        for mine in alive:  # another node took this one for dead
-            epoch = read[mine.call_id][0]
+        for peer in alive:  # another node took this one for dead
+            # a turn of its own: the table, which still has it as lost, is the past
+            mine, epoch = peer._replace(turn=peer.turn + 1), read[peer.call_id][0]
             told = frames.frame(frames.BackAgain(peer=peer_shape(mine), epoch=epoch))
             self.rosters.tell(Changed(mine.call_id, mine, False, epoch, told.data))
             self._notes.add(Note(mine))

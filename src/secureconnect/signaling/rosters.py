@@ -129,14 +129,19 @@ class Roster:
             if row is None:
                 if peer_id in untold:
                     read[peer_id] = known
-            elif known.turn > row.turn or (known.turn == row.turn and peer_id in self.sockets):
+            elif known.turn > row.turn or (
+                known.turn == row.turn and (peer_id in self.sockets or peer_id in untold)
+            ):
                 read[peer_id] = known
         self.peers = read
 
-    def show(self, peer: Peer) -> None:
+    def show(self, peer: Peer) -> bool:
+        """False for what is past: said on a connection that the device has left since."""
         known = self.peers.get(peer.peer_id)
-        if known is None or peer.turn >= known.turn:
-            self.peers[peer.peer_id] = peer
+        if known is not None and peer.turn < known.turn:
+            return False
+        self.peers[peer.peer_id] = peer
+        return True
 
     def change(self, word: Changed) -> bool:
         """False for what is past, or known already."""
@@ -204,8 +209,8 @@ class Rosters:
                 if word.target == mine or (word.target is None and word.sender != mine):
                     _hand(socket, Frame(word.data))
             case Shown():
-                roster.show(word.peer)
-                _hand(socket, Frame(word.data))
+                if roster.show(word.peer):
+                    _hand(socket, Frame(word.data))
             case Changed():
                 if roster.change(word) and word.peer.peer_id != mine:
                     socket.offer(Frame(word.data))
@@ -319,15 +324,22 @@ class Rosters:
         """To all in the call, as `tell`."""
         self.tell(Relayed(call, PeerId(""), None, data))
 
-    def tell(self, word: Shown | Changed | Ended | ToPeople | Relayed) -> None:
-        """Every node hears it, this one at once; nobody who can be reached misses it."""
+    def tell(self, word: Word) -> bool:
+        """Every node hears it, this one at once; nobody who can be reached misses it. As `tell_others`."""
         self._take(word)
+        return self.tell_others(word)
+
+    def tell_others(self, word: Word) -> bool:
+        """False when no other node can be reached: all they have is the table."""
         try:
             self._send(word)
         except TooLarge:
             log.error("signal_too_large", kind=type(word).__name__)
-        except Problem as problem:  # this node alone has heard it: the others read the table
+            return False
+        except Problem as problem:
             log.warning("signal_not_sent", code=problem.code, kind=type(word).__name__)
+            return False
+        return True
 
     def hear(self, payload: bytes) -> None:
         """What a node has said."""
@@ -367,8 +379,8 @@ class Rosters:
             case Relayed():
                 _deliver(roster, word.sender, word.target, word.data)
             case Shown():
-                roster.show(word.peer)
-                _deliver(roster, word.peer.peer_id, None, word.data)
+                if roster.show(word.peer):
+                    _deliver(roster, word.peer.peer_id, None, word.data)
             case Changed():
                 self._change(roster, word)
             case Ended():
