@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -12,32 +12,10 @@ from kit.cluster import Cluster, cluster
 from kit.people import group, people
 from kit.postgres import PostgresServer
 from kit.store import ObjectStore
+from kit.talkers import Talker
 from kit.wait import until
-from secureconnect.client import Event, Signaling, StreamEnded
 
-BACK_S = 5.0
-
-
-class Talker:
-    """One device in a call.  seen: all it was told."""
-
-    def __init__(self, signaling: Signaling) -> None:
-        self.signaling = signaling
-        self.seen: list[Event] = []
-
-    async def listen(self) -> None:
-        try:
-            async for frame in self.signaling:
-                self.seen.append(frame)
-        except StreamEnded:
-            return
-
-    def of(self, kind: str, **fields: object) -> list[Event]:
-        return [each for each in self.seen if each["type"] == kind and fields.items() <= each.items()]
-
-    async def hears(self, kind: str, within_s: float = BACK_S, **fields: object) -> Event:
-        await until(lambda: bool(self.of(kind, **fields)), within_s)
-        return self.of(kind, **fields)[0]
+BACK_S = 5.0  # until everybody is there again, once what was away is back
 
 
 @asynccontextmanager
@@ -77,11 +55,28 @@ async def reaches(talkers: list[Talker], sdp: str) -> None:
                 await other.hears("offer", sender_id=one.signaling.peer_id, sdp=sdp)
 
 
+@asynccontextmanager
+async def frozen(nodes: Cluster) -> AsyncIterator[None]:
+    for toll in nodes.tolls("postgres"):
+        toll.stall()
+    yield
+    for toll in nodes.tolls("postgres"):
+        toll.flow()
+
+
+@asynccontextmanager
+async def killed(nodes: Cluster) -> AsyncIterator[None]:
+    await nodes.kill("postgres")
+    yield
+    await nodes.restart("postgres")
+
+
 async def test_a_call_of_four_outlives_what_carries_it(
-    tmp_path: Path, postgres_server: PostgresServer, shared_store: ObjectStore
+    tmp_path: Path, own_postgres: PostgresServer, shared_store: ObjectStore
 ) -> None:
+    await trio.to_thread.run_sync(own_postgres.start)
     async with (
-        cluster(tmp_path, postgres_server, shared_store, balancer=None) as nodes,
+        cluster(tmp_path, own_postgres, shared_store, balancer=None) as nodes,
         four_in_a_call(nodes) as (call_id, talkers),
     ):
         ann, bob, cid, dee = talkers
@@ -91,7 +86,8 @@ async def test_a_call_of_four_outlives_what_carries_it(
         await nodes.restart("redis")
         await nodes.all_see("redis", "up")
 
-        await _without_postgres(nodes, talkers)
+        await _without_postgres(nodes, frozen(nodes), talkers, ann, cid, muted=[ann])
+        await _without_postgres(nodes, killed(nodes), talkers, dee, bob, muted=[ann, dee])
 
         epoch = ann.signaling.epoch
         await nodes.nodes[0].kill()
@@ -116,25 +112,33 @@ async def _told_of_return(talker: Talker, peer_id: str, epoch: int) -> None:
     await until(is_told, BACK_S)
 
 
-async def _without_postgres(nodes: Cluster, talkers: list[Talker]) -> None:
-    """Events and flags go on, a device that loses its connection comes back, and all of it is stored."""
-    ann, _, cid, _ = talkers
-    for toll in nodes.tolls("postgres"):
-        toll.stall()
-    await nodes.all_see("postgres", "down")
-    await ann.signaling.tell("mute_audio", muted=True)
-    await cid.hears("mute_audio")
-    await ann.signaling.cut()
-    await ann.hears("resumed")
-    await cid.hears("peer_reconnecting", peer_id=ann.signaling.peer_id)
-    await cid.hears("peer_resumed")
-    await reaches(talkers, "without Postgres")
-    for toll in nodes.tolls("postgres"):
-        toll.flow()
-    await nodes.all_see("postgres", "up")
+async def _without_postgres(
+    nodes: Cluster,
+    away: AbstractAsyncContextManager[None],
+    talkers: list[Talker],
+    one: Talker,
+    other: Talker,
+    muted: list[Talker],
+) -> None:
+    """Events and flags go on, a device that loses its connection comes back, and all of it is stored.
+
+    one: who mutes, and loses it.  other: on the other node.  muted: who is by the end.
+    """
+    mine = one.signaling.peer_id
+    async with away:
+        await nodes.all_see("postgres", "down")
+        await one.signaling.tell("mute_audio", muted=True)
+        await other.hears("mute_audio", sender_id=mine)
+        await one.signaling.cut()
+        await one.hears("resumed")
+        await other.hears("peer_reconnecting", peer_id=mine)
+        await _told_of_return(other, mine, one.signaling.epoch)
+        await reaches(talkers, f"without Postgres, {mine}")
+    as_it_is = {each.signaling.peer_id: [each not in muted, True] for each in talkers}
 
     async def is_stored() -> bool:
-        sql = "SELECT coalesce(json_agg(json_build_array(audio, lost_at IS NULL)), '[]') FROM call_peers"
-        return sorted(await nodes.ask(sql)) == [[False, True], [True, True], [True, True], [True, True]]
+        sql = "SELECT json_object_agg(peer_id, json_build_array(audio, lost_at IS NULL)) FROM call_peers"
+        return bool(await nodes.ask(sql) == as_it_is)
 
-    await until(is_stored)
+    await until(is_stored, BACK_S)
+    await nodes.all_see("postgres", "up")

@@ -91,11 +91,15 @@ class PostgresServer:
             self._not_after(deadline)  # killed before: what it left behind may take a moment to end
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
-        """SIGQUIT: at once, as a crash that leaves no process behind.  SIGINT: in order."""
+        """SIGQUIT: at once, as a crash that leaves no process behind.  SIGINT: in order.  SIGKILL: all its
+        processes."""
         if self._process is not None and self.runs:
-            for pid in [self.pid, *self.children()]:
+            children = self.children()
+            for pid in [self.pid, *children]:
                 _signal(pid, signal.SIGCONT)
             self._process.send_signal(number)
+            for pid in children if number == signal.SIGKILL else ():
+                _signal(pid, number)
             self._process.wait(START_S)
 
     def close(self) -> None:
