@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from chaos import deeds, verdict
+from chaos.calls import Speaker, across, call_is_kept
 from chaos.deeds import Deeds
 from chaos.load import Gate, SignedOut, Writer, is_refused, sign_in, sign_out
 from chaos.plan import Fault
@@ -33,6 +34,7 @@ SLACK = 5  # a busy machine may take so many times as long as promised
 DEGRADE_S, RECOVER_S = 1.5, 2.0
 HEARD_S = 1.0  # until people on the other node have a message, whatever carries it
 SESSIONS_KEPT = 40
+CUT_OFF_S = 5.0  # half of the time for which nodes keep what they could not tell each other
 
 Span = tuple[float, float]  # from, to; on the wall clock
 
@@ -70,6 +72,7 @@ class Chaos:
         writers: Sequence[Writer],
         witnesses: Sequence[Witness],
         doers: Sequence[Deeds],
+        speakers: Sequence[Speaker],
         seed: int,
     ) -> None:
         self.cluster = cluster
@@ -79,6 +82,7 @@ class Chaos:
         self._writers = writers
         self._witnesses = witnesses
         self._doers = doers
+        self._speakers = speakers
         self._rooms = writers[0].rooms
         self._chance = random.Random(seed)
         self._bases: dict[int, Footprint] = {}  # by process
@@ -119,7 +123,8 @@ class Chaos:
     @property
     def deeds_done(self) -> set[str]:
         """The kinds of which at least one was answered well."""
-        return {kind for doer in self._doers for kind in doer.done}
+        done = [each.done for each in self._doers] + [each.done for each in self._speakers]
+        return {kind for each in done for kind in each}
 
     async def _flows(self) -> None:
         goal = self._stored() + FLOW
@@ -145,7 +150,8 @@ class Chaos:
 
     async def _rests(self) -> None:
         """Until nothing of the load is under way, once the gate is closed."""
-        await until(lambda: self.gate.waiting == len(self._writers) + len(self._doers), REST_S)
+        everybody = len(self._writers) + len(self._doers) + len(self._speakers)
+        await until(lambda: self.gate.waiting == everybody, REST_S)
         for writer in self._writers:
             await writer.stream.drained()
             writer.look()
@@ -200,6 +206,8 @@ class Chaos:
         await deeds.votes_are_kept(self.cluster, self._doers)
         await deeds.reactions_are_kept(self.cluster, self._doers, self._witnesses)
         await deeds.files_are_kept(self.cluster, self._doers, self._chance)
+        cut_off = {"postgres", "redis"} <= fault.away and ended - began > CUT_OFF_S
+        await call_is_kept(self.cluster, self._speakers, cut_off=cut_off)
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
                 await verdict.refuses(member, session, SLACK * REVOKED_S)
@@ -253,7 +261,8 @@ def _worst(times: dict[str, float], dependency: str, took: float) -> None:
 
 @asynccontextmanager
 async def under_load(cluster: Cluster, seed: int) -> AsyncIterator[Chaos]:
-    """People in two rooms, with sockets through the balancer; the load waits for the first fault."""
+    """People in two rooms, with sockets through the balancer, and a call of some of them; the load waits for
+    the first fault."""
     gate = Gate()
     names = [f"p{number}" for number in range(PEOPLE)]
     async with people(cluster.url, *names) as clients, AsyncExitStack() as stack:
@@ -282,7 +291,8 @@ async def under_load(cluster: Cluster, seed: int) -> AsyncIterator[Chaos]:
         ]
         for doer in doers:
             nursery.start_soon(doer.go_on)
-        yield Chaos(cluster, clients, writers, witnesses, doers, seed)
+        speakers = await stack.enter_async_context(across(cluster, clients, seed, gate))
+        yield Chaos(cluster, clients, writers, witnesses, doers, speakers, seed)
         nursery.cancel_scope.cancel()
 
 

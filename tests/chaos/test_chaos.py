@@ -39,7 +39,7 @@ async def strike(
                     assert done.stored, fault.name
                     if fault.away == {"postgres"}:
                         assert done.silence_s <= SLACK * DEGRADE_S, "nothing was accepted for too long"
-                assert chaos.deeds_done == {"vote", "reaction", "file"}
+                assert chaos.deeds_done == {"vote", "reaction", "file", "offer", "mute"}
     finally:
         store.heal()
         postgres.close()
