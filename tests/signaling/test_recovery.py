@@ -101,10 +101,10 @@ async def make_late(db: Database, call_id: CallId) -> None:
     """Whoever is lost, or has not come, is that for long."""
 
     async def unit(tx: Tx) -> None:
+        await tx.run("UPDATE calls SET answered_at = $2 WHERE call_id = $1", call_id, 1)  # first, as rooms do
         lost = "UPDATE call_peers SET lost_at = $2 WHERE call_id = $1 AND lost_at IS NOT NULL"
         await tx.run(lost, call_id, 1)
         await tx.run("UPDATE call_people SET joined_at = $2 WHERE call_id = $1", call_id, 1)
-        await tx.run("UPDATE calls SET answered_at = $2 WHERE call_id = $1", call_id, 1)
 
     await db.write(unit)
 
