@@ -149,6 +149,30 @@ async def test_what_a_device_says_after_it_has_left_is_void(
     assert not one.of("mute_audio", "offer") + three.of("mute_audio")
 
 
+async def test_who_has_left_is_not_brought_back_by_what_is_heard_late(
+    nodes: tuple[Node, Node], group: ConversationId, people: list[Principal]
+) -> None:
+    ann, bob, cid, *_ = people
+    here, there = nodes
+    call = await here.call(ann, group, bob, cid)
+    devices = [await here.attach(ann, call.call_id)]
+    for person in (bob, cid):
+        await there.room.calls.join(person, call.call_id)
+        devices.append(await there.attach(person, call.call_id))
+    one, two, three = devices
+    mine = next(each for each in await here.room.peers.of(call.call_id) if each.peer_id == two.peer_id)
+    two.tell("leave")
+    await one.wait_for("leave")
+    there.room.shown(mine, mine, b'{"type":"mute_audio"}')
+    three.tell("mute_video")
+    await one.wait_for("mute_video")
+    for node in nodes:
+        roster = node.room.rosters.get(call.call_id)
+        assert roster is not None
+        assert roster.find(two.peer_id) is None
+    assert not one.of("mute_audio") + three.of("mute_audio")
+
+
 async def test_who_may_connect(node: Node, group: ConversationId, people: list[Principal]) -> None:
     ann, bob, cid, *_ = people
     call = await node.call(ann, group, bob)

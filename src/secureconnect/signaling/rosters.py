@@ -136,9 +136,9 @@ class Roster:
         self.peers = read
 
     def show(self, peer: Peer) -> bool:
-        """False for what is past: said on a connection that the device has left since."""
+        """False for what is past: of a device that has left, or has come anew."""
         known = self.peers.get(peer.peer_id)
-        if known is not None and peer.turn < known.turn:
+        if known is None or peer.turn < known.turn:
             return False
         self.peers[peer.peer_id] = peer
         return True
