@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 
+import pytest
 import trio
 
 from kit.doors import ENDED_S
@@ -24,6 +25,7 @@ async def are_in(reader: Client, call_id: str, *people: Client) -> bool:
     }
 
 
+@pytest.mark.parametrize("world", ["embedded"], indirect=True)
 async def test_who_is_signed_out_or_banned_is_out_of_the_call(start_server: StartServer) -> None:
     """The others are told at once that they are gone, not that they are waited for."""
     server = start_server()
