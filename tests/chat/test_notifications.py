@@ -23,7 +23,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Invalid, NotFound
 from secureconnect.identity import ConversationId, MessageId, NotificationId, UserId, new_id
 
-from .rig import block, dialled, make_group, running, say, store
+from .rig import MemorySocket, block, dialled, make_group, running, say, store
 
 WAITS = ChatConfig(notify_pass_s=3_600)
 
@@ -56,6 +56,25 @@ async def mention(room: Chat, sender: UserId, conversation: ConversationId, *use
     metadata = msgspec.Raw(msgspec.json.encode({"mentions": users}))
     draft = room.messages.draft(sender, conversation, "look", metadata=metadata)
     return (await store(room, draft)).message.message_id
+
+
+async def test_what_is_made_is_told_before_the_pass_rests(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, people: list[UserId]
+) -> None:
+    ann, bob, *_ = people
+    async with running(db, bus, ChatConfig(notify_pass_s=3_600, background_share=0.001)) as room:
+        await say(room, ann, await make_direct(room, ann, bob), "one")
+        socket = await dialled(nursery, room, bob)
+        with trio.CancelScope() as resting:
+            nursery.start_soon(_cancelled_when_told, socket, resting)
+            await room.notifier.pass_once()
+        assert resting.cancelled_caught, "it rests a second"
+        assert len(await of(room, bob)) == 1
+
+
+async def _cancelled_when_told(socket: MemorySocket, scope: trio.CancelScope) -> None:
+    await socket.wait_for("notification")
+    scope.cancel()
 
 
 async def test_a_direct_message_is_told_once_and_the_next_takes_its_place(

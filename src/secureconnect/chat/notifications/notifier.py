@@ -110,16 +110,19 @@ class Notifier:
         try:
             while waiting:
                 batch = waiting[:TOGETHER]
-                work = partial(self._db.write, self._look_through, batch)
-                notifications, unfinished = await modestly(self._config.background_share, work)
+                made += await modestly(self._config.background_share, partial(self._go_on, batch))
                 waiting = waiting[TOGETHER:]
-                self._moved.update(dict.fromkeys(unfinished))
-                for notification in notifications:
-                    self._tell(notification)
-                made += len(notifications)
         finally:
             self._moved.update(dict.fromkeys(waiting))
         return made
+
+    async def _go_on(self, names: Sequence[ConversationId]) -> int:
+        """Make notifications, and tell of them before anything rests."""
+        notifications, unfinished = await self._db.write(self._look_through, names)
+        self._moved.update(dict.fromkeys(unfinished))
+        for notification in notifications:
+            self._tell(notification)
+        return len(notifications)
 
     async def pass_forever(self) -> None:
         await every(self._config.notify_pass_s, self.pass_once, log, "not_notified")
