@@ -350,6 +350,12 @@ class Service:
                 return None
             return None if pushes is None else pushes.vapid_public_key
 
+        def store_origin() -> str | None:
+            if deps.presigner is None:
+                return None
+            url = urlsplit(deps.presigner.upload_url("any", 1, 1))  # as clients get them
+            return f"{url.scheme}://{url.netloc}"
+
         deps.observe(tell_health)
         self.node = Handle("node", lambda: self._node)
         self.audit = Handle("audit", lambda: self._audit)
@@ -379,6 +385,7 @@ class Service:
             deny=deny,
             server_name=lambda: self._node.server_name,
             vapid_public_key=vapid_public_key,
+            store_origin=store_origin(),
         )
 
     async def run(self, stop: trio.Event) -> None:

@@ -48,6 +48,7 @@ class Rate(enum.Enum):
     SEARCH = "search"
     SOCKET = "socket"
     PUBLIC = "public"
+    ASSETS = "assets"  # the files of the web client: a page needs many of them
     NONE = "none"  # health and metrics
 
 

@@ -9,6 +9,7 @@ from ..settings import NETWORKS, WEB_ORIGINS, WEB_URL, setting
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
+    web: bool = setting(True, "whether the web client is served, at /")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
     port: int = setting(8080, "port to listen on; 0 picks a free one", low=0, high=65535)
     public_url: str = setting(
@@ -108,6 +109,7 @@ class RateLimitsConfig:
     search: int = setting(60, "searches a minute of one account", low=1, high=1_000_000)
     socket: int = setting(120, "WebSockets opened a minute by one account", low=1, high=1_000_000)
     public: int = setting(600, "public requests a minute from one address", low=1, high=1_000_000)
+    assets: int = setting(6_000, "files of the web client a minute for one address", low=1, high=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

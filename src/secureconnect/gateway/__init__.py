@@ -1,7 +1,7 @@
 """The edge: takes connections, admits requests, and hands them to the rooms' routes. It knows no feature.
 
 `listener` serves connections; `rest` and `websocket` adapt them to `admission`, the gate that every request
-passes; `replies` words the answers. `health` and `openapi` are endpoints of the gateway's own.
+passes; `replies` words the answers. `health`, `openapi` and `web` are endpoints of the gateway's own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .listener import Listener, listen
 from .replies import Answer
 from .routing import Router
 from .tls import Certificates
+from .web import Web
 from .websocket import Sockets
 
 __all__ = ["Gateway", "Mount"]
@@ -52,7 +53,7 @@ class Gateway:
     """auth: the running authenticator; raises Unavailable while there is none.
     status: of the dependencies, for /health.  rooms: whose states /health shows.
     deny: told of refusals that carry a denial tag; never waits.
-    server_name: asked for once the gateway admits people.
+    server_name: asked for once the gateway admits people.  store_origin: as `web.policy_of` has it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Gateway:
         deny: Callable[[Problem, Call], None],
         server_name: Callable[[], str],
         vapid_public_key: Callable[[], str | None] = _without_key,
+        store_origin: str | None = None,
     ) -> None:
         self._config = config.gateway
         self._phase: Phase = "starting"
@@ -84,6 +86,8 @@ class Gateway:
                 self._sockets.add(route, endpoint, lend)
         routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
         endpoints += openapi.endpoints(routes)
+        if config.gateway.web:
+            endpoints += Web(store_origin).endpoints()
         router = Router(endpoints)
         self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
         self._site = Site(config.gateway, gate, router, self._sockets, self._rest.ask)

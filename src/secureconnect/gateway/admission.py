@@ -67,7 +67,7 @@ SERVICES = {
 }
 MINUTE_S, HOUR_S = 60, 3600
 PER_HOUR = frozenset({Rate.REGISTER, Rate.MAIL})
-PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.MAIL, Rate.REFRESH, Rate.PUBLIC})
+PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.MAIL, Rate.REFRESH, Rate.PUBLIC, Rate.ASSETS})
 
 # documented as it stands
 IDEMPOTENCY_KEY = "^[!-~]{1,128}$"

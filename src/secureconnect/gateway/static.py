@@ -30,6 +30,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".map": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
@@ -103,7 +104,7 @@ def files(folder: Path, prefix: str, names: Iterable[str] | None = None) -> list
             stream=0,
             route=f"{prefix}/{{file}}",
         )
-        for name in (_names_in(folder) if names is None else names)
+        for name in (names_in(folder) if names is None else names)
     ]
 
 
@@ -198,7 +199,7 @@ def _time(date: str) -> datetime | None:
         return None
 
 
-def _names_in(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
     """Without what is hidden, what leads elsewhere, and the compressed files beside another."""
     found = {
         path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()

@@ -1,0 +1,208 @@
+"""The web client: its page, at every address that people open, and the files that the page loads.
+
+Those lie under `/app/<version>/`, and the version is a hash of them all: what is there never changes, so
+browsers keep it for good, and a page and its files always belong together. The page is asked for each time.
+
+Nothing is read before somebody opens the page. From then on, once a second at most, a request for the page
+looks whether the files have changed: an upgrade, or an edit, shows on the next reload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ..edge import Call, Rate
+from ..errors import NotFound
+from .admission import Endpoint, Request, Serve
+from .replies import Answer
+from .static import TYPES, Asset, names_in
+
+FOLDER = Path(__file__).parent.parent / "web"
+PAGES = (
+    "/",
+    "/admin",
+    "/admin/{page}",
+    "/c/{conversation}",
+    "/c/{conversation}/m/{message}",
+    "/call/{call}",
+    "/invite/{code}",
+    "/new",
+    "/reset",
+    "/search",
+    "/settings",
+    "/settings/{page}",
+    "/sign-in",
+    "/sign-up",
+    "/verify",
+)
+DEPTH = 5  # segments of a file's name at most
+LOOK_S = 1.0
+
+_SERVED = TYPES.keys() - {".html", ".json", ".map", ".txt", ".webmanifest"}
+_ICONS = ("icons/favicon.ico", "icons/favicon.png", "icons/favicon.svg")  # the first there is
+# as the formatter leaves them: at the beginning of a line
+_IMPORTED = re.compile(
+    r"""^(?:import\s*|(?:import|export)\b[^;'"()]*?\bfrom\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
+)
+
+Seen = Sequence[tuple[str, int, int]]  # name, size, time of the last change
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The client as it was at one moment.  files: what lies under `/app/<version>/`, by name."""
+
+    seen: Seen
+    version: str
+    files: Mapping[str, Asset]
+    page: Asset | None
+    worker: Asset | None
+    manifest: Asset | None
+    icon: Asset | None
+
+
+class Web:
+    """store_origin: as in `policy_of`.  folder: of the client; what it lacks is answered 404."""
+
+    def __init__(self, store_origin: str | None = None, folder: Path = FOLDER) -> None:
+        self._folder = folder
+        self._policy = policy_of(store_origin)
+        self._edition: Edition | None = None
+        self._look_again_at = 0.0
+        self._looking = trio.Lock()
+
+    def endpoints(self) -> list[Endpoint]:
+        found = [
+            *(_endpoint(path, self._serving(lambda now: now.page)) for path in PAGES),
+            _endpoint("/sw.js", self._serving(lambda now: now.worker)),
+            _endpoint("/manifest.webmanifest", self._serving(lambda now: now.manifest)),
+            _endpoint("/favicon.ico", self._serving(lambda now: now.icon)),
+        ]
+        path = "/app/{version}"
+        for depth in range(DEPTH):
+            path += f"/{{part{depth}}}"
+            found.append(_endpoint(path, self._file, route="/app/{version}/{file}"))
+        return found
+
+    def _serving(self, choose: Callable[[Edition], Asset | None]) -> Serve:
+        async def serve(call: Call, request: Request) -> Answer:
+            return await _answer(choose(await self._newest()), call, request)
+
+        return serve
+
+    async def _file(self, call: Call, request: Request) -> Answer:
+        edition = self._edition or await self._newest()
+        version, *parts = call.path.values()
+        asset = edition.files.get("/".join(parts)) if version == edition.version else None
+        return await _answer(asset, call, request)
+
+    async def _newest(self) -> Edition:
+        async with self._looking:
+            if self._edition is None or trio.current_time() >= self._look_again_at:
+                self._edition = await trio.to_thread.run_sync(
+                    edition_of, self._folder, self._policy, self._edition
+                )
+                self._look_again_at = trio.current_time() + LOOK_S
+            return self._edition
+
+
+def policy_of(store_origin: str | None) -> str:
+    """The Content-Security-Policy of the page and its workers.
+
+    store_origin: where browsers fetch and put files themselves; None: they do so here.
+    """
+    here = f"'self' {store_origin}" if store_origin else "'self'"
+    return (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+        f"img-src {here} blob: data:; media-src {here} blob:; connect-src {here}; "
+        "worker-src 'self'; manifest-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types sc"
+    )
+
+
+def edition_of(folder: Path, policy: str, known: Edition | None = None) -> Edition:
+    """known: given back if nothing has changed since. Reads files: for a thread."""
+    names = names_in(folder)
+    seen = [(name, (at := (folder / name).stat()).st_size, at.st_mtime_ns) for name in names]
+    if known is not None and known.seen == seen:
+        return known
+    version = _version_of(folder, names)
+    address = f"/app/{version}/"
+    files = {name: folder / name for name in names if Path(name).suffix in _SERVED and name != "sw.js"}
+    own = json.dumps([address + name for name in files if not name.startswith("vendor/")])
+    preload = "\n".join(
+        f'<link rel="modulepreload" href="{address}{name}">' for name in imported_by(folder, "main.js")
+    )
+    security = {"content-security-policy": policy}  # a worker's is the one that its script comes with
+    page = security | {
+        "cross-origin-opener-policy": "same-origin",
+        "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
+    }
+    lasting = security | {"cache-control": "public, max-age=31536000, immutable"}
+
+    def filled(name: str, headers: Mapping[str, str]) -> Asset | None:
+        """A file at the root, with what is known only now in the places kept for it."""
+        if name not in names:
+            return None
+        text = (folder / name).read_text("utf-8")
+        for place, value in (
+            ('"{{files}}"', own),
+            ("{{preload}}", preload),
+            ("{{version}}", version),
+        ):
+            text = text.replace(place, value)
+        return Asset(text.encode(), TYPES[Path(name).suffix], headers)
+
+    icon = next((name for name in _ICONS if name in names), None)
+    return Edition(
+        seen,
+        version,
+        {name: Asset(path, TYPES[path.suffix], lasting) for name, path in files.items()},
+        page=filled("index.html", page),
+        worker=filled("sw.js", security | {"service-worker-allowed": "/"}),
+        manifest=filled("manifest.webmanifest", security),
+        icon=None if icon is None else Asset(folder / icon, TYPES[Path(icon).suffix]),
+    )
+
+
+def imported_by(folder: Path, name: str) -> list[str]:
+    """Every module that comes with this one, nearest first; not those that `import()` fetches later."""
+    found, order = {name}, [name]
+    for each in order:
+        for target in _IMPORTED.findall(
+            (folder / each).read_text("utf-8") if (folder / each).is_file() else ""
+        ):
+            module = posixpath.normpath(posixpath.join(posixpath.dirname(each), target))
+            if module not in found:
+                found.add(module)
+                order.append(module)
+    return order[1:]
+
+
+def _version_of(folder: Path, names: Sequence[str]) -> str:
+    """Of the names and bytes of all the files, those that are not served included: they take part in making
+    those that are."""
+    whole = hashlib.sha256()
+    for name in names:
+        with (folder / name).open("rb") as file:
+            whole.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _endpoint(path: str, serve: Serve, route: str | None = None) -> Endpoint:
+    return Endpoint("GET", path, serve, rate=Rate.ASSETS, stream=0, route=route)
+
+
+async def _answer(asset: Asset | None, call: Call, request: Request) -> Answer:
+    if asset is None:
+        raise NotFound
+    return await asset.serve(call, request)
