@@ -12,15 +12,17 @@ fail() {
 
 # set_up [dev]: .venv with what pyproject.toml asks for; `dev` adds what the tests and checks need.
 # The stamp is written last and taken away first, so a folder left half-made is never taken for a whole one.
-# It names this folder and this pyproject.toml: a virtual environment cannot be moved.
+# It names this folder and this pyproject.toml: a virtual environment cannot be moved. And the web client's lock,
+# for it is the installation that brings what that names.
 set_up() {
     stamp=.venv/.whole
     extra=${1:+[$1]}
     whole="$(pwd) $(cksum <pyproject.toml)"
+    client=$(cksum <src/secureconnect/web/package-lock.json)
     made=$({ .venv/bin/python -c '' && cat "$stamp"; } 2>/dev/null) || made=
     case $made in
-    "$whole $extra" | "$whole [dev]") return ;;
-    "$whole "*) ;; # whole, only without the extra
+    "$whole $extra $client" | "$whole [dev] $client") return ;;
+    "$whole "*) ;; # whole, only without the extra, or with what an earlier client needed
     *)
         find_python
         say "setting up .venv with $("$python" --version) ..."
@@ -32,7 +34,7 @@ set_up() {
     rm -f "$stamp"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable ".$extra" ||
         fail "pip could not install the packages; see above. It needs PyPI, or a mirror of it, this once."
-    printf '%s\n' "$whole $extra" >"$stamp"
+    printf '%s\n' "$whole $extra $client" >"$stamp"
 }
 
 # The servers and programs that the tests run, if they are missing and root can install them. What stays

@@ -283,3 +283,8 @@ def test_a_signaling_frame_fits_between_nodes() -> None:
     line = refused(env={"SECURECONNECT_SIGNALING__FRAME_BYTES": "65536"})
     assert "signaling.frame_bytes" in line
     assert "signals.payload_bytes" in line
+
+
+def test_what_the_build_is_told_is_no_setting() -> None:
+    """It may stand in the environment of `scripts/run`, which builds and then starts."""
+    assert load(None, {"SECURECONNECT_NO_WEB_VENDOR": "1"}) == Config()

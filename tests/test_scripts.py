@@ -11,6 +11,8 @@ import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
+LOCK = "src/secureconnect/web/package-lock.json"
+
 # A project that needs no network to be installed: its build backend lies beside it and needs nothing.
 PROJECT = """\
 [build-system]
@@ -42,6 +44,8 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(SCRIPTS, folder / "scripts")
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "backend.py").write_text(BACKEND)
+    (folder / LOCK).parent.mkdir(parents=True)
+    (folder / LOCK).write_text("{}")
     (folder / "scripts" / "probe").write_text('set -eu\n. "$(dirname -- "$0")/setup.sh"\nset_up "$@"\n')
     return folder
 
@@ -78,6 +82,12 @@ def test_an_environment_is_made_once_extended_and_made_again_when_it_no_longer_f
     assert "setting up .venv" not in said
     assert "installing secureconnect[dev] and" in said
     assert set_up(project, "dev") == ""
+    assert set_up(project) == ""
+
+    (project / LOCK).write_text('{"lockfileVersion": 3}')
+    said = set_up(project, "dev")
+    assert "setting up .venv" not in said
+    assert "installing secureconnect[dev] and" in said
     assert set_up(project) == ""
 
     # Making an environment takes seconds: that it would be made is seen by leaving it no Python to do so.

@@ -20,6 +20,7 @@ from .config import Config
 from .settings import MASK, BadSetting, Setting
 
 PREFIX = "SECURECONNECT_"
+_NO_SETTINGS = {f"{PREFIX}CONFIG", f"{PREFIX}NO_WEB_VENDOR"}  # the other one is the build's
 FRAME_ENVELOPE_BYTES = 1_024  # room for what a frame between nodes is wrapped in
 
 
@@ -97,7 +98,7 @@ def _from_file(path: str | None) -> dict[str, Any]:
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in env.items():
-        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+        if not name.startswith(PREFIX) or name in _NO_SETTINGS:
             continue
         key = name.removeprefix(PREFIX).lower().replace("__", ".")
         values[key] = _known(key, name).parse(text, name)
