@@ -112,7 +112,9 @@ async def test_every_address_of_the_page_is_the_page(folder: Path) -> None:
         "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
         "etag": page.headers["etag"],
     }
-    assert (await fetch(router, "/", if_none_match=page.headers["etag"])).status == 304
+    held = await fetch(router, "/", if_none_match=page.headers["etag"])
+    assert held.status == 304
+    assert held.headers == {name: page.headers[name] for name in page.headers if name != "content-type"}
     worker = await fetch(router, "/sw.js")
     assert worker.headers["service-worker-allowed"] == "/"
     assert worker.headers["content-security-policy"] == POLICY

@@ -44,6 +44,7 @@ _TEXT = re.compile(r"text/|application/(manifest\+)?json|image/svg")
 _HASHED = re.compile(r"[.-][0-9a-f]{8,}\.\w+$")  # app.3f2a9c1b.js: other bytes get another name
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
+_OF_THE_BODY = ("content-disposition", "content-encoding", "content-length", "content-range", "content-type")
 _UNASKED = 0.001  # the weight of the plain form for a client that names others only
 
 
@@ -115,7 +116,8 @@ def conditional(answer: Answer, call: Call, request: Request) -> Answer:
     if etag is None or not isinstance(body, bytes | File):
         return answer
     if is_held(request, etag, answer.headers.get("last-modified")):
-        kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        # a browser puts these over what it has kept, the Content-Security-Policy among them
+        kept = {name: value for name, value in answer.headers.items() if name not in _OF_THE_BODY}
         return Answer(304, headers=kept)
     if isinstance(body, bytes):
         return answer
