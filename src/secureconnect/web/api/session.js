@@ -1,0 +1,228 @@
+// Who is signed in: the tokens, shared by all tabs of this browser, and the devices it has been.
+
+import { Signal } from "../store/signal.js";
+import { exclusively } from "../store/locks.js";
+import { Refusal, send } from "./client.js";
+
+/** @typedef {import("../store/types.js").User} User */
+
+/**
+ * @typedef {object} Tokens
+ * @property {string} access_token
+ * @property {string} refresh_token
+ * @property {number} ends_ms when the access token ends, on this machine's clock
+ * @property {string} session_id
+ * @property {string} device_id
+ * @property {User} user
+ */
+
+const KEPT = "sc.session";
+const DEVICES = "sc.devices"; // {user_id: {names, device_id, device_secret}}: known devices are not locked out
+const MOST_DEVICES = 8;
+const MARGIN_MS = 30_000;
+
+/** The session is over: sign in again. */
+export class SignedOut extends Error {
+  constructor() {
+    super("signed out");
+    this.name = "SignedOut";
+    this.code = "SIGNED_OUT";
+    this.passes = false;
+  }
+}
+
+export class Session {
+  constructor() {
+    /** @type {Signal<Tokens | null>} */
+    this.tokens = new Signal(kept());
+    /** @type {Signal<string | null>} why the last one ended, to be shown where one signs in */
+    this.ended = new Signal(/** @type {string | null} */ (null));
+    addEventListener("storage", (event) => {
+      if (event.key !== KEPT) return;
+      const now = kept();
+      if (now === null && this.tokens.peek() !== null) this.#forget("SIGNED_OUT_ELSEWHERE");
+      else this.tokens.value = now;
+    });
+  }
+
+  /** @returns {string | null} */
+  get userId() {
+    return this.tokens.value?.user.user_id ?? null;
+  }
+
+  /**
+   * @param {{ name: string, password: string, totp_code?: string }} asked name: the username or the e-mail address
+   */
+  async signIn({ name, password, totp_code }) {
+    const known = deviceFor(name);
+    const body = {
+      ...(name.includes("@") ? { email: name } : { username: name }),
+      password,
+      ...(totp_code ? { totp_code } : {}),
+      ...(known ? { device_id: known.device_id, device_secret: known.device_secret } : {}),
+      device_name: deviceName(),
+    };
+    const { data } = await send("POST", "/v1/auth/login", { body }, null);
+    this.#take(data);
+  }
+
+  /**
+   * @param {Record<string, string>} body of `POST /v1/auth/register`
+   * @returns {Promise<boolean>} whether one is signed in; else the address is to be confirmed first
+   */
+  async register(body) {
+    const { status, data } = await send("POST", "/v1/auth/register", { body }, null);
+    if (status === 202) return false;
+    this.#take(data);
+    return true;
+  }
+
+  /** What is kept of the account in this browser is taken away by whoever watches `tokens`. */
+  async signOut() {
+    const token = this.tokens.peek()?.access_token ?? null;
+    try {
+      if (token) await send("POST", "/v1/auth/logout", {}, token);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error; // not told: it would live on at the server
+    }
+    this.#forget(null);
+  }
+
+  /**
+   * A fresh access token. Throws SignedOut, Refusal, Unreachable.
+   * @param {string | null} [old] one that was refused
+   * @returns {Promise<string>}
+   */
+  async token(old = null) {
+    const now = this.tokens.peek();
+    if (now === null) throw new SignedOut();
+    if (isGood(now, old)) return now.access_token;
+    return exclusively("sc.refresh", async () => {
+      const latest = kept() ?? this.tokens.peek(); // another tab may have been here meanwhile
+      if (latest === null) throw new SignedOut();
+      if (isGood(latest, old)) {
+        this.tokens.value = latest;
+        return latest.access_token;
+      }
+      return this.#refresh(latest);
+    });
+  }
+
+  /** @param {Tokens} latest */
+  async #refresh(latest) {
+    try {
+      const { data } = await send(
+        "POST",
+        "/v1/auth/refresh",
+        { body: { refresh_token: latest.refresh_token } },
+        null,
+      );
+      const next = { ...latest, ...tokensOf(data) };
+      this.#keep(next);
+      return next.access_token;
+    } catch (error) {
+      if (error instanceof Refusal && (error.status === 401 || error.status === 403)) {
+        this.#forget(error.code === "ACCOUNT_BANNED" ? error.code : "SESSION_ENDED");
+        throw new SignedOut();
+      }
+      throw error;
+    }
+  }
+
+  /** @param {User} user what is known of oneself now */
+  keepUser(user) {
+    const now = this.tokens.peek();
+    if (now) this.#keep({ ...now, user });
+  }
+
+  /** The server says that this session is over. */
+  end() {
+    this.#forget("SESSION_ENDED");
+  }
+
+  /** @param {any} data */
+  #take(data) {
+    const { user, device_secret } = data;
+    if (device_secret) rememberDevice(user, data.device_id, device_secret);
+    this.ended.value = null;
+    this.#keep({ ...tokensOf(data), user });
+  }
+
+  /** @param {Tokens} tokens */
+  #keep(tokens) {
+    localStorage.setItem(KEPT, JSON.stringify(tokens));
+    this.tokens.value = tokens;
+  }
+
+  /** @param {string | null} why */
+  #forget(why) {
+    if (this.tokens.peek() === null) return;
+    localStorage.removeItem(KEPT);
+    this.ended.value = why;
+    this.tokens.value = null;
+  }
+}
+
+/** @returns {Tokens | null} */
+function kept() {
+  return JSON.parse(localStorage.getItem(KEPT) ?? "null");
+}
+
+/**
+ * @param {Tokens} tokens
+ * @param {string | null} old
+ */
+function isGood(tokens, old) {
+  return tokens.access_token !== old && (old !== null || tokens.ends_ms - MARGIN_MS > Date.now());
+}
+
+/** @param {any} data */
+function tokensOf({ access_token, refresh_token, expires_in, session_id, device_id }) {
+  return { access_token, refresh_token, ends_ms: Date.now() + expires_in * 1000, session_id, device_id };
+}
+
+/** @returns {Record<string, { names: string[], device_id: string, device_secret: string }>} */
+function devices() {
+  return JSON.parse(localStorage.getItem(DEVICES) ?? "{}");
+}
+
+/** @param {string} name */
+function deviceFor(name) {
+  const wanted = name.toLowerCase();
+  return Object.values(devices()).find((each) => each.names.includes(wanted)) ?? null;
+}
+
+/**
+ * @param {User} user
+ * @param {string} deviceId
+ * @param {string} secret
+ */
+function rememberDevice(user, deviceId, secret) {
+  const { [user.user_id]: _, ...others } = devices();
+  const latest = Object.entries(others).slice(-(MOST_DEVICES - 1));
+  const names = [user.username, user.email ?? ""].map((name) => name.toLowerCase());
+  const mine = { names, device_id: deviceId, device_secret: secret };
+  localStorage.setItem(DEVICES, JSON.stringify({ ...Object.fromEntries(latest), [user.user_id]: mine }));
+}
+
+const BROWSERS = /** @type {[RegExp, string][]} */ ([
+  [/Edg\//, "Edge"],
+  [/OPR\//, "Opera"],
+  [/Firefox\//, "Firefox"],
+  [/Chrom(e|ium)\//, "Chrome"],
+  [/Safari\//, "Safari"],
+]);
+const SYSTEMS = /** @type {[RegExp, string][]} */ ([
+  [/Android/, "Android"],
+  [/iPhone|iPad/, "iOS"],
+  [/Windows/, "Windows"],
+  [/Mac OS X/, "macOS"],
+  [/Linux/, "Linux"],
+]);
+
+/** "Firefox, Linux": what a list of one's devices calls this one. */
+function deviceName() {
+  const known = (/** @type {[RegExp, string][]} */ table) =>
+    table.find(([sign]) => sign.test(navigator.userAgent))?.[1];
+  return [known(BROWSERS), known(SYSTEMS)].filter(Boolean).join(", ") || "Web";
+}

@@ -1,0 +1,257 @@
+// The socket that brings what happens as it happens, comes back by itself, and never misses anything: the rules of
+// docs/protocol.md.
+
+import { Signal } from "../store/signal.js";
+import { Refusal, Unreachable } from "./client.js";
+import { SignedOut } from "./session.js";
+
+/** @typedef {import("../store/types.js").Event} Event */
+/** @typedef {"offline" | "connecting" | "resuming" | "online"} Link */
+
+const PROTOCOL = "secureconnect.v1";
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 20_000;
+const ANSWER_MS = 20_000; // for a frame with a `ref`
+const SILENCE_MS = 40_000; // longer than the server's heartbeat: a sleeping laptop's socket is dead without saying so
+const NO_RETURN = new Set([1002, 1007, 4400]);
+
+export class ChatSocket {
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {Map<string, { resolve: (frame: Event) => void, reject: (error: Error) => void, timer: number }>} */
+  #asked = new Map();
+  /** @type {Map<string, Set<(event: Event) => void>>} */
+  #listeners = new Map();
+  #pauseMs = FIRST_PAUSE_MS;
+  #retry = 0;
+  #refs = 0;
+  #isWanted = false;
+  #isBusy = false; // a connection is being made
+  #cameMs = 0;
+
+  /**
+   * @param {import("./session.js").Session} session
+   * @param {import("../store/positions.js").Positions} positions
+   */
+  constructor(session, positions) {
+    this.session = session;
+    this.positions = positions;
+    /** @type {Signal<Link>} */
+    this.link = new Signal(/** @type {Link} */ ("offline"));
+    /** @type {Signal<number | null>} when the link was lost; null while there is one */
+    this.lostMs = new Signal(/** @type {number | null} */ (Date.now()));
+    const hurry = () => this.#hurry();
+    addEventListener("online", hurry);
+    addEventListener("pageshow", hurry);
+    addEventListener("offline", () => this.#drop());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry());
+  }
+
+  open() {
+    this.#isWanted = true;
+    this.#pauseMs = FIRST_PAUSE_MS;
+    void this.#connect();
+  }
+
+  close() {
+    this.#isWanted = false;
+    clearTimeout(this.#retry);
+    this.#socket?.close(1000);
+    this.#lose();
+  }
+
+  /**
+   * Hear events of a type. Returns what ends that.
+   * @param {string} type "*": all
+   * @param {(event: Event) => void} listener
+   */
+  on(type, listener) {
+    const all = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, all.add(listener));
+    return () => all.delete(listener);
+  }
+
+  /**
+   * Send something that needs no answer; false if there is no link.
+   * @param {Event} frame
+   */
+  say(frame) {
+    if (this.link.peek() !== "online" || this.#socket === null) return false;
+    this.#socket.send(JSON.stringify(frame));
+    return true;
+  }
+
+  /**
+   * Send a frame, and resolve with its `ack`. Rejects with a Refusal, or Unreachable when the link is lost first: it may
+   * have been done then.
+   * @param {Event} frame
+   * @returns {Promise<Event>}
+   */
+  ask(frame) {
+    this.#refs += 1;
+    const ref = String(this.#refs);
+    return new Promise((resolve, reject) => {
+      if (!this.say({ ...frame, ref })) {
+        reject(new Unreachable());
+        return;
+      }
+      const timer = setTimeout(() => {
+        this.#asked.delete(ref);
+        reject(new Unreachable());
+      }, ANSWER_MS);
+      this.#asked.set(ref, { resolve, reject, timer });
+    });
+  }
+
+  async #connect() {
+    if (!this.#isWanted || this.#isBusy || this.#socket !== null) return;
+    this.#isBusy = true;
+    clearTimeout(this.#retry);
+    this.link.value = "connecting";
+    let token;
+    try {
+      token = await this.session.token();
+    } catch (error) {
+      this.#isBusy = false;
+      if (!(error instanceof SignedOut)) this.#comeBackLater();
+      return;
+    }
+    this.#isBusy = false;
+    if (!this.#isWanted) return;
+    const url = new URL("/v1/ws/chat?resume=1", location.origin.replace(/^http/, "ws"));
+    const socket = new WebSocket(url, [PROTOCOL, `bearer.${token}`]);
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#socket === socket && this.#hear(JSON.parse(data), token);
+    socket.onclose = ({ code }) => this.#socket === socket && this.#closed(code, token);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} token
+   */
+  #closed(code, token) {
+    this.#lose();
+    if (!this.#isWanted) return;
+    if (NO_RETURN.has(code)) this.#pauseMs = LONGEST_PAUSE_MS;
+    // 1006 is also a refusal before the upgrade, of a token that is over: the next try has another, or learns that
+    // the session has ended
+    if (code === 4401)
+      this.session.token(token).then(
+        () => this.#comeBackLater(),
+        () => this.#comeBackLater(),
+      );
+    else this.#comeBackLater();
+  }
+
+  #comeBackLater() {
+    if (!this.#isWanted) return;
+    clearTimeout(this.#retry);
+    const pause = this.#pauseMs * (0.5 + Math.random());
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
+    this.#retry = setTimeout(() => void this.#connect(), pause);
+  }
+
+  /** There may be a network again: try at once, and see whether the link is a live one. */
+  #hurry() {
+    if (!this.#isWanted) return;
+    if (this.#socket === null) {
+      this.#pauseMs = FIRST_PAUSE_MS;
+      void this.#connect();
+    } else if (this.link.peek() === "online" && Date.now() - this.#cameMs > SILENCE_MS) {
+      void this.ask({ type: "ping" }).catch(() => this.#drop());
+    }
+  }
+
+  #drop() {
+    if (this.#socket === null) return;
+    this.#socket.close();
+    this.#lose();
+    this.#comeBackLater();
+  }
+
+  #lose() {
+    this.#socket = null;
+    this.link.value = "offline";
+    this.lostMs.value ??= Date.now();
+    const asked = [...this.#asked.values()];
+    this.#asked.clear();
+    for (const { reject, timer } of asked) {
+      clearTimeout(timer);
+      reject(new Unreachable());
+    }
+  }
+
+  /**
+   * @param {Event} event
+   * @param {string} token
+   */
+  #hear(event, token) {
+    this.#cameMs = Date.now();
+    switch (event.type) {
+      case "hello":
+        this.link.value = "resuming";
+        for (const frame of this.positions.resume(event.history_id))
+          this.#socket?.send(JSON.stringify(frame));
+        break;
+      case "resumed":
+        event.lost = this.positions.resumed(event);
+        if (!event.more) {
+          this.#pauseMs = FIRST_PAUSE_MS;
+          this.link.value = "online";
+          this.lostMs.value = null;
+        }
+        break;
+      case "resuming": // the database is away: live in what it names, and one may send
+        for (const [id, change] of Object.entries(event.conversations)) this.positions.reset(id, change);
+        this.link.value = "online";
+        this.lostMs.value = null;
+        break;
+      case "token_expiring":
+        void this.#renew(token);
+        return;
+      case "going_away":
+        this.#pauseMs = Math.max(FIRST_PAUSE_MS, event.reconnect_after_ms);
+        break;
+      default:
+        if (event.ref !== undefined && this.#answer(event)) return;
+        if (!this.positions.admit(event)) return;
+    }
+    for (const listener of this.#listeners.get(event.type) ?? []) listener(event);
+    for (const listener of this.#listeners.get("*") ?? []) listener(event);
+  }
+
+  /** @param {Event} event */
+  #answer(event) {
+    const asked = this.#asked.get(event.ref);
+    if (asked === undefined) return false;
+    this.#asked.delete(event.ref);
+    clearTimeout(asked.timer);
+    if (event.type === "error") asked.reject(refusalOf(event));
+    else asked.resolve(event);
+    return true;
+  }
+
+  /** @param {string} old */
+  async #renew(old) {
+    try {
+      const token = await this.session.token(old);
+      this.#socket?.send(JSON.stringify({ type: "auth", token }));
+    } catch {
+      // the server closes the socket when the token is over, and the next one learns why
+    }
+  }
+}
+
+const PASSING = new Set([
+  "UNAVAILABLE",
+  "OVERLOADED",
+  "RATE_LIMITED",
+  "DB_POOL_EXHAUSTED",
+  "DEADLINE_EXCEEDED",
+  "DRAINING",
+]);
+
+/** @param {Event} event */
+function refusalOf(event) {
+  return new Refusal(PASSING.has(event.code) ? 503 : 400, /** @type {any} */ (event), null);
+}

@@ -1,0 +1,239 @@
+// Reading from the server what events do not bring: the first sync, conversations that are new here, what lies behind a
+// gap, and earlier or later messages.
+
+import { batch } from "../store/signal.js";
+import { conversationOf } from "../store/positions.js";
+import { apply } from "../store/apply.js";
+
+/**
+ * @typedef {import("../store/types.js").Conversation} Conversation
+ * @typedef {import("../store/types.js").Event} Event
+ * @typedef {import("../store/types.js").Message} Message
+ */
+
+const PAGE = 100; // conversations
+const MOST_CONVERSATIONS = 10_000;
+const MESSAGES = 50; // read at a time
+const NEW_AT_ONCE = 5; // beyond so many new ones the whole list is read
+
+export class Sync {
+  /** @type {Map<string, Promise<void>>} */
+  #reading = new Map();
+
+  /**
+   * @param {import("./client.js").Client} client
+   * @param {import("./socket.js").ChatSocket} socket
+   * @param {import("../store/state.js").State} state
+   * @param {(conversation: string) => void} changed told of each conversation in which something has changed
+   */
+  constructor(client, socket, state, changed) {
+    this.client = client;
+    this.socket = socket;
+    this.state = state;
+    this.changed = changed;
+    socket.on("*", (event) => this.#hear(event));
+  }
+
+  /** @param {Event} event */
+  #hear(event) {
+    apply(this.state, event);
+    const id = conversationOf(event);
+    if (event.type === "gap") void this.#reread(event.conversation_id, event.change);
+    else if (event.type === "resumed") void this.#meetNew(event);
+    else if (id !== null && event.change && this.state.conversations.peek(id) === undefined)
+      void this.conversation(id);
+    else if (event.type === "user_joined" && event.user.user_id === this.state.me.peek()?.user_id) {
+      this.state.timeline(event.conversation_id).clear();
+      void this.conversation(event.conversation_id);
+    }
+    if (id !== null) this.changed(id);
+    for (const lost of event.lost ?? []) this.changed(lost);
+  }
+
+  /** @param {Event} event `resumed` */
+  async #meetNew(event) {
+    const unknown = Object.keys(event.conversations).filter(
+      (id) => this.state.conversations.peek(id) === undefined,
+    );
+    const { positions } = this.socket;
+    try {
+      if (unknown.length > NEW_AT_ONCE) await this.all();
+      else await Promise.all(unknown.map((id) => this.conversation(id)));
+    } catch {
+      // not now: those that are missing are asked for when the link is next resumed
+      for (const id of unknown) if (!this.state.conversations.peek(id)) positions.forget(id);
+      return;
+    }
+    if (!event.more) this.state.isSynced.value = true;
+  }
+
+  /** All conversations, the latest active first, the top ones with their newest messages. */
+  async all() {
+    let cursor = null;
+    let count = 0;
+    do {
+      const query = { limit: PAGE, cursor, first_sync: cursor === null ? 1 : null };
+      const { conversations, next_cursor } = await this.client.ask("GET", "/v1/conversations", { query });
+      batch(() => this.#keep(conversations));
+      this.state.isSynced.value = true;
+      count += conversations.length;
+      cursor = next_cursor;
+    } while (cursor !== null && count < MOST_CONVERSATIONS);
+  }
+
+  /**
+   * One conversation with its participants; asked for once, however many want it.
+   * @param {string} id
+   * @returns {Promise<void>}
+   */
+  conversation(id) {
+    return this.#once(`conversation ${id}`, async () => {
+      this.#keep([await this.client.ask("GET", `/v1/conversations/${id}`)]);
+    });
+  }
+
+  /** @param {Conversation[]} conversations */
+  #keep(conversations) {
+    const me = this.state.me.peek()?.user_id;
+    const rows = conversations.map(({ messages, ...conversation }) => {
+      const { conversation_id: id, participants } = conversation;
+      if (participants) this.state.meet(participants);
+      const held = this.state.conversations.peek(id);
+      const mine = participants?.find((each) => each.user_id === me);
+      const position = this.socket.positions.changes.get(id) ?? 0;
+      if (position < conversation.change) this.socket.positions.reset(id, conversation.change);
+      const timeline = this.state.timeline(id);
+      if (messages && !timeline.isLoaded.peek()) {
+        const hasOlder = (messages[0]?.seq ?? 0) > conversation.first_seq;
+        timeline.reset(messages, { hasOlder, hasNewer: false });
+      }
+      const last_read_seq = mine?.last_read_seq ?? held?.last_read_seq;
+      return /** @type {[string, Conversation]} */ ([id, { ...held, ...conversation, last_read_seq }]);
+    });
+    this.state.conversations.setAll(rows);
+    for (const [id] of rows) this.changed(id);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} change
+   */
+  async #reread(id, change) {
+    const timeline = this.state.timeline(id);
+    const wasLoaded = timeline.isLoaded.peek();
+    timeline.clear();
+    this.socket.positions.reset(id, change);
+    await this.conversation(id);
+    if (wasLoaded || this.state.current.peek() === id) await this.newest(id);
+  }
+
+  /**
+   * The newest messages of a conversation, in the place of what is held.
+   * @param {string} id
+   */
+  newest(id) {
+    return this.#once(`newest ${id}`, async () => {
+      const { messages, change } = await this.#messages(id, {});
+      this.#place(id, messages, change, { hasOlder: messages.length === MESSAGES, hasNewer: false });
+    });
+  }
+
+  /**
+   * Those before the first that is held.
+   * @param {string} id
+   */
+  older(id) {
+    return this.#once(`older ${id}`, async () => {
+      const timeline = this.state.timeline(id);
+      const first = timeline.messages.peek()[0]?.seq;
+      if (!first) return;
+      const { messages } = await this.#messages(id, { before_seq: first });
+      timeline.prepend(messages, messages.length === MESSAGES);
+    });
+  }
+
+  /**
+   * Those after the last that is held.
+   * @param {string} id
+   */
+  newer(id) {
+    return this.#once(`newer ${id}`, async () => {
+      const timeline = this.state.timeline(id);
+      const last = timeline.messages.peek().at(-1)?.seq ?? 0;
+      const { messages } = await this.#messages(id, { after_seq: last });
+      timeline.append(messages, messages.length === MESSAGES);
+      this.#lookBeyond(id);
+    });
+  }
+
+  /**
+   * Those around a place, in the place of what is held.
+   * @param {string} id
+   * @param {number} seq
+   */
+  around(id, seq) {
+    return this.#once(`around ${id}`, async () => {
+      const [before, after] = await Promise.all([
+        this.#messages(id, { before_seq: seq }),
+        this.#messages(id, { after_seq: seq - 1 }),
+      ]);
+      const beyond = {
+        hasOlder: before.messages.length === MESSAGES,
+        hasNewer: after.messages.length === MESSAGES,
+      };
+      this.#place(id, [...before.messages, ...after.messages], Math.min(before.change, after.change), beyond);
+    });
+  }
+
+  /**
+   * @param {string} id
+   * @param {Message[]} messages
+   * @param {number} change all that happened up to it is in the answer
+   * @param {{ hasOlder: boolean, hasNewer: boolean }} beyond
+   */
+  #place(id, messages, change, beyond) {
+    const timeline = this.state.timeline(id);
+    const position = this.socket.positions.changes.get(id) ?? 0;
+    // what came over the socket while the answer was under way is later than the answer
+    const later = timeline.messages.peek().filter((each) => (each.change ?? 0) > change && position > change);
+    timeline.reset(messages, beyond);
+    for (const each of later) timeline.put(each);
+    this.#lookBeyond(id);
+    this.changed(id);
+  }
+
+  /**
+   * What came over the socket while it could not be placed is still to be read.
+   * @param {string} id
+   */
+  #lookBeyond(id) {
+    const timeline = this.state.timeline(id);
+    const last = timeline.messages.peek().at(-1)?.seq ?? 0;
+    if (last < (this.state.conversations.peek(id)?.last_seq ?? 0)) timeline.hasNewer.value = true;
+  }
+
+  /**
+   * @param {string} id
+   * @param {Record<string, number>} where
+   * @returns {Promise<{ messages: Message[], change: number }>}
+   */
+  #messages(id, where) {
+    return this.client.ask("GET", "/v1/messages", {
+      query: { conversation_id: id, limit: MESSAGES, ...where },
+    });
+  }
+
+  /**
+   * @param {string} name
+   * @param {() => Promise<void>} work
+   * @returns {Promise<void>}
+   */
+  #once(name, work) {
+    let running = this.#reading.get(name);
+    if (running === undefined) {
+      running = work().finally(() => this.#reading.delete(name));
+      this.#reading.set(name, running);
+    }
+    return running;
+  }
+}

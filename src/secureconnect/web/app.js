@@ -1,0 +1,134 @@
+// The one composition: what there is of each thing, for whoever is signed in. Views import `app`; nothing else does.
+
+import { Client } from "./api/client.js";
+import { Outbox } from "./api/outbox.js";
+import { Session } from "./api/session.js";
+import { ChatSocket } from "./api/socket.js";
+import { Sync } from "./api/sync.js";
+import { Router } from "./router.js";
+import { Disk } from "./store/disk.js";
+import { Positions } from "./store/positions.js";
+import { load, Writer } from "./store/snapshot.js";
+import { effect, signal } from "./store/signal.js";
+import { State } from "./store/state.js";
+
+/**
+ * @typedef {import("./store/types.js").Outgoing} Outgoing
+ * @typedef {import("./store/types.js").Event} Event
+ */
+
+/** What there is while somebody is signed in. */
+class Account {
+  /**
+   * @param {Client} client
+   * @param {State} state
+   * @param {ChatSocket} socket
+   * @param {Sync} sync
+   * @param {Outbox} outbox
+   * @param {Disk} disk
+   * @param {Writer} writer
+   */
+  constructor(client, state, socket, sync, outbox, disk, writer) {
+    this.client = client;
+    this.state = state;
+    this.socket = socket;
+    this.sync = sync;
+    this.outbox = outbox;
+    this.disk = disk;
+    this.writer = writer;
+  }
+}
+
+class App {
+  session = new Session();
+  client = new Client(this.session);
+  state = new State();
+  router = new Router();
+  /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
+  account = signal(/** @type {Account | null} */ (null));
+  #turn = Promise.resolve();
+
+  async start() {
+    void this.#learnServer();
+    let userId = /** @type {string | null} */ (null);
+    effect(() => {
+      const next = this.session.userId;
+      if (next === userId) return;
+      const before = userId;
+      userId = next;
+      this.#turn = this.#turn.then(() => this.#change(before, next)); // one after the other
+    });
+  }
+
+  async #learnServer() {
+    try {
+      this.state.server.value = await this.client.ask("GET", "/v1/server", { anonymous: true });
+    } catch {
+      setTimeout(() => void this.#learnServer(), 5_000);
+    }
+  }
+
+  /**
+   * @param {string | null} before
+   * @param {string | null} next
+   */
+  async #change(before, next) {
+    if (before !== null) await this.#close(before);
+    if (next !== null) await this.#open(next);
+  }
+
+  /** @param {string} userId */
+  async #open(userId) {
+    const { client, state, session } = this;
+    state.me.value = session.tokens.peek()?.user ?? null;
+    const disk = await Disk.open(userId);
+    const positions = new Positions();
+    await load(disk, state, positions);
+    const socket = new ChatSocket(session, positions);
+    const writer = new Writer(disk, state, positions);
+    const sync = new Sync(client, socket, state, (id) => writer.note(id));
+    const outbox = new Outbox(disk, socket, (entry) => this.#wrap(entry));
+    await outbox.open();
+    this.account.value = new Account(client, state, socket, sync, outbox, disk, writer);
+    socket.open();
+  }
+
+  /** @param {string} userId */
+  async #close(userId) {
+    const account = this.account.peek();
+    this.account.value = null;
+    this.state.clear();
+    account?.socket.close();
+    account?.outbox.close();
+    account?.disk.close();
+    await Disk.destroy(userId);
+    this.router.go("/", { replace: true });
+  }
+
+  /**
+   * The frame that says it.
+   * @param {Outgoing} entry
+   * @returns {Promise<Event>}
+   */
+  async #wrap({ conversation_id, client_message_id, content, message_type, reply_to, file_ids, metadata }) {
+    return {
+      type: "chat",
+      conversation_id,
+      client_message_id,
+      content,
+      message_type,
+      reply_to,
+      file_ids,
+      metadata,
+    };
+  }
+
+  /** What there is while somebody is signed in. Throws when nobody is. */
+  get mine() {
+    const account = this.account.peek();
+    if (account === null) throw new Error("nobody is signed in");
+    return account;
+  }
+}
+
+export const app = new App();

@@ -1,0 +1,5 @@
+export default {
+  close: "Đóng",
+  cancel: "Hủy",
+  save: "Lưu",
+};

@@ -1,0 +1,10 @@
+// Where the page begins.
+
+import { language, loadTexts } from "./i18n/index.js";
+import { app } from "./app.js";
+import { Shell } from "./views/shell.js";
+
+document.documentElement.lang = language;
+await loadTexts("common", "error", "signin", "chat");
+await app.start();
+document.body.replaceChildren(new Shell());

@@ -1,0 +1,278 @@
+// Elements that follow signals. Text is text: nothing here, and nothing that uses it, parses HTML.
+
+import { effect, onEnd, scope, signal, untracked } from "../store/signal.js";
+
+/** @typedef {Node | string | number | null | undefined | false | Child[] | (() => any)} Child */
+/** @typedef {Record<string, any>} Props */
+
+// Set as properties: as attributes they would only say how the element began.
+const PROPERTIES = new Set([
+  "value",
+  "checked",
+  "selected",
+  "disabled",
+  "indeterminate",
+  "muted",
+  "srcObject",
+  "currentTime",
+  "scrollTop",
+]);
+
+/**
+ * An element. A function in the place of a value is followed: it runs again when what it read has changed.
+ *
+ * `on…` takes a listener, `class` a text or an object of booleans, `style` an object, `ref` a function that is given the
+ * element. null, undefined and false leave an attribute out; true sets it empty.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Props | null} [props]
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function h(tag, props, ...children) {
+  const element = document.createElement(tag);
+  dress(element, props ?? {});
+  append(element, children);
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * The same for a picture.
+ * @param {string} tag
+ * @param {Record<string, string>} attributes
+ * @param {...Node} children
+ */
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {Props} props
+ */
+function dress(element, props) {
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "ref") value(element);
+    else if (typeof value === "function") effect(() => set(element, name, value()));
+    else set(element, name, value);
+  }
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {string} name
+ * @param {any} value
+ */
+function set(element, name, value) {
+  if (name === "class" && value && typeof value === "object") {
+    for (const [each, isOn] of Object.entries(value)) element.classList.toggle(each, Boolean(isOn));
+  } else if (name === "style") {
+    for (const [each, how] of Object.entries(value)) element.style.setProperty(each, how);
+  } else if (PROPERTIES.has(name)) {
+    const target = /** @type {any} */ (element);
+    if (target[name] !== value) target[name] = value;
+  } else if (value === null || value === undefined || value === false) {
+    element.removeAttribute(name);
+  } else {
+    element.setAttribute(name, value === true ? "" : String(value));
+  }
+}
+
+/**
+ * @param {Node} parent
+ * @param {Child[]} children
+ */
+export function append(parent, children) {
+  for (const child of children) parent.appendChild(nodeOf(child));
+}
+
+/**
+ * @param {Child} child
+ * @returns {Node}
+ */
+function nodeOf(child) {
+  if (child instanceof Node) return child;
+  if (typeof child === "function") return follow(child);
+  if (Array.isArray(child)) {
+    const all = document.createDocumentFragment();
+    append(all, child);
+    return all;
+  }
+  return document.createTextNode(
+    child === null || child === undefined || child === false ? "" : String(child),
+  );
+}
+
+/**
+ * What a function gives, now and whenever it gives something else, between two marks.
+ * @param {() => Child} give
+ */
+function follow(give) {
+  const begin = document.createComment("");
+  const end = document.createComment("");
+  const all = document.createDocumentFragment();
+  all.append(begin, end);
+  effect(() => {
+    const given = give();
+    const only = begin.nextSibling;
+    const isText = typeof given === "string" || typeof given === "number";
+    if (isText && only instanceof Text && only.nextSibling === end) {
+      if (only.data !== String(given)) only.data = String(given);
+      return;
+    }
+    clear(begin, end);
+    /** @type {ParentNode & Node} */ (end.parentNode).insertBefore(nodeOf(given), end);
+  });
+  return all;
+}
+
+/**
+ * @param {Node} begin
+ * @param {Node} end
+ */
+function clear(begin, end) {
+  while (begin.nextSibling !== end && begin.nextSibling !== null) {
+    begin.parentNode?.removeChild(begin.nextSibling);
+  }
+}
+
+/**
+ * One thing or the other; made anew only when the condition turns.
+ * @param {() => any} condition
+ * @param {() => Child} yes
+ * @param {() => Child} [no]
+ */
+export function when(condition, yes, no) {
+  let was = /** @type {boolean | null} */ (null);
+  const turned = signal(false);
+  effect(() => {
+    const is = Boolean(condition());
+    if (is === was) return;
+    was = is;
+    turned.value = is;
+  });
+  return () => {
+    const is = turned.value;
+    return untracked(() => (is ? yes() : (no?.() ?? null)));
+  };
+}
+
+/**
+ * An element for each item. It stays, and moves, with the item's key; what it reads of the item it reads by a function,
+ * so that it follows the next one of the same key.
+ * @template T
+ * @param {() => readonly T[]} list
+ * @param {(item: T) => string} keyOf
+ * @param {(item: () => T) => Element} make
+ */
+export function each(list, keyOf, make) {
+  const end = document.createComment("");
+  const all = document.createDocumentFragment();
+  all.append(end);
+  /** @type {Map<string, { item: import("../store/signal.js").Signal<T>, element: Element, dispose: () => void }>} */
+  let rows = new Map();
+  effect(() => {
+    const items = list();
+    const parent = /** @type {Node} */ (end.parentNode);
+    untracked(() => {
+      const next = new Map();
+      for (const one of items) {
+        const key = keyOf(one);
+        let row = rows.get(key);
+        if (row) {
+          row.item.value = one;
+          rows.delete(key);
+        } else {
+          const item = signal(one);
+          const [element, dispose] = scope(() => make(() => item.value));
+          row = { item, element, dispose };
+        }
+        next.set(key, row);
+      }
+      for (const { element, dispose } of rows.values()) {
+        element.remove();
+        dispose();
+      }
+      rows = next;
+      let follower = /** @type {Node} */ (end);
+      for (const { element } of [...rows.values()].reverse()) {
+        if (element.nextSibling !== follower) parent.insertBefore(element, follower);
+        follower = element;
+      }
+    });
+  });
+  onEnd(() => {
+    for (const { dispose } of rows.values()) dispose();
+  });
+  return all;
+}
+
+/**
+ * A custom element: `build` gives its content when it comes into the page, and what that began ends when it leaves.
+ * Moving it within the page changes nothing.
+ */
+export class Part extends HTMLElement {
+  /** @type {(() => void) | null} */
+  #end = null;
+
+  /** @returns {Child} */
+  build() {
+    return null;
+  }
+
+  connectedCallback() {
+    if (this.#end) return;
+    const [content, end] = scope(() => nodeOf(this.build()));
+    this.#end = end;
+    this.replaceChildren(content);
+    this.settled();
+  }
+
+  disconnectedCallback() {
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      this.#end?.();
+      this.#end = null;
+    });
+  }
+
+  /** Its content is in the page. */
+  settled() {}
+}
+
+/**
+ * A custom element with what it is given set before it comes into the page.
+ * @template {HTMLElement} E
+ * @param {new () => E} kind
+ * @param {Partial<E>} [given]
+ * @returns {E}
+ */
+export function part(kind, given = {}) {
+  return Object.assign(new kind(), given);
+}
+
+/**
+ * A listener that lasts as long as the scope that is open now.
+ * @param {EventTarget} target
+ * @param {string} type
+ * @param {(event: any) => void} listener
+ * @param {AddEventListenerOptions} [options]
+ */
+export function listen(target, type, listener, options) {
+  target.addEventListener(type, listener, options);
+  onEnd(() => target.removeEventListener(type, listener, options));
+}
+
+/**
+ * As a `ref`: the element has the focus once it is in the page.
+ * @param {HTMLElement} element
+ */
+export function focus(element) {
+  queueMicrotask(() => element.focus());
+}

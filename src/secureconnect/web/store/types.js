@@ -1,0 +1,154 @@
+// The shapes the server speaks, as far as the page reads them. Source: /openapi.json.
+
+/**
+ * @typedef {object} Person
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} display_name
+ * @property {string | null} avatar_url
+ * @property {string | null} [status]
+ */
+
+/**
+ * @typedef {object} Own what one is told of oneself
+ * @property {string} [email]
+ * @property {"user" | "admin"} [role]
+ * @property {boolean} [email_verified]
+ * @property {string} [created_at]
+ * @property {string} [delete_at] when the account goes, if it is to
+ */
+
+/** @typedef {Person & Own} User */
+
+/** @typedef {"owner" | "admin" | "member"} Role */
+
+/** @typedef {Person & { role: Role, joined_at: string, last_read_seq: number }} Membership */
+
+/**
+ * @typedef {object} Settings
+ * @property {boolean} is_e2ee_enabled
+ * @property {boolean} recording_enabled
+ * @property {number} message_retention_days
+ * @property {boolean} history_visible
+ * @property {number} disappear_after_s
+ */
+
+/**
+ * @typedef {object} Conversation
+ * @property {string} conversation_id
+ * @property {"direct" | "group"} type
+ * @property {string | null} title
+ * @property {string | null} avatar_url
+ * @property {string} created_by
+ * @property {string} created_at
+ * @property {string} updated_at
+ * @property {number} last_seq
+ * @property {number} first_seq
+ * @property {number} change
+ * @property {Settings} settings
+ * @property {Role} my_role
+ * @property {number} unread_count
+ * @property {number} [unread_mentions]
+ * @property {number} [last_read_seq] up to where one has read
+ * @property {Message | null} last_message
+ * @property {Membership[]} [participants] all of them, once the conversation was opened; of a direct one always
+ * @property {Message[]} [messages] of a first sync
+ * @property {boolean} [is_muted]
+ * @property {string | null} [muted_until]
+ */
+
+/** @typedef {{ emoji: string, count: number, mine?: boolean }} Reaction */
+
+/**
+ * @typedef {object} Message
+ * @property {string} message_id
+ * @property {string} client_message_id
+ * @property {string} conversation_id
+ * @property {string} sender_id
+ * @property {number | null} seq null: not stored yet
+ * @property {string} content
+ * @property {"text" | "image" | "video" | "audio" | "file" | "system"} message_type
+ * @property {boolean} is_encrypted
+ * @property {string | null} reply_to
+ * @property {string[]} file_ids
+ * @property {Record<string, any> | null} metadata
+ * @property {Reaction[]} reactions
+ * @property {number | null} change
+ * @property {string} sent_at
+ * @property {string | null} edited_at
+ * @property {string | null} deleted_at
+ * @property {string | null} [expires_at]
+ * @property {boolean} [provisional] accepted by the server, and not stored yet
+ */
+
+/** @typedef {{ option_id: string, text: string, vote_count: number }} PollOption */
+
+/**
+ * @typedef {object} Poll
+ * @property {string} poll_id
+ * @property {string} conversation_id
+ * @property {string} question
+ * @property {"single" | "multi"} poll_type
+ * @property {PollOption[]} options
+ * @property {string[]} [my_option_ids]
+ * @property {number} total_votes
+ * @property {number} voter_count
+ * @property {boolean} allow_vote_change
+ * @property {string | null} expires_at
+ * @property {string | null} closed_at
+ * @property {string} created_by
+ * @property {string} created_at
+ * @property {number} change
+ */
+
+/** @typedef {{ status: "online" | "away" | "busy" | "offline", last_seen: string | null }} Presence */
+
+/**
+ * @typedef {object} Server
+ * @property {string} version
+ * @property {string} server_name
+ * @property {"open" | "invite" | "closed"} registration
+ * @property {string[]} features
+ * @property {Record<string, number>} limits
+ * @property {boolean} e2ee_default_direct
+ * @property {string | null} vapid_public_key
+ */
+
+/**
+ * @typedef {object} File
+ * @property {string} file_id
+ * @property {string} file_name
+ * @property {number} file_size
+ * @property {string} content_type
+ * @property {"uploading" | "verifying" | "completed" | "deleted" | "failed"} status
+ * @property {boolean} is_encrypted
+ * @property {Record<string, any> | null} encryption_metadata
+ * @property {string} owner_id
+ * @property {string} created_at
+ */
+
+/** @typedef {{ type: string, [field: string]: any }} Event what comes over a socket */
+
+/**
+ * What one wants to say.
+ * @typedef {object} Draft
+ * @property {string} conversation_id
+ * @property {string} content
+ * @property {Message["message_type"]} [message_type]
+ * @property {string | null} [reply_to]
+ * @property {string[]} [file_ids]
+ * @property {Record<string, any> | null} [metadata]
+ */
+
+/**
+ * A message of one's own on its way.
+ * @typedef {Draft & {
+ *   client_message_id: string,
+ *   queued_at: number,
+ *   tab: string,
+ *   state: "waiting" | "accepted" | "failed",
+ *   code?: string,
+ * }} Outgoing
+ */
+
+export {};

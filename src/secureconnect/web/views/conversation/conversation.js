@@ -1,0 +1,60 @@
+// One conversation: who it is with, what was said, and where one says something.
+
+import { app } from "../../app.js";
+import { refused, t } from "../../i18n/index.js";
+import { avatar } from "../../parts/avatar.js";
+import { h, Part, part } from "../../parts/dom.js";
+import { icon } from "../../parts/icons.js";
+import { onEnd, signal } from "../../store/signal.js";
+import { pictureOf, titleOf } from "../titles.js";
+import { Composer } from "./composer.js";
+import { TimelineView } from "./timeline.js";
+
+export class ConversationView extends Part {
+  conversationId = "";
+  error = signal("");
+
+  build() {
+    const id = this.conversationId;
+    const { state } = app;
+    const { sync } = app.mine;
+    const conversation = () => state.conversations.get(id);
+    state.current.value = id;
+    onEnd(() => {
+      if (state.current.peek() === id) state.current.value = null;
+      state.timeline(id).trim();
+    });
+    void this.#read(sync, id);
+    return h(
+      "section",
+      { class: "conversation" },
+      h(
+        "header",
+        { class: "conversation-head" },
+        h("a", { class: "icon-button back", href: "/", "aria-label": t("chat.back") }, icon("back")),
+        avatar(() => pictureOf(conversation())),
+        h("h2", null, () => titleOf(conversation())),
+      ),
+      h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
+      part(TimelineView, { conversationId: id }),
+      part(Composer, { conversationId: id }),
+    );
+  }
+
+  /**
+   * @param {import("../../api/sync.js").Sync} sync
+   * @param {string} id
+   */
+  async #read(sync, id) {
+    try {
+      await Promise.all([
+        sync.conversation(id),
+        app.state.timeline(id).isLoaded.peek() ? null : sync.newest(id),
+      ]);
+    } catch (error) {
+      if (!app.state.conversations.peek(id)) this.error.value = refused(error);
+    }
+  }
+}
+
+customElements.define("sc-conversation", ConversationView);
