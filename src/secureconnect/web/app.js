@@ -84,7 +84,11 @@ class App {
     const disk = await Disk.open(userId);
     const positions = new Positions();
     await load(disk, state, positions);
-    const socket = new ChatSocket(session, positions);
+    const socket = new ChatSocket(session, positions, async () => {
+      const user = await client.ask("GET", "/v1/users/me");
+      session.keepUser(user);
+      state.me.value = user;
+    });
     const writer = new Writer(disk, state, positions);
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
     const outbox = new Outbox(disk, socket, (entry) => this.#wrap(entry));

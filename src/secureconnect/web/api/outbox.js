@@ -5,7 +5,6 @@
 import { signal } from "../store/signal.js";
 import { exclusively, held, holdForLife } from "../store/locks.js";
 import { newId } from "./ids.js";
-import { Refusal } from "./client.js";
 
 /**
  * @typedef {import("../store/types.js").Draft} Draft
@@ -28,6 +27,8 @@ export class Outbox {
   #tab = newId();
   /** @type {Set<string>} conversations of which a message is on its way */
   #busy = new Set();
+  /** @type {Set<string>} accepted before the link was lost: sent again, for it may have been lost with its node */
+  #again = new Set();
   #channel = new BroadcastChannel(OTHER_TABS);
 
   /**
@@ -81,7 +82,12 @@ export class Outbox {
       state: "waiting",
     });
     this.entries.value = [...this.entries.peek(), entry]; // seen at once
-    await this.#keep(entry);
+    try {
+      await this.#keep(entry);
+    } catch (error) {
+      this.entries.value = this.entries.peek().filter((each) => each !== entry);
+      throw error;
+    }
     this.#pump();
     return entry;
   }
@@ -156,11 +162,14 @@ export class Outbox {
     await this.#reload();
   }
 
-  /** The link is new: what was accepted is sent again before anything else, for it may have been lost with its node. */
+  /** The link is new. */
   #sendAgain() {
-    this.entries.value = this.entries
-      .peek()
-      .map((each) => (each.state === "accepted" ? { ...each, state: "waiting" } : each));
+    this.#again = new Set(
+      this.entries
+        .peek()
+        .filter((each) => each.state === "accepted")
+        .map((each) => each.client_message_id),
+    );
     void this.#adopt().then(() => this.#pump());
   }
 
@@ -169,7 +178,7 @@ export class Outbox {
     if (this.socket.link.peek() !== "online") return;
     const seen = new Set(this.#busy);
     for (const entry of this.entries.peek()) {
-      if (seen.has(entry.conversation_id) || entry.state !== "waiting" || entry.tab !== this.#tab) continue;
+      if (seen.has(entry.conversation_id) || entry.tab !== this.#tab || !this.#isDue(entry)) continue;
       seen.add(entry.conversation_id);
       this.#busy.add(entry.conversation_id);
       void this.#send(entry);
@@ -177,28 +186,28 @@ export class Outbox {
   }
 
   /** @param {Outgoing} entry */
+  #isDue({ state, client_message_id }) {
+    return state === "waiting" || (state === "accepted" && this.#again.has(client_message_id));
+  }
+
+  /** @param {Outgoing} entry */
   async #send(entry) {
-    let isBusy = false;
+    const id = entry.client_message_id;
+    this.#again.delete(id);
+    let isTooEarly = false;
     try {
-      const frame = await this.wrap(entry);
-      const ack = await this.socket.ask(frame);
-      if (ack.status === "stored") await this.#settle(entry.client_message_id);
-      else await this.#keep({ ...entry, state: "accepted" });
+      const ack = await this.socket.ask(await this.wrap(entry));
+      if (ack.status === "stored") await this.#settle(id);
+      else if (this.#find(id)) await this.#keep({ ...entry, state: "accepted" });
     } catch (error) {
-      if (isFinal(error)) await this.#fail(entry.client_message_id, error.code);
-      else isBusy = true;
+      const { passes, code } = /** @type {{ passes?: boolean, code?: string }} */ (error);
+      isTooEarly = passes === true;
+      if (!isTooEarly) await this.#fail(id, code ?? "UNKNOWN");
+      if (code === undefined) reportError(error);
     } finally {
       this.#busy.delete(entry.conversation_id);
     }
-    if (isBusy) setTimeout(() => this.#pump(), PAUSE_MS);
+    if (isTooEarly) setTimeout(() => this.#pump(), PAUSE_MS);
     else this.#pump();
   }
-}
-
-/**
- * @param {unknown} error
- * @returns {error is Refusal}
- */
-function isFinal(error) {
-  return error instanceof Refusal ? !error.passes : "isFinal" in Object(error);
 }

@@ -173,7 +173,7 @@ function kept() {
  * @param {string | null} old
  */
 function isGood(tokens, old) {
-  return tokens.access_token !== old && (old !== null || tokens.ends_ms - MARGIN_MS > Date.now());
+  return tokens.access_token !== old && tokens.ends_ms - MARGIN_MS > Date.now();
 }
 
 /** @param {any} data */

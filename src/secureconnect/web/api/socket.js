@@ -12,7 +12,8 @@ const PROTOCOL = "secureconnect.v1";
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 20_000;
 const ANSWER_MS = 20_000; // for a frame with a `ref`
-const SILENCE_MS = 40_000; // longer than the server's heartbeat: a sleeping laptop's socket is dead without saying so
+const SILENCE_MS = 30_000; // after which it is asked whether there is anybody: a dead link does not say so
+const LOOK_MS = 10_000;
 const NO_RETURN = new Set([1002, 1007, 4400]);
 
 export class ChatSocket {
@@ -25,6 +26,9 @@ export class ChatSocket {
   #pauseMs = FIRST_PAUSE_MS;
   #retry = 0;
   #refs = 0;
+  #looking = 0;
+  #ended = new AbortController();
+  #hasMet = false; // the server has said hello on this socket
   #isWanted = false;
   #isBusy = false; // a connection is being made
   #cameMs = 0;
@@ -32,29 +36,37 @@ export class ChatSocket {
   /**
    * @param {import("./session.js").Session} session
    * @param {import("../store/positions.js").Positions} positions
+   * @param {() => Promise<unknown>} check asks the server who one is: a browser does not tell why a socket was refused
    */
-  constructor(session, positions) {
+  constructor(session, positions, check) {
     this.session = session;
     this.positions = positions;
+    this.check = check;
     /** @type {Signal<Link>} */
     this.link = new Signal(/** @type {Link} */ ("offline"));
     /** @type {Signal<number | null>} when the link was lost; null while there is one */
     this.lostMs = new Signal(/** @type {number | null} */ (Date.now()));
-    const hurry = () => this.#hurry();
-    addEventListener("online", hurry);
-    addEventListener("pageshow", hurry);
-    addEventListener("offline", () => this.#drop());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry());
   }
 
   open() {
     this.#isWanted = true;
     this.#pauseMs = FIRST_PAUSE_MS;
+    this.#looking = setInterval(() => this.#look(), LOOK_MS);
+    const { signal } = this.#ended;
+    const hurry = () => this.#hurry();
+    addEventListener("online", hurry, { signal });
+    addEventListener("pageshow", hurry, { signal });
+    addEventListener("offline", () => this.#drop(), { signal });
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry(), {
+      signal,
+    });
     void this.#connect();
   }
 
   close() {
     this.#isWanted = false;
+    this.#ended.abort();
+    clearInterval(this.#looking);
     clearTimeout(this.#retry);
     this.#socket?.close(1000);
     this.#lose();
@@ -121,6 +133,7 @@ export class ChatSocket {
     const url = new URL("/v1/ws/chat?resume=1", location.origin.replace(/^http/, "ws"));
     const socket = new WebSocket(url, [PROTOCOL, `bearer.${token}`]);
     this.#socket = socket;
+    this.#hasMet = false;
     socket.onmessage = ({ data }) => this.#socket === socket && this.#hear(JSON.parse(data), token);
     socket.onclose = ({ code }) => this.#socket === socket && this.#closed(code, token);
   }
@@ -133,14 +146,10 @@ export class ChatSocket {
     this.#lose();
     if (!this.#isWanted) return;
     if (NO_RETURN.has(code)) this.#pauseMs = LONGEST_PAUSE_MS;
-    // 1006 is also a refusal before the upgrade, of a token that is over: the next try has another, or learns that
-    // the session has ended
-    if (code === 4401)
-      this.session.token(token).then(
-        () => this.#comeBackLater(),
-        () => this.#comeBackLater(),
-      );
-    else this.#comeBackLater();
+    const later = () => this.#comeBackLater();
+    if (code === 4401) this.session.token(token).then(later, later);
+    else if (!this.#hasMet) this.check().then(later, later);
+    else later();
   }
 
   #comeBackLater() {
@@ -157,15 +166,20 @@ export class ChatSocket {
     if (this.#socket === null) {
       this.#pauseMs = FIRST_PAUSE_MS;
       void this.#connect();
-    } else if (this.link.peek() === "online" && Date.now() - this.#cameMs > SILENCE_MS) {
-      void this.ask({ type: "ping" }).catch(() => this.#drop());
-    }
+    } else this.#look();
+  }
+
+  /** Whether anybody is at the other end, when nothing has come for a while. */
+  #look() {
+    if (this.link.peek() !== "online" || Date.now() - this.#cameMs < SILENCE_MS) return;
+    void this.ask({ type: "ping" }).catch(() => this.#drop());
   }
 
   #drop() {
-    if (this.#socket === null) return;
-    this.#socket.close();
+    const socket = this.#socket;
+    if (socket === null) return;
     this.#lose();
+    socket.close();
     this.#comeBackLater();
   }
 
@@ -189,6 +203,7 @@ export class ChatSocket {
     this.#cameMs = Date.now();
     switch (event.type) {
       case "hello":
+        this.#hasMet = true;
         this.link.value = "resuming";
         for (const frame of this.positions.resume(event.history_id))
           this.#socket?.send(JSON.stringify(frame));

@@ -19,6 +19,8 @@ const NEW_AT_ONCE = 5; // beyond so many new ones the whole list is read
 export class Sync {
   /** @type {Map<string, Promise<void>>} */
   #reading = new Map();
+  /** @type {Set<string>} conversations that must be read */
+  #lacking = new Set();
 
   /**
    * @param {import("./client.js").Client} client
@@ -38,33 +40,51 @@ export class Sync {
   #hear(event) {
     apply(this.state, event);
     const id = conversationOf(event);
-    if (event.type === "gap") void this.#reread(event.conversation_id, event.change);
-    else if (event.type === "resumed") void this.#meetNew(event);
-    else if (id !== null && event.change && this.state.conversations.peek(id) === undefined)
-      void this.conversation(id);
+    const isUnknown = id !== null && event.change && this.state.conversations.peek(id) === undefined;
+    if (event.type === "gap") this.#reread(event.conversation_id, event.change);
+    else if (event.type === "resumed") this.#compare(event);
+    else if (event.type === "recovered") this.#catchUp();
     else if (event.type === "user_joined" && event.user.user_id === this.state.me.peek()?.user_id) {
-      this.state.timeline(event.conversation_id).clear();
-      void this.conversation(event.conversation_id);
-    }
+      this.#reread(event.conversation_id, event.change);
+    } else if (isUnknown && event.type !== "conversation_deleted" && event.type !== "user_left")
+      this.#lack(id);
     if (id !== null) this.changed(id);
     for (const lost of event.lost ?? []) this.changed(lost);
   }
 
-  /** @param {Event} event `resumed` */
-  async #meetNew(event) {
-    const unknown = Object.keys(event.conversations).filter(
-      (id) => this.state.conversations.peek(id) === undefined,
-    );
-    const { positions } = this.socket;
-    try {
-      if (unknown.length > NEW_AT_ONCE) await this.all();
-      else await Promise.all(unknown.map((id) => this.conversation(id)));
-    } catch {
-      // not now: those that are missing are asked for when the link is next resumed
-      for (const id of unknown) if (!this.state.conversations.peek(id)) positions.forget(id);
-      return;
+  /**
+   * Read what is new here, and what is not as the server says.
+   * @param {Event} event `resumed`
+   */
+  #compare(event) {
+    for (const [id, head] of Object.entries(event.conversations)) {
+      const held = this.state.conversations.peek(id);
+      if (held === undefined || held.last_seq < head.seq) this.#lacking.add(id);
     }
-    if (!event.more) this.state.isSynced.value = true;
+    if (!event.more) this.#catchUp();
+  }
+
+  /** @param {string} id of a conversation that must be read */
+  #lack(id) {
+    this.#lacking.add(id);
+    this.#catchUp();
+  }
+
+  /** Read what is lacking. What cannot be had now is asked for when the server is whole, or the link new. */
+  #catchUp() {
+    const lacking = [...this.#lacking];
+    const read =
+      lacking.length > NEW_AT_ONCE ? this.all() : Promise.all(lacking.map((id) => this.conversation(id)));
+    read.then(
+      () => {
+        for (const id of lacking) this.#lacking.delete(id);
+        this.state.isSynced.value = true;
+      },
+      (error) => {
+        if (error.code === undefined) reportError(error);
+        if (error.status === 404) for (const id of lacking) this.#lacking.delete(id);
+      },
+    );
   }
 
   /** All conversations, the latest active first, the top ones with their newest messages. */
@@ -115,16 +135,14 @@ export class Sync {
   }
 
   /**
+   * Nothing that is held of it is good any more. Whoever looks at it reads its messages.
    * @param {string} id
-   * @param {number} change
+   * @param {number} change live goes on from here
    */
-  async #reread(id, change) {
-    const timeline = this.state.timeline(id);
-    const wasLoaded = timeline.isLoaded.peek();
-    timeline.clear();
+  #reread(id, change) {
+    this.state.timeline(id).clear();
     this.socket.positions.reset(id, change);
-    await this.conversation(id);
-    if (wasLoaded || this.state.current.peek() === id) await this.newest(id);
+    this.#lack(id);
   }
 
   /**

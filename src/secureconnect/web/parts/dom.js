@@ -202,7 +202,7 @@ export function each(list, keyOf, make) {
       rows = next;
       let follower = /** @type {Node} */ (end);
       for (const { element } of [...rows.values()].reverse()) {
-        if (element.nextSibling !== follower) parent.insertBefore(element, follower);
+        if (element.nextSibling !== follower) move(element, parent, follower);
         follower = element;
       }
     });
@@ -211,6 +211,23 @@ export function each(list, keyOf, make) {
     for (const { dispose } of rows.values()) dispose();
   });
   return all;
+}
+
+let isMoving = false;
+
+/**
+ * @param {Element} element
+ * @param {Node} parent
+ * @param {Node} follower
+ */
+function move(element, parent, follower) {
+  const before = isMoving;
+  isMoving = element.isConnected;
+  try {
+    parent.insertBefore(element, follower);
+  } finally {
+    isMoving = before;
+  }
 }
 
 /**
@@ -227,7 +244,7 @@ export class Part extends HTMLElement {
   }
 
   connectedCallback() {
-    if (this.#end) return;
+    if (this.#end !== null) return; // moved
     const [content, end] = scope(() => nodeOf(this.build()));
     this.#end = end;
     this.replaceChildren(content);
@@ -235,11 +252,9 @@ export class Part extends HTMLElement {
   }
 
   disconnectedCallback() {
-    queueMicrotask(() => {
-      if (this.isConnected) return;
-      this.#end?.();
-      this.#end = null;
-    });
+    if (isMoving) return;
+    this.#end?.();
+    this.#end = null;
   }
 
   /** Its content is in the page. */

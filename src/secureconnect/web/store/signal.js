@@ -25,7 +25,7 @@ function observe(source) {
   reader.sources.set(source, source.version);
 }
 
-/** @param {Set<Reader>} readers */
+/** @param {Iterable<Reader>} readers */
 function tell(readers) {
   for (const each of [...readers]) each.invalidate();
   if (batches === 0) flush();
@@ -69,7 +69,11 @@ function flush() {
     for (const effect of waiting) {
       waiting.delete(effect);
       if (++runs > MOST_RUNS) throw new Error("effects set each other off without an end");
-      effect.run();
+      try {
+        effect.run();
+      } catch (error) {
+        reportError(error); // of this one alone: the others go on
+      }
     }
   } finally {
     isFlushing = false;

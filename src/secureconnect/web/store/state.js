@@ -91,7 +91,9 @@ export class Table {
   /** @param {string} id */
   #drop(id) {
     const row = this.#rows.get(id);
-    if (row) row.value = undefined; // whoever follows it keeps the signal
+    if (row === undefined) return;
+    row.value = undefined;
+    if (row.readers.size === 0) this.#rows.delete(id); // whoever follows it hears of the next one
   }
 
   /** @param {string} id */

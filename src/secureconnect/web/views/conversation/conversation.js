@@ -5,7 +5,7 @@ import { refused, t } from "../../i18n/index.js";
 import { avatar } from "../../parts/avatar.js";
 import { h, Part, part } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
-import { onEnd, signal } from "../../store/signal.js";
+import { effect, onEnd, signal } from "../../store/signal.js";
 import { pictureOf, titleOf } from "../titles.js";
 import { Composer } from "./composer.js";
 import { TimelineView } from "./timeline.js";
@@ -24,7 +24,13 @@ export class ConversationView extends Part {
       if (state.current.peek() === id) state.current.value = null;
       state.timeline(id).trim();
     });
-    void this.#read(sync, id);
+    void this.#read(() => sync.conversation(id));
+    effect(() => {
+      // nothing is held of it yet, or nothing any more
+      if (!state.timeline(id).isLoaded.value && app.mine.socket.link.value === "online") {
+        void this.#read(() => sync.newest(id));
+      }
+    });
     return h(
       "section",
       { class: "conversation" },
@@ -41,18 +47,12 @@ export class ConversationView extends Part {
     );
   }
 
-  /**
-   * @param {import("../../api/sync.js").Sync} sync
-   * @param {string} id
-   */
-  async #read(sync, id) {
+  /** @param {() => Promise<void>} read */
+  async #read(read) {
     try {
-      await Promise.all([
-        sync.conversation(id),
-        app.state.timeline(id).isLoaded.peek() ? null : sync.newest(id),
-      ]);
+      await read();
     } catch (error) {
-      if (!app.state.conversations.peek(id)) this.error.value = refused(error);
+      if (!app.state.conversations.peek(this.conversationId)) this.error.value = refused(error);
     }
   }
 }
