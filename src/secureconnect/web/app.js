@@ -39,6 +39,15 @@ class Account {
   }
 }
 
+/** A conversation is encrypted, and this page cannot do that: nothing is sent rather than what everybody could read. */
+export class EncryptionMissing extends Error {
+  constructor() {
+    super("this page cannot encrypt");
+    this.code = "ENCRYPTION_MISSING";
+    this.isFinal = true;
+  }
+}
+
 class App {
   session = new Session();
   client = new Client(this.session);
@@ -115,6 +124,7 @@ class App {
    * @returns {Promise<Event>}
    */
   async #wrap({ conversation_id, client_message_id, content, message_type, reply_to, file_ids, metadata }) {
+    if (await this.#isEncrypted(conversation_id)) throw new EncryptionMissing();
     return {
       type: "chat",
       conversation_id,
@@ -125,6 +135,13 @@ class App {
       file_ids,
       metadata,
     };
+  }
+
+  /** @param {string} id of a conversation; asked for if it is not known */
+  async #isEncrypted(id) {
+    const { conversations } = this.state;
+    if (conversations.peek(id) === undefined) await this.mine.sync.conversation(id);
+    return conversations.peek(id)?.settings.is_e2ee_enabled ?? true;
   }
 
   /** What there is while somebody is signed in. Throws when nobody is. */

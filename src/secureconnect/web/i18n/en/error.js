@@ -18,4 +18,5 @@ export default {
   NOT_FOUND: "There is no such thing, or you cannot see it.",
   FORBIDDEN: "You are not allowed to do this.",
   RATE_LIMITED: "Too fast. Try again in {seconds} seconds.",
+  ENCRYPTION_MISSING: "This conversation is encrypted, and this page cannot encrypt. Nothing was sent.",
 };

@@ -18,4 +18,6 @@ export default {
   NOT_FOUND: "Không có mục này, hoặc bạn không được xem.",
   FORBIDDEN: "Bạn không được phép làm việc này.",
   RATE_LIMITED: "Quá nhanh. Hãy thử lại sau {seconds} giây.",
+  ENCRYPTION_MISSING:
+    "Cuộc trò chuyện này được mã hóa nhưng trang này không mã hóa được. Chưa có gì được gửi đi.",
 };

@@ -5,6 +5,8 @@ import { dayName, refused, t, timeOfDay } from "../../i18n/index.js";
 import { each, h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { computed, effect } from "../../store/signal.js";
+import { noticeOf } from "./notice.js";
+import { isGone, said } from "./said.js";
 
 /**
  * @typedef {import("../../store/types.js").Message} Message
@@ -121,8 +123,8 @@ function senderOf({ message }) {
 
 /** @param {Line} line */
 function bubbleOf({ message, outgoing }) {
-  if (message?.message_type === "system") return h("p", { class: "notice" }, message.content);
-  const text = message?.deleted_at ? t("chat.deleted") : (message?.content ?? outgoing?.content ?? "");
+  if (message?.message_type === "system") return h("p", { class: "notice" }, noticeOf(message));
+  const text = textOf(/** @type {Message | Outgoing} */ (message ?? outgoing));
   const at = message?.sent_at ?? outgoing?.queued_at ?? 0;
   const author = app.state.nameOf(senderOf({ key: "", message, outgoing }));
   return h(
@@ -132,6 +134,13 @@ function bubbleOf({ message, outgoing }) {
     h("p", { class: "text", dir: "auto" }, text),
     h("footer", null, h("time", null, timeOfDay(at)), outgoing ? stateOf(outgoing) : null),
   );
+}
+
+/** @param {Message | Outgoing} message */
+function textOf(message) {
+  if (isGone(message)) return t("chat.deleted");
+  const { body, state } = said(message);
+  return state === "plain" || state === "decrypted" ? body : t(`chat.sealed.${state}`);
 }
 
 /** @param {Outgoing} entry */

@@ -5,6 +5,7 @@ import { shortMoment, t } from "../../i18n/index.js";
 import { avatar } from "../../parts/avatar.js";
 import { each, h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
+import { excerptOf } from "../conversation/said.js";
 import { pictureOf, titleOf } from "../titles.js";
 
 /** @typedef {import("../../store/types.js").Conversation} Conversation */
@@ -66,13 +67,6 @@ function row(conversation) {
       ),
     ),
   );
-}
-
-/** @param {import("../../store/types.js").Message | null | undefined} message */
-function excerptOf(message) {
-  if (!message) return "";
-  if (message.deleted_at) return t("chat.deleted");
-  return message.content;
 }
 
 customElements.define("sc-list", ConversationList);

@@ -1,0 +1,78 @@
+// What a message says. Everything that shows one reads it here, so that what is encrypted is put in at one place.
+
+import { t } from "../../i18n/index.js";
+import { noticeOf } from "./notice.js";
+
+/**
+ * @typedef {import("../../store/types.js").Message} Message
+ * @typedef {import("../../store/types.js").Outgoing} Outgoing
+ */
+
+/**
+ * @typedef {object} Said
+ * @property {string} body
+ * @property {readonly string[]} mentions people it names
+ * @property {readonly string[]} files their ids
+ * @property {string | null} replyTo the message it answers
+ * @property {Message["message_type"]} kind
+ * @property {"plain" | "decrypted" | "waiting" | "withheld" | "broken"} state all but the first two have no body
+ */
+
+/**
+ * Follows the key that is still to come. One's own messages on their way are plain: they are encrypted as they are sent.
+ * @param {Message | Outgoing} message
+ * @returns {Said}
+ */
+export function said(message) {
+  const isSealed = "is_encrypted" in message && message.is_encrypted && !message.deleted_at;
+  return {
+    body: isSealed ? "" : message.content,
+    mentions: mentionsOf(message.metadata),
+    files: message.file_ids ?? [],
+    replyTo: message.reply_to ?? null,
+    kind: message.message_type ?? "text",
+    state: isSealed ? "waiting" : "plain",
+  };
+}
+
+/** @param {Record<string, any> | null | undefined} metadata as somebody else's client made it */
+function mentionsOf(metadata) {
+  const named = metadata?.mentions;
+  return Array.isArray(named) ? named.filter((each) => typeof each === "string") : [];
+}
+
+const LONGEST = 200;
+const KINDS = new Set(["image", "video", "audio", "file"]);
+
+/**
+ * One line of it, for lists, quotes and notifications.
+ * @param {Message | Outgoing | null | undefined} message
+ */
+export function excerptOf(message) {
+  if (!message) return "";
+  if (isGone(message)) return t("chat.deleted");
+  const { body, files, kind, state } = said(message);
+  if (kind === "system") return noticeOf(/** @type {Message} */ (message));
+  if (state !== "plain" && state !== "decrypted") return t(`chat.sealed.${state}`);
+  const line = body
+    .slice(0, 2 * LONGEST)
+    .replaceAll(/\s+/g, " ")
+    .trim();
+  if (line) return line.length > LONGEST ? `${line.slice(0, LONGEST)}…` : line;
+  if (KINDS.has(kind)) return t(`chat.kind.${kind}`);
+  return files.length ? t("chat.kind.file") : "";
+}
+
+/**
+ * Deleted, or over: a message that disappears is not waited for.
+ * @param {Message | Outgoing} message
+ */
+export function isGone(message) {
+  if (!("deleted_at" in message)) return false;
+  return message.deleted_at !== null || hasExpired(message);
+}
+
+/** @param {Message} message */
+export function hasExpired({ expires_at }) {
+  return Boolean(expires_at) && Date.parse(/** @type {string} */ (expires_at)) <= Date.now();
+}
