@@ -2,4 +2,6 @@ export default {
   close: "Close",
   cancel: "Cancel",
   save: "Save",
+  notLoaded: "That part of the page could not be loaded.",
+  reload: "Reload the page",
 };

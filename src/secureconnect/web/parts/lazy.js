@@ -1,0 +1,36 @@
+// Rooms that are entered rarely are loaded when somebody does.
+
+import { t } from "../i18n/index.js";
+import { signal, untracked } from "../store/signal.js";
+import { h } from "./dom.js";
+
+/**
+ * `lazy(() => Promise.all([import("./room.js"), sheet("room"), loadTexts("room")]), ([{ Room }]) => new Room())`
+ * @template T
+ * @param {() => Promise<T>} load
+ * @param {(loaded: T) => import("./dom.js").Child} make
+ * @returns {() => import("./dom.js").Child}
+ */
+export function lazy(load, make) {
+  const loaded = signal(/** @type {T | null} */ (null));
+  const isMissing = signal(false);
+  load().then(
+    (found) => (loaded.value = found),
+    () => (isMissing.value = true), // no network, or the server has another version by now: a reload mends both
+  );
+  return () => {
+    if (isMissing.value) return missing();
+    const found = loaded.value;
+    return found === null ? h("div", { class: "blank", "aria-busy": "true" }) : untracked(() => make(found));
+  };
+}
+
+function missing() {
+  const reload = () => location.reload();
+  return h(
+    "div",
+    { class: "blank", role: "alert" },
+    h("p", null, t("common.notLoaded")),
+    h("button", { type: "button", onclick: reload }, t("common.reload")),
+  );
+}
