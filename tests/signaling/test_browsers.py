@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from kit.chromium import Chromium, driven
 from kit.coturn import Coturn
 from kit.fixtures import StartServer
 from kit.server import Server
 
 from .aiortc_device import aiortc_device
-from .browser import Chromium, Person, Somebody, Stage, driven, pages
+from .browser import Person, Somebody, Stage, pages
 
 BACK_S = 5.0  # after the server's return
 HOLD = """(() => {

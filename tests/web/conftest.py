@@ -1,0 +1,40 @@
+"""One browser for all tests of the web client in a process, and people at its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import playwright.sync_api as playwright
+import pytest
+
+from kit.chromium import Chromium, driven
+
+from .people import People
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[playwright.Browser]:
+    chromium = Chromium()
+    try:
+        with driven(chromium) as browser:
+            yield browser
+    finally:
+        chromium.close()
+
+
+@pytest.fixture
+def people(browser: playwright.Browser, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[People]:
+    """Those who come; when the test fails, what they saw last is in its folder."""
+    people = People(browser)
+    failed_before = request.session.testsfailed
+    try:
+        yield people
+        if request.session.testsfailed == failed_before:
+            people.check()
+        else:
+            for number, person in enumerate(people.all):
+                person.page.screenshot(path=tmp_path / f"{number}.png")
+                print(f"{tmp_path}/{number}.png", person.faults)  # noqa: T201
+    finally:
+        people.clear()

@@ -1,0 +1,322 @@
+"""People at the web client, who see and press what its screens say; and what goes wrong there unseen."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import playwright.sync_api as playwright
+from playwright.sync_api import expect
+
+from kit.people import PASSWORD, unique
+from kit.server import Server
+
+WITHIN_MS = 20_000.0  # what a page comes to in one second, and in ten on a machine with other work
+LOOK_MS = 20.0
+DESK = (1280, 800)
+PHONE = (390, 844)
+
+# Violations in what the page has begun by itself are told nowhere else.
+TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  console.error("content security policy:", violatedDirective, blockedURI))"""
+
+expect.set_options(timeout=WITHIN_MS)
+
+
+class Account:
+    """Somebody as the server knows them, for what is made ready or looked at beside the page.
+
+    session: of the device that asks, as `POST /v1/auth/login` answers.
+    """
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.name = name
+        self.username = unique(name)
+        self.email = f"{self.username}@example.org"
+        self._http = httpx.Client(base_url=server.url, timeout=WITHIN_MS / 1_000, trust_env=False)
+        registered = {
+            "username": self.username,
+            "password": PASSWORD,
+            "email": self.email,
+            "display_name": name,
+        }
+        self.session: dict[str, Any] = self._http.post("/v1/auth/register", json=registered).json()["data"]
+        self.user_id: str = self.session["user"]["user_id"]
+
+    def ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
+        """The `data` of the answer, which must be a good one."""
+        headers = {"Authorization": f"Bearer {self.session['access_token']}"}
+        answer = self._http.request(method, path, json=body, params=query, headers=headers)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()["data"] if answer.content else None
+
+    def log_in(self) -> dict[str, Any]:
+        """A session on another device."""
+        asked = {"username": self.username, "password": PASSWORD}
+        session: dict[str, Any] = self._http.post("/v1/auth/login", json=asked).json()["data"]
+        return session
+
+    def group(self, title: str, *others: Account) -> str:
+        """Its id."""
+        made = {"type": "group", "title": title, "participant_ids": [each.user_id for each in others]}
+        return str(self.ask("POST", "/v1/conversations", made)["conversation_id"])
+
+    def direct(self, other: Account) -> str:
+        made = {"type": "direct", "participant_ids": [other.user_id]}
+        return str(self.ask("POST", "/v1/conversations", made)["conversation_id"])
+
+    def says(self, conversation_id: str, content: str) -> None:
+        said = {"conversation_id": conversation_id, "content": content, "client_message_id": unique("m")}
+        self.ask("POST", "/v1/messages", said)
+
+    def said(self, conversation_id: str) -> list[str]:
+        """What people have said there, as the server has stored it, the oldest first."""
+        messages = self.ask("GET", "/v1/messages", conversation_id=conversation_id, limit="100")["messages"]
+        return [each["content"] for each in messages if each["message_type"] != "system"]
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class Person:
+    """Somebody at a page in a browser of their own.
+
+    account: theirs, None for somebody who has none yet.  faults: what a page must not do: messages on its
+    console, errors nobody caught, violations of its policy, requests that go elsewhere.  asked: all addresses
+    so far.
+    """
+
+    def __init__(self, context: playwright.BrowserContext, server: Server, account: Account | None) -> None:
+        self.context = context
+        self.account = account
+        self.faults: list[str] = []
+        self.asked: list[str] = []
+        self._hosts = {urlsplit(server.url).netloc}
+        self._excused: list[re.Pattern[str]] = []
+        context.set_default_timeout(WITHIN_MS)
+        context.add_init_script(TELL_VIOLATIONS)
+        context.on("console", self._heard)
+        context.on("weberror", lambda error: self._fault(f"uncaught: {error.error}"))
+        context.on("request", lambda request: self._went(request.url))
+        context.on("page", self._opened)
+        self.page = context.new_page()
+
+    @property
+    def me(self) -> Account:
+        assert self.account is not None
+        return self.account
+
+    # -- what one does --
+
+    def at(self, path: str) -> Person:
+        """Loads the page there."""
+        self.page.goto(path)
+        return self
+
+    def opens(self, title: str) -> None:
+        """A conversation of the list."""
+        conversations = self.page.get_by_role("navigation", name="Conversations")
+        conversations.get_by_role("link", name=title).first.click()
+        expect(self.page.get_by_role("heading", name=title, level=2)).to_be_visible()
+
+    def writes(self, text: str) -> None:
+        """A message in the open conversation, sent with Enter."""
+        self.page.get_by_label("Write a message").fill(text)
+        self.page.keyboard.press("Enter")
+
+    def presses(self, name: str) -> None:
+        """The button of this name."""
+        self.page.get_by_role("button", name=name).click()
+
+    def opens_tab(self) -> Person:
+        """Another tab of the same browser, at the same place; its faults count as of this one."""
+        other = copy(self)
+        other.page = self.context.new_page()
+        other.page.goto(self.page.url)
+        return other
+
+    # -- what one sees --
+
+    def sees(self, *texts: str) -> None:
+        """Each of them is a message of the open conversation, or comes within the time there is."""
+        for text in texts:
+            expect(self.messages(text).first).to_be_visible()
+
+    def sees_once(self, *texts: str) -> None:
+        for text in texts:
+            expect(self.messages(text)).to_have_count(1)
+
+    def messages(self, text: str) -> playwright.Locator:
+        """Those that hold it."""
+        return self.page.get_by_role("article").filter(has_text=text)
+
+    def is_told(self, text: str) -> None:
+        """Somewhere on the page."""
+        expect(self.page.get_by_text(text).first).to_be_visible()
+
+    def is_signed_in(self) -> None:
+        expect(self.page.get_by_role("navigation", name="Conversations")).to_be_visible()
+
+    def has_sent(self) -> None:
+        """Nothing of theirs waits any more."""
+        self.comes_to(
+            "app.mine.outbox.entries.peek().length === 0 && app.mine.socket.link.peek() === 'online'"
+        )
+
+    def is_online(self) -> None:
+        self.comes_to("app.mine.socket.link.peek() === 'online'")
+
+    # -- what lies under the page --
+
+    def finds(self, expression: str, *given: object) -> Any:
+        """The value of an expression of `app`, of the module app.js, and `given`; awaited."""
+        return self.page.evaluate(
+            f"""async (given) => {{
+              const main = document.querySelector('script[type="module"]').src;
+              const {{ app }} = await import(new URL("app.js", main).href);
+              return {expression};
+            }}""",
+            list(given),
+        )
+
+    def comes_to(self, condition: str, *given: object, within_s: float = WITHIN_MS / 1_000) -> None:
+        """Returns when it is true; it may throw meanwhile."""
+        latest: object = None
+
+        def holds() -> bool:
+            nonlocal latest
+            try:
+                latest = self.finds(condition, *given)
+            except playwright.Error as error:  # it is being loaded, or is somewhere else yet
+                latest = error
+            return latest is True
+
+        assert self.waits(holds, within_s), f"not {condition} within {within_s} s: {latest}"
+
+    def waits(self, holds: Callable[[], bool], within_s: float = WITHIN_MS / 1_000) -> bool:
+        """Whether it came to be; what happens at the page is heard meanwhile."""
+        give_up = time.monotonic() + within_s
+        while not (held := holds()) and time.monotonic() < give_up:
+            self.page.wait_for_timeout(LOOK_MS)
+        return held
+
+    # -- what must not happen --
+
+    @contextmanager
+    def excused(self, *patterns: str) -> Iterator[None]:
+        """Faults like these may happen meanwhile: of a server that is away, or that refuses something."""
+        excuses = [re.compile(each) for each in patterns]
+        self._excused.extend(excuses)
+        yield
+        if not self.page.is_closed():
+            self.page.evaluate("0")  # what the page has told before is heard before its answer
+        for each in excuses:
+            self._excused.remove(each)
+
+    def allows(self, address: str) -> None:
+        """Requests to this origin, too, are right: the object store's."""
+        self._hosts.add(urlsplit(address).netloc)
+
+    def check(self) -> None:
+        for page in self.context.pages:
+            page.evaluate("0")
+        assert not self.faults, f"at the page of {self.account and self.account.name}: {self.faults}"
+
+    def close(self) -> None:
+        self.context.close()
+        if self.account is not None:
+            self.account.close()
+
+    def _opened(self, page: playwright.Page) -> None:
+        page.on("websocket", lambda socket: self._went(socket.url))
+
+    def _heard(self, said: playwright.ConsoleMessage) -> None:
+        if said.type != "debug":  # advice of the browser's own
+            self._fault(f"console: {said.type}: {said.text} ({said.location.get('url')})")
+
+    def _went(self, url: str) -> None:
+        self.asked.append(url)
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc not in self._hosts:
+            self._fault(f"went to {url}")
+
+    def _fault(self, what: str) -> None:
+        if not any(excuse.search(what) for excuse in self._excused):
+            self.faults.append(what)
+
+
+AWAY = (
+    r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INTERNET_DISCONNECTED|"
+    r"WebSocket connection to .* failed"
+)
+"""What Chromium says of a server that is not there, for `Person.excused`."""
+
+
+class People:
+    """Whoever comes to a page in one test; faults at any of their pages are the test's."""
+
+    def __init__(self, browser: playwright.Browser) -> None:
+        self._browser = browser
+        self.all: list[Person] = []
+
+    def enter(self, server: Server, *names: str, **how: Any) -> list[Person]:
+        """Each with an account, signed in, and at no page yet.  how: as `device` takes it."""
+        return [self.device(server, Account(server, name), **how) for name in names]
+
+    def visitor(self, server: Server, **how: Any) -> Person:
+        """Somebody without an account."""
+        return self.device(server, None, **how)
+
+    def device(
+        self,
+        server: Server,
+        account: Account | None,
+        *,
+        session: dict[str, Any] | None = None,
+        size: tuple[int, int] = DESK,
+        locale: str = "en-GB",
+        scheme: str = "light",
+        permissions: Sequence[str] = ("camera", "microphone"),
+        **options: Any,
+    ) -> Person:
+        """A browser of somebody's.  session: the account's own if none.  options: of `new_context`."""
+        kept = None
+        if account is not None:
+            entries = [{"name": "sc.session", "value": kept_session(session or account.session)}]
+            kept = {"cookies": [], "origins": [{"origin": server.url, "localStorage": entries}]}
+        context = self._browser.new_context(
+            base_url=server.url,
+            storage_state=kept,  # type: ignore[arg-type]
+            viewport={"width": size[0], "height": size[1]},
+            locale=locale,
+            timezone_id="UTC",
+            color_scheme=scheme,  # type: ignore[arg-type]
+            permissions=list(permissions),
+            **options,
+        )
+        person = Person(context, server, account)
+        self.all.append(person)
+        return person
+
+    def check(self) -> None:
+        for person in self.all:
+            person.check()
+
+    def clear(self) -> None:
+        """Everybody goes."""
+        while self.all:
+            self.all.pop().close()
+
+
+def kept_session(session: dict[str, Any]) -> str:
+    """What the client keeps of an answer to a sign-in."""
+    names = ("access_token", "refresh_token", "session_id", "device_id", "user")
+    ends_ms = (time.time() + session["expires_in"]) * 1_000
+    return json.dumps({name: session[name] for name in names} | {"ends_ms": ends_ms})
