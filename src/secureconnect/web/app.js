@@ -114,8 +114,9 @@ class App {
     account?.socket.close();
     account?.outbox.close();
     account?.disk.close();
-    await Disk.destroy(userId);
-    this.router.go("/", { replace: true });
+    // another tab may have signed in again before this one has heard that it signed out
+    if (!this.session.isKept(userId)) await Disk.destroy(userId);
+    if (this.session.ended.peek() !== "SESSION_ENDED") this.router.go("/", { replace: true });
   }
 
   /**

@@ -2,6 +2,9 @@
 
 const LIMIT_MS = 20_000;
 
+// other refusals with 401 are of a password or a code: asked again, a wrong one would count twice
+const OF_THE_TOKEN = new Set(["UNAUTHENTICATED", "INVALID_TOKEN", "TOKEN_EXPIRED", "TOKEN_REVOKED"]);
+
 /** The server has answered, and said no. */
 export class Refusal extends Error {
   /**
@@ -73,8 +76,8 @@ export class Client {
     try {
       return await send(method, path, asked, token);
     } catch (error) {
-      const isOld = error instanceof Refusal && error.status === 401 && token !== null;
-      if (!isOld) throw error;
+      const isOld = error instanceof Refusal && OF_THE_TOKEN.has(error.code);
+      if (!isOld || token === null) throw error;
       token = await this.session.token(token); // another one; throws when the session is over
       return send(method, path, asked, token);
     }

@@ -77,15 +77,37 @@ export class Session {
     return true;
   }
 
-  /** What is kept of the account in this browser is taken away by whoever watches `tokens`. */
-  async signOut() {
-    const token = this.tokens.peek()?.access_token ?? null;
+  /**
+   * What is kept of the account in this browser is taken away by whoever watches `tokens`. Throws Unreachable: the
+   * session would live on at the server.
+   * @param {"logout" | "logout-all"} [how] logout-all: on every device
+   */
+  async signOut(how = "logout") {
     try {
-      if (token) await send("POST", "/v1/auth/logout", {}, token);
+      await send("POST", `/v1/auth/${how}`, {}, await this.token());
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error; // not told: it would live on at the server
+      if (!(error instanceof Refusal || error instanceof SignedOut) || error.passes) throw error;
     }
+    this.leave();
+  }
+
+  /** Signed out here, whether the server knows or not. */
+  leave() {
     this.#forget(null);
+  }
+
+  /** This browser is to be a stranger the next time. Call it while signed in. */
+  forgetDevice() {
+    const { [this.userId ?? ""]: _, ...others } = devices();
+    localStorage.setItem(DEVICES, JSON.stringify(others));
+  }
+
+  /**
+   * Whether this browser has somebody signed in, also if this tab has not heard of it yet.
+   * @param {string} userId
+   */
+  isKept(userId) {
+    return kept()?.user.user_id === userId;
   }
 
   /**
@@ -131,8 +153,11 @@ export class Session {
 
   /** @param {User} user what is known of oneself now */
   keepUser(user) {
-    const now = this.tokens.peek();
-    if (now) this.#keep({ ...now, user });
+    const now = kept();
+    if (now?.user.user_id !== user.user_id) return;
+    this.#keep({ ...now, user });
+    const known = devices()[user.user_id];
+    if (known) rememberDevice(user, known.device_id, known.device_secret);
   }
 
   /** The server says that this session is over. */
