@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from secureconnect.deps.contracts import Mail
+from secureconnect.gateway.web import PAGES
 
 from .harness import PASSWORD, Node, Person, Site
 
@@ -29,11 +30,12 @@ async def mail(node: Node, site: Site, to: str = "ann@example.org") -> Mail:
 
 def token_in(sent: Mail) -> str:
     """The code, which the link ends with."""
-    found = re.search(r"https://chat\.example\.org/#[a-z-]+=(\S+)\n", sent.text)
+    found = re.search(r"https://chat\.example\.org(/[a-z]+)#[a-z]+=(\S+)\n", sent.text)
     assert found is not None, sent.text
-    assert sent.text.count(found[1]) == 2
-    assert f'="https://chat.example.org/#{found[0].partition("#")[2].strip()}"' in sent.html
-    return found[1]
+    assert found[1] in PAGES
+    assert sent.text.count(found[2]) == 2
+    assert f'="{found[0].strip()}"' in sent.html
+    return found[2]
 
 
 def registration(username: str = "ann", email: str = "ann@example.org", **more: Any) -> dict[str, Any]:

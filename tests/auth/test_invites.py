@@ -13,6 +13,7 @@ import trio
 from secureconnect.auth.invites.invites import Invites
 from secureconnect.deps.contracts import Tx
 from secureconnect.errors import Problem
+from secureconnect.gateway.web import PAGES
 from secureconnect.identity import DeviceId, Principal, SessionId, UserId, new_id
 
 from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
@@ -50,7 +51,7 @@ async def test_an_invite_lets_in(door: Node, admin: Person, site: Site) -> None:
     with refused("INVITE_INVALID"):
         await door.register("ann", invite_code="guessed")
     invite = await made(door, admin)
-    assert invite["link"] == f"/#invite={invite['invite_code']}"
+    assert invite["link"] == f"/invite#code={invite['invite_code']}"
     ann = await door.register("ann", invite_code=invite["invite_code"])
     with refused("INVITE_INVALID"):
         await door.register("bob", invite_code=invite["invite_code"])
@@ -71,7 +72,7 @@ async def test_an_invite_is_spent_before_the_address_is_confirmed(site: Site, ad
     with refused("INVITE_INVALID"):
         await door.ask("POST /v1/auth/register", ann | code | {"username": "bob"})
     await door.outbox.pass_once()
-    found = re.search(r"#verify-email=(\S+)", site.postman.mails[-1].text)
+    found = re.search(r"/verify#token=(\S+)", site.postman.mails[-1].text)
     assert found is not None
     await door.ask("POST /v1/auth/email/verify", {"token": found[1]})
     told = await site.rows("SELECT facts FROM audit WHERE action = 'auth:user:registered' ORDER BY audit_id")
@@ -189,5 +190,6 @@ async def test_the_link_begins_with_the_public_url(site: Site) -> None:
     invites = Invites(CHEAP, site.db, "https://chat.example.org")
     root = Principal(UserId(new_id()), SessionId(new_id()), DeviceId(new_id()), "admin", 0)
     made = await invites.make(root, 1, None, "192.0.2.1")
-    assert made.link == f"https://chat.example.org/#invite={made.code}"
+    assert "/invite" in PAGES
+    assert made.link == f"https://chat.example.org/invite#code={made.code}"
     assert made.invite.expires_us - made.invite.created_us == CHEAP.invite_days * 86_400 * 1_000_000

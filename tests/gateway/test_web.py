@@ -28,7 +28,7 @@ POLICY = (
 FILES = {
     "index.html": '<!doctype html>\n{{preload}}\n<script src="/app/{{version}}/main.js"></script>\n',
     "sw.js": 'const version = "{{version}}", files = "{{files}}";\n',
-    "manifest.webmanifest": '{"icons": [{"src": "/app/{{version}}/icons/favicon.svg"}]}\n',
+    "manifest.webmanifest": '{"icons": [{"src": "/app/{{version}}/icons/icon.svg"}]}\n',
     "main.js": (
         'import { a } from "./api/client.js";\nimport {\n  b,\n} from "./store/state.js";\n'
         'import "./aside.js";\nexport * from "./store/disk.js";\n'
@@ -40,7 +40,7 @@ FILES = {
     "aside.js": "",
     "views/late.js": "",
     "styles/base.css": "body {}\n",
-    "icons/favicon.svg": "<svg/>",
+    "icons/icon.svg": "<svg/>",
     "vendor/pack/pkg/pack.wasm": "not really",
     "vendor/pack/index.mjs": "export {};\n" * 100,
     "vendor/pack/index.d.ts": "",

@@ -43,6 +43,6 @@ class Postbox:
         (letter,) = found
         body = letter.get_body(("plain",))
         assert body is not None
-        link = re.search(rf"{PUBLIC}/#[a-z-]+=(\S+)", body.get_content())
+        link = re.search(rf"{PUBLIC}/[a-z]+#[a-z]+=(\S+)", body.get_content())
         assert link is not None, body.get_content()
         return link[1]

@@ -124,7 +124,7 @@ async def _register(client: Client, username: str, password: str, email: str, in
 
 def _code_of(invite: str) -> str:
     """invite: a code, or the link it stands in."""
-    return invite.rpartition("#invite=")[2]
+    return invite.rpartition("#code=")[2]
 
 
 async def _log_in(client: Client, username: str, password: str) -> None:

@@ -33,6 +33,7 @@ PAGES = (
     "/c/{conversation}",
     "/c/{conversation}/m/{message}",
     "/call/{call}",
+    "/invite",
     "/invite/{code}",
     "/new",
     "/reset",
@@ -47,7 +48,7 @@ DEPTH = 5  # segments of a file's name at most
 LOOK_S = 1.0
 
 _SERVED = TYPES.keys() - {".html", ".json", ".map", ".txt", ".webmanifest"}
-_ICONS = ("icons/favicon.ico", "icons/favicon.png", "icons/favicon.svg")  # the first there is
+_ICONS = ("icons/favicon.ico", "icons/icon.png", "icons/icon.svg")  # the first there is
 # as the formatter leaves them: at the beginning of a line
 _IMPORTED = re.compile(
     r"""^(?:import\s*|(?:import|export)\b[^;'"()]*?\bfrom\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE

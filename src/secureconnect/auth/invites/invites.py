@@ -56,7 +56,7 @@ class Invites:
         expires_us = now_us + (lasts_s or self._lasts_s) * SECOND_US
         invite = Invite(new_id(), caller.user_id, now_us, expires_us, max_uses, uses=0)
         await self._db.write(unit)
-        return Made(invite, code, f"{self._public_url}/#invite={code}")
+        return Made(invite, code, f"{self._public_url}/invite#code={code}")
 
     async def list(self, caller: Principal, before: str, limit: int) -> list[Invite]:
         """Those that have not expired, the newest first; one more than `limit` if there are more.

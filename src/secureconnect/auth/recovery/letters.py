@@ -86,7 +86,8 @@ class Letters:
         now_us: int,
         expires_us: int,
     ) -> None:
-        """In the place of what still waits of this kind.  page: of the web client, where `token` is used."""
+        """In the place of what still waits of this kind.  page: of the web client, where `token` is used,
+        up to the token."""
         letter = self._write(
             kind, to, language, username=username, token=token, page=page, until=_moment(expires_us)
         )
@@ -97,7 +98,7 @@ class Letters:
     ) -> None:
         """The work of a letter, for nobody."""
         letter = self._write(
-            kind, to, language, username="nobody", token=token, page="none", until=_moment(now_us)
+            kind, to, language, username="nobody", token=token, page="#", until=_moment(now_us)
         )
         await self._outbox.add_decoy(tx, UserId(new_id()), letter, now_us=now_us)
 
@@ -135,7 +136,7 @@ class Letters:
                 text.append(said)
                 html.append(f"<p>{escape(said)}</p>".replace("\n", "<br>\n"))
             elif self._public_url:
-                url = f"{self._public_url}/#{page}={facts['token']}"
+                url = f"{self._public_url}/{page}={facts['token']}"
                 text.append(f"{found[1]}:\n{url}")
                 html.append(_BUTTON.format(name=escape(found[1]), url=escape(url)))
         whole = self._frame.substitute(title=escape(subject), body="\n".join(html))

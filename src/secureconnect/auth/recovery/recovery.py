@@ -118,7 +118,7 @@ class Recovery:
                     origin.language,
                     username=account.username,
                     token=token,
-                    page="change-email",
+                    page="verify#change",
                     now_us=now_us,
                     expires_us=expires_us,
                 )
@@ -251,7 +251,7 @@ class Recovery:
             language,
             username=to.username,
             token=token,
-            page="reset-password" if is_reset else PAGE,
+            page="reset#token" if is_reset else PAGE,
             now_us=now_us,
             expires_us=expires_us,
         )

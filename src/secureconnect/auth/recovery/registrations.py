@@ -21,7 +21,7 @@ from ..tokens import digest, random_token
 from . import store
 from .letters import Letters
 
-PAGE = "verify-email"  # of the web client
+PAGE = "verify#token"  # of the web client
 
 
 class Registrations:
