@@ -17,7 +17,7 @@ from secureconnect.gateway.replies import Answer
 from secureconnect.gateway.routing import Router
 from secureconnect.gateway.web import LOOK_S, PAGES, Web
 
-from .house import open_house
+from .house import House, open_house
 from .test_static import request
 
 POLICY = (
@@ -189,6 +189,28 @@ async def test_without_a_client_there_is_none(tmp_path: Path) -> None:
     for path in ("/", "/sw.js", "/manifest.webmanifest", "/favicon.ico", "/app/0123456789abcdef/main.js"):
         with pytest.raises(NotFound):
             await fetch(router, path)
+
+
+async def test_over_the_network(house: House) -> None:
+    """The client as it is."""
+    page = await house.ask("GET", "/c/0190abcd/m/0190abce")
+    assert (page.status, page.headers["content-security-policy"]) == (200, POLICY)
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["ratelimit-policy"] == '"assets";q=6000;w=60'
+    assert (await house.ask("GET", "/", {"if-none-match": page.headers["etag"]})).status == 304
+    head = await house.ask("HEAD", "/sign-in")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(page.body)))
+    loaded = re.findall(r'"(/app/[^"]+)"', page.body.decode())
+    assert loaded
+    for address in loaded:
+        part = await house.ask("GET", address, {"accept-encoding": "gzip"})
+        assert part.status == 200, address
+        assert "immutable" in part.headers["cache-control"]
+        part = await house.ask("HEAD", address)
+        assert (part.status, part.body) == (200, b"")
+    gone = await house.ask("GET", "/app/0123456789abcdef/main.js")
+    assert (gone.status, gone.code) == (404, "NOT_FOUND")
+    assert (await house.ask("POST", "/sign-in")).status == 405
 
 
 async def test_it_counts_for_itself() -> None:
