@@ -38,6 +38,8 @@ ELSEWHERE = re.compile(r"\b(?:https?|wss?)://(?!www\.w3\.org/)[^\s\"'`]*")  # na
 IMPORT = re.compile(
     r"""(?:^(?:import|export)\b[^;'"()]*?|\bimport\(\s*|\bnew URL\(\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
 )
+COMMENT = re.compile(r"/\*.*?\*/|^\s*//.*?$|\s//\s.*?$", re.DOTALL | re.MULTILINE)
+SHEET = re.compile(r"""\bsheet\(["'](\w+)["']\)""")
 KEY = re.compile(r"""["'`]([a-z]\w*\.[\w.]+)["'`]""")
 ASKED = re.compile(r"""\bt\(\s*["'`]([\w.]+)["'`]""")
 PREFIX = re.compile(r"`([a-z]\w*\.[\w.]*)\$\{")  # the rest of such a key is known only then
@@ -55,7 +57,8 @@ def texts() -> dict[str, str]:
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    return ((name, text) for name, text in texts().items() if name.endswith(".js"))
+    """Without their comments, in which examples and types are."""
+    return ((name, COMMENT.sub("", text)) for name, text in texts().items() if name.endswith(".js"))
 
 
 def imports() -> Iterator[tuple[str, str]]:
@@ -87,6 +90,8 @@ def test_nothing_is_inline() -> None:
 
 def test_what_is_imported_is_there() -> None:
     assert not [f"{name} imports {target}" for name, target in imports() if not (WEB / target).exists()]
+    sheets = {each for _, text in scripts() for each in SHEET.findall(text)}
+    assert not [each for each in sheets if f"styles/{each}.css" not in texts()]
 
 
 def test_what_the_page_names_is_there() -> None:
