@@ -42,11 +42,14 @@ export default {
   unban: "Let in again",
   unlock: "Forget failed sign-ins",
   removeTotp: "Remove second factor",
-  removeTotpExplained: "{name} can then sign in with the password alone, and all sessions end. Be sure whom you talk to.",
+  removeTotpExplained:
+    "{name} can then sign in with the password alone, and all sessions end. Be sure whom you talk to.",
   deleteUser: "Delete account",
-  deleteUserExplained: "The account of {name} is deleted at once and for good. What they wrote to others stays under “deleted user”.",
+  deleteUserExplained:
+    "The account of {name} is deleted at once and for good. What they wrote to others stays under “deleted user”.",
   banTitle: "Ban {name}",
-  banExplained: "All their sessions end at once, and they cannot sign in until the ban is over. They are told the reason.",
+  banExplained:
+    "All their sessions end at once, and they cannot sign in until the ban is over. They are told the reason.",
   reason: "Reason",
   forHowLong: "For how long",
   forGood: "For good",

@@ -48,7 +48,8 @@ export default {
   deleteUserExplained:
     "Tài khoản của {name} bị xóa ngay và vĩnh viễn. Những gì họ đã viết cho người khác vẫn còn dưới tên “người dùng đã xóa”.",
   banTitle: "Cấm {name}",
-  banExplained: "Mọi phiên của họ kết thúc ngay và họ không thể đăng nhập cho đến khi hết hạn cấm. Họ được cho biết lý do.",
+  banExplained:
+    "Mọi phiên của họ kết thúc ngay và họ không thể đăng nhập cho đến khi hết hạn cấm. Họ được cho biết lý do.",
   reason: "Lý do",
   forHowLong: "Trong bao lâu",
   forGood: "Vĩnh viễn",

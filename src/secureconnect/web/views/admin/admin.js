@@ -33,7 +33,10 @@ export class Admin extends Part {
         h("a", { class: "icon-button back", href: "/", "aria-label": t("admin.back") }, icon("back")),
         h("h1", { tabindex: -1 }, t("admin.title")),
       ),
-      () => (app.state.me.value?.role === "admin" ? this.inside(page) : h("p", { class: "blank" }, t("admin.notYours"))),
+      () =>
+        app.state.me.value?.role === "admin"
+          ? this.inside(page)
+          : h("p", { class: "blank" }, t("admin.notYours")),
     );
   }
 

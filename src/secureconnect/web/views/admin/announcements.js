@@ -18,7 +18,9 @@ export class Announcements extends Part {
   #key = newId(); // of what is being written: told once, however often it is sent
   /** @type {Paged<Announcement>} */
   announcements = new Paged(async (cursor) => {
-    const { announcements, next_cursor } = await app.client.ask("GET", "/v1/admin/announcements", { query: { cursor } });
+    const { announcements, next_cursor } = await app.client.ask("GET", "/v1/admin/announcements", {
+      query: { cursor },
+    });
     return { items: announcements, next_cursor };
   });
 
@@ -64,7 +66,9 @@ export class Announcements extends Part {
                 h("p", { dir: "auto" }, () => each().text),
                 h("small", null, () => {
                   const { created_at, until } = each();
-                  return until ? t("admin.toldUntil", { when: moment(created_at), until: moment(until) }) : moment(created_at);
+                  return until
+                    ? t("admin.toldUntil", { when: moment(created_at), until: moment(until) })
+                    : moment(created_at);
                 }),
               ),
             ),
@@ -80,7 +84,10 @@ export class Announcements extends Part {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const given = new FormData(form);
     const days = Number(given.get("days"));
-    const body = { text: given.get("text"), until: days ? new Date(Date.now() + days * DAY_MS).toISOString() : null };
+    const body = {
+      text: given.get("text"),
+      until: days ? new Date(Date.now() + days * DAY_MS).toISOString() : null,
+    };
     this.isBusy.value = true;
     this.error.value = "";
     try {

@@ -6,7 +6,7 @@ import { each, h, Part } from "../../parts/dom.js";
 import { field } from "../../parts/form.js";
 import { footOf, Paged } from "../../parts/paged.js";
 import { signal } from "../../store/signal.js";
-import { nameOf } from "./names.js";
+import { known } from "../people.js";
 
 /**
  * @typedef {{ audit_id: string, recorded_at: string, action: string, actor_id: string | null, subject: string | null,
@@ -31,13 +31,21 @@ export class AuditLog extends Part {
     return [
       h(
         "form",
-        { class: "filters", role: "search", onsubmit: (/** @type {SubmitEvent} */ event) => this.look(event) },
+        {
+          class: "filters",
+          role: "search",
+          onsubmit: (/** @type {SubmitEvent} */ event) => this.look(event),
+        },
         field(t("admin.action"), { name: "action", maxlength: 100, placeholder: "auth:login" }),
         field(t("admin.subject"), { name: "subject", maxlength: 200 }),
         field(t("admin.since"), { name: "since", type: "datetime-local" }),
         field(t("admin.until"), { name: "until", type: "datetime-local" }),
         h("button", { class: "primary" }, t("admin.look")),
-        h("button", { type: "button", disabled: () => this.isBusy.value, onclick: () => this.save() }, t("admin.export")),
+        h(
+          "button",
+          { type: "button", disabled: () => this.isBusy.value, onclick: () => this.save() },
+          t("admin.export"),
+        ),
       ),
       h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
       h(
@@ -49,7 +57,13 @@ export class AuditLog extends Part {
           h(
             "thead",
             null,
-            h("tr", null, ["when", "action", "actor", "subject", "facts"].map((name) => h("th", { scope: "col" }, t(`admin.${name}`)))),
+            h(
+              "tr",
+              null,
+              ["when", "action", "actor", "subject", "facts"].map((name) =>
+                h("th", { scope: "col" }, t(`admin.${name}`)),
+              ),
+            ),
           ),
           h(
             "tbody",
@@ -108,7 +122,7 @@ function row({ recorded_at, action, actor_id, subject, facts, personal }) {
     null,
     h("td", null, moment(recorded_at)),
     h("td", null, h("code", null, action)),
-    h("td", null, () => nameOf(actor_id)),
+    h("td", null, () => (actor_id ? known(actor_id) : "")),
     h("td", null, subject ?? ""),
     h("td", null, h("code", null, JSON.stringify({ ...facts, ...personal }))),
   );

@@ -28,7 +28,14 @@ export class Invites extends Part {
       h(
         "form",
         { class: "filters", onsubmit: (/** @type {SubmitEvent} */ event) => this.make(event) },
-        field(t("admin.uses"), { name: "uses", type: "number", min: 1, max: 10_000, value: 1, required: true }),
+        field(t("admin.uses"), {
+          name: "uses",
+          type: "number",
+          min: 1,
+          max: 10_000,
+          value: 1,
+          required: true,
+        }),
         field(t("admin.days"), { name: "days", type: "number", min: 1, max: 365, value: 7, required: true }),
         submit(t("admin.makeInvite"), this.isBusy),
       ),

@@ -80,7 +80,9 @@ export class Overview extends Part {
       h(
         "ul",
         { class: "health" },
-        Object.entries(health.modules).map(([name, state]) => standing(name, state === "running", t("admin.module"), state)),
+        Object.entries(health.modules).map(([name, state]) =>
+          standing(name, state === "running", t("admin.module"), state),
+        ),
         health.dependencies.map((each) =>
           standing(each.name, each.status === "up", each.place, each.status, [
             t("admin.changed", { when: ago(each.since) }),

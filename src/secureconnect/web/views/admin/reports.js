@@ -5,7 +5,7 @@ import { moment, refused, t } from "../../i18n/index.js";
 import { each, h, Part } from "../../parts/dom.js";
 import { footOf, Paged } from "../../parts/paged.js";
 import { signal } from "../../store/signal.js";
-import { nameOf } from "./names.js";
+import { known } from "../people.js";
 
 /**
  * @typedef {{ report_id: string, reporter_id: string, user_id: string, message_id: string | null, reason: string,
@@ -37,7 +37,9 @@ export class Reports extends Part {
               void this.reports.load();
             },
           },
-          ["open", "resolved", "dismissed"].map((name) => h("option", { value: name }, t(`admin.report.${name}`))),
+          ["open", "resolved", "dismissed"].map((name) =>
+            h("option", { value: name }, t(`admin.report.${name}`)),
+          ),
           h("option", { value: "" }, t("admin.filter.all")),
         ),
       ),
@@ -58,7 +60,12 @@ export class Reports extends Part {
   /** @param {() => Report} report */
   row(report) {
     const { user_id, reporter_id, reason, comment, content, note, created_at } = report();
-    const written = h("input", { maxlength: 2000, value: note, "aria-label": t("admin.note"), placeholder: t("admin.note") });
+    const written = h("input", {
+      maxlength: 2000,
+      value: note,
+      "aria-label": t("admin.note"),
+      placeholder: t("admin.note"),
+    });
     return h(
       "li",
       { class: "row report" },
@@ -66,7 +73,7 @@ export class Reports extends Part {
         "div",
         { class: "row-text" },
         h("strong", null, t(`admin.because.${reason}`)),
-        h("span", null, () => t("admin.reportedBy", { about: nameOf(user_id), by: nameOf(reporter_id) })),
+        h("span", null, () => t("admin.reportedBy", { about: known(user_id), by: known(reporter_id) })),
         content === null ? null : h("blockquote", { dir: "auto" }, content),
         comment ? h("p", { dir: "auto" }, comment) : null,
         h("small", null, () => `${moment(created_at)} · ${t(`admin.report.${report().state}`)}`),
@@ -78,7 +85,10 @@ export class Reports extends Part {
         ["resolved", "dismissed", "open"].map((state) =>
           h(
             "button",
-            { disabled: () => report().state === state, onclick: () => this.find(report(), state, written.value) },
+            {
+              disabled: () => report().state === state,
+              onclick: () => this.find(report(), state, written.value),
+            },
             t(`admin.finding.${state}`),
           ),
         ),

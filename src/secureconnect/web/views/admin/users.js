@@ -39,12 +39,20 @@ export class Users extends Part {
     return [
       h(
         "form",
-        { class: "filters", role: "search", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
+        {
+          class: "filters",
+          role: "search",
+          onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
+        },
         h(
           "label",
           { class: "field" },
           h("span", null, t("admin.findUsers")),
-          h("input", { type: "search", maxlength: 100, oninput: (/** @type {any} */ event) => this.look(event.target.value) }),
+          h("input", {
+            type: "search",
+            maxlength: 100,
+            oninput: (/** @type {any} */ event) => this.look(event.target.value),
+          }),
         ),
         h(
           "label",
@@ -53,7 +61,9 @@ export class Users extends Part {
           h(
             "select",
             { onchange: (/** @type {any} */ event) => this.choose(event.target.value) },
-            ["all", "admins", "banned"].map((name) => h("option", { value: name }, t(`admin.filter.${name}`))),
+            ["all", "admins", "banned"].map((name) =>
+              h("option", { value: name }, t(`admin.filter.${name}`)),
+            ),
           ),
         ),
       ),
@@ -111,7 +121,11 @@ export class Users extends Part {
             ),
             h("button", { onclick: () => this.act(account(), "POST", "unlock") }, t("admin.unlock")),
             h("button", { onclick: () => this.confirm(account(), "totp") }, t("admin.removeTotp")),
-            h("button", { class: "danger", onclick: () => this.confirm(account(), "") }, t("admin.deleteUser")),
+            h(
+              "button",
+              { class: "danger", onclick: () => this.confirm(account(), "") },
+              t("admin.deleteUser"),
+            ),
           ),
     );
   }
@@ -145,7 +159,10 @@ export class Users extends Part {
           "label",
           { class: "field" },
           h("span", null, t("admin.reason")),
-          h("input", { maxlength: 500, oninput: (/** @type {any} */ event) => (reason.value = event.target.value) }),
+          h("input", {
+            maxlength: 500,
+            oninput: (/** @type {any} */ event) => (reason.value = event.target.value),
+          }),
         ),
         h(
           "label",
@@ -162,7 +179,9 @@ export class Users extends Part {
       ),
     );
     if (!agreed) return;
-    const until = Number(hours.peek()) ? new Date(Date.now() + Number(hours.peek()) * 3_600_000).toISOString() : null;
+    const until = Number(hours.peek())
+      ? new Date(Date.now() + Number(hours.peek()) * 3_600_000).toISOString()
+      : null;
     await this.act(account, "POST", "ban", { reason: reason.peek(), until });
   }
 
@@ -174,7 +193,8 @@ export class Users extends Part {
     const [title, text] = what
       ? [t("admin.removeTotp"), t("admin.removeTotpExplained", { name: account.user.display_name })]
       : [t("admin.deleteUser"), t("admin.deleteUserExplained", { name: account.user.display_name })];
-    if (await confirm({ title, text, action: title, isDanger: true })) await this.act(account, "DELETE", what);
+    if (await confirm({ title, text, action: title, isDanger: true }))
+      await this.act(account, "DELETE", what);
   }
 
   /**

@@ -2,11 +2,15 @@
 
 import { app } from "../../app.js";
 import { h, Part, part } from "../../parts/dom.js";
-import { t } from "../../i18n/index.js";
+import { loadTexts, t } from "../../i18n/index.js";
+import { lazy } from "../../parts/lazy.js";
+import { sheet } from "../../parts/sheet.js";
 import { ConversationView } from "../conversation/conversation.js";
 import { Banner } from "./banner.js";
 import { ConversationList } from "./list.js";
 import { NewConversation } from "./new.js";
+
+const enterAdmin = () => Promise.all([import("../admin/admin.js"), sheet("admin"), loadTexts("admin")]);
 
 export class Home extends Part {
   build() {
@@ -20,6 +24,7 @@ export class Home extends Part {
         const { name, params } = place.value;
         if (name === "conversation") return part(ConversationView, { conversationId: params.conversation });
         if (name === "new") return new NewConversation();
+        if (name === "admin") return lazy(enterAdmin, ([{ Admin }]) => new Admin());
         return h("p", { class: "blank" }, t("chat.choose"));
       }),
     );
