@@ -44,7 +44,7 @@ export class Invites extends Part {
         "div",
         { class: "notice", role: "status", hidden: () => !this.link.value },
         h("p", null, t("admin.inviteMade")),
-        h("output", { class: "secret" }, () => this.link.value),
+        h("code", { class: "secret" }, () => this.link.value),
         h("button", { onclick: () => navigator.clipboard?.writeText(this.link.peek()) }, t("common.copy")),
       ),
       h(
