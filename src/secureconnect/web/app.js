@@ -5,6 +5,7 @@ import { Outbox } from "./api/outbox.js";
 import { Session } from "./api/session.js";
 import { ChatSocket } from "./api/socket.js";
 import { Sync } from "./api/sync.js";
+import { Calls } from "./call/calls.js";
 import { Router } from "./router.js";
 import { Disk } from "./store/disk.js";
 import { Positions } from "./store/positions.js";
@@ -27,8 +28,9 @@ class Account {
    * @param {Outbox} outbox
    * @param {Disk} disk
    * @param {Writer} writer
+   * @param {Calls} calls
    */
-  constructor(client, state, socket, sync, outbox, disk, writer) {
+  constructor(client, state, socket, sync, outbox, disk, writer, calls) {
     this.client = client;
     this.state = state;
     this.socket = socket;
@@ -36,6 +38,7 @@ class Account {
     this.outbox = outbox;
     this.disk = disk;
     this.writer = writer;
+    this.calls = calls;
   }
 }
 
@@ -47,6 +50,8 @@ export class EncryptionMissing extends Error {
     this.isFinal = true;
   }
 }
+
+const PART_LIMIT_MS = 60_000; // for a part of a recording
 
 class App {
   session = new Session();
@@ -102,7 +107,8 @@ class App {
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
     const outbox = new Outbox(disk, socket, (entry) => this.#wrap(entry));
     await outbox.open();
-    this.account.value = new Account(client, state, socket, sync, outbox, disk, writer);
+    const calls = this.#callsOf(userId, socket);
+    this.account.value = new Account(client, state, socket, sync, outbox, disk, writer, calls);
     socket.open();
   }
 
@@ -110,6 +116,7 @@ class App {
   async #close(userId) {
     const account = this.account.peek();
     this.account.value = null;
+    account?.calls.close();
     this.state.clear();
     account?.socket.close();
     account?.outbox.close();
@@ -117,6 +124,24 @@ class App {
     // another tab may have signed in again before this one has heard that it signed out
     if (!this.session.isKept(userId)) await Disk.destroy(userId);
     if (this.session.ended.peek() !== "SESSION_ENDED") this.router.go("/", { replace: true });
+  }
+
+  /**
+   * @param {string} userId
+   * @param {ChatSocket} socket
+   */
+  #callsOf(userId, socket) {
+    const { client, session, state } = this;
+    return new Calls({
+      ask: (method, path, asked) => client.ask(method, path, asked),
+      put: (path, content) => client.ask("PUT", path, { content, limitMs: PART_LIMIT_MS }),
+      token: () => session.token(),
+      on: (type, listener) => socket.on(type, listener),
+      userId,
+      nameOf: (id) => (id === null ? (state.me.peek()?.display_name ?? "") : state.nameOf(id)),
+      isEncrypted: (id) => this.#isEncrypted(id),
+      sealing: () => null,
+    });
   }
 
   /**

@@ -2,9 +2,11 @@
 
 import { language, loadTexts } from "./i18n/index.js";
 import { app } from "./app.js";
+import { openDoor } from "./views/call/door.js";
 import { Shell } from "./views/shell.js";
 
 document.documentElement.lang = language;
-await loadTexts("common", "error", "signin", "chat");
+await loadTexts("common", "error", "signin", "chat", "ring");
 await app.start();
 document.body.replaceChildren(new Shell());
+openDoor();

@@ -40,6 +40,7 @@ export class Unreachable extends Error {
 /**
  * @typedef {object} Asked
  * @property {any} [body] sent as JSON
+ * @property {ArrayBuffer | Blob} [content] sent as it is
  * @property {Record<string, string | number | boolean | null | undefined>} [query] what is null is left out
  * @property {string} [idempotencyKey]
  * @property {AbortSignal} [signal]
@@ -90,7 +91,12 @@ export class Client {
  * @param {Asked} asked
  * @param {string | null} token
  */
-export async function send(method, path, { body, query, idempotencyKey, signal, limitMs = LIMIT_MS }, token) {
+export async function send(
+  method,
+  path,
+  { body, content, query, idempotencyKey, signal, limitMs = LIMIT_MS },
+  token,
+) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
@@ -106,7 +112,7 @@ export async function send(method, path, { body, query, idempotencyKey, signal, 
     answer = await fetch(url, {
       method,
       headers,
-      body: body === undefined ? null : JSON.stringify(body),
+      body: content ?? (body === undefined ? null : JSON.stringify(body)),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       cache: "no-store",
     });

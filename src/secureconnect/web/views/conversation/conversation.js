@@ -6,6 +6,7 @@ import { avatar } from "../../parts/avatar.js";
 import { h, Part, part } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
+import { callButtons } from "../call/buttons.js";
 import { pictureOf, titleOf } from "../titles.js";
 import { Composer } from "./composer.js";
 import { TimelineView } from "./timeline.js";
@@ -40,6 +41,7 @@ export class ConversationView extends Part {
         h("a", { class: "icon-button back", href: "/", "aria-label": t("chat.back") }, icon("back")),
         avatar(() => pictureOf(conversation())),
         h("h2", null, () => titleOf(conversation())),
+        callButtons(id),
       ),
       h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
       part(TimelineView, { conversationId: id }),

@@ -1,0 +1,229 @@
+// Calls, as far as the page knows of them while nobody is in one: what rings, what is under way, and which call this
+// tab was in when it was loaded anew. All else is loaded with the first call.
+
+import { batch, signal } from "../store/signal.js";
+
+/** @import { CallShape, JoinedCall, Sealing } from "./types.js" */
+/** @import { Call } from "./call.js" */
+/** @import { Media } from "./media.js" */
+
+const KEPT = "sc.call"; // as in socket.js, which is not loaded yet
+const UNSENT = "sc.recordings.unsent"; // as in sender.js
+const RECORDINGS = "sc.recordings"; // as in shelf.js
+const MOST_UNDER_WAY = 200; // conversations of which a call under way is remembered
+const EVENTS = ["call_incoming", "call_answered", "call_declined", "call_missed", "call_ended"];
+
+/**
+ * What somebody wants who has not said yet with which camera and microphone.
+ * @typedef {{ conversationId: string, callId: string | null, withCamera: boolean }} Wanted
+ */
+
+/**
+ * on: hears events of the chat socket.  put: sends bytes.
+ * sealing: what the descriptions and recordings of an encrypted conversation are sealed with; null while this page
+ * cannot do that, so that there is no call rather than one that anybody could listen to.
+ * @typedef {{
+ *   ask: (method: string, path: string, options?: { body?: unknown, query?: Record<string, any> }) => Promise<any>,
+ *   put: (path: string, content: ArrayBuffer) => Promise<unknown>,
+ *   token: () => Promise<string>,
+ *   on: (type: string, listener: (event: any) => void) => () => void,
+ *   userId: string,
+ *   nameOf: (userId: string | null) => string,
+ *   isEncrypted: (conversationId: string) => Promise<boolean>,
+ *   sealing: (conversationId: string) => Sealing | null,
+ *   connecting?: RTCConfiguration,
+ * }} Given
+ */
+
+export class Calls {
+  /** @param {Given} given */
+  constructor(given) {
+    this.given = given;
+    this.incoming = signal(/** @type {CallShape | null} */ (null)); // that rings for this person
+    this.wanted = signal(/** @type {Wanted | null} */ (null)); // asked for, and not begun yet
+    this.current = signal(/** @type {Call | null} */ (null)); // that this tab is in
+    this.left = signal(/** @type {Wanted | null} */ (null)); // that it was in before it was loaded anew
+    this.underway = signal(/** @type {ReadonlyMap<string, CallShape>} */ (new Map())); // by conversation
+    /** @type {number | undefined} */
+    this.ringing = undefined;
+    /** @type {(() => void)[]} */
+    this.ends = EVENTS.map((type) => given.on(type, ({ call }) => this.hear(call)));
+    // what rings is not told again after a connection
+    for (const type of ["resumed", "resuming"]) this.ends.push(given.on(type, () => this.look()));
+    this.lookBack();
+    if (localStorage.getItem(UNSENT) !== null) this.sendKept();
+  }
+
+  /** Somebody has signed out: nothing stays of their calls. */
+  close() {
+    for (const end of this.ends) end();
+    clearTimeout(this.ringing);
+    this.sender?.end();
+    this.current.peek()?.leave();
+    this.forget();
+    localStorage.removeItem(UNSENT);
+    indexedDB.deleteDatabase(RECORDINGS);
+  }
+
+  // what is heard
+
+  /** @param {CallShape} call */
+  hear(call) {
+    batch(() => {
+      this.note(call);
+      this.current.peek()?.heardOf(call);
+      if (this.ringsHere(call)) this.ring(call);
+      else if (this.incoming.peek()?.call_id === call.call_id) this.hush();
+      if (call.ended_at && this.left.peek()?.callId === call.call_id) this.forget();
+    });
+  }
+
+  /** @param {CallShape} call */
+  ringsHere(call) {
+    const mine = call.participants.find(({ user_id }) => user_id === this.given.userId);
+    return mine?.state === "ringing" && !call.ended_at && this.current.peek()?.callId !== call.call_id;
+  }
+
+  /** @param {CallShape} call */
+  ring(call) {
+    clearTimeout(this.ringing);
+    const leftMs = call.ring_until ? new Date(call.ring_until).getTime() - Date.now() : 0;
+    this.incoming.value = call;
+    // the server says when it is over; this is for when it cannot
+    this.ringing = setTimeout(() => this.hush(), Math.max(leftMs, 0) + 5_000);
+  }
+
+  hush() {
+    clearTimeout(this.ringing);
+    this.incoming.value = null;
+  }
+
+  async look() {
+    try {
+      const { calls } = await this.given.ask("GET", "/v1/calls", { query: { ringing: true } });
+      const known = this.incoming.peek();
+      if (known && !calls.some((/** @type {CallShape} */ { call_id }) => call_id === known.call_id))
+        this.hush();
+      for (const call of calls) this.hear(call);
+    } catch {
+      // what is missed so the history tells
+    }
+  }
+
+  /** @param {CallShape} call */
+  note(call) {
+    const next = new Map(this.underway.peek());
+    next.delete(call.conversation_id);
+    if (!call.ended_at) next.set(call.conversation_id, call);
+    if (next.size > MOST_UNDER_WAY) next.delete(next.keys().next().value ?? "");
+    this.underway.value = next;
+  }
+
+  /** Whether there is a call one could come to. @param {string} conversationId */
+  async lookAt(conversationId) {
+    const query = { conversation_id: conversationId, limit: 1 };
+    const { calls } = await this.given.ask("GET", "/v1/calls", { query });
+    if (calls[0]) this.note(calls[0]);
+  }
+
+  // after a reload
+
+  async lookBack() {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+    if (!kept) return;
+    try {
+      const call = /** @type {CallShape} */ (await this.given.ask("GET", `/v1/calls/${kept.callId}`));
+      if (call.ended_at) return this.forget();
+      this.note(call);
+      const { conversationId, callId } = kept;
+      if (this.current.peek()) return;
+      this.left.value = { conversationId, callId, withCamera: call.call_type === "video" };
+    } catch (error) {
+      if (/** @type {{ status?: number }} */ (error).status) this.forget();
+    }
+  }
+
+  /** Not to come back. */
+  leaveLeft() {
+    const left = this.left.peek();
+    this.forget();
+    if (left) this.given.ask("POST", `/v1/calls/${left.callId}/leave`).catch(() => {}); // its time runs out
+  }
+
+  forget() {
+    this.left.value = null;
+    sessionStorage.removeItem(KEPT);
+  }
+
+  async sendKept() {
+    const { Sender } = await import("./sender.js");
+    this.sender = new Sender(this.given);
+    await this.sender.sendKept();
+  }
+
+  // what one does
+
+  /** @param {Wanted} wanted */
+  want(wanted) {
+    this.wanted.value = wanted;
+  }
+
+  /** @param {CallShape} call */
+  async decline(call) {
+    this.hush();
+    await this.given.ask("POST", `/v1/calls/${call.call_id}/decline`).catch(() => {}); // it rings itself out
+  }
+
+  /**
+   * Begin the call that is wanted, or come to it. Throws what refuses it; `CALL_UNDER_WAY` turns into coming to that one.
+   * @param {Wanted} wanted
+   * @param {Media} media with what was chosen; the call closes it
+   */
+  async begin(wanted, media) {
+    const sealing = await this.sealingOf(wanted.conversationId);
+    const [{ Call }, joined] = await Promise.all([import("./call.js"), this.enter(wanted)]);
+    const { ask, put, token, userId, nameOf, connecting } = this.given;
+    const recording = { put, nameOf };
+    const call = new Call({ ask, token, joined, media, userId, sealing, connecting, recording });
+    batch(() => {
+      this.note(joined.call);
+      this.wanted.value = null;
+      this.left.value = null;
+      this.current.value = call;
+      if (this.incoming.peek()?.call_id === call.callId) this.hush();
+    });
+    call.begin();
+    return call;
+  }
+
+  /** @param {string} conversationId */
+  async sealingOf(conversationId) {
+    if (!(await this.given.isEncrypted(conversationId))) return null;
+    const sealing = this.given.sealing(conversationId);
+    if (sealing === null)
+      throw Object.assign(new Error("this page cannot encrypt"), { code: "ENCRYPTION_MISSING" });
+    return sealing;
+  }
+
+  /**
+   * @param {Wanted} wanted
+   * @returns {Promise<JoinedCall>}
+   */
+  async enter({ conversationId, callId, withCamera }) {
+    const { ask } = this.given;
+    if (callId) return ask("POST", `/v1/calls/${callId}/join`);
+    const body = { conversation_id: conversationId, call_type: withCamera ? "video" : "audio" };
+    try {
+      return await ask("POST", "/v1/calls/initiate", { body });
+    } catch (error) {
+      const { code, details } = /** @type {{ code?: string, details?: Record<string, string> }} */ (error);
+      if (code !== "CALL_UNDER_WAY" || !details?.call_id) throw error;
+      return ask("POST", `/v1/calls/${details.call_id}/join`);
+    }
+  }
+
+  /** The call is over, and the page has said why. */
+  clear() {
+    this.current.value = null;
+  }
+}

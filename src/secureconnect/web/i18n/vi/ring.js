@@ -1,0 +1,6 @@
+export default {
+  audio: "Gọi thoại",
+  video: "Gọi video",
+  join: "Tham gia cuộc gọi",
+  again: "Gọi lại",
+};

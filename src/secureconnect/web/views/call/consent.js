@@ -1,0 +1,125 @@
+// Whether a call is recorded: everybody is asked, and sees and hears that it is for as long as it lasts.
+
+import { h, when } from "../../parts/dom.js";
+import { refused, t } from "../../i18n/index.js";
+import { effect, onEnd, signal } from "../../store/signal.js";
+import { icon } from "./icons.js";
+import { modal } from "./modal.js";
+import { isModerator, nameOf } from "./names.js";
+import { cue } from "./tones.js";
+
+/** @import { Call } from "../../call/call.js" */
+
+const REASONS = new Set(["refused", "withdrawn", "failed", "too_long"]);
+
+/**
+ * @param {Call} call
+ * @param {(told: string) => void} say
+ */
+export function recordingBanner(call, say) {
+  const { recording } = call;
+  listenFor(call, say);
+  const attempt = (/** @type {() => Promise<void>} */ work) => () =>
+    work().catch((error) => say(refused(error)));
+  return when(
+    () => recording.now.value !== null,
+    () =>
+      h(
+        "div",
+        { class: () => `call-recording ${recording.now.value?.isOn ? "on" : ""}`, role: "status" },
+        icon("record"),
+        h("span", null, () => textOf(call)),
+        when(
+          () => recording.isMine || isModerator(call.conversationId),
+          () =>
+            h(
+              "button",
+              { type: "button", onclick: attempt(() => recording.stop()) },
+              t("call.stopRecording"),
+            ),
+        ),
+        when(
+          () => !recording.isMine && recording.hasAgreed.value,
+          () =>
+            h(
+              "button",
+              { type: "button", onclick: attempt(() => recording.answer(false)) },
+              t("call.withdraw"),
+            ),
+        ),
+      ),
+  );
+}
+
+/** @param {Call} call */
+function textOf({ recording }) {
+  const now = recording.now.value;
+  if (!now) return "";
+  if (!now.isOn) return t("call.waitingForConsent");
+  return recording.isMine ? t("call.youRecord") : t("call.isRecorded", { name: nameOf(now.by) });
+}
+
+/**
+ * @param {Call} call
+ * @param {(told: string) => void} say
+ */
+function listenFor({ recording }, say) {
+  let wasOn = false;
+  const heard = () => {
+    const isOn = recording.now.value?.isOn === true;
+    if (isOn !== wasOn) cue(isOn);
+    wasOn = isOn;
+  };
+  effect(heard);
+  effect(() => {
+    const why = recording.ended.value;
+    if (why) say(t(REASONS.has(why) ? `call.recordingEnded.${why}` : "call.recordingEnded"));
+  });
+  onEnd(() => wasOn && cue(false));
+}
+
+/**
+ * @param {Call} call
+ * @param {(told: string) => void} say
+ */
+export function consentDialog(call, say) {
+  const { recording } = call;
+  const isBusy = signal(false);
+  const answer = (/** @type {boolean} */ consent) => async () => {
+    isBusy.value = true;
+    try {
+      await recording.answer(consent);
+    } catch (error) {
+      say(refused(error));
+      recording.mustAnswer.value = false; // it is over, or asks again
+    } finally {
+      isBusy.value = false;
+    }
+  };
+  return when(
+    () => recording.mustAnswer.value && recording.now.value !== null,
+    () => {
+      const by = nameOf(recording.now.peek()?.by ?? null);
+      return modal(
+        { label: t("call.consentTitle"), isFirm: true },
+        h("h2", null, t("call.consentTitle")),
+        h("p", null, t("call.consentText", { name: by })),
+        h(
+          "div",
+          { class: "call-row end" },
+          h("button", { type: "button", onclick: () => call.leave() }, t("call.leave")),
+          h(
+            "button",
+            { type: "button", disabled: () => isBusy.value, onclick: answer(false) },
+            t("call.disagree"),
+          ),
+          h(
+            "button",
+            { type: "button", class: "primary", disabled: () => isBusy.value, onclick: answer(true) },
+            t("call.agree"),
+          ),
+        ),
+      );
+    },
+  );
+}
