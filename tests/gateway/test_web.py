@@ -15,7 +15,7 @@ from secureconnect.edge import Call
 from secureconnect.errors import NotFound
 from secureconnect.gateway.replies import Answer
 from secureconnect.gateway.routing import Router
-from secureconnect.gateway.web import LOOK_S, PAGES, Web
+from secureconnect.gateway.web import LOOK_S, PAGES, Web, policy_of
 
 from .house import House, open_house
 from .test_static import request
@@ -225,3 +225,10 @@ async def test_switched_off() -> None:
     async with open_house(web=False) as house:
         for path in ("/", "/sign-in", "/sw.js", "/favicon.ico", "/app/0123456789abcdef/main.js"):
             assert (await house.ask("GET", path)).code == "NOT_FOUND"
+
+
+def test_the_documentation_tells_it_as_it_is() -> None:
+    told = " ".join((Path(__file__).parents[2] / "docs" / "web.md").read_text("utf-8").split())
+    assert policy_of(None) in told
+    pages = told[told.index("The page is served at") : told.index("always the same bytes")]
+    assert set(re.findall(r"`(/[^`]*)`", pages)) == set(PAGES)
