@@ -34,7 +34,7 @@ DANGEROUS = re.compile(
     r"\b(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|document\.write\w*|eval|Function)\b(?=\s*[(=+])"
     r"|\bnew Function\b|\bsrcdoc\b|javascript:"
 )
-ELSEWHERE = re.compile(r"\b(?:https?|wss?)://(?!www\.w3\.org/)[^\s\"'`]*")  # names of XML are no addresses
+ELSEWHERE = re.compile(r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w$[][^\s\"'`]*")  # names of XML are no addresses
 IMPORT = re.compile(
     r"""(?:^(?:import|export)\b[^;'"()]*?|\bimport\(\s*|\bnew URL\(\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
 )
