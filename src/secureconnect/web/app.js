@@ -98,11 +98,7 @@ class App {
     const disk = await Disk.open(userId);
     const positions = new Positions();
     await load(disk, state, positions);
-    const socket = new ChatSocket(session, positions, async () => {
-      const user = await client.ask("GET", "/v1/users/me");
-      session.keepUser(user);
-      state.me.value = user;
-    });
+    const socket = new ChatSocket(session, positions, () => this.learnMe());
     const writer = new Writer(disk, state, positions);
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
     const outbox = new Outbox(disk, socket, (entry) => this.#wrap(entry));
@@ -168,6 +164,19 @@ class App {
     const { conversations } = this.state;
     if (conversations.peek(id) === undefined) await this.mine.sync.conversation(id);
     return conversations.peek(id)?.settings.is_e2ee_enabled ?? true;
+  }
+
+  /** Ask the server who one is by now. */
+  async learnMe() {
+    this.keepMe(await this.client.ask("GET", "/v1/users/me"));
+  }
+
+  /** @param {import("./store/types.js").User} user oneself, as the server has just told */
+  keepMe(user) {
+    if (!this.session.isKept(user.user_id)) return; // signed out meanwhile
+    this.session.keepUser(user);
+    this.state.me.value = user;
+    this.state.meet([user]);
   }
 
   /** What there is while somebody is signed in. Throws when nobody is. */

@@ -6,7 +6,7 @@ import { openDoor } from "./views/call/door.js";
 import { Shell } from "./views/shell.js";
 
 document.documentElement.lang = language;
-await loadTexts("common", "error", "signin", "chat", "ring");
+await loadTexts("common", "error", "form", "signin", "chat", "ring");
 await app.start();
 document.body.replaceChildren(new Shell());
 openDoor();

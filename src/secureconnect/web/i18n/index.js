@@ -93,7 +93,9 @@ export function refused(error) {
   if (code === undefined) return t("error.UNKNOWN");
   const text = lookUp(`error.${code}`);
   if (text === undefined) return message || t("error.UNKNOWN");
-  return t(`error.${code}`, { seconds: retryAfterS ?? 60, minutes: Math.ceil((retryAfterS ?? 60) / 60) });
+  const seconds = retryAfterS ?? 60;
+  const time = timeOfDay(Date.now() + seconds * 1000);
+  return t(`error.${code}`, { seconds, minutes: Math.ceil(seconds / 60), time });
 }
 
 const plurals = new Intl.PluralRules(language);

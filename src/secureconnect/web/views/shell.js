@@ -1,17 +1,39 @@
-// The whole page: where one signs in, or what one has when one is.
+// The whole page: where one signs in, what a mail has led to, or what one has when one is signed in.
 
 import { app } from "../app.js";
 import { h, Part } from "../parts/dom.js";
+import { lazy } from "../parts/lazy.js";
+import { computed, effect } from "../store/signal.js";
 import { Home } from "./home/home.js";
-import { SignIn } from "./signin/signin.js";
+import { ENTRANCES, SignIn } from "./signin/signin.js";
 
 export class Shell extends Part {
   build() {
-    return () => {
-      if (app.session.userId === null) return new SignIn();
-      return app.account.value === null ? h("div", { class: "blank", "aria-busy": "true" }) : new Home();
-    };
+    const { router, session, account } = app;
+    const room = computed(() => {
+      const { name, hash } = router.place.value;
+      const isChange = new URLSearchParams(hash).has("change"); // of one's address: for who is signed in
+      if (name === "reset") return "reset";
+      if (name === "verify" && (session.userId !== null || !isChange)) return "verify";
+      if (session.userId === null) return "signin";
+      return account.value === null ? "opening" : "home";
+    });
+    effect(() => {
+      if (room.value === "home" && ENTRANCES.has(router.place.value.name)) router.go("/", { replace: true });
+    });
+    return () => ROOMS[room.value]();
   }
 }
+
+const mailed = () => import("./signin/mailed.js");
+
+/** @type {Record<string, () => import("../parts/dom.js").Child>} */
+const ROOMS = {
+  reset: () => lazy(mailed, ({ Reset }) => new Reset()),
+  verify: () => lazy(mailed, ({ Verify }) => new Verify()),
+  signin: () => new SignIn(),
+  opening: () => h("div", { class: "blank", "aria-busy": "true" }),
+  home: () => new Home(),
+};
 
 customElements.define("sc-shell", Shell);

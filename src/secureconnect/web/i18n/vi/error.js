@@ -8,7 +8,7 @@ export default {
   OUTBOX_FULL: "Quá nhiều tin nhắn đang chờ gửi. Hãy đợi đến khi có kết nối.",
   INVALID_CREDENTIALS: "Tên hoặc mật khẩu không đúng.",
   TOTP_INVALID: "Mã không đúng hoặc đã được dùng.",
-  ACCOUNT_LOCKED: "Quá nhiều lần thử sai. Hãy thử lại sau {minutes} phút.",
+  ACCOUNT_LOCKED: "Quá nhiều lần thử sai. Hãy thử lại lúc {time}, sau {minutes} phút.",
   ACCOUNT_BANNED: "Tài khoản này không được phép đăng nhập.",
   USERNAME_TAKEN: "Tên người dùng này đã có người dùng. Hãy chọn tên khác.",
   EMAIL_TAKEN: "Địa chỉ email này đã có tài khoản. Hãy đăng nhập.",
@@ -20,4 +20,10 @@ export default {
   RATE_LIMITED: "Quá nhanh. Hãy thử lại sau {seconds} giây.",
   ENCRYPTION_MISSING:
     "Cuộc trò chuyện này được mã hóa nhưng trang này không mã hóa được. Chưa có gì được gửi đi.",
+  VALIDATION: "Mục này chưa đúng. Hãy xem lại.",
+  MAILED_TOKEN_INVALID: "Liên kết này không còn hiệu lực. Hãy xin liên kết mới.",
+  TOTP_ENABLED: "Xác thực hai lớp đã bật rồi.",
+  LAST_ADMINISTRATOR: "Bạn là quản trị viên cuối cùng ở đây. Hãy chỉ định người khác trước.",
+  CONFLICT: "Việc này không phù hợp với tình trạng hiện tại.",
+  OVERLOADED: "Máy chủ đang quá bận. Hãy thử lại sau giây lát.",
 };

@@ -1,132 +1,143 @@
-// Signing in, or making an account.
+// Where one signs in, or makes an account.
 
 import { app } from "../../app.js";
-import { refused, t } from "../../i18n/index.js";
-import { field, submit } from "../../parts/form.js";
-import { focus, h, Part, when } from "../../parts/dom.js";
-import { icon } from "../../parts/icons.js";
-import { signal } from "../../store/signal.js";
+import { moment, refused, t } from "../../i18n/index.js";
+import { focus, h, Part } from "../../parts/dom.js";
+import { field, form, newPasswordField, passwordField, USERNAME } from "../../parts/form.js";
+import { computed, signal } from "../../store/signal.js";
+import { askAgain, frame } from "./card.js";
+
+/** What is only there to come in. */
+export const ENTRANCES = new Set(["sign-in", "sign-up", "invite"]);
 
 export class SignIn extends Part {
-  error = signal("");
-  isBusy = signal(false);
-  needsCode = signal(false);
+  /** the address that a mail was sent to, which confirms it */
+  waitsFor = signal("");
 
   build() {
-    const isNew = () => ["sign-up", "invite"].includes(app.router.place.value.name);
-    return h(
-      "main",
-      { class: "signin" },
-      h(
-        "div",
-        { class: "signin-card" },
-        h("h1", null, icon("logo"), "SecureConnect"),
-        when(
-          isNew,
-          () => this.signUp(),
-          () => this.signIn(),
-        ),
-      ),
-    );
+    const { place } = app.router;
+    const isNew = computed(() => ["sign-up", "invite"].includes(place.value.name));
+    return frame(() => {
+      if (this.waitsFor.value) return lookIntoMail(this.waitsFor.value);
+      return isNew.value ? this.signUp() : this.signIn();
+    });
   }
 
   signIn() {
-    return h(
-      "form",
-      {
-        onsubmit: (/** @type {SubmitEvent} */ event) => this.run(event, (given) => app.session.signIn(given)),
-      },
+    const { session, router, state } = app;
+    return [
       h("h2", null, t("signin.signIn")),
-      () =>
-        app.session.ended.value
-          ? h("p", { class: "notice" }, refused({ code: app.session.ended.value }))
-          : null,
-      field(t("signin.name"), { name: "name", autocomplete: "username", required: true }),
-      field(t("signin.password"), {
-        name: "password",
-        type: "password",
-        autocomplete: "current-password",
-        required: true,
-      }),
-      when(
-        () => this.needsCode.value,
-        () =>
-          field(t("signin.code"), {
-            name: "totp_code",
-            autocomplete: "one-time-code",
-            required: true,
-            ref: focus,
-          }),
+      () => notice(session.ended.value),
+      form(
+        {
+          action: t("signin.signIn"),
+          run: (given) => enter(session.signIn(signInOf(given))),
+          refusals: REFUSALS,
+        },
+        field(t("signin.name"), {
+          name: "name",
+          autocomplete: "username",
+          autocapitalize: "off",
+          spellcheck: "false",
+          required: true,
+          ref: focus,
+        }),
+        passwordField(t("signin.password"), { name: "password", autocomplete: "current-password" }),
       ),
-      this.problem(),
-      submit(t("signin.signIn"), this.isBusy),
-      h("p", null, t("signin.noAccount"), " ", h("a", { href: "/sign-up" }, t("signin.signUp"))),
-    );
+      h("footer", { class: "signin-foot" }, h("a", { href: "/reset" }, t("signin.forgot")), () =>
+        state.server.value?.registration === "closed" || router.place.value.name === "verify"
+          ? null
+          : h("p", null, t("signin.noAccount"), " ", h("a", { href: "/sign-up" }, t("signin.signUp"))),
+      ),
+    ];
   }
 
   signUp() {
-    const invite = app.router.place.peek().hash || app.router.place.peek().params.code || "";
-    const needsInvite = () => app.state.server.value?.registration === "invite" || invite !== "";
-    return h(
-      "form",
-      {
-        onsubmit: (/** @type {SubmitEvent} */ event) =>
-          this.run(event, (given) => app.session.register(given)),
-      },
+    const { session, router, state } = app;
+    const { params, hash } = router.place.peek();
+    const invite = new URLSearchParams(hash).get("code") ?? params.code ?? "";
+    const registration = () => (invite ? "invite" : (state.server.value?.registration ?? "open"));
+    const run = async (/** @type {any} */ given) => {
+      if (await session.register(given)) router.go("/", { replace: true });
+      else this.waitsFor.value = given.email;
+    };
+    return [
       h("h2", null, t("signin.signUp")),
-      field(t("signin.username"), {
-        name: "username",
-        autocomplete: "username",
-        required: true,
-        minlength: 3,
-        maxlength: 50,
-      }),
-      field(t("signin.email"), { name: "email", type: "email", autocomplete: "email", required: true }),
-      field(t("signin.password"), {
-        name: "password",
-        type: "password",
-        autocomplete: "new-password",
-        required: true,
-        minlength: 8,
-      }),
-      when(needsInvite, () =>
-        field(t("signin.invite"), { name: "invite_code", required: true, value: invite }),
+      () =>
+        registration() === "closed"
+          ? h("p", { class: "notice" }, t("signin.closed"))
+          : form(
+              { action: t("signin.signUp"), run },
+              registration() === "invite"
+                ? field(
+                    t("signin.invite"),
+                    { name: "invite_code", required: true, value: invite, autocomplete: "off" },
+                    t("signin.inviteHint"),
+                  )
+                : null,
+              field(
+                t("signin.username"),
+                { name: "username", autocomplete: "username", ...USERNAME, ref: focus },
+                t("signin.usernameHint"),
+              ),
+              field(
+                t("signin.email"),
+                { name: "email", type: "email", autocomplete: "email", required: true },
+                t("signin.emailHint"),
+              ),
+              newPasswordField(t("signin.password"), "password"),
+            ),
+      h(
+        "footer",
+        { class: "signin-foot" },
+        h("p", null, t("signin.haveAccount"), " ", h("a", { href: "/sign-in" }, t("signin.signIn"))),
       ),
-      this.problem(),
-      submit(t("signin.signUp"), this.isBusy),
-      h("p", null, t("signin.haveAccount"), " ", h("a", { href: "/sign-in" }, t("signin.signIn"))),
-    );
-  }
-
-  problem() {
-    return h(
-      "p",
-      { class: "problem", role: "alert", hidden: () => !this.error.value },
-      () => this.error.value,
-    );
-  }
-
-  /**
-   * @param {SubmitEvent} event
-   * @param {(given: any) => Promise<any>} work
-   */
-  async run(event, work) {
-    event.preventDefault();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    this.error.value = "";
-    this.isBusy.value = true;
-    try {
-      await work(Object.fromEntries(new FormData(form)));
-      if (["sign-in", "sign-up", "invite"].includes(app.router.place.peek().name))
-        app.router.go("/", { replace: true });
-    } catch (error) {
-      const { code } = /** @type {{ code?: string }} */ (error);
-      if (code === "TOTP_REQUIRED" && !this.needsCode.peek()) this.needsCode.value = true;
-      else this.error.value = refused(error);
-    } finally {
-      this.isBusy.value = false;
-    }
+    ];
   }
 }
+
+/** @param {string | null} ended why the last session is over */
+function notice(ended) {
+  const isChange = app.router.place.value.name === "verify";
+  const text = isChange ? t("signin.signInToGoOn") : ended === null ? "" : refused({ code: ended });
+  return text ? h("p", { class: "notice", role: "status" }, text) : null;
+}
+
+/** @param {Record<string, string>} given */
+function signInOf({ name, password, totp_code }) {
+  return { name: name.trim(), password, totp_code };
+}
+
+/** @param {Promise<unknown>} signingIn */
+async function enter(signingIn) {
+  await signingIn;
+  if (ENTRANCES.has(app.router.place.peek().name)) app.router.go("/", { replace: true });
+}
+
+/** @param {string} email */
+function lookIntoMail(email) {
+  return [
+    h("h2", { tabindex: -1, ref: focus }, t("signin.lookIntoMail")),
+    h("p", null, t("signin.mailSent", { email })),
+    h("p", null, h("small", null, t("signin.nothingCame"))),
+    h(
+      "footer",
+      { class: "form-foot" },
+      askAgain(email),
+      h("a", { href: "/sign-in", class: "button" }, t("signin.signIn")),
+    ),
+  ];
+}
+
+const REFUSALS = {
+  /** @param {{ details?: Record<string, any> }} error */
+  ACCOUNT_BANNED({ details }) {
+    const { reason = null, until: end = null } = details ?? {};
+    const until = end && moment(end);
+    if (reason && until) return t("signin.bannedWhyUntil", { reason, until });
+    if (reason) return t("signin.bannedWhy", { reason });
+    return until ? t("signin.bannedUntil", { until }) : t("signin.banned");
+  },
+};
 
 customElements.define("sc-signin", SignIn);
