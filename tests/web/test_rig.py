@@ -51,3 +51,12 @@ def test_an_excuse_lasts_as_long_as_it_is_given(people: People, server: Server) 
     with pytest.raises(AssertionError, match="here"):
         visitor.check()
     visitor.faults.clear()
+
+
+def test_times_are_written_as_the_browsers_own_english_has_them(people: People, server: Server) -> None:
+    written = []
+    for locale in ("en-GB", "en-US"):
+        visitor = people.visitor(server, locale=locale).at("/sign-in")
+        texts = "import(new URL('i18n/index.js', document.querySelector('script[type=module]').src))"
+        written.append(visitor.page.evaluate(f"{texts}.then(({{ timeOfDay }}) => timeOfDay(0))"))
+    assert written == ["00:00", "12:00 AM"]

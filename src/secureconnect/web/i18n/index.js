@@ -98,14 +98,16 @@ export function refused(error) {
   return t(`error.${code}`, { seconds, minutes: Math.ceil(seconds / 60), time });
 }
 
+/** How things are written: as the browser's own kind of that language has it, en-GB for one. */
+const locale = navigator.languages.find((each) => each.toLowerCase().startsWith(language)) ?? language;
 const plurals = new Intl.PluralRules(language);
-const numbers = new Intl.NumberFormat(language);
-const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
-const weekdays = new Intl.DateTimeFormat(language, { weekday: "long" });
-const dates = new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" });
-const shortDates = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
-const moments = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
-const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+const numbers = new Intl.NumberFormat(locale);
+const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const weekdays = new Intl.DateTimeFormat(locale, { weekday: "long" });
+const dates = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", year: "numeric" });
+const shortDates = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
+const moments = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const DAY_MS = 86_400_000;
 
 /** @param {number} value */
@@ -171,7 +173,7 @@ export function bytes(count) {
     unit: UNITS[unit],
     maximumFractionDigits: value < 10 && unit ? 1 : 0,
   };
-  return new Intl.NumberFormat(language, format).format(value);
+  return new Intl.NumberFormat(locale, format).format(value);
 }
 
 const STEPS = /** @type {[number, Intl.RelativeTimeFormatUnit][]} */ ([

@@ -1,0 +1,212 @@
+"""A server that dies, a network that goes, tabs that close: nothing is lost and nothing is said twice."""
+
+from __future__ import annotations
+
+import json
+
+import playwright.sync_api as playwright
+from playwright.sync_api import expect
+
+from kit.fixtures import StartServer
+from kit.postgres import PostgresServer
+from kit.redis import RedisServer
+from kit.server import Server
+
+from .people import AWAY, People, Person
+
+UNAVAILABLE = "status of 503"
+
+
+def in_group(server: Server, people: People) -> tuple[Person, Person, str]:
+    """Two, with a group open in front of both; its id."""
+    ann, bob = people.enter(server, "ann", "bob")
+    group = ann.me.group("Garden", bob.me)
+    for person in (ann, bob):
+        person.at(f"/c/{group}").is_online()
+    return ann, bob, group
+
+
+def test_a_server_dies_in_the_middle_of_sending(people: People, start_server: StartServer) -> None:
+    server = start_server()
+    ann, bob, group = in_group(server, people)
+    said = [f"line {number}" for number in range(9)]
+    with ann.excused(AWAY), bob.excused(AWAY):
+        for text in said[:4]:
+            ann.writes(text)
+        server.kill()
+        for text in said[4:]:
+            ann.writes(text)
+        ann.is_told("Connection lost")
+        server.start()
+        ann.has_sent()
+        bob.is_online()
+    ann.sees_once(*said)
+    bob.sees_once(*said)
+    assert ann.me.said(group) == said
+    expect(ann.page.get_by_text("Connection lost")).to_have_count(0)
+
+
+def test_a_message_whose_answer_is_lost_is_stored_once(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "ann", "bob")
+    group = ann.me.group("Garden", bob.me)
+    ann.page.route_web_socket("**/v1/ws/chat*", Lossy())
+    for person in (ann, bob):
+        person.at(f"/c/{group}").is_online()
+    ann.writes("once")
+    bob.sees("once")
+    ann.has_sent()
+    assert ann.me.said(group) == ["once"]
+    ann.sees_once("once")
+
+
+class Lossy:
+    """A network that breaks just before the first answer to a message, and is a good one from then on."""
+
+    def __init__(self) -> None:
+        self._is_good = False
+
+    def __call__(self, page: playwright.WebSocketRoute) -> None:
+        server = page.connect_to_server()
+        if self._is_good:
+            return
+
+        def forward(frame: str | bytes) -> None:
+            if json.loads(frame)["type"] not in ("ack", "chat", "stored"):
+                page.send(frame)
+                return
+            self._is_good = True
+            page.close(code=4000)
+            server.close()
+
+        server.on_message(forward)
+
+
+def test_what_is_written_without_a_network_is_sent_with_it(people: People, server: Server) -> None:
+    ann, bob, group = in_group(server, people)
+    with ann.excused(AWAY):
+        ann.context.set_offline(True)
+        ann.writes("from the tunnel")
+        ann.is_told("You are offline")
+        bob.writes("where are you?")
+        bob.has_sent()
+        ann.context.set_offline(False)
+        ann.has_sent()
+    ann.sees_once("from the tunnel", "where are you?")
+    bob.sees_once("from the tunnel", "where are you?")
+    assert ann.me.said(group) == ["where are you?", "from the tunnel"]
+
+
+def test_a_reload_in_the_middle_of_sending(people: People, start_server: StartServer) -> None:
+    server = start_server()
+    ann, bob, group = in_group(server, people)
+    said = [f"line {number}" for number in range(5)]
+    with ann.excused(AWAY), bob.excused(AWAY):
+        server.kill()
+        for text in said:
+            ann.writes(text)
+        ann.sees(*said)
+        server.start()
+        ann.page.reload()
+        ann.has_sent()
+        ann.page.reload()
+        bob.is_online()
+    ann.sees_once(*said)
+    bob.sees_once(*said)
+    assert ann.me.said(group) == said
+
+
+def test_a_tab_sends_what_another_has_left(people: People, server: Server) -> None:
+    ann, bob, group = in_group(server, people)
+    other = ann.opens_tab()
+    other.is_online()
+    with ann.excused(AWAY):
+        ann.context.set_offline(True)
+        other.writes("from the other tab")
+        ann.writes("from this one")
+        ann.sees("from the other tab")
+        other.sees("from this one")
+        other.page.close()
+        ann.context.set_offline(False)
+        ann.has_sent()
+    bob.sees_once("from the other tab", "from this one")
+    ann.sees_once("from the other tab", "from this one")
+    assert sorted(ann.me.said(group)) == ["from the other tab", "from this one"]
+
+
+def test_what_one_tab_says_another_shows_once(people: People, server: Server) -> None:
+    ann, _, group = in_group(server, people)
+    other = ann.opens_tab()
+    said = [f"line {number}" for number in range(6)]
+    for number, text in enumerate(said):
+        (ann, other)[number % 2].writes(text)
+    for tab in (ann, other):
+        tab.has_sent()
+        tab.sees_once(*said)
+    assert sorted(ann.me.said(group)) == said
+
+
+def test_who_signs_out_in_one_tab_has_signed_out_in_all(people: People, server: Server) -> None:
+    ann, _, group = in_group(server, people)
+    ann.me.says(group, "a secret of the garden")
+    ann.sees("a secret of the garden")
+    other = ann.opens_tab()
+    other.sees("a secret of the garden")
+    ann.finds("app.session.signOut()")
+    for tab in (ann, other):
+        expect(tab.page.get_by_role("button", name="Sign in")).to_be_visible()
+        expect(tab.page.get_by_text("a secret of the garden")).to_have_count(0)
+    assert ann.waits(lambda: not ann.page.evaluate("indexedDB.databases()"))
+    assert ann.me.user_id not in str(ann.page.evaluate("localStorage.getItem('sc.session')"))
+
+
+def test_another_device_sees_what_was_said(people: People, server: Server) -> None:
+    ann, bob, group = in_group(server, people)
+    ann.writes("seen on both")
+    bob.writes("on all of them")
+    ann.sees("on all of them")
+    phone = people.device(server, ann.me, session=ann.me.log_in()).at(f"/c/{group}")
+    phone.sees_once("seen on both", "on all of them")
+    phone.writes("from the other device")
+    ann.sees_once("from the other device")
+
+
+def test_who_is_removed_sees_no_more(people: People, server: Server) -> None:
+    ann, bob, group = in_group(server, people)
+    ann.writes("before")
+    bob.sees("before")
+    ann.me.ask("DELETE", f"/v1/conversations/{group}/participants/{bob.me.user_id}")
+    ann.writes("after")
+    ann.has_sent()
+    listed = bob.page.get_by_role("navigation", name="Conversations").get_by_role("link")
+    expect(listed.filter(has_text="Garden")).to_have_count(0)
+    ann.me.says(
+        ann.me.direct(bob.me), "goodbye"
+    )  # bob is told of it later than he could have been of the other
+    expect(listed.filter(has_text="goodbye")).to_be_visible()
+    assert bob.messages("after").count() == 0
+
+
+def test_what_is_away_is_told_and_what_is_written_meanwhile_is_stored(
+    people: People, start_server: StartServer, own_postgres: PostgresServer, redis_server: RedisServer
+) -> None:
+    own_postgres.start()
+    server = start_server(POSTGRES__URL=own_postgres.url(own_postgres.create()), REDIS__URL=redis_server.url)
+    ann, bob, group = in_group(server, people)
+    limited = ann.page.get_by_text("Limited at the moment")
+    redis_server.freeze()
+    expect(limited).to_be_visible()
+    ann.writes("without redis")
+    bob.sees("without redis")
+    redis_server.thaw()
+    expect(limited).to_have_count(0)
+    with ann.excused(UNAVAILABLE), bob.excused(UNAVAILABLE):
+        with own_postgres.frozen():
+            expect(limited).to_contain_text("messages take longer to be stored")
+            ann.writes("without postgres")
+            bob.sees("without postgres")
+            ann.comes_to("app.mine.outbox.entries.peek()[0].state === 'accepted'")
+        expect(limited).to_have_count(0)
+        ann.has_sent()
+    for person in (ann, bob):
+        person.sees_once("without redis", "without postgres")
+    assert ann.me.said(group) == ["without redis", "without postgres"]
