@@ -34,7 +34,9 @@ DANGEROUS = re.compile(
     r"\b(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|document\.write\w*|eval|Function)\b(?=\s*[(=+])"
     r"|\bnew Function\b|\bsrcdoc\b|javascript:"
 )
-ELSEWHERE = re.compile(r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w$[][^\s\"'`]*")  # names of XML are no addresses
+ELSEWHERE = re.compile(
+    r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w$[][^\s\"'`]*"
+)  # names of XML are no addresses
 IMPORT = re.compile(
     r"""(?:^(?:import|export)\b[^;'"()]*?|\bimport\(\s*|\bnew URL\(\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
 )
@@ -98,6 +100,12 @@ def test_what_the_page_names_is_there() -> None:
     named = re.findall(r'"/app/{{version}}/([^"]+)"', texts()["index.html"])
     assert "main.js" in named
     assert not [name for name in named if not (WEB / name).is_file()]
+
+
+def test_workers_are_named_so() -> None:
+    """Or they would come without the policy that lets them import and fetch."""
+    made = re.compile(r"\bnew (?:Shared)?Worker\((?!new URL\([\"'][^\"']+\.worker\.js)")
+    assert not [name for name, text in scripts() if made.search(text)]
 
 
 def test_who_imports_whom() -> None:

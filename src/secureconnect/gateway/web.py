@@ -49,6 +49,10 @@ LOOK_S = 1.0
 
 _SERVED = TYPES.keys() - {".html", ".json", ".map", ".txt", ".webmanifest"}
 _ICONS = ("icons/favicon.ico", "icons/icon.png", "icons/icon.svg")  # the first there is
+_PAGE = {
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
+}
 # as the formatter leaves them: at the beginning of a line
 _IMPORTED = re.compile(
     r"""^(?:import\s*|(?:import|export)\b[^;'"()]*?\bfrom\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
@@ -137,56 +141,57 @@ def edition_of(folder: Path, policy: str, known: Edition | None = None) -> Editi
     if known is not None and known.seen == seen:
         return known
     version = _version_of(folder, names)
-    address = f"/app/{version}/"
-    files = {name: folder / name for name in names if Path(name).suffix in _SERVED and name != "sw.js"}
-    own = json.dumps([address + name for name in files if not name.startswith("vendor/")])
-    preload = "\n".join(
-        f'<link rel="modulepreload" href="{address}{name}">' for name in imported_by(folder, "main.js")
-    )
-    security = {"content-security-policy": policy}  # a worker's is the one that its script comes with
-    page = security | {
-        "cross-origin-opener-policy": "same-origin",
-        "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
-    }
-    lasting = security | {"cache-control": "public, max-age=31536000, immutable"}
+    files = [name for name in names if Path(name).suffix in _SERVED and name != "sw.js"]
+    places = _places(folder, f"/app/{version}/", files) | {"{{version}}": version}
+    security = {"content-security-policy": policy}
+    lasting = {"cache-control": "public, max-age=31536000, immutable"}
 
-    def filled(name: str, headers: Mapping[str, str]) -> Asset | None:
-        """A file at the root, with what is known only now in the places kept for it."""
+    def at_root(name: str, headers: Mapping[str, str]) -> Asset | None:
+        """A file with what is known only now in the places kept for it."""
         if name not in names:
             return None
         text = (folder / name).read_text("utf-8")
-        for place, value in (
-            ('"{{files}}"', own),
-            ("{{preload}}", preload),
-            ("{{version}}", version),
-        ):
+        for place, value in places.items():
             text = text.replace(place, value)
         return Asset(text.encode(), TYPES[Path(name).suffix], headers)
+
+    def below(name: str) -> Asset:
+        """A worker has the policy that its script comes with; the others need not carry it."""
+        is_worker = name.endswith(".worker.js")
+        return Asset(folder / name, TYPES[Path(name).suffix], lasting | (security if is_worker else {}))
 
     icon = next((name for name in _ICONS if name in names), None)
     return Edition(
         seen,
         version,
-        {name: Asset(path, TYPES[path.suffix], lasting) for name, path in files.items()},
-        page=filled("index.html", page),
-        worker=filled("sw.js", security | {"service-worker-allowed": "/"}),
-        manifest=filled("manifest.webmanifest", security),
+        {name: below(name) for name in files},
+        page=at_root("index.html", security | _PAGE),
+        worker=at_root("sw.js", security | {"service-worker-allowed": "/"}),
+        manifest=at_root("manifest.webmanifest", {}),
         icon=None if icon is None else Asset(folder / icon, TYPES[Path(icon).suffix]),
     )
 
 
+def _places(folder: Path, address: str, files: Sequence[str]) -> dict[str, str]:
+    """What stands for the modules that the page begins with, and for the addresses of all of ours."""
+    first = imported_by(folder, "main.js")
+    ours = [f"{address}{name}" for name in files if not name.startswith("vendor/")]
+    return {
+        "{{preload}}": "\n".join(f'<link rel="modulepreload" href="{address}{name}">' for name in first),
+        '"{{files}}"': json.dumps(ours),
+    }
+
+
 def imported_by(folder: Path, name: str) -> list[str]:
     """Every module that comes with this one, nearest first; not those that `import()` fetches later."""
-    found, order = {name}, [name]
-    for each in order:
-        for target in _IMPORTED.findall(
-            (folder / each).read_text("utf-8") if (folder / each).is_file() else ""
-        ):
+    found = [name]
+    for each in found:  # which grows meanwhile
+        text = (folder / each).read_text("utf-8") if (folder / each).is_file() else ""
+        for target in _IMPORTED.findall(text):
             module = posixpath.normpath(posixpath.join(posixpath.dirname(each), target))
             if module not in found:
-                found.add(module)
-                order.append(module)
-    return order[1:]
+                found.append(module)
+    return found[1:]
 
 
 def _version_of(folder: Path, names: Sequence[str]) -> str:
