@@ -1,13 +1,15 @@
 // The one composition: what there is of each thing, for whoever is signed in. Views import `app`; nothing else does.
 
 import { Client } from "./api/client.js";
-import { Device } from "./api/device.js";
+import { Downloads } from "./api/downloads.js";
 import { Outbox } from "./api/outbox.js";
 import { Session } from "./api/session.js";
 import { ChatSocket } from "./api/socket.js";
 import { Sync } from "./api/sync.js";
+import { Uploads } from "./api/uploads.js";
 import { Calls } from "./call/calls.js";
 import { Router } from "./router.js";
+import { describe } from "./store/attachments.js";
 import { Disk } from "./store/disk.js";
 import { Positions } from "./store/positions.js";
 import { load, Writer } from "./store/snapshot.js";
@@ -27,16 +29,18 @@ class Account {
    * @param {ChatSocket} socket
    * @param {Sync} sync
    * @param {Outbox} outbox
+   * @param {Downloads} downloads
    * @param {Disk} disk
    * @param {Writer} writer
    * @param {Calls} calls
    */
-  constructor(client, state, socket, sync, outbox, disk, writer, calls) {
+  constructor(client, state, socket, sync, outbox, downloads, disk, writer, calls) {
     this.client = client;
     this.state = state;
     this.socket = socket;
     this.sync = sync;
     this.outbox = outbox;
+    this.downloads = downloads;
     this.disk = disk;
     this.writer = writer;
     this.calls = calls;
@@ -59,7 +63,6 @@ class App {
   client = new Client(this.session);
   state = new State();
   router = new Router();
-  device = new Device(this.client, (path) => this.router.go(path));
   /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
   account = signal(/** @type {Account | null} */ (null));
   #turn = Promise.resolve();
@@ -74,7 +77,6 @@ class App {
       userId = next;
       this.#turn = this.#turn.then(() => this.#change(before, next)); // one after the other
     });
-    effect(() => this.device.badge(this.state.unread.value));
   }
 
   async #learnServer() {
@@ -104,10 +106,12 @@ class App {
     const socket = new ChatSocket(session, positions, () => this.learnMe());
     const writer = new Writer(disk, state, positions);
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
-    const outbox = new Outbox(disk, socket, (entry) => this.#wrap(entry));
+    const uploads = new Uploads(client, disk, socket.link, sealing);
+    const outbox = new Outbox(disk, socket, uploads, (entry) => this.#wrap(entry));
+    const downloads = new Downloads(client, socket, sealing);
     await outbox.open();
     const calls = this.#callsOf(userId, socket);
-    this.account.value = new Account(client, state, socket, sync, outbox, disk, writer, calls);
+    this.account.value = new Account(client, state, socket, sync, outbox, downloads, disk, writer, calls);
     socket.open();
   }
 
@@ -119,8 +123,8 @@ class App {
     this.state.clear();
     account?.socket.close();
     account?.outbox.close();
+    account?.downloads.close();
     account?.disk.close();
-    await this.device.forgetPush();
     // another tab may have signed in again before this one has heard that it signed out
     if (!this.session.isKept(userId)) await Disk.destroy(userId);
     if (this.session.ended.peek() !== "SESSION_ENDED") this.router.go("/", { replace: true });
@@ -149,7 +153,16 @@ class App {
    * @param {Outgoing} entry
    * @returns {Promise<Event>}
    */
-  async #wrap({ conversation_id, client_message_id, content, message_type, reply_to, file_ids, metadata }) {
+  async #wrap({
+    conversation_id,
+    client_message_id,
+    content,
+    message_type,
+    reply_to,
+    file_ids,
+    metadata,
+    files,
+  }) {
     if (await this.#isEncrypted(conversation_id)) throw new EncryptionMissing();
     return {
       type: "chat",
@@ -159,7 +172,7 @@ class App {
       message_type,
       reply_to,
       file_ids,
-      metadata,
+      metadata: files?.length ? { ...metadata, files: describe(files) } : metadata,
     };
   }
 
@@ -189,6 +202,14 @@ class App {
     if (account === null) throw new Error("nobody is signed in");
     return account;
   }
+}
+
+/**
+ * What seals and opens files of encrypted conversations.
+ * @returns {Promise<import("./api/uploads.js").Sealing & import("./api/downloads.js").Opening>}
+ */
+async function sealing() {
+  throw new EncryptionMissing();
 }
 
 export const app = new App();

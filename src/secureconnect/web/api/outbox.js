@@ -1,6 +1,7 @@
 // One's own messages from the moment they are written until the server has stored or refused them. They are on the disk
 // before they are sent, go out in order, conversation by conversation, and are sent again with the same
-// `client_message_id` until there is an answer: the server stores each once, however often it comes.
+// `client_message_id` until there is an answer: the server stores each once, however often it comes. One with files
+// goes out when they are there, and holds up nothing that is said meanwhile.
 
 import { signal } from "../store/signal.js";
 import { exclusively, held, holdForLife } from "../store/locks.js";
@@ -9,10 +10,12 @@ import { newId } from "./ids.js";
 /**
  * @typedef {import("../store/types.js").Draft} Draft
  * @typedef {import("../store/types.js").Outgoing} Outgoing
+ * @typedef {import("../store/types.js").Sending} Sending
  * @typedef {import("../store/types.js").Event} Event
  */
 
 const MOST_WAITING = 500;
+const MOST_KEPT_BYTES = 209_715_200; // of files that wait, on the disk: what is beyond is chosen again after a reload
 const PAUSE_MS = 2_000; // before something the server was too busy for is tried again
 const OTHER_TABS = "sc.outbox";
 
@@ -27,6 +30,7 @@ export class Outbox {
   #tab = newId();
   /** @type {Set<string>} conversations of which a message is on its way */
   #busy = new Set();
+  #changes = 0; // of what is held here: what was read from the disk before one is older
   /** @type {Set<string>} accepted before the link was lost: sent again, for it may have been lost with its node */
   #again = new Set();
   #channel = new BroadcastChannel(OTHER_TABS);
@@ -34,11 +38,13 @@ export class Outbox {
   /**
    * @param {import("../store/disk.js").Disk} disk
    * @param {import("./socket.js").ChatSocket} socket
+   * @param {import("./uploads.js").Uploads} uploads
    * @param {(entry: Outgoing) => Promise<Event>} wrap makes the `chat` frame, encrypted where it has to be
    */
-  constructor(disk, socket, wrap) {
+  constructor(disk, socket, uploads, wrap) {
     this.disk = disk;
     this.socket = socket;
+    this.uploads = uploads;
     this.wrap = wrap;
     /** all that waits, in this tab and others, the oldest first */
     this.entries = signal(/** @type {readonly Outgoing[]} */ ([]));
@@ -60,6 +66,7 @@ export class Outbox {
 
   close() {
     this.#channel.close();
+    this.uploads.close();
   }
 
   /** @param {string} conversationId */
@@ -70,24 +77,20 @@ export class Outbox {
   /**
    * Returns once it is kept; it is on its way then.
    * @param {Draft} draft
+   * @param {ReadonlyMap<string, Blob>} [blobs] of its files, by `upload_id`
    * @returns {Promise<Outgoing>}
    */
-  async add(draft) {
+  async add(draft, blobs = new Map()) {
     if (this.entries.peek().length >= MOST_WAITING) throw new OutboxFull();
     const entry = /** @type {Outgoing} */ ({
       ...draft,
       client_message_id: newId(),
       queued_at: Date.now(),
       tab: this.#tab,
-      state: "waiting",
+      state: draft.files?.length ? "uploading" : "waiting",
     });
-    this.entries.value = [...this.entries.peek(), entry]; // seen at once
-    try {
-      await this.#keep(entry);
-    } catch (error) {
-      this.entries.value = this.entries.peek().filter((each) => each !== entry);
-      throw error;
-    }
+    for (const [id, blob] of blobs) this.uploads.hold(id, blob);
+    await this.#keep(entry, blobs);
     this.#pump();
     return entry;
   }
@@ -100,9 +103,74 @@ export class Outbox {
     this.#pump();
   }
 
-  /** @param {string} id of one that failed */
+  /** @param {string} id of one that failed, or waits for its files */
   async discard(id) {
+    const files = this.#find(id)?.files ?? [];
+    for (const file of files) void this.uploads.abandon(file);
     await this.#settle(id);
+  }
+
+  /**
+   * Go on with a file that was paused, has failed, or is here again.
+   * @param {string} id
+   * @param {string} uploadId
+   * @param {Blob} [blob] as it was chosen again
+   */
+  async resumeFile(id, uploadId, blob) {
+    if (blob) this.uploads.hold(uploadId, blob);
+    await this.#changeFile(id, uploadId, { state: "waiting", code: undefined });
+    this.#pump();
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} uploadId
+   */
+  async pauseFile(id, uploadId) {
+    this.uploads.stop(uploadId);
+    await this.#changeFile(id, uploadId, { state: "paused" });
+  }
+
+  /**
+   * Without its last file a message is not sent at all.
+   * @param {string} id
+   * @param {string} uploadId
+   */
+  async cancelFile(id, uploadId) {
+    const entry = this.#find(id);
+    const file = entry?.files?.find((each) => each.upload_id === uploadId);
+    if (entry?.state !== "uploading" || !file) return;
+    const files = entry.files?.filter((each) => each !== file) ?? [];
+    if (!files.length) return this.discard(id);
+    void this.uploads.abandon(file);
+    await this.#keep({ ...entry, files });
+    await this.disk.delete("blobs", uploadId);
+    await this.#advance(id);
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} uploadId
+   * @param {Partial<Sending>} facts
+   */
+  async #changeFile(id, uploadId, facts) {
+    const entry = this.#find(id);
+    if (entry?.state !== "uploading") return;
+    const files = entry.files?.map((each) => (each.upload_id === uploadId ? { ...each, ...facts } : each));
+    await this.#keep({ ...entry, files, tab: this.#tab });
+    await this.#advance(id);
+  }
+
+  /**
+   * Its files may all be there.
+   * @param {string} id
+   */
+  async #advance(id) {
+    const entry = this.#find(id);
+    if (entry?.state !== "uploading" || !entry.files?.every((each) => each.state === "done")) return;
+    const file_ids = entry.files.map((each) => /** @type {string} */ (each.file_id));
+    await this.#keep({ ...entry, file_ids, state: "waiting" });
+    this.#pump();
   }
 
   /** @param {string} id */
@@ -110,11 +178,47 @@ export class Outbox {
     return this.entries.peek().find((each) => each.client_message_id === id);
   }
 
-  /** @param {Outgoing} entry */
-  async #keep(entry) {
-    await this.disk.put("outbox", entry.client_message_id, entry);
-    await this.#reload();
-    this.#channel.postMessage("changed");
+  /**
+   * Seen at once, here; by other tabs when it is on the disk. Both begin in one turn, so that whatever is read from the
+   * disk later has it.
+   * @param {Outgoing} entry
+   * @param {ReadonlyMap<string, Blob>} [blobs]
+   */
+  async #keep(entry, blobs = new Map()) {
+    const id = entry.client_message_id;
+    const others = this.entries.peek().filter((each) => each.client_message_id !== id);
+    this.#hold([...others, entry]);
+    const fit = this.#fitting(blobs);
+    try {
+      await this.disk.write(["outbox", "blobs"], ([entries, kept]) => {
+        entries.put(entry, id);
+        for (const [uploadId, blob] of fit) kept.put(blob, uploadId);
+      });
+    } finally {
+      await this.#reload();
+      this.#channel.postMessage("changed");
+    }
+  }
+
+  /** @param {readonly Outgoing[]} entries */
+  #hold(entries) {
+    this.#changes += 1;
+    this.entries.value = [...entries].sort((one, other) => one.queued_at - other.queued_at);
+  }
+
+  /**
+   * Those that the disk has room for beside what waits already.
+   * @param {ReadonlyMap<string, Blob>} blobs
+   */
+  #fitting(blobs) {
+    const waiting = this.entries.peek().flatMap((each) => each.files ?? []);
+    const others = waiting.filter((each) => !blobs.has(each.upload_id));
+    let room = others.reduce((left, each) => left - each.size, MOST_KEPT_BYTES);
+    return [...blobs].filter(([, blob]) => {
+      const fits = blob.size <= room;
+      if (fits) room -= blob.size;
+      return fits;
+    });
   }
 
   /**
@@ -123,9 +227,14 @@ export class Outbox {
    * @param {string} [sender] of the message that was stored
    */
   async #settle(id, sender) {
-    if (!this.#find(id) || (sender !== undefined && sender !== this.socket.session.userId)) return;
-    this.entries.value = this.entries.peek().filter((each) => each.client_message_id !== id);
-    await this.disk.delete("outbox", id);
+    const entry = this.#find(id);
+    if (!entry || (sender !== undefined && sender !== this.socket.session.userId)) return;
+    this.#hold(this.entries.peek().filter((each) => each !== entry));
+    for (const { upload_id } of entry.files ?? []) this.uploads.release(upload_id);
+    await this.disk.write(["outbox", "blobs"], ([entries, blobs]) => {
+      entries.delete(id);
+      for (const { upload_id } of entry.files ?? []) blobs.delete(upload_id);
+    });
     this.#channel.postMessage("changed");
     this.#pump();
   }
@@ -141,12 +250,13 @@ export class Outbox {
 
   async #reload() {
     /** @type {Outgoing[]} */
-    const kept = await this.disk.all("outbox");
-    const fresh = this.entries
-      .peek()
-      .filter((each) => !kept.some((one) => one.client_message_id === each.client_message_id));
-    const unsaved = fresh.filter((each) => each.tab === this.#tab && Date.now() - each.queued_at < PAUSE_MS);
-    this.entries.value = [...kept, ...unsaved].sort((one, other) => one.queued_at - other.queued_at);
+    let kept;
+    let seen;
+    do {
+      seen = this.#changes;
+      kept = await this.disk.all("outbox");
+    } while (seen !== this.#changes);
+    this.#hold(kept);
   }
 
   /** Take over what tabs have left that are gone. Without locks nobody knows; sending it twice stores it once. */
@@ -178,6 +288,7 @@ export class Outbox {
     if (this.socket.link.peek() !== "online") return;
     const seen = new Set(this.#busy);
     for (const entry of this.entries.peek()) {
+      if (entry.state === "uploading" && entry.tab === this.#tab) this.#upload(entry);
       if (seen.has(entry.conversation_id) || entry.tab !== this.#tab || !this.#isDue(entry)) continue;
       seen.add(entry.conversation_id);
       this.#busy.add(entry.conversation_id);
@@ -188,6 +299,14 @@ export class Outbox {
   /** @param {Outgoing} entry */
   #isDue({ state, client_message_id }) {
     return state === "waiting" || (state === "accepted" && this.#again.has(client_message_id));
+  }
+
+  /** @param {Outgoing} entry */
+  #upload({ client_message_id: id, files = [] }) {
+    for (const file of files) {
+      if (file.state !== "waiting") continue;
+      void this.uploads.run(file, (facts) => this.#changeFile(id, file.upload_id, facts));
+    }
   }
 
   /** @param {Outgoing} entry */

@@ -57,7 +57,6 @@ export class ChatSocket {
     addEventListener("online", hurry, { signal });
     addEventListener("pageshow", hurry, { signal });
     addEventListener("offline", () => this.#drop(), { signal });
-    addEventListener("pagehide", () => this.#drop(), { signal }); // kept for "back": nobody sees what comes
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry(), {
       signal,
     });

@@ -2,8 +2,8 @@
 // that the page is there at once, also without a network. Messages of encrypted conversations are kept as the server has
 // them; what one has written and not sent is kept as it was written.
 
-const VERSION = 1;
-const STORES = /** @type {const} */ (["outbox", "drafts", "conversations", "people", "facts"]);
+const VERSION = 2;
+const STORES = /** @type {const} */ (["outbox", "blobs", "drafts", "conversations", "people", "facts"]);
 
 /** @typedef {(typeof STORES)[number]} Store */
 
@@ -20,7 +20,8 @@ export class Disk {
   static async open(userId) {
     const asked = indexedDB.open(nameOf(userId), VERSION);
     asked.onupgradeneeded = () => {
-      for (const store of STORES) asked.result.createObjectStore(store);
+      const { result: db } = asked;
+      for (const store of STORES) if (!db.objectStoreNames.contains(store)) db.createObjectStore(store);
     };
     const db = await done(asked);
     db.onversionchange = () => db.close(); // another tab signs out, or is of a later version

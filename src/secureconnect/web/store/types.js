@@ -127,6 +127,36 @@
  * @property {string} created_at
  */
 
+/**
+ * How a file is sealed; what reads it is `crypto/files.js`.
+ * @typedef {{ cipher: string, key: string, iv: string, part_bytes: number }} FileKey
+ */
+
+/**
+ * What a message says of a file it carries. Nobody has checked it: the sender's client wrote it.
+ * @typedef {object} Described
+ * @property {string} name
+ * @property {number} size
+ * @property {string} content_type
+ * @property {number} [width] in pixels, of a picture or a film
+ * @property {number} [height]
+ */
+
+/** @typedef {{ file_id: string } & Partial<Described> & Partial<FileKey>} Attachment a file of a message */
+
+/**
+ * A file of a message of one's own, on its way.
+ * @typedef {Described & {
+ *   upload_id: string,
+ *   is_encrypted: boolean,
+ *   state: "waiting" | "paused" | "done" | "failed" | "lost",
+ *   code?: string,
+ *   begun?: number,
+ *   file_id?: string,
+ *   secret?: FileKey,
+ * }} Sending state: lost: the browser no longer has it.  begun: how often it was announced
+ */
+
 /** @typedef {{ type: string, [field: string]: any }} Event what comes over a socket */
 
 /**
@@ -138,6 +168,7 @@
  * @property {string | null} [reply_to]
  * @property {string[]} [file_ids]
  * @property {Record<string, any> | null} [metadata]
+ * @property {Sending[]} [files] that are uploaded first
  */
 
 /**
@@ -146,7 +177,7 @@
  *   client_message_id: string,
  *   queued_at: number,
  *   tab: string,
- *   state: "waiting" | "accepted" | "failed",
+ *   state: "uploading" | "waiting" | "accepted" | "failed",
  *   code?: string,
  * }} Outgoing
  */

@@ -17,6 +17,7 @@ export default {
   send: "Send",
   retry: "Try again",
   discard: "Discard",
+  "state.uploading": "Uploading",
   "state.waiting": "Sending",
   "state.accepted": "Accepted; being stored",
   "state.failed": "Not sent",

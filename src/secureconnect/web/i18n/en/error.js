@@ -25,4 +25,12 @@ export default {
   LAST_ADMINISTRATOR: "You are the last administrator here. Make somebody else one first.",
   CONFLICT: "That does not go with how things stand now.",
   OVERLOADED: "The server has too much to do right now. Try again in a moment.",
+  QUOTA_EXCEEDED: "There is no room left for your files. Delete some first.",
+  FILE_TOO_LARGE: "The file is larger than this server takes.",
+  FILE_ON_AWAY_NODE: "This file lies on a server that cannot be reached right now. Try again later.",
+  TOO_MANY_UPLOADS: "Too many uploads are unfinished. Finish or cancel some.",
+  DISK_FULL: "The server’s disk is full. Try again later.",
+  UPLOAD_OVER: "The server has given this upload up. Send the file again.",
+  UPLOAD_MISMATCH: "The file changed while it was sent. Send it again.",
+  FILE_SPOILT: "This file is not what was sent: it was changed on its way.",
 };

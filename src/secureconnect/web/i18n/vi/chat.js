@@ -17,6 +17,7 @@ export default {
   send: "Gửi",
   retry: "Thử lại",
   discard: "Bỏ",
+  "state.uploading": "Đang tải lên",
   "state.waiting": "Đang gửi",
   "state.accepted": "Đã nhận, đang lưu",
   "state.failed": "Chưa gửi được",

@@ -26,4 +26,12 @@ export default {
   LAST_ADMINISTRATOR: "Bạn là quản trị viên cuối cùng ở đây. Hãy chỉ định người khác trước.",
   CONFLICT: "Việc này không phù hợp với tình trạng hiện tại.",
   OVERLOADED: "Máy chủ đang quá bận. Hãy thử lại sau giây lát.",
+  QUOTA_EXCEEDED: "Không còn chỗ cho tệp của bạn. Hãy xóa bớt trước.",
+  FILE_TOO_LARGE: "Tệp lớn hơn mức máy chủ này nhận.",
+  FILE_ON_AWAY_NODE: "Tệp này nằm trên một máy chủ hiện không liên lạc được. Hãy thử lại sau.",
+  TOO_MANY_UPLOADS: "Có quá nhiều tệp đang tải lên dở dang. Hãy gửi xong hoặc hủy bớt.",
+  DISK_FULL: "Ổ đĩa của máy chủ đã đầy. Hãy thử lại sau.",
+  UPLOAD_OVER: "Máy chủ đã bỏ lần tải lên này. Hãy gửi lại tệp.",
+  UPLOAD_MISMATCH: "Tệp đã thay đổi trong lúc gửi. Hãy gửi lại.",
+  FILE_SPOILT: "Tệp này không còn nguyên như khi gửi: nó đã bị thay đổi trên đường đi.",
 };

@@ -4,12 +4,15 @@ import { app } from "../../app.js";
 import { refused, t } from "../../i18n/index.js";
 import { h, Part } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
+import { Choice } from "../files/choice.js";
+import { attachButton, tray } from "../files/tray.js";
 import { signal } from "../../store/signal.js";
 
 const TYPING_EVERY_MS = 3_000;
 
 export class Composer extends Part {
   conversationId = "";
+  choice = new Choice("");
   error = signal("");
   #typedMs = 0;
 
@@ -37,6 +40,8 @@ export class Composer extends Part {
         },
       },
       h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
+      tray(this.choice),
+      attachButton(this.choice),
       input,
       h("button", { class: "icon-button primary", "aria-label": t("chat.send") }, icon("send")),
     );
@@ -48,13 +53,15 @@ export class Composer extends Part {
    */
   async #send(input, id) {
     const content = input.value.trim();
-    if (!content) return;
+    const { draft, blobs, putBack } = this.choice.take();
+    if (!content && !draft.files) return;
     this.error.value = "";
     input.value = "";
     try {
-      await app.mine.outbox.add({ conversation_id: id, content });
+      await app.mine.outbox.add({ conversation_id: id, content, ...draft }, blobs);
     } catch (error) {
       input.value = content;
+      putBack();
       this.error.value = refused(error);
     }
   }

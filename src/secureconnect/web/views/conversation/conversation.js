@@ -8,6 +8,8 @@ import { icon } from "../../parts/icons.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
 import { callButtons } from "../call/buttons.js";
 import { pictureOf, titleOf } from "../titles.js";
+import { Choice } from "../files/choice.js";
+import { dropping } from "../files/tray.js";
 import { Composer } from "./composer.js";
 import { TimelineView } from "./timeline.js";
 
@@ -32,7 +34,9 @@ export class ConversationView extends Part {
         void this.#read(() => sync.newest(id));
       }
     });
-    return h(
+    const choice = new Choice(id);
+    onEnd(() => choice.clear());
+    const section = h(
       "section",
       { class: "conversation" },
       h(
@@ -45,8 +49,10 @@ export class ConversationView extends Part {
       ),
       h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
       part(TimelineView, { conversationId: id }),
-      part(Composer, { conversationId: id }),
+      part(Composer, { conversationId: id, choice }),
     );
+    section.append(dropping(section, choice));
+    return section;
   }
 
   /** @param {() => Promise<void>} read */

@@ -1,6 +1,7 @@
 // What a message says. Everything that shows one reads it here, so that what is encrypted is put in at one place.
 
 import { t } from "../../i18n/index.js";
+import { attachmentsOf } from "../../store/attachments.js";
 import { noticeOf } from "./notice.js";
 
 /**
@@ -12,7 +13,7 @@ import { noticeOf } from "./notice.js";
  * @typedef {object} Said
  * @property {string} body
  * @property {readonly string[]} mentions people it names
- * @property {readonly string[]} files their ids
+ * @property {readonly import("../../store/types.js").Attachment[]} files
  * @property {string | null} replyTo the message it answers
  * @property {Message["message_type"]} kind
  * @property {"plain" | "decrypted" | "waiting" | "withheld" | "broken"} state all but the first two have no body
@@ -28,7 +29,7 @@ export function said(message) {
   return {
     body: isSealed ? "" : message.content,
     mentions: mentionsOf(message.metadata),
-    files: message.file_ids ?? [],
+    files: attachmentsOf(message.file_ids ?? [], message.metadata?.files),
     replyTo: message.reply_to ?? null,
     kind: message.message_type ?? "text",
     state: isSealed ? "waiting" : "plain",

@@ -5,6 +5,8 @@ import { dayName, refused, t, timeOfDay } from "../../i18n/index.js";
 import { each, h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { computed, effect } from "../../store/signal.js";
+import { attached } from "../files/attached.js";
+import { sending } from "../files/sending.js";
 import { noticeOf } from "./notice.js";
 import { isGone, said } from "./said.js";
 
@@ -131,7 +133,9 @@ function bubbleOf({ message, outgoing }) {
     "article",
     { class: "bubble", "aria-label": `${author}, ${timeOfDay(at)}` },
     h("span", { class: "author" }, author),
-    h("p", { class: "text", dir: "auto" }, text),
+    message && !message.deleted_at ? attached(said(message).files) : null,
+    outgoing?.files ? sending(outgoing.client_message_id) : null,
+    text ? h("p", { class: "text", dir: "auto" }, text) : null,
     h("footer", null, h("time", null, timeOfDay(at)), outgoing ? stateOf(outgoing) : null),
   );
 }
