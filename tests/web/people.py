@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +22,11 @@ from kit.server import Server
 
 WITHIN_MS = 20_000.0  # what a page comes to in one second, and in ten on a machine with other work
 LOOK_MS = 20.0
+QUIET_LOOKS = 5
 DESK = (1280, 800)
 PHONE = (390, 844)
+
+TOKENS = ("access_token", "refresh_token")
 
 # Violations in what the page has begun by itself are told nowhere else.
 TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
@@ -38,7 +43,7 @@ class Account:
 
     def __init__(self, server: Server, name: str) -> None:
         self.name = name
-        self.username = unique(name)
+        self.username = unique(re.sub(r"[^a-z]", "", name.lower())[:20])
         self.email = f"{self.username}@example.org"
         self._http = httpx.Client(base_url=server.url, timeout=WITHIN_MS / 1_000, trust_env=False)
         registered = {
@@ -63,6 +68,13 @@ class Account:
         session: dict[str, Any] = self._http.post("/v1/auth/login", json=asked).json()["data"]
         return session
 
+    def becomes_administrator(self, server: Server) -> None:
+        """By the command line. Sessions it had do not know it; the one it has from now on does."""
+        command = [sys.executable, *server.program, "user", "promote", self.username]
+        command += ["--data-dir", str(server.data_dir)]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        self.session = self.log_in()
+
     def group(self, title: str, *others: Account) -> str:
         """Its id."""
         made = {"type": "group", "title": title, "participant_ids": [each.user_id for each in others]}
@@ -72,9 +84,17 @@ class Account:
         made = {"type": "direct", "participant_ids": [other.user_id]}
         return str(self.ask("POST", "/v1/conversations", made)["conversation_id"])
 
-    def says(self, conversation_id: str, content: str) -> None:
+    def says(self, conversation_id: str, content: str, **more: object) -> None:
         said = {"conversation_id": conversation_id, "content": content, "client_message_id": unique("m")}
-        self.ask("POST", "/v1/messages", said)
+        self.ask("POST", "/v1/messages", said | more)
+
+    def sends_file(self, conversation_id: str, name: str, content: bytes, kind: str = "text/plain") -> None:
+        """Says nothing about it.  kind: its media type."""
+        about = {"file_name": name, "file_size": len(content), "content_type": kind}
+        begun = self.ask("POST", "/v1/storage/upload-url", about)
+        assert self._http.put(begun["upload_url"], content=content).is_success
+        self.ask("POST", "/v1/storage/upload-complete", {"file_id": begun["file_id"]})
+        self.says(conversation_id, "", file_ids=[begun["file_id"]])
 
     def said(self, conversation_id: str) -> list[str]:
         """What people have said there, as the server has stored it, the oldest first."""
@@ -98,13 +118,16 @@ class Person:
         self.account = account
         self.faults: list[str] = []
         self.asked: list[str] = []
+        self._under_way: set[playwright.Request] = set()
         self._hosts = {urlsplit(server.url).netloc}
         self._excused: list[re.Pattern[str]] = []
         context.set_default_timeout(WITHIN_MS)
         context.add_init_script(TELL_VIOLATIONS)
         context.on("console", self._heard)
         context.on("weberror", lambda error: self._fault(f"uncaught: {error.error}"))
-        context.on("request", lambda request: self._went(request.url))
+        context.on("request", self._asked)
+        for ended in ("requestfinished", "requestfailed"):
+            context.on(ended, lambda request: self._under_way.discard(request))
         context.on("page", self._opened)
         self.page = context.new_page()
 
@@ -173,6 +196,17 @@ class Person:
     def is_online(self) -> None:
         self.comes_to("app.mine.socket.link.peek() === 'online'")
 
+    def settles(self) -> None:
+        """Returns when nothing is being loaded, and was not a moment before."""
+        quiet = 0
+
+        def is_quiet() -> bool:
+            nonlocal quiet
+            quiet = 0 if self._under_way else quiet + 1
+            return quiet > QUIET_LOOKS
+
+        assert self.waits(is_quiet), [request.url for request in self._under_way]
+
     # -- what lies under the page --
 
     def finds(self, expression: str, *given: object) -> Any:
@@ -228,11 +262,8 @@ class Person:
         for page in self.context.pages:
             page.evaluate("0")
         assert not self.faults, f"at the page of {self.account and self.account.name}: {self.faults}"
-
-    def close(self) -> None:
-        self.context.close()
-        if self.account is not None:
-            self.account.close()
+        secrets = [self.account.session[name] for name in TOKENS] if self.account else []
+        assert not [url for url in self.asked if any(secret in url for secret in secrets)]
 
     def _opened(self, page: playwright.Page) -> None:
         page.on("websocket", lambda socket: self._went(socket.url))
@@ -240,6 +271,10 @@ class Person:
     def _heard(self, said: playwright.ConsoleMessage) -> None:
         if said.type != "debug":  # advice of the browser's own
             self._fault(f"console: {said.type}: {said.text} ({said.location.get('url')})")
+
+    def _asked(self, request: playwright.Request) -> None:
+        self._under_way.add(request)
+        self._went(request.url)
 
     def _went(self, url: str) -> None:
         self.asked.append(url)
@@ -264,11 +299,14 @@ class People:
 
     def __init__(self, browser: playwright.Browser) -> None:
         self._browser = browser
+        self._accounts: list[Account] = []
         self.all: list[Person] = []
 
     def enter(self, server: Server, *names: str, **how: Any) -> list[Person]:
         """Each with an account, signed in, and at no page yet.  how: as `device` takes it."""
-        return [self.device(server, Account(server, name), **how) for name in names]
+        made = [Account(server, name) for name in names]
+        self._accounts += made
+        return [self.device(server, account, **how) for account in made]
 
     def visitor(self, server: Server, **how: Any) -> Person:
         """Somebody without an account."""
@@ -312,7 +350,9 @@ class People:
     def clear(self) -> None:
         """Everybody goes."""
         while self.all:
-            self.all.pop().close()
+            self.all.pop().context.close()
+        while self._accounts:
+            self._accounts.pop().close()
 
 
 def kept_session(session: dict[str, Any]) -> str:

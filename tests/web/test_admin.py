@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from kit.people import PASSWORD, unique
-from kit.server import PROGRAM, Server
+from kit.server import Server
 
 from .people import Account, People, Person
 
@@ -31,12 +29,8 @@ def moderated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def administrator(moderated: Server) -> Iterator[Account]:
-    """Who became one by the command line, and signed in after that."""
     account = Account(moderated, "Root")
-    command = [sys.executable, *PROGRAM, "user", "promote", account.username]
-    command += ["--data-dir", str(moderated.data_dir)]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    account.session = account.log_in()
+    account.becomes_administrator(moderated)
     yield account
     account.close()
 
