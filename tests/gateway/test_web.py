@@ -185,11 +185,21 @@ async def test_what_has_changed_is_seen_on_a_reload(folder: Path, mock_clock: Mo
     (folder / "main.js").write_text("")
     (folder / "api/client.js").unlink()
     assert await version_of(router) == version, "it looks once a second at most"
+    with pytest.raises(NotFound):
+        await fetch(router, f"/app/{version}/api/client.js")
     mock_clock.jump(LOOK_S)
     assert await version_of(router) != version
     assert "modulepreload" not in await text_of(router, "/")
     with pytest.raises(NotFound):
         await fetch(router, f"/app/{version}/main.js")
+
+
+async def test_the_version_is_of_all_files(folder: Path) -> None:
+    versions = set()
+    for name in FILES:
+        (folder / name).write_text(FILES[name] + "\n")
+        versions.add(await version_of(Router(Web(folder=folder).endpoints())))
+    assert len(versions) == len(FILES) - 1, "what is hidden is none of its files"
 
 
 async def test_without_a_client_there_is_none(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from ..edge import Call, Rate
-from ..errors import NotFound
+from ..errors import NotFound, Unavailable
 from .admission import Endpoint, Request, Serve
 from .replies import Answer
 from .static import TYPES, Asset, names_in
@@ -112,9 +112,12 @@ class Web:
     async def _newest(self) -> Edition:
         async with self._looking:
             if self._edition is None or trio.current_time() >= self._look_again_at:
-                self._edition = await trio.to_thread.run_sync(
-                    edition_of, self._folder, self._policy, self._edition
-                )
+                try:
+                    self._edition = await trio.to_thread.run_sync(
+                        edition_of, self._folder, self._policy, self._edition
+                    )
+                except FileNotFoundError:  # they are being replaced at this moment
+                    raise Unavailable from None
                 self._look_again_at = trio.current_time() + LOOK_S
             return self._edition
 
@@ -211,4 +214,7 @@ def _endpoint(path: str, serve: Serve, route: str | None = None) -> Endpoint:
 async def _answer(asset: Asset | None, call: Call, request: Request) -> Answer:
     if asset is None:
         raise NotFound
-    return await asset.serve(call, request)
+    try:
+        return await asset.serve(call, request)
+    except FileNotFoundError:  # it is there no more, and nobody had asked for it before
+        raise NotFound from None
