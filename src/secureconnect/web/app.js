@@ -2,6 +2,7 @@
 
 import { Client } from "./api/client.js";
 import { Downloads } from "./api/downloads.js";
+import { Device } from "./api/device.js";
 import { Outbox } from "./api/outbox.js";
 import { Session } from "./api/session.js";
 import { ChatSocket } from "./api/socket.js";
@@ -63,6 +64,7 @@ class App {
   client = new Client(this.session);
   state = new State();
   router = new Router();
+  device = new Device(this.client, (path) => this.router.go(path));
   /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
   account = signal(/** @type {Account | null} */ (null));
   #turn = Promise.resolve();
@@ -77,6 +79,7 @@ class App {
       userId = next;
       this.#turn = this.#turn.then(() => this.#change(before, next)); // one after the other
     });
+    effect(() => this.device.badge(this.state.unread.value));
   }
 
   async #learnServer() {
@@ -125,6 +128,7 @@ class App {
     account?.outbox.close();
     account?.downloads.close();
     account?.disk.close();
+    await this.device.forgetPush();
     // another tab may have signed in again before this one has heard that it signed out
     if (!this.session.isKept(userId)) await Disk.destroy(userId);
     if (this.session.ended.peek() !== "SESSION_ENDED") this.router.go("/", { replace: true });

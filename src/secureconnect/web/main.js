@@ -1,12 +1,16 @@
 // Where the page begins.
 
-import { language, loadTexts } from "./i18n/index.js";
+import { chosenLanguage, language, loadTexts } from "./i18n/index.js";
 import { app } from "./app.js";
 import { openDoor } from "./views/call/door.js";
 import { Shell } from "./views/shell.js";
+
+const INSTALL_AFTER_MS = 1_500;
 
 document.documentElement.lang = language;
 await loadTexts("common", "error", "form", "signin", "chat", "files", "ring");
 await app.start();
 document.body.replaceChildren(new Shell());
 openDoor();
+// what is not needed to see the page is fetched after it is seen
+setTimeout(() => void app.device.begin(chosenLanguage()).catch(reportError), INSTALL_AFTER_MS);

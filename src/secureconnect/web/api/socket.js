@@ -57,6 +57,7 @@ export class ChatSocket {
     addEventListener("online", hurry, { signal });
     addEventListener("pageshow", hurry, { signal });
     addEventListener("offline", () => this.#drop(), { signal });
+    addEventListener("pagehide", () => this.#drop(), { signal }); // kept for "back": nobody sees what comes
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && hurry(), {
       signal,
     });
