@@ -3,7 +3,10 @@
 import { Client } from "./api/client.js";
 import { Downloads } from "./api/downloads.js";
 import { Device } from "./api/device.js";
+import { Edition } from "./api/edition.js";
+import { Notices } from "./api/notices.js";
 import { Outbox } from "./api/outbox.js";
+import { Presences } from "./api/presences.js";
 import { Session } from "./api/session.js";
 import { ChatSocket } from "./api/socket.js";
 import { Sync } from "./api/sync.js";
@@ -22,31 +25,22 @@ import { State } from "./store/state.js";
  * @typedef {import("./store/types.js").Event} Event
  */
 
-/** What there is while somebody is signed in. */
-class Account {
-  /**
-   * @param {Client} client
-   * @param {State} state
-   * @param {ChatSocket} socket
-   * @param {Sync} sync
-   * @param {Outbox} outbox
-   * @param {Downloads} downloads
-   * @param {Disk} disk
-   * @param {Writer} writer
-   * @param {Calls} calls
-   */
-  constructor(client, state, socket, sync, outbox, downloads, disk, writer, calls) {
-    this.client = client;
-    this.state = state;
-    this.socket = socket;
-    this.sync = sync;
-    this.outbox = outbox;
-    this.downloads = downloads;
-    this.disk = disk;
-    this.writer = writer;
-    this.calls = calls;
-  }
-}
+/**
+ * What there is while somebody is signed in.
+ * @typedef {object} Account
+ * @property {Client} client
+ * @property {State} state
+ * @property {ChatSocket} socket
+ * @property {Sync} sync
+ * @property {Outbox} outbox
+ * @property {Downloads} downloads
+ * @property {Disk} disk
+ * @property {Writer} writer
+ * @property {Calls} calls
+ * @property {Presences} presences
+ * @property {Notices} notices
+ * @property {Edition} edition
+ */
 
 /** A conversation is encrypted, and this page cannot do that: nothing is sent rather than what everybody could read. */
 export class EncryptionMissing extends Error {
@@ -114,7 +108,12 @@ class App {
     const downloads = new Downloads(client, socket, sealing);
     await outbox.open();
     const calls = this.#callsOf(userId, socket);
-    this.account.value = new Account(client, state, socket, sync, outbox, downloads, disk, writer, calls);
+    const presences = new Presences(client, socket, state, disk);
+    const notices = new Notices(client, socket, state, disk);
+    this.account.value = {
+      ...{ client, state, socket, sync, outbox, downloads, disk, writer, calls },
+      ...{ presences, notices, edition: new Edition(socket) },
+    };
     socket.open();
   }
 
@@ -124,6 +123,7 @@ class App {
     this.account.value = null;
     account?.calls.close();
     this.state.clear();
+    account?.presences.close();
     account?.socket.close();
     account?.outbox.close();
     account?.downloads.close();

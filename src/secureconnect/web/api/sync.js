@@ -14,6 +14,7 @@ import { apply } from "../store/apply.js";
 const PAGE = 100; // conversations
 const MOST_CONVERSATIONS = 10_000;
 const MESSAGES = 50; // read at a time
+const MOST_TRIES = 3;
 const NEW_AT_ONCE = 5; // beyond so many new ones the whole list is read
 
 export class Sync {
@@ -94,7 +95,8 @@ export class Sync {
     do {
       const query = { limit: PAGE, cursor, first_sync: cursor === null ? 1 : null };
       const { conversations, next_cursor } = await this.client.ask("GET", "/v1/conversations", { query });
-      batch(() => this.#keep(conversations));
+      const behind = batch(() => this.#keep(conversations));
+      for (const id of behind) void this.conversation(id).catch(() => this.#lacking.add(id));
       this.state.isSynced.value = true;
       count += conversations.length;
       cursor = next_cursor;
@@ -108,30 +110,46 @@ export class Sync {
    */
   conversation(id) {
     return this.#once(`conversation ${id}`, async () => {
-      this.#keep([await this.client.ask("GET", `/v1/conversations/${id}`)]);
+      for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+        const conversation = await this.client.ask("GET", `/v1/conversations/${id}`);
+        if (this.#keep([conversation]).length === 0) return;
+      }
     });
   }
 
-  /** @param {Conversation[]} conversations */
+  /**
+   * @param {Conversation[]} conversations
+   * @returns {string[]} those of which the socket has told something while the answer was under way: it may not be in it
+   */
   #keep(conversations) {
     const me = this.state.me.peek()?.user_id;
+    /** @type {string[]} */
+    const behind = [];
     const rows = conversations.map(({ messages, ...conversation }) => {
       const { conversation_id: id, participants } = conversation;
       if (participants) this.state.meet(participants);
       const held = this.state.conversations.peek(id);
       const mine = participants?.find((each) => each.user_id === me);
-      const position = this.socket.positions.changes.get(id) ?? 0;
-      if (position < conversation.change) this.socket.positions.reset(id, conversation.change);
+      // of what is known already the socket tells what is new, and this is not to keep it from being heard
+      const position = this.socket.positions.changes.get(id);
+      if (position === undefined) this.socket.positions.reset(id, conversation.change);
       const timeline = this.state.timeline(id);
       if (messages && !timeline.isLoaded.peek()) {
         const hasOlder = (messages[0]?.seq ?? 0) > conversation.first_seq;
         timeline.reset(messages, { hasOlder, hasNewer: false });
       }
       const last_read_seq = mine?.last_read_seq ?? held?.last_read_seq;
-      return /** @type {[string, Conversation]} */ ([id, { ...held, ...conversation, last_read_seq }]);
+      const isOlder = position !== undefined && conversation.change < position;
+      if (isOlder) behind.push(id);
+      const row =
+        isOlder && held
+          ? { ...conversation, ...held, participants: participants ?? held.participants }
+          : { ...held, ...conversation, last_read_seq };
+      return /** @type {[string, Conversation]} */ ([id, row]);
     });
     this.state.conversations.setAll(rows);
     for (const [id] of rows) this.changed(id);
+    return behind;
   }
 
   /**

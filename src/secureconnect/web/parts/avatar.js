@@ -2,25 +2,29 @@
 
 import { h } from "./dom.js";
 
-const HUES = 12;
+const HUES = 18; // of a colour wheel, so that neighbours are told apart
 
 /**
  * @param {() => { name: string, id: string, url?: string | null }} whose
  */
 export function avatar(whose) {
-  return h("span", { class: "avatar", "data-hue": () => hueOf(whose().id), "aria-hidden": "true" }, () => {
-    const { name, url } = whose();
-    // pictures elsewhere are not asked for: who looks at a name would tell that server so
-    if (url?.startsWith("/")) return h("img", { src: url, alt: "", loading: "lazy" });
-    return initialsOf(name);
-  });
+  return h(
+    "span",
+    { class: "avatar", style: () => ({ "--hue": hueOf(whose().id) }), "aria-hidden": "true" },
+    () => {
+      const { name, url } = whose();
+      // pictures elsewhere are not asked for: who looks at a name would tell that server so
+      if (url?.startsWith("/")) return h("img", { src: url, alt: "", loading: "lazy" });
+      return initialsOf(name);
+    },
+  );
 }
 
 /** @param {string} id */
 function hueOf(id) {
   let sum = 0;
   for (const char of id) sum = (sum * 31 + (char.codePointAt(0) ?? 0)) % 9973;
-  return sum % HUES;
+  return String((sum % HUES) * (360 / HUES));
 }
 
 /** @param {string} name */

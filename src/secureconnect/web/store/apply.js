@@ -12,6 +12,7 @@ import { batch } from "./signal.js";
 
 const TYPING_MS = 6_000; // as long as one `typing` is good for
 const MOST_ANNOUNCEMENTS = 20;
+const MOST_NOTIFICATIONS = 200;
 
 /** @type {Record<string, (state: State, event: Event) => void>} */
 const CHANGES = {
@@ -153,6 +154,20 @@ const CHANGES = {
       0,
       MOST_ANNOUNCEMENTS,
     );
+  },
+
+  notification(state, { type: _, ...event }) {
+    const notification = /** @type {import("./types.js").Notification} */ (/** @type {unknown} */ (event));
+    const { notification_id: id, read_at } = notification;
+    const held = state.notifications.peek();
+    const known = held.find((each) => each.notification_id === id);
+    const wasUnread = known !== undefined && known.read_at === null;
+    state.unreadNotifications.value = Math.max(
+      0,
+      state.unreadNotifications.peek() + (read_at === null ? 1 : 0) - (wasUnread ? 1 : 0),
+    );
+    const next = known ? held.map((each) => (each === known ? notification : each)) : [notification, ...held];
+    state.notifications.value = next.slice(0, MOST_NOTIFICATIONS);
   },
 
   resumed(state, { conversations, lost }) {

@@ -130,9 +130,10 @@ export class State {
   /** the conversation one looks at */
   current = signal(/** @type {string | null} */ (null));
   /** latest announcements of administrators, the newest first */
-  announcements = signal(
-    /** @type {{ announcement_id: string, text: string, created_at: string, until: string | null }[]} */ ([]),
-  );
+  announcements = signal(/** @type {readonly import("./types.js").Announcement[]} */ ([]));
+  /** the latest, the newest first, and how many of all are unread */
+  notifications = signal(/** @type {readonly import("./types.js").Notification[]} */ ([]));
+  unreadNotifications = signal(0);
 
   /** @type {Map<string, Timeline>} */
   #timelines = new Map();
@@ -220,6 +221,8 @@ export class State {
     this.polls.clear();
     this.#timelines.clear();
     this.announcements.value = [];
+    this.notifications.value = [];
+    this.unreadNotifications.value = 0;
     this.isSynced.value = false;
     this.current.value = null;
   }

@@ -157,6 +157,19 @@
  * }} Sending state: lost: the browser no longer has it.  begun: how often it was announced
  */
 
+/**
+ * @typedef {object} Notification that something has happened, and where
+ * @property {string} notification_id
+ * @property {"message" | "mention" | "reply" | "reaction" | "added" | "announcement" | "missed_call"} kind
+ * @property {string} ref the message, conversation, announcement or call
+ * @property {string | null} conversation_id
+ * @property {string | null} actor_id
+ * @property {string} created_at
+ * @property {string | null} read_at
+ */
+
+/** @typedef {{ announcement_id: string, text: string, created_at: string, until: string | null }} Announcement */
+
 /** @typedef {{ type: string, [field: string]: any }} Event what comes over a socket */
 
 /**

@@ -3,10 +3,10 @@
 import { app } from "../app.js";
 import { t } from "../i18n/index.js";
 
-const MOST_ASKED = 1_000; // in the life of the page
+const MOST_ASKED = 1_000; // while one is signed in
 
-/** @type {Set<string>} */
-const asked = new Set();
+/** @type {WeakMap<object, Set<string>>} by account */
+const askedBy = new WeakMap();
 
 /**
  * Their name; it is asked for, once, if it is not known.
@@ -19,11 +19,21 @@ export function known(userId) {
   return t("chat.somebody");
 }
 
+/**
+ * What their picture is made of.
+ * @param {string} userId
+ */
+export function faceOf(userId) {
+  return { name: known(userId), id: userId, url: app.state.people.get(userId)?.avatar_url ?? null };
+}
+
 /** @param {string} userId */
 async function ask(userId) {
+  const { client, state } = app.mine;
+  const asked = askedBy.get(app.mine) ?? new Set();
+  askedBy.set(app.mine, asked);
   if (asked.has(userId) || asked.size >= MOST_ASKED) return;
   asked.add(userId);
-  const { client, state } = app.mine;
   try {
     state.meet([await client.ask("GET", `/v1/users/${encodeURIComponent(userId)}`)]);
   } catch (error) {

@@ -1,32 +1,126 @@
-// One line that says what is not as it should be: no network, a server that restarts, or what it does without.
+// Lines above everything that say what is not as it should be: no network, a server that restarts, or what it does
+// without; and what everybody, or this person, should know.
 
 import { app } from "../../app.js";
-import { t } from "../../i18n/index.js";
-import { h, Part, when } from "../../parts/dom.js";
+import { moment, refused, t } from "../../i18n/index.js";
+import { h, listen, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
+
+/** @typedef {import("../../parts/dom.js").Child} Child */
 
 const PATIENCE_MS = 2_000; // a link that is back by then was never missed
 
 export class Banner extends Part {
+  isOffline = signal(!navigator.onLine);
+  isLong = signal(false);
+  error = signal("");
+
   build() {
-    const { socket } = app.mine;
-    const isLong = signal(false);
+    this.role = "status";
+    listen(window, "offline", () => (this.isOffline.value = true));
+    listen(window, "online", () => (this.isOffline.value = false));
     effect(() => {
-      if (socket.lostMs.value === null) {
-        isLong.value = false;
+      if (app.mine.socket.lostMs.value === null) {
+        this.isLong.value = false;
         return;
       }
-      const timer = setTimeout(() => (isLong.value = true), PATIENCE_MS);
+      const timer = setTimeout(() => (this.isLong.value = true), PATIENCE_MS);
       onEnd(() => clearTimeout(timer));
     });
-    const text = () => {
-      if (isLong.value) return navigator.onLine ? t("chat.reconnecting") : t("chat.offline");
-      const affected = [...new Set(Object.values(app.state.degraded.value).flat())];
-      return affected.length ? t("chat.degraded", { what: affected.map(named).join(", ") }) : "";
-    };
-    return when(text, () => h("p", { class: "banner", role: "status" }, icon("warning"), text));
+    return [
+      when(
+        () => this.link(),
+        () => line("warning", [() => this.link()]),
+      ),
+      when(
+        () => app.mine.edition.isOld.value,
+        () =>
+          line(
+            "info",
+            [t("home.updated")],
+            action(t("common.reload"), () => location.reload()),
+          ),
+      ),
+      this.goingAccount(),
+      this.announcement(),
+      when(
+        () => this.error.value,
+        () => line("warning", [() => this.error.value]),
+      ),
+    ];
   }
+
+  /** What is wrong with the link, or with what is at its end. */
+  link() {
+    if (this.isOffline.value) return t("chat.offline");
+    if (this.isLong.value) return t("chat.reconnecting");
+    const affected = [...new Set(Object.values(app.state.degraded.value).flat())];
+    return affected.length ? t("chat.degraded", { what: affected.map(named).join(", ") }) : "";
+  }
+
+  goingAccount() {
+    const at = () => app.state.me.value?.delete_at;
+    return when(at, () =>
+      line(
+        "warning",
+        [() => t("home.accountGoes", { at: moment(at() ?? 0) })],
+        action(t("home.keepAccount"), () =>
+          this.run(async () => {
+            app.state.me.value = await app.client.ask("POST", "/v1/users/me/restore");
+          }),
+        ),
+      ),
+    );
+  }
+
+  announcement() {
+    const { notices } = app.mine;
+    return when(
+      () => notices.announcement.value,
+      () =>
+        line(
+          "info",
+          [
+            h("span", { class: "hidden" }, t("home.announcement")),
+            () => notices.announcement.value?.text ?? "",
+          ],
+          close(() => notices.dismiss(notices.announcement.peek()?.announcement_id ?? "")),
+        ),
+    );
+  }
+
+  /** @param {() => Promise<void>} work */
+  async run(work) {
+    this.error.value = "";
+    try {
+      await work();
+    } catch (error) {
+      this.error.value = refused(error);
+    }
+  }
+}
+
+/**
+ * @param {"info" | "warning"} kind
+ * @param {Child[]} text
+ * @param {...HTMLButtonElement} buttons
+ */
+function line(kind, text, ...buttons) {
+  return h("div", { class: `banner banner-${kind}` }, icon(kind), h("p", null, ...text), ...buttons);
+}
+
+/**
+ * @param {string} text
+ * @param {() => void} onclick
+ */
+function action(text, onclick) {
+  return h("button", { class: "banner-action", onclick }, text);
+}
+
+/** @param {() => void} onclick */
+function close(onclick) {
+  return h("button", { class: "icon-button", "aria-label": t("home.dismiss"), onclick }, icon("close"));
 }
 
 const NAMED = new Set([

@@ -1,34 +1,119 @@
-// What one has when one is signed in: the conversations, and the one that is open; on a narrow screen one or the other.
+// What one has when one is signed in: the conversations, and beside them the one that is open or another screen; on a
+// narrow screen one or the other.
 
 import { app } from "../../app.js";
+import { closeDialogs } from "../../parts/dialog.js";
 import { h, Part, part } from "../../parts/dom.js";
-import { loadTexts, t } from "../../i18n/index.js";
 import { lazy } from "../../parts/lazy.js";
 import { sheet } from "../../parts/sheet.js";
+import { computed, effect, onEnd, untracked } from "../../store/signal.js";
+import { loadTexts, t } from "../../i18n/index.js";
 import { ConversationView } from "../conversation/conversation.js";
+import { onKeys } from "../keys.js";
+import { titleOf } from "../titles.js";
 import { Banner } from "./banner.js";
 import { ConversationList } from "./list.js";
-import { NewConversation } from "./new.js";
+import { homeKeys } from "./moves.js";
 
-const enterAdmin = () => Promise.all([import("../admin/admin.js"), sheet("admin"), loadTexts("admin")]);
+const NARROW = matchMedia("(max-width: 43.75rem)");
+
+/** @type {Record<string, () => import("../../parts/dom.js").Child>} screens that are fetched when entered */
+const LATER = {
+  new: () =>
+    lazy(
+      () => import("./new.js"),
+      ({ NewConversation }) => new NewConversation(),
+    ),
+  admin: () =>
+    lazy(
+      () => Promise.all([import("../admin/admin.js"), sheet("admin"), loadTexts("admin")]),
+      ([{ Admin }]) => new Admin(),
+    ),
+};
 
 export class Home extends Part {
   build() {
     const { place } = app.router;
+    // not the message or the panel: the conversation stays when those change
+    const screen = computed(() => {
+      const { name, params } = place.value;
+      return name === "conversation" ? `conversation ${params.conversation}` : name;
+    });
+    const main = h("main", { class: "main", id: "main", tabindex: -1 }, () => {
+      const [name, id] = screen.value.split(" ");
+      return untracked(() => screenOf(name, id));
+    });
+    onKeys(...homeKeys());
+    this.follow(main);
     return h(
       "div",
       { class: () => `home ${place.value.name === "home" ? "at-list" : "at-main"}` },
+      h("button", { class: "skip", onclick: () => main.focus() }, t("home.skip")),
       new Banner(),
       h("nav", { class: "sidebar", "aria-label": t("chat.conversations") }, new ConversationList()),
-      h("main", { class: "main" }, () => {
-        const { name, params } = place.value;
-        if (name === "conversation") return part(ConversationView, { conversationId: params.conversation });
-        if (name === "new") return new NewConversation();
-        if (name === "admin") return lazy(enterAdmin, ([{ Admin }]) => new Admin());
-        return h("p", { class: "blank" }, t("chat.choose"));
-      }),
+      main,
     );
   }
+
+  /**
+   * What changes of the page itself when one goes elsewhere.
+   * @param {HTMLElement} main
+   */
+  follow(main) {
+    const { state, router } = app;
+    effect(() => {
+      const { name, params } = router.place.value;
+      const count = state.unread.value;
+      const here = name === "conversation" ? titleOf(state.conversations.get(params.conversation)) : "";
+      document.title = [count ? `(${count})` : "", here, here ? "–" : "", "SecureConnect"]
+        .filter(Boolean)
+        .join(" ");
+      showUnread(count);
+    });
+    onEnd(() => {
+      document.title = "SecureConnect";
+      showUnread(0);
+    });
+    let was = /** @type {string | null} */ (null);
+    effect(() => {
+      const { name, params } = router.place.value;
+      const now = `${name} ${params.conversation ?? ""} ${params.panel ?? ""}`;
+      const isElsewhere = was !== null && was !== now;
+      was = now;
+      if (!isElsewhere) return;
+      closeDialogs();
+      // where only one column is seen, who has no eyes for it hears where they are
+      if (NARROW.matches) queueMicrotask(() => headingIn(name === "home" ? this : main)?.focus());
+    });
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} id
+ */
+function screenOf(name, id) {
+  if (name === "conversation") return part(ConversationView, { conversationId: id });
+  const later = LATER[name];
+  return later ? later() : h("p", { class: "blank" }, t("chat.choose"));
+}
+
+/** @param {HTMLElement} within */
+function headingIn(within) {
+  const heading = /** @type {HTMLElement | null} */ (within.querySelector("h1, h2"));
+  if (heading && !heading.hasAttribute("tabindex")) heading.tabIndex = -1;
+  return heading;
+}
+
+/**
+ * On the icons of the tab and of the installed page.
+ * @param {number} count of conversations with something unread
+ */
+function showUnread(count) {
+  const icon = /** @type {HTMLLinkElement | null} */ (document.querySelector('link[rel="icon"]'));
+  const wanted = new URL(`../../icons/${count ? "icon-unread" : "icon"}.svg`, import.meta.url).href;
+  if (icon && icon.href !== wanted) icon.href = wanted;
+  if ("setAppBadge" in navigator) void navigator.setAppBadge(count).catch(() => {});
 }
 
 customElements.define("sc-home", Home);
