@@ -117,7 +117,7 @@ class OlmDevice:
     def decrypt(self, content: Json) -> Json:
         sender = content["sender_key"]
         mine = content["ciphertext"][self.curve25519]
-        message = olm.AnyOlmMessage.from_parts(mine["type"], base64.b64decode(mine["body"]))
+        message = olm.AnyOlmMessage.from_parts(mine["type"], base64.b64decode(mine["body"] + "=="))
         first = message.to_pre_key()
         known = self.sessions.get(sender)
         if known is not None and (first is None or known.session_matches(first)):
