@@ -22,6 +22,7 @@ from .harness import CHEAP, PASSWORD, Node, Person, Site, refused
 
 LIMIT = CHEAP.lockout_failures
 LOOSE = replace(CHEAP, lockout_failures=1_000)
+FACTOR = "GET /v1/auth/totp"
 ENROLL, CONFIRM, DISABLE = "POST /v1/auth/totp/enroll", "POST /v1/auth/totp/confirm", "DELETE /v1/auth/totp"
 
 
@@ -248,3 +249,15 @@ async def test_no_secret_lies_open(node: Node, site: Site) -> None:
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
+
+
+async def test_one_is_told_whether_it_is_on(node: Node, site: Site) -> None:
+    ann = await node.register()
+    off = {"is_on": False, "recovery_codes_left": None}
+    assert await node.ask(FACTOR, as_=ann) == off
+    app = await begin(node, site, ann)
+    assert await node.ask(FACTOR, as_=ann) == off
+    app.recovery = (await node.ask(CONFIRM, {"code": app.code()}, as_=ann))["recovery_codes"]
+    assert await node.ask(FACTOR, as_=ann) == {"is_on": True, "recovery_codes_left": len(app.recovery)}
+    await node.ask(DISABLE, {"password": PASSWORD, "totp_code": app.recovery[0]}, as_=ann)
+    assert await node.ask(FACTOR, as_=ann) == off

@@ -10,6 +10,13 @@ from ..room import Auth
 from ..shapes import PROOF_ERRORS, Code, Proof, origin_of
 
 
+class SecondFactor(Struct, frozen=True):
+    """recovery_codes_left: that were not used yet; null while it is off."""
+
+    is_on: bool
+    recovery_codes_left: int | None
+
+
 class Enrolled(Struct, frozen=True):
     """secret: base32, for typing.  otpauth_uri: the same as a QR code holds it."""
 
@@ -25,6 +32,11 @@ class RecoveryCodes(Struct, frozen=True):
     """Each replaces the app once. They are told this once."""
 
     recovery_codes: list[str]
+
+
+async def get_factor(auth: Auth, call: Call) -> Reply:
+    left = await auth.totp.recovery_codes_left(call.caller.user_id)
+    return Reply(SecondFactor(left is not None, left))
 
 
 async def enroll(auth: Auth, call: Call) -> Reply:
@@ -53,6 +65,15 @@ async def disable(auth: Auth, call: Call) -> Reply:
 _TOTP = "/v1/auth/totp"
 
 ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        _TOTP,
+        get_factor,
+        Audience.USER,
+        Rate.READ,
+        "Whether I sign in with a second factor, and how many recovery codes are left",
+        answer=SecondFactor,
+    ),
     Route(
         "POST",
         f"{_TOTP}/enroll",

@@ -11,7 +11,7 @@ from ...clock import SECOND_US
 from ...config import AuthConfig
 from ...deps.contracts import Database, Tx
 from ...errors import NotFound, TotpEnabled, TotpInvalid
-from ...identity import Principal
+from ...identity import Principal, UserId
 from .. import store as accounts
 from ..lockout import Lockout
 from ..reauthentication import Reauthentication, require_open
@@ -55,6 +55,16 @@ class Totp:
         self._sessions = sessions
         self._letters = letters
         self._issuer = issuer
+
+    async def recovery_codes_left(self, user: UserId) -> int | None:
+        """None while the second factor is off."""
+
+        async def unit(tx: Tx) -> int | None:
+            kept = await store.get(tx, user)
+            is_on = kept is not None and kept.confirmed_us is not None
+            return await store.count_codes(tx, user) if is_on else None
+
+        return await self._db.read(unit)
 
     async def enroll(self, caller: Principal, password: str, totp_code: str | None, origin: Origin) -> Begun:
         """Begin; it counts once it is confirmed. What was begun before is forgotten.
