@@ -61,6 +61,11 @@ class App {
   device = new Device(this.client, (path) => this.router.go(path));
   /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
   account = signal(/** @type {Account | null} */ (null));
+  /**
+   * Each tells what somebody would lose who signs out now, or null.
+   * @type {Set<() => Promise<string | null> | string | null>}
+   */
+  losses = new Set();
   #turn = Promise.resolve();
 
   async start() {
@@ -189,7 +194,11 @@ class App {
 
   /** Ask the server who one is by now. */
   async learnMe() {
-    this.keepMe(await this.client.ask("GET", "/v1/users/me"));
+    const user = /** @type {import("./store/types.js").User} */ (
+      await this.client.ask("GET", "/v1/users/me")
+    );
+    this.keepMe(user);
+    return user;
   }
 
   /** @param {import("./store/types.js").User} user oneself, as the server has just told */

@@ -91,14 +91,20 @@ export class Session {
     this.leave();
   }
 
-  /** Signed out here, whether the server knows or not. */
-  leave() {
-    this.#forget(null);
+  /**
+   * Signed out here, whether the server knows or not.
+   * @param {string | null} [why] shown where one signs in
+   */
+  leave(why = null) {
+    this.#forget(why);
   }
 
-  /** This browser is to be a stranger the next time. Call it while signed in. */
-  forgetDevice() {
-    const { [this.userId ?? ""]: _, ...others } = devices();
+  /**
+   * This browser is to be a stranger to the account the next time.
+   * @param {string} userId
+   */
+  forgetDevice(userId) {
+    const { [userId]: _, ...others } = devices();
     localStorage.setItem(DEVICES, JSON.stringify(others));
   }
 

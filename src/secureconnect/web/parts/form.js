@@ -152,13 +152,17 @@ export function submit(text, isBusy, kind = "primary") {
  * @param {string} how.action the word on its button
  * @param {(given: Given, form: HTMLFormElement) => Promise<unknown>} how.run what it throws is said
  * @param {boolean} [how.isDanger]
+ * @param {boolean} [how.asksCode] it is known that there is a second factor
  * @param {Record<string, (error: Refused) => string>} [how.refusals] other words for a code than everywhere
  * @param {Child} [how.beside] beside the button
  * @param {...Child} children
  */
-export function form({ action, run, isDanger = false, refusals = {}, beside = null }, ...children) {
+export function form(
+  { action, run, isDanger = false, asksCode = false, refusals = {}, beside = null },
+  ...children
+) {
   const isBusy = signal(false);
-  const needsCode = signal(false);
+  const needsCode = signal(asksCode);
   const problem = signal("");
 
   /** @param {SubmitEvent} event */
@@ -170,8 +174,7 @@ export function form({ action, run, isDanger = false, refusals = {}, beside = nu
     isBusy.value = true;
     try {
       await run(givenIn(element), element);
-      if (!element.isConnected) return;
-      needsCode.value = false;
+      needsCode.value = asksCode;
     } catch (error) {
       isBusy.value = false; // before the focus goes to a field
       say(element, /** @type {Refused} */ (error));
@@ -204,20 +207,21 @@ export function form({ action, run, isDanger = false, refusals = {}, beside = nu
     ...children,
     when(
       () => needsCode.value,
-      () => codeField(),
+      () => codeField(!asksCode),
     ),
     h("p", { class: "problem", role: "alert", hidden: () => !problem.value }, () => problem.value),
     h("footer", { class: "form-foot" }, submit(action, isBusy, isDanger ? "danger" : "primary"), beside),
   );
 }
 
-function codeField() {
+/** @param {boolean} isNext it appears because it is missing: one goes on there */
+function codeField(isNext) {
   const props = {
     name: "totp_code",
     autocomplete: "one-time-code",
     required: true,
     maxlength: 32,
-    ref: focus,
+    ref: isNext ? focus : () => {},
   };
   return field(t("form.code"), props, t("form.codeHint"));
 }

@@ -33,4 +33,6 @@ export default {
   UPLOAD_OVER: "The server has given this upload up. Send the file again.",
   UPLOAD_MISMATCH: "The file changed while it was sent. Send it again.",
   FILE_SPOILT: "This file is not what was sent: it was changed on its way.",
+
+  DELETION_ASKED: "Your account will be erased after a time of grace. Sign in to see when, and to keep it.",
 };

@@ -34,4 +34,7 @@ export default {
   UPLOAD_OVER: "Máy chủ đã bỏ lần tải lên này. Hãy gửi lại tệp.",
   UPLOAD_MISMATCH: "Tệp đã thay đổi trong lúc gửi. Hãy gửi lại.",
   FILE_SPOILT: "Tệp này không còn nguyên như khi gửi: nó đã bị thay đổi trên đường đi.",
+
+  DELETION_ASKED:
+    "Tài khoản của bạn sẽ bị xóa sau thời gian chờ. Hãy đăng nhập để xem khi nào và để giữ lại.",
 };

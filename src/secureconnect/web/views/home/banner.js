@@ -66,9 +66,7 @@ export class Banner extends Part {
         "warning",
         [() => t("home.accountGoes", { at: moment(at() ?? 0) })],
         action(t("home.keepAccount"), () =>
-          this.run(async () => {
-            app.state.me.value = await app.client.ask("POST", "/v1/users/me/restore");
-          }),
+          this.run(async () => app.keepMe(await app.client.ask("POST", "/v1/users/me/restore"))),
         ),
       ),
     );

@@ -29,6 +29,11 @@ const LATER = {
       () => Promise.all([import("../admin/admin.js"), sheet("admin"), loadTexts("admin")]),
       ([{ Admin }]) => new Admin(),
     ),
+  settings: () =>
+    lazy(
+      () => Promise.all([import("../settings/settings.js"), sheet("settings"), loadTexts("settings")]),
+      ([{ Settings }]) => new Settings(),
+    ),
 };
 
 export class Home extends Part {
@@ -77,7 +82,7 @@ export class Home extends Part {
     let was = /** @type {string | null} */ (null);
     effect(() => {
       const { name, params } = router.place.value;
-      const now = `${name} ${params.conversation ?? ""} ${params.panel ?? ""}`;
+      const now = `${name} ${params.conversation ?? params.page ?? ""} ${params.panel ?? ""}`;
       const isElsewhere = was !== null && was !== now;
       was = now;
       if (!isElsewhere) return;
