@@ -251,9 +251,12 @@ const SYSTEMS = /** @type {[RegExp, string][]} */ ([
   [/Linux/, "Linux"],
 ]);
 
-/** "Firefox, Linux": what a list of one's devices calls this one. */
-function deviceName() {
+/**
+ * "Firefox, Linux": what a list of one's devices calls one that has no other name.
+ * @param {string} [userAgent] of this browser if left out
+ */
+export function deviceName(userAgent = navigator.userAgent) {
   const known = (/** @type {[RegExp, string][]} */ table) =>
-    table.find(([sign]) => sign.test(navigator.userAgent))?.[1];
+    table.find(([sign]) => sign.test(userAgent))?.[1];
   return [known(BROWSERS), known(SYSTEMS)].filter(Boolean).join(", ") || "Web";
 }

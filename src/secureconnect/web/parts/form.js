@@ -83,6 +83,20 @@ export function passwordField(label, props, hint) {
 }
 
 /**
+ * Whose password a form is about, for password managers; nobody sees it.
+ * @param {string} [username]
+ */
+export function whose(username = "") {
+  return h("input", {
+    type: "text",
+    autocomplete: "username",
+    value: username,
+    readonly: true,
+    hidden: true,
+  });
+}
+
+/**
  * One of several.
  * @param {string} label
  * @param {Props} props of the select; `value` is the chosen one

@@ -44,7 +44,7 @@ export class Page extends Part {
         " ",
         h("small", null, email_verified ? t("settings.confirmed") : t("settings.notConfirmed")),
       ),
-      email_verified ? null : h("p", null, askAgain(email)),
+      email_verified ? null : h("p", null, askAgain(email, t("settings.confirmIt"))),
       () =>
         this.waitsFor.value
           ? h(

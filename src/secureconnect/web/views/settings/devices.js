@@ -1,5 +1,6 @@
 // Where one is signed in.
 
+import { deviceName } from "../../api/session.js";
 import { app } from "../../app.js";
 import { ago, refused, t } from "../../i18n/index.js";
 import { confirm, openDialog } from "../../parts/dialog.js";
@@ -165,7 +166,7 @@ export class Page extends Part {
 
 /** @param {DeviceSession} session */
 function nameOf({ device_name, user_agent }) {
-  return device_name ?? (user_agent || t("settings.unnamed"));
+  return device_name ?? (user_agent ? deviceName(user_agent) : t("settings.unnamed"));
 }
 
 customElements.define("sc-settings-devices", Page);

@@ -1,8 +1,9 @@
 // What the pages of the settings are made of.
 
+import { app } from "../../app.js";
 import { refused, t } from "../../i18n/index.js";
 import { h } from "../../parts/dom.js";
-import { passwordField } from "../../parts/form.js";
+import { passwordField, whose } from "../../parts/form.js";
 import { signal, untracked } from "../../store/signal.js";
 
 /** @typedef {import("../../parts/dom.js").Child} Child */
@@ -50,7 +51,8 @@ export function told(ask, make) {
 
 /** The field for the password one has, which a stolen session does not know. */
 export function proofField() {
-  return passwordField(t("settings.yourPassword"), { name: "password", autocomplete: "current-password" });
+  const props = { name: "password", autocomplete: "current-password" };
+  return [whose(app.state.me.peek()?.username), passwordField(t("settings.yourPassword"), props)];
 }
 
 /**

@@ -34,8 +34,9 @@ export function frame(content) {
 /**
  * A button that has the mail sent again which confirms an address.
  * @param {string} email
+ * @param {string} [text] on it
  */
-export function askAgain(email) {
+export function askAgain(email, text = t("signin.again")) {
   const isBusy = signal(false);
   const ask = async () => {
     isBusy.value = true;
@@ -48,5 +49,5 @@ export function askAgain(email) {
       isBusy.value = false;
     }
   };
-  return h("button", { type: "button", disabled: () => isBusy.value, onclick: ask }, t("signin.again"));
+  return h("button", { type: "button", disabled: () => isBusy.value, onclick: ask }, text);
 }

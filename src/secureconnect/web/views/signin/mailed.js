@@ -3,7 +3,7 @@
 import { app } from "../../app.js";
 import { refused, t } from "../../i18n/index.js";
 import { focus, h, Part } from "../../parts/dom.js";
-import { field, form, newPasswordField } from "../../parts/form.js";
+import { field, form, newPasswordField, whose } from "../../parts/form.js";
 import { toast } from "../../parts/toast.js";
 import { signal } from "../../store/signal.js";
 import { frame } from "./card.js";
@@ -107,6 +107,7 @@ export class Reset extends Part {
     };
     return form(
       { action: t("signin.reset"), run },
+      whose(),
       newPasswordField(t("signin.newPassword"), "new_password"),
     );
   }
