@@ -8,7 +8,7 @@ import { Shell } from "./views/shell.js";
 const INSTALL_AFTER_MS = 1_500;
 
 document.documentElement.lang = language;
-await loadTexts("common", "error", "form", "signin", "chat", "home", "files", "ring");
+await loadTexts("common", "error", "chat", "home", "files", "ring");
 await app.start();
 document.body.replaceChildren(new Shell());
 openDoor();

@@ -22,6 +22,9 @@ const PLACES = /** @type {const} */ ([
   ["call", /^\/call\/(?<call>[\w-]+)$/],
 ]);
 
+/** What is only there to come in. */
+export const ENTRANCES = new Set(["sign-in", "sign-up", "invite"]);
+
 /** @returns {Place} */
 function read() {
   const query = new URLSearchParams(location.search);

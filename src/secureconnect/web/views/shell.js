@@ -2,10 +2,12 @@
 
 import { app } from "../app.js";
 import { h, Part } from "../parts/dom.js";
+import { loadTexts } from "../i18n/index.js";
 import { lazy } from "../parts/lazy.js";
+import { sheet } from "../parts/sheet.js";
+import { ENTRANCES } from "../router.js";
 import { computed, effect } from "../store/signal.js";
 import { Home } from "./home/home.js";
-import { ENTRANCES, SignIn } from "./signin/signin.js";
 
 export class Shell extends Part {
   build() {
@@ -25,13 +27,16 @@ export class Shell extends Part {
   }
 }
 
-const mailed = () => import("./signin/mailed.js");
+const entrance = () =>
+  Promise.all([import("./signin/signin.js"), sheet("signin"), loadTexts("form", "signin")]);
+const mailed = () =>
+  Promise.all([import("./signin/mailed.js"), sheet("signin"), loadTexts("form", "signin")]);
 
 /** @type {Record<string, () => import("../parts/dom.js").Child>} */
 const ROOMS = {
-  reset: () => lazy(mailed, ({ Reset }) => new Reset()),
-  verify: () => lazy(mailed, ({ Verify }) => new Verify()),
-  signin: () => new SignIn(),
+  reset: () => lazy(mailed, ([{ Reset }]) => new Reset()),
+  verify: () => lazy(mailed, ([{ Verify }]) => new Verify()),
+  signin: () => lazy(entrance, ([{ SignIn }]) => new SignIn()),
   opening: () => h("div", { class: "blank", "aria-busy": "true" }),
   home: () => new Home(),
 };

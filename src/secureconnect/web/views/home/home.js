@@ -31,7 +31,12 @@ const LATER = {
     ),
   settings: () =>
     lazy(
-      () => Promise.all([import("../settings/settings.js"), sheet("settings"), loadTexts("settings")]),
+      () =>
+        Promise.all([
+          import("../settings/settings.js"),
+          sheet("settings"),
+          loadTexts("form", "signin", "settings"),
+        ]),
       ([{ Settings }]) => new Settings(),
     ),
 };
@@ -105,7 +110,8 @@ function screenOf(name, id) {
 
 /** @param {HTMLElement} within */
 function headingIn(within) {
-  const heading = /** @type {HTMLElement | null} */ (within.querySelector("h1, h2"));
+  const headings = /** @type {HTMLElement[]} */ ([...within.querySelectorAll("h1, h2")]);
+  const heading = headings.find((each) => each.checkVisibility()) ?? null;
   if (heading && !heading.hasAttribute("tabindex")) heading.tabIndex = -1;
   return heading;
 }

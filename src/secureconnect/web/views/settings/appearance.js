@@ -2,7 +2,9 @@
 
 import { chooseLanguage, chosenLanguage, LANGUAGES, t } from "../../i18n/index.js";
 import { h, Part } from "../../parts/dom.js";
+import { switchField } from "../../parts/form.js";
 import { chooseTheme, theme, THEMES } from "../../store/theme.js";
+import { chooseLetters, hasLetters } from "../keys.js";
 
 const NAMES = { en: "English", vi: "Tiếng Việt" };
 
@@ -29,6 +31,14 @@ export class Page extends Part {
           chooseLanguage(wanted || null);
           location.reload(); // all that is there was made in the other one
         },
+      ),
+      switchField(
+        t("home.keys.letters"),
+        {
+          checked: () => hasLetters.value,
+          onchange: (/** @type {any} */ { target }) => chooseLetters(target.checked),
+        },
+        t("home.keys.lettersSay"),
       ),
       h("p", null, h("small", null, t("settings.textSize"))),
     ];

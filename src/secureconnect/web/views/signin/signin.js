@@ -4,11 +4,9 @@ import { app } from "../../app.js";
 import { moment, refused, t } from "../../i18n/index.js";
 import { focus, h, Part } from "../../parts/dom.js";
 import { field, form, newPasswordField, passwordField, USERNAME } from "../../parts/form.js";
+import { ENTRANCES } from "../../router.js";
 import { computed, signal } from "../../store/signal.js";
 import { askAgain, frame } from "./card.js";
-
-/** What is only there to come in. */
-export const ENTRANCES = new Set(["sign-in", "sign-up", "invite"]);
 
 export class SignIn extends Part {
   /** the address that a mail was sent to, which confirms it */
