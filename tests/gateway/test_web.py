@@ -15,7 +15,7 @@ from secureconnect.edge import Call
 from secureconnect.errors import NotFound
 from secureconnect.gateway.replies import Answer
 from secureconnect.gateway.routing import Router
-from secureconnect.gateway.web import LOOK_S, PAGES, Web, policy_of
+from secureconnect.gateway.web import LOOK_S, PAGES, Web, policy_of, without_comments
 
 from .house import House, open_house
 from .test_static import request
@@ -183,15 +183,45 @@ async def test_what_has_changed_is_seen_on_a_reload(folder: Path, mock_clock: Mo
     router = Router(Web(folder=folder).endpoints())
     version = await version_of(router)
     (folder / "main.js").write_text("")
-    (folder / "api/client.js").unlink()
+    (folder / "vendor/pack/index.mjs").unlink()
     assert await version_of(router) == version, "it looks once a second at most"
     with pytest.raises(NotFound):
-        await fetch(router, f"/app/{version}/api/client.js")
+        await fetch(router, f"/app/{version}/vendor/pack/index.mjs")
     mock_clock.jump(LOOK_S)
     assert await version_of(router) != version
     assert "modulepreload" not in await text_of(router, "/")
     with pytest.raises(NotFound):
         await fetch(router, f"/app/{version}/main.js")
+
+
+def test_comments_that_have_lines_of_their_own_are_not_sent() -> None:
+    code = """\
+// why
+/** @type {number} */ (a);
+  /**
+   * how ** so
+   */
+const b = "/* no */"; // beside
+const c = /x/; /* beside,
+  too */
+  // where
+const d = 1;
+"""
+    assert (
+        without_comments(code)
+        == """\
+
+/** @type {number} */ (a);
+
+
+
+const b = "/* no */"; // beside
+const c = /x/; /* beside,
+  too */
+
+const d = 1;
+"""
+    )
 
 
 async def test_the_version_is_of_all_files(folder: Path) -> None:
