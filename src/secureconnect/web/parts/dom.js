@@ -164,52 +164,83 @@ export function when(condition, yes, no) {
 }
 
 /**
- * An element for each item. It stays, and moves, with the item's key; what it reads of the item it reads by a function,
- * so that it follows the next one of the same key.
+ * Elements for items, before the node `end`. An element stays, and moves, with its item's key; what it reads of the item
+ * it reads by a function, so that it follows the next one of the same key.
+ * @template T
+ */
+export class Rows {
+  /** @type {Map<string, { item: import("../store/signal.js").Signal<T>, element: HTMLElement, dispose: () => void }>} */
+  #rows = new Map();
+
+  /**
+   * @param {Node} end
+   * @param {(item: T) => string} keyOf
+   * @param {(item: () => T) => HTMLElement} make
+   */
+  constructor(end, keyOf, make) {
+    this.end = end;
+    this.keyOf = keyOf;
+    this.make = make;
+  }
+
+  /** @param {readonly T[]} items */
+  set(items) {
+    const parent = /** @type {Node} */ (this.end.parentNode);
+    const next = new Map();
+    for (const one of items) {
+      const key = this.keyOf(one);
+      next.set(key, this.#rows.get(key) ?? this.#row(one));
+      this.#rows.delete(key);
+    }
+    this.dispose();
+    this.#rows = next;
+    let follower = this.end;
+    for (const { element } of [...next.values()].reverse()) {
+      if (element.nextSibling !== follower) move(element, parent, follower);
+      follower = element;
+    }
+    for (const one of items) next.get(this.keyOf(one)).item.value = one;
+  }
+
+  /** @param {T} one */
+  #row(one) {
+    const item = signal(one);
+    const [element, dispose] = scope(() => this.make(() => item.value));
+    return { item, element, dispose };
+  }
+
+  /** @param {string} key */
+  get(key) {
+    return this.#rows.get(key)?.element;
+  }
+
+  /** Takes all of them away. */
+  dispose() {
+    for (const { element, dispose } of this.#rows.values()) {
+      element.remove();
+      dispose();
+    }
+    this.#rows.clear();
+  }
+}
+
+/**
+ * An element for each item, as `Rows` keeps them.
  * @template T
  * @param {() => readonly T[]} list
  * @param {(item: T) => string} keyOf
- * @param {(item: () => T) => Element} make
+ * @param {(item: () => T) => HTMLElement} make
  */
 export function each(list, keyOf, make) {
   const end = document.createComment("");
   const all = document.createDocumentFragment();
   all.append(end);
-  /** @type {Map<string, { item: import("../store/signal.js").Signal<T>, element: Element, dispose: () => void }>} */
-  let rows = new Map();
+  const rows = new Rows(end, keyOf, make);
   effect(() => {
     const items = list();
-    const parent = /** @type {Node} */ (end.parentNode);
-    untracked(() => {
-      const next = new Map();
-      for (const one of items) {
-        const key = keyOf(one);
-        let row = rows.get(key);
-        if (row) {
-          row.item.value = one;
-          rows.delete(key);
-        } else {
-          const item = signal(one);
-          const [element, dispose] = scope(() => make(() => item.value));
-          row = { item, element, dispose };
-        }
-        next.set(key, row);
-      }
-      for (const { element, dispose } of rows.values()) {
-        element.remove();
-        dispose();
-      }
-      rows = next;
-      let follower = /** @type {Node} */ (end);
-      for (const { element } of [...rows.values()].reverse()) {
-        if (element.nextSibling !== follower) move(element, parent, follower);
-        follower = element;
-      }
-    });
+    untracked(() => rows.set(items));
   });
-  onEnd(() => {
-    for (const { dispose } of rows.values()) dispose();
-  });
+  onEnd(() => rows.dispose());
   return all;
 }
 

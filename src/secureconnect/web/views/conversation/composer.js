@@ -7,17 +7,18 @@ import { icon } from "../../parts/icons.js";
 import { Choice } from "../files/choice.js";
 import { attachButton, tray } from "../files/tray.js";
 import { signal } from "../../store/signal.js";
+import { Talk } from "./talk.js";
 
 const TYPING_EVERY_MS = 3_000;
 
 export class Composer extends Part {
-  conversationId = "";
   choice = new Choice("");
+  talk = new Talk("");
   error = signal("");
   #typedMs = 0;
 
   build() {
-    const id = this.conversationId;
+    const { id } = this.talk;
     const input = h("textarea", {
       rows: 1,
       dir: "auto",
@@ -59,6 +60,7 @@ export class Composer extends Part {
     input.value = "";
     try {
       await app.mine.outbox.add({ conversation_id: id, content, ...draft }, blobs);
+      this.talk.toEnd();
     } catch (error) {
       input.value = content;
       putBack();
@@ -70,7 +72,7 @@ export class Composer extends Part {
     const now = Date.now();
     if (now - this.#typedMs < TYPING_EVERY_MS) return;
     this.#typedMs = now;
-    app.mine.socket.say({ type: "typing", conversation_id: this.conversationId, is_typing: true });
+    app.mine.socket.say({ type: "typing", conversation_id: this.talk.id, is_typing: true });
   }
 }
 

@@ -5,12 +5,13 @@ import { refused, t } from "../../i18n/index.js";
 import { avatar } from "../../parts/avatar.js";
 import { h, Part, part } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
-import { effect, onEnd, signal } from "../../store/signal.js";
+import { onEnd, signal } from "../../store/signal.js";
 import { callButtons } from "../call/buttons.js";
 import { pictureOf, titleOf } from "../titles.js";
 import { Choice } from "../files/choice.js";
 import { dropping } from "../files/tray.js";
 import { Composer } from "./composer.js";
+import { Talk } from "./talk.js";
 import { TimelineView } from "./timeline.js";
 
 export class ConversationView extends Part {
@@ -22,18 +23,13 @@ export class ConversationView extends Part {
     const { state } = app;
     const { sync } = app.mine;
     const conversation = () => state.conversations.get(id);
+    const talk = new Talk(id);
     state.current.value = id;
     onEnd(() => {
       if (state.current.peek() === id) state.current.value = null;
       state.timeline(id).trim();
     });
     void this.#read(() => sync.conversation(id));
-    effect(() => {
-      // nothing is held of it yet, or nothing any more
-      if (!state.timeline(id).isLoaded.value && app.mine.socket.link.value === "online") {
-        void this.#read(() => sync.newest(id));
-      }
-    });
     const choice = new Choice(id);
     onEnd(() => choice.clear());
     const section = h(
@@ -48,8 +44,8 @@ export class ConversationView extends Part {
         callButtons(id),
       ),
       h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
-      part(TimelineView, { conversationId: id }),
-      part(Composer, { conversationId: id, choice }),
+      part(TimelineView, { talk, begin: app.router.place.peek().params.message ?? null }),
+      part(Composer, { talk, choice }),
     );
     section.append(dropping(section, choice));
     return section;

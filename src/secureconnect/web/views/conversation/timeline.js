@@ -1,169 +1,293 @@
-// What was said, the latest at the bottom.
+// What was said, the latest at the bottom: where one begins to read, what is loaded when one comes near it, and how keys
+// move in it.
 
 import { app } from "../../app.js";
-import { dayName, refused, t, timeOfDay } from "../../i18n/index.js";
-import { each, h, Part, when } from "../../parts/dom.js";
+import { refused, t } from "../../i18n/index.js";
+import { h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
-import { computed, effect } from "../../store/signal.js";
-import { attached } from "../files/attached.js";
-import { sending } from "../files/sending.js";
-import { noticeOf } from "./notice.js";
-import { isGone, said } from "./said.js";
+import { Scroller } from "../../parts/scroller.js";
+import { toast } from "../../parts/toast.js";
+import { computed, effect, onEnd, signal, untracked } from "../../store/signal.js";
+import { announcer } from "./announcing.js";
+import { messageRow } from "./message.js";
+import { Paging, pagingRow } from "./paging.js";
+import { Reading } from "./reading.js";
+import { keyOf, rowsOf } from "./rows.js";
+import { Talk } from "./talk.js";
 
 /**
+ * @typedef {import("./rows.js").Row} Row
  * @typedef {import("../../store/types.js").Message} Message
- * @typedef {import("../../store/types.js").Outgoing} Outgoing
- * @typedef {{ key: string, message?: Message, outgoing?: Outgoing, day?: string }} Line
  */
 
-const NEAR_PX = 80;
+const NEAR_PX = 1_200; // so near what is not loaded it is loaded
+const FOUND_MS = 2_500; // a message one was brought to stands out
+const READING_SHARE = 0.25; // of the window above where one begins to read
 
 export class TimelineView extends Part {
-  conversationId = "";
-  #isAtEnd = true;
+  talk = new Talk("");
+  /** @type {string | null} a message to begin at */
+  begin = null;
+  readTo = signal(/** @type {number | null} */ (null));
+  rows = /** @type {{ readonly value: readonly Row[], peek(): readonly Row[] }} */ (signal([]));
+  #isPlaced = false;
+  #isDecided = false; // from where on it is new
 
   build() {
-    const id = this.conversationId;
-    const { state } = app;
-    const { outbox, sync } = app.mine;
-    const timeline = state.timeline(id);
-    const lines = computed(() =>
-      linesOf([...timeline.messages.value, ...timeline.provisional.value], outbox.of(id)),
+    const { talk } = this;
+    const { id, timeline } = talk;
+    const { outbox, sync, socket } = app.mine;
+    this.rows = computed(() =>
+      rowsOf({
+        messages: timeline.messages.value,
+        provisional: timeline.provisional.value,
+        outgoing: outbox.of(id),
+        polls: [],
+        me: app.session.userId,
+        readTo: this.readTo.value,
+        hasOlder: timeline.hasOlder.value,
+        hasNewer: timeline.hasNewer.value,
+      }),
     );
-    const list = h(
-      "ol",
-      {
-        class: "timeline",
-        tabindex: "0",
-        "aria-label": t("chat.messages"),
-        onscroll: () => this.#scrolled(list, sync),
-      },
-      each(
-        () => lines.value,
-        (line) => line.key,
-        (line) => lineOf(line),
-      ),
+    this.first = new Paging(() => this.#load());
+    this.older = new Paging(() => sync.older(id));
+    this.newer = new Paging(() => sync.newer(id));
+    this.reading = new Reading(id);
+    const scroller = new Scroller(
+      () => this.rows.value,
+      (row) => this.#row(row),
+      () => this.#moved(),
     );
+    this.scroller = scroller;
+    scroller.element.setAttribute("role", "group");
+    scroller.element.setAttribute("aria-label", t("chat.messages"));
+    scroller.element.addEventListener("keydown", (event) => this.#key(event));
+    talk.jump = (messageId) => void this.#jump(messageId);
+    talk.toEnd = () => void this.#toEnd();
+    effect(() => this.#decide());
     effect(() => {
-      void lines.value;
-      queueMicrotask(() => this.#isAtEnd && (list.scrollTop = list.scrollHeight));
+      const isOnline = socket.link.value === "online";
+      if (isOnline) for (const each of [this.first, this.older, this.newer]) each?.forgive();
+      if (!timeline.isLoaded.value) untracked(() => void this.#begin());
     });
-    effect(() => this.#markRead(state.conversations.get(id)));
-    return list;
+    effect(() => {
+      if (timeline.isLoaded.value && this.rows.value.length) queueMicrotask(() => this.#place());
+    });
+    return [scroller.element, this.#pill(scroller), announcer(timeline)];
   }
 
-  /**
-   * @param {HTMLElement} list
-   * @param {import("../../api/sync.js").Sync} sync
-   */
-  #scrolled(list, sync) {
-    this.#isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_PX;
-    const timeline = app.state.timeline(this.conversationId);
-    if (list.scrollTop < NEAR_PX && timeline.isLoaded.peek() && timeline.hasOlder.peek()) {
-      const height = list.scrollHeight;
-      sync.older(this.conversationId).then(
-        () => (list.scrollTop += list.scrollHeight - height),
-        () => {},
-      );
+  settled() {
+    this.scroller?.settle();
+  }
+
+  /** @param {() => Row} row */
+  #row(row) {
+    switch (row().kind) {
+      case "message":
+        return messageRow(row, this.talk);
+      case "older":
+        return pagingRow(() => [this.first, this.older]);
+      case "newer":
+        return pagingRow(() => [this.newer]);
+      case "day":
+        return h(
+          "li",
+          { class: "day", role: "separator" },
+          h("span", null, () => row().text),
+        );
+      case "unread":
+        return h("li", { class: "unread-mark", role: "separator" }, h("span", null, t("chat.newMessages")));
+      default:
+        return h("li", { class: "begin" }, () => this.#beginning());
     }
   }
 
-  /** @param {import("../../store/types.js").Conversation | undefined} conversation */
-  #markRead(conversation) {
-    if (!conversation?.unread_count || document.visibilityState !== "visible") return;
-    const frame = { type: "read", conversation_id: conversation.conversation_id, seq: conversation.last_seq };
-    app.mine.socket.say(frame);
+  #beginning() {
+    const isLate = (this.talk.conversation?.first_seq ?? 1) > 1;
+    return isLate ? t("chat.beginLate") : t("chat.begins");
   }
-}
 
-/**
- * @param {readonly Message[]} messages
- * @param {readonly Outgoing[]} outgoing
- * @returns {Line[]}
- */
-function linesOf(messages, outgoing) {
-  /** @type {Line[]} */
-  const lines = [];
-  const shown = new Set();
-  let day = "";
-  const dividedBy = (/** @type {string | number} */ at) => {
-    const next = dayName(at);
-    if (next !== day) lines.push({ key: `day ${next}`, day: next });
-    day = next;
-  };
-  for (const message of messages) {
-    dividedBy(message.sent_at);
-    shown.add(message.client_message_id);
-    lines.push({ key: `${message.sender_id} ${message.client_message_id}`, message });
-  }
-  const me = app.session.userId;
-  for (const entry of outgoing) {
-    if (shown.has(entry.client_message_id)) continue;
-    dividedBy(entry.queued_at);
-    lines.push({ key: `${me} ${entry.client_message_id}`, outgoing: entry });
-  }
-  return lines;
-}
-
-/** @param {() => Line} line */
-function lineOf(line) {
-  if (line().day)
-    return h(
-      "li",
-      { class: "day", role: "separator" },
-      h("span", null, () => line().day),
+  /** @param {Scroller<Row>} scroller */
+  #pill(scroller) {
+    const count = () => this.talk.conversation?.unread_count ?? 0;
+    const label = () => (count() ? t("chat.toNew", { count: count() }) : t("chat.toEnd"));
+    return when(
+      () => !scroller.isAtEnd.value || this.talk.timeline.hasNewer.value,
+      () =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "pill",
+            "aria-label": label,
+            title: label,
+            onclick: () => void this.#toEnd(),
+          },
+          () => (count() ? h("span", { class: "badge" }, String(count())) : null),
+          icon("down"),
+        ),
     );
-  return h("li", { class: () => `line ${senderOf(line()) === app.session.userId ? "own" : ""}` }, () =>
-    bubbleOf(line()),
-  );
+  }
+
+  /** What is new is decided once, when it is known: at once, or when the link is there. */
+  #decide() {
+    const conversation = this.talk.conversation;
+    const isOnline = app.mine.socket.link.value === "online";
+    if (this.#isDecided || conversation === undefined || !isOnline) return;
+    this.#isDecided = true;
+    if (conversation.unread_count === 0 || this.begin !== null) return;
+    this.readTo.value = conversation.last_read_seq ?? 0;
+    const first = this.talk.timeline.messages.peek()[0]?.seq ?? Infinity;
+    const isHeld = first <= (conversation.last_read_seq ?? 0) + 1 || !this.talk.timeline.hasOlder.peek();
+    this.#isPlaced = false;
+    if (this.talk.timeline.isLoaded.peek() && !isHeld) untracked(() => void this.#begin());
+  }
+
+  async #begin() {
+    await this.first?.run();
+    this.#place();
+  }
+
+  /** The messages to begin with. */
+  async #load() {
+    const { id } = this.talk;
+    if (this.begin !== null && (await this.#around(this.begin))) return;
+    const { conversations } = app.state;
+    if (conversations.peek(id) === undefined) await app.mine.sync.conversation(id);
+    await this.#read();
+  }
+
+  async #read() {
+    const { id } = this.talk;
+    const { sync } = app.mine;
+    const readTo = this.readTo.peek();
+    await (readTo === null ? sync.newest(id) : sync.around(id, readTo + 1));
+  }
+
+  /**
+   * Returns whether there is such a message here.
+   * @param {string} messageId
+   */
+  async #around(messageId) {
+    const { id, timeline } = this.talk;
+    if (timeline.find(messageId)) return true;
+    try {
+      const message = await app.client.ask("GET", `/v1/messages/${encodeURIComponent(messageId)}`);
+      if (message.conversation_id !== id) throw { code: "NOT_FOUND", status: 404 };
+      await app.mine.sync.around(id, message.seq);
+      return true;
+    } catch (error) {
+      if (/** @type {{ status?: number }} */ (error).status !== 404) throw error;
+      toast(t("chat.messageGone"));
+      this.begin = null;
+      return false;
+    }
+  }
+
+  /** Where one begins to read. */
+  #place() {
+    if (this.#isPlaced || !this.scroller || !this.talk.timeline.isLoaded.peek()) return;
+    if (this.first?.isBusy.peek()) return;
+    if (this.begin !== null) {
+      if (!this.#show(this.begin)) return;
+      this.begin = null;
+    } else {
+      this.scroller.toEnd();
+      if (this.readTo.peek() !== null) this.scroller.to("unread", READING_SHARE);
+    }
+    this.#isPlaced = true;
+    this.#moved();
+  }
+
+  /**
+   * @param {string} messageId of one that is held
+   * @returns {boolean} whether it is
+   */
+  #show(messageId) {
+    const message = this.talk.timeline.find(messageId);
+    if (message === null || !this.scroller) return false;
+    const key = keyOf(message);
+    const { talk, scroller } = this;
+    scroller.to(key, READING_SHARE);
+    talk.found.value = key;
+    setTimeout(() => talk.found.peek() === key && (talk.found.value = ""), FOUND_MS);
+    this.#focus(key);
+    return true;
+  }
+
+  /** @param {string} messageId */
+  async #jump(messageId) {
+    if (this.#show(messageId)) return;
+    try {
+      if (await this.#around(messageId)) queueMicrotask(() => this.#show(messageId));
+    } catch (error) {
+      toast(refused(error));
+    }
+  }
+
+  async #toEnd() {
+    const { id, timeline } = this.talk;
+    try {
+      if (timeline.hasNewer.peek()) await app.mine.sync.newest(id);
+    } catch (error) {
+      toast(refused(error));
+    }
+    this.scroller?.toEnd();
+  }
+
+  #moved() {
+    const { scroller, rows } = this;
+    if (!scroller || !this.#isPlaced) return;
+    const { timeline } = this.talk;
+    const { scrollTop, scrollHeight, clientHeight } = scroller.element;
+    if (timeline.hasOlder.peek() && scrollTop < NEAR_PX) this.#more(this.older);
+    if (timeline.hasNewer.peek() && scrollHeight - scrollTop - clientHeight < NEAR_PX) this.#more(this.newer);
+    const [, to] = scroller.inWindow();
+    for (let place = to - 1; place >= 0; place--) {
+      const seq = rows.peek()[place]?.message?.seq;
+      if (!seq) continue;
+      this.reading?.sees(seq);
+      break;
+    }
+  }
+
+  /** @param {Paging | undefined} paging */
+  #more(paging) {
+    void paging?.run().then((isDone) => isDone && this.#moved());
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const isPlain = !event.altKey && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (!isPlain || (event.key !== "ArrowUp" && event.key !== "ArrowDown")) return;
+    event.preventDefault();
+    this.#step(event.key === "ArrowUp" ? -1 : 1);
+  }
+
+  /** @param {1 | -1} by */
+  #step(by) {
+    const { scroller, talk } = this;
+    const rows = this.rows.peek();
+    if (!scroller) return;
+    let place = rows.findIndex(({ key }) => key === talk.active.peek());
+    if (place < 0) place = scroller.inWindow()[1] + (by < 0 ? 0 : -2);
+    do place += by;
+    while (rows[place] && !isArticle(rows[place]));
+    if (!rows[place]) return;
+    scroller.to(rows[place].key);
+    this.#focus(rows[place].key);
+  }
+
+  /** @param {string} key */
+  #focus(key) {
+    this.talk.active.value = key;
+    this.scroller?.elementOf(key)?.querySelector("article")?.focus({ preventScroll: true });
+  }
 }
 
-/** @param {Line} line */
-function senderOf({ message }) {
-  return message ? message.sender_id : app.session.userId;
-}
-
-/** @param {Line} line */
-function bubbleOf({ message, outgoing }) {
-  if (message?.message_type === "system") return h("p", { class: "notice" }, noticeOf(message));
-  const text = textOf(/** @type {Message | Outgoing} */ (message ?? outgoing));
-  const at = message?.sent_at ?? outgoing?.queued_at ?? 0;
-  const author = app.state.nameOf(senderOf({ key: "", message, outgoing }));
-  return h(
-    "article",
-    { class: "bubble", "aria-label": `${author}, ${timeOfDay(at)}` },
-    h("span", { class: "author" }, author),
-    message && !message.deleted_at ? attached(said(message).files) : null,
-    outgoing?.files ? sending(outgoing.client_message_id) : null,
-    text ? h("p", { class: "text", dir: "auto" }, text) : null,
-    h("footer", null, h("time", null, timeOfDay(at)), outgoing ? stateOf(outgoing) : null),
-  );
-}
-
-/** @param {Message | Outgoing} message */
-function textOf(message) {
-  if (isGone(message)) return t("chat.deleted");
-  const { body, state } = said(message);
-  return state === "plain" || state === "decrypted" ? body : t(`chat.sealed.${state}`);
-}
-
-/** @param {Outgoing} entry */
-function stateOf(entry) {
-  const { outbox } = app.mine;
-  return h(
-    "span",
-    { class: `state state-${entry.state}` },
-    icon(entry.state === "failed" ? "warning" : "clock"),
-    h("span", { class: "hidden" }, t(`chat.state.${entry.state}`)),
-    when(
-      () => entry.state === "failed",
-      () => [
-        h("span", null, refused({ code: entry.code })),
-        h("button", { onclick: () => outbox.retry(entry.client_message_id) }, t("chat.retry")),
-        h("button", { onclick: () => outbox.discard(entry.client_message_id) }, t("chat.discard")),
-      ],
-    ),
-  );
+/** @param {Row} row */
+function isArticle({ kind, message }) {
+  return kind === "poll" || (kind === "message" && message?.message_type !== "system");
 }
 
 customElements.define("sc-timeline", TimelineView);

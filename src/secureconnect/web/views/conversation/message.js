@@ -1,0 +1,235 @@
+// One message, or one of one's own on its way.
+
+import { app } from "../../app.js";
+import { moment, refused, t, timeOfDay } from "../../i18n/index.js";
+import { avatar } from "../../parts/avatar.js";
+import { h, when } from "../../parts/dom.js";
+import { icon } from "../../parts/icons.js";
+import { textNodes } from "../../parts/text.js";
+import { computed } from "../../store/signal.js";
+import { attached } from "../files/attached.js";
+import { sending } from "../files/sending.js";
+import { known } from "../people.js";
+import { noticeOf } from "./notice.js";
+import { isGone, said } from "./said.js";
+
+/**
+ * @typedef {import("../../store/types.js").Message} Message
+ * @typedef {import("../../store/types.js").Outgoing} Outgoing
+ * @typedef {import("./rows.js").Row} Row
+ * @typedef {import("./talk.js").Talk} Talk
+ */
+
+/**
+ * @param {() => Row} row
+ * @param {Talk} talk
+ */
+export function messageRow(row, talk) {
+  const message = () => /** @type {Message | Outgoing} */ (row().message ?? row().outgoing);
+  if (message().message_type === "system") return noticeRow(/** @type {() => Message} */ (message));
+  const author = row().message?.sender_id ?? app.session.userId ?? "";
+  const isOwn = author === app.session.userId;
+  return h(
+    "li",
+    {
+      class: () => ({ row: true, own: isOwn, first: row().isFirst, found: talk.found.value === row().key }),
+    },
+    isOwn || !talk.isGroup ? null : portrait(author, row),
+    h(
+      "article",
+      {
+        class: () => ({ bubble: true, gone: isGone(message()) }),
+        tabindex: "-1",
+        "data-key": row().key,
+        "aria-label": () => `${known(author)}, ${timeOfDay(timeOf(message()))}`,
+        onfocusin: () => (talk.active.value = row().key),
+      },
+      isOwn || !talk.isGroup ? null : authorOf(author, row),
+      filesOf(row),
+      body(message),
+      footer(row, message, isOwn, talk),
+    ),
+  );
+}
+
+/** @param {() => Message} message */
+function noticeRow(message) {
+  return h(
+    "li",
+    { class: "row notice-row" },
+    h("p", null, () => noticeOf(message())),
+  );
+}
+
+/**
+ * Beside the first of several messages in a row.
+ * @param {string} author
+ * @param {() => Row} row
+ */
+function portrait(author, row) {
+  const whose = () => ({ name: known(author), id: author, url: app.state.people.get(author)?.avatar_url });
+  return h(
+    "span",
+    { class: "portrait" },
+    when(
+      () => row().isFirst,
+      () => avatar(whose),
+    ),
+  );
+}
+
+/**
+ * @param {string} author
+ * @param {() => Row} row
+ */
+function authorOf(author, row) {
+  return when(
+    () => row().isFirst,
+    () => h("p", { class: "author", dir: "auto" }, () => known(author)),
+  );
+}
+
+/** @param {() => Row} row */
+function filesOf(row) {
+  const held = computed(() => {
+    const { message } = row();
+    return message && !isGone(message) ? JSON.stringify(said(message).files) : "[]";
+  });
+  const sent = computed(() => (row().outgoing?.files ? row().outgoing?.client_message_id : undefined));
+  return () => (sent.value === undefined ? attached(JSON.parse(held.value)) : sending(sent.value));
+}
+
+/** @param {() => Message | Outgoing} message */
+function body(message) {
+  const isReadable = computed(() => {
+    const { state } = said(message());
+    return !isGone(message()) && (state === "plain" || state === "decrypted");
+  });
+  const text = computed(() => {
+    if (isGone(message())) return t("chat.deleted");
+    const { body: words, state } = said(message());
+    return isReadable.value ? words : t(`chat.sealed.${state}`);
+  });
+  const mentions = computed(() => (isReadable.value ? said(message()).mentions.join() : ""));
+  return () => {
+    if (!text.value) return null;
+    const meant = mentions.value ? meaning(mentions.value.split(",")) : undefined;
+    const kind = isReadable.value ? "text" : "text soft";
+    return h("p", { class: kind, dir: "auto" }, textNodes(text.value, meant));
+  };
+}
+
+/**
+ * @param {string[]} mentions ids of people
+ * @returns {(username: string) => string | null}
+ */
+function meaning(mentions) {
+  const names = new Map(mentions.map((id) => [app.state.people.get(id)?.username.toLowerCase(), id]));
+  return (username) => {
+    const id = names.get(username);
+    if (id === undefined) return null;
+    return id === app.session.userId ? "mention me" : "mention";
+  };
+}
+
+/**
+ * @param {() => Row} row
+ * @param {() => Message | Outgoing} message
+ * @param {boolean} isOwn
+ * @param {Talk} talk
+ */
+function footer(row, message, isOwn, talk) {
+  const isEdited = () => Boolean(row().message?.edited_at) && !isGone(message());
+  return h(
+    "footer",
+    null,
+    when(
+      () => row().message?.expires_at && !isGone(message()),
+      () =>
+        h(
+          "span",
+          { class: "mark", title: t("chat.disappears") },
+          icon("timer"),
+          hidden(t("chat.disappears")),
+        ),
+    ),
+    when(isEdited, () => h("span", { class: "mark" }, t("chat.edited"))),
+    h(
+      "time",
+      {
+        onpointerenter: (/** @type {any} */ { target }) => (target.title = moment(timeOf(message()))),
+      },
+      () => timeOfDay(timeOf(message())),
+    ),
+    isOwn
+      ? () => stateOf(row(), talk)
+      : when(
+          () => row().message?.provisional,
+          () => mark("accepted", "clock"),
+        ),
+  );
+}
+
+/** @param {Message | Outgoing} message */
+function timeOf(message) {
+  return "sent_at" in message ? message.sent_at : message.queued_at;
+}
+
+/**
+ * @param {string} state
+ * @param {string} picture
+ * @param {Record<string, number>} [values]
+ */
+function mark(state, picture, values) {
+  const text = t(`chat.state.${state}`, values);
+  return h("span", { class: `state state-${state}`, title: text }, icon(picture), hidden(text));
+}
+
+/** @param {string} text */
+function hidden(text) {
+  return h("span", { class: "hidden" }, text);
+}
+
+/**
+ * How far one's own message has come.
+ * @param {Row} row
+ * @param {Talk} talk
+ */
+function stateOf({ message, outgoing }, talk) {
+  if (outgoing?.state === "failed") return failure(outgoing);
+  if (!message) return mark(outgoing?.state ?? "waiting", "clock");
+  if (message.seq === null) return mark("accepted", "clock");
+  if (message.deleted_at) return null;
+  const readers = readersOf(message.seq, talk);
+  if (readers.length === 0) return mark("stored", "check");
+  return talk.isGroup ? mark("readBy", "checks", { count: readers.length }) : mark("read", "checks");
+}
+
+/**
+ * Ids of the others who have read up to it.
+ * @param {number} seq
+ * @param {Talk} talk
+ */
+export function readersOf(seq, talk) {
+  const others = (talk.conversation?.participants ?? []).filter(
+    (each) => each.user_id !== app.session.userId,
+  );
+  return others.filter((each) => each.last_read_seq >= seq).map((each) => each.user_id);
+}
+
+/** @param {Outgoing} entry */
+function failure(entry) {
+  const { outbox } = app.mine;
+  return h(
+    "span",
+    { class: "state state-failed" },
+    icon("warning"),
+    h("span", null, `${t("chat.state.failed")}. ${refused({ code: entry.code })}`),
+    h("button", { type: "button", onclick: () => outbox.retry(entry.client_message_id) }, t("chat.retry")),
+    h(
+      "button",
+      { type: "button", onclick: () => outbox.discard(entry.client_message_id) },
+      t("chat.discard"),
+    ),
+  );
+}
