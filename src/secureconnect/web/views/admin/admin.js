@@ -54,7 +54,7 @@ export class Admin extends Part {
           ),
         ),
       ),
-      h("div", { class: "page admin-page" }, () => new (PAGES[page()] ?? Overview)()),
+      h("div", { class: "page admin-page", tabindex: 0 }, () => new (PAGES[page()] ?? Overview)()),
     ];
   }
 }

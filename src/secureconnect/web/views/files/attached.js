@@ -104,12 +104,12 @@ function card(file) {
     "button",
     {
       class: "file-card",
-      "aria-label": t("files.download", { name: nameOf(file) }),
       "aria-busy": () => isBusy.value || null,
       onclick: () => save(file, isBusy),
     },
     fileIcon(file.content_type),
-    h("span", { class: "file-name", dir: "auto" }, nameOf(file)),
+    h("span", { class: "hidden" }, t("files.download", { name: nameOf(file) })),
+    h("span", { class: "file-name", dir: "auto", "aria-hidden": "true" }, nameOf(file)),
     file.size === undefined ? null : h("small", null, bytes(file.size)),
     icon("download"),
   );

@@ -49,27 +49,34 @@ export class Home extends Part {
       const { name, params } = place.value;
       return name === "conversation" ? `conversation ${params.conversation}` : name;
     });
-    const main = h("main", { class: "main", id: "main", tabindex: -1 }, () => {
+    const main = h("div", { class: "main", id: "main", tabindex: -1 }, () => {
       const [name, id] = screen.value.split(" ");
       return untracked(() => screenOf(name, id));
     });
+    const list = h(
+      "nav",
+      { class: "sidebar", "aria-label": t("chat.conversations") },
+      new ConversationList(),
+    );
     onKeys(...homeKeys());
-    this.follow(main);
+    this.follow(list, main);
     return h(
-      "div",
+      "main",
       { class: () => `home ${place.value.name === "home" ? "at-list" : "at-main"}` },
       h("button", { class: "skip", onclick: () => main.focus() }, t("home.skip")),
+      h("h1", { class: "hidden" }, "SecureConnect"),
       new Banner(),
-      h("nav", { class: "sidebar", "aria-label": t("chat.conversations") }, new ConversationList()),
+      list,
       main,
     );
   }
 
   /**
    * What changes of the page itself when one goes elsewhere.
+   * @param {HTMLElement} list
    * @param {HTMLElement} main
    */
-  follow(main) {
+  follow(list, main) {
     const { state, router } = app;
     effect(() => {
       const { name, params } = router.place.value;
@@ -93,7 +100,7 @@ export class Home extends Part {
       if (!isElsewhere) return;
       closeDialogs();
       // where only one column is seen, who has no eyes for it hears where they are
-      if (NARROW.matches) queueMicrotask(() => headingIn(name === "home" ? this : main)?.focus());
+      if (NARROW.matches) queueMicrotask(() => headingIn(name === "home" ? list : main)?.focus());
     });
   }
 }

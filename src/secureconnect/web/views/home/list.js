@@ -97,7 +97,7 @@ export class ConversationList extends Part {
   filter() {
     return h(
       "div",
-      { class: "list-filter", role: "search" },
+      { class: "list-filter", role: "search", "aria-label": t("home.filter") },
       h("input", {
         type: "search",
         "aria-label": t("home.filter"),

@@ -1,0 +1,164 @@
+"""Every screen, as those meet it who do not see it, use no mouse, need it larger, or want nothing to move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import playwright.sync_api as playwright
+import pytest
+
+from kit.server import Server
+
+from .people import Account, People, Person
+
+AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
+NARROW = {"width": 320, "height": 568}
+WIDE = {"width": 1280, "height": 800}
+DOUBLED = {"width": 640, "height": 400}  # 1280 x 800 at 200 %
+
+VISITED = ("/sign-in", "/sign-up", "/reset")
+SCREENS = (
+    "/",
+    "/c/{room}",
+    "/new",
+    "/search",
+    "/settings",
+    *(
+        f"/settings/{page}"
+        for page in ("profile", "account", "privacy", "devices", "people", "notifications")
+    ),
+    "/admin",
+    *(f"/admin/{page}" for page in ("users", "reports", "announcements", "invites", "audit")),
+)
+
+
+@dataclass
+class Town:
+    """A server with something at every screen.  reader: an administrator.  room: a group of several."""
+
+    server: Server
+    reader: Account
+    room: str
+
+    def screens(self) -> Iterator[str]:
+        return (path.format(room=self.room) for path in SCREENS)
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    folder: Path = tmp_path_factory.mktemp("town") / "data"
+    server = Server(folder)
+    server.start()
+    reader, bob = Account(server, "Ann"), Account(server, "Bob")
+    reader.becomes_administrator(server)
+    room = reader.group("Garden of the whole neighbourhood", bob)
+    reader.says(room, "Who waters the tomatoes? https://example.org/tomatoes")
+    bob.says(room, f"I do, every day. {'w' * 80}")
+    bob.sends_file(room, "a plan of everything that grows and where.txt", b"tomatoes: here")
+    poll = {"conversation_id": room, "question": "When do we meet?", "options": ["Saturday", "Sunday"]}
+    bob.ask("POST", "/v1/polls", poll)
+    bob.says(reader.direct(bob), "Hello")
+    bob.ask("POST", "/v1/reports", {"user_id": reader.user_id, "reason": "spam"})
+    reader.ask("POST", "/v1/admin/announcements", {"text": "The server rests on Sunday."})
+    reader.ask("POST", "/v1/admin/invites", {})
+    bob.ask("POST", f"/v1/users/{reader.user_id}/friend")
+    yield Town(server, reader, room)
+    for account in (reader, bob):
+        account.close()
+    assert server.terminate() == 0
+    server.check()
+
+
+@pytest.fixture
+def reader(people: People, town: Town) -> Person:
+    return people.device(town.server, town.reader, bypass_csp=True)
+
+
+def test_axe_finds_nothing(reader: Person, people: People, town: Town) -> None:
+    if not AXE.exists():
+        pytest.skip("no axe-core: `scripts/test` installs it")
+    visitor = people.visitor(town.server, bypass_csp=True)
+    found = []
+    for person, paths in ((visitor, VISITED), (reader, town.screens())):
+        for path in paths:
+            person.at(path).settles()
+            person.page.add_script_tag(path=AXE)
+            for scheme in ("light", "dark"):
+                for size in (WIDE, NARROW):
+                    looks(person.page, scheme, size)
+                    found += [f"{path} {scheme} {size['width']}: {each}" for each in violations(person.page)]
+    assert not found, "\n".join(found)
+
+
+def looks(page: playwright.Page, scheme: str, size: dict[str, int]) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+    page.set_viewport_size(size)  # type: ignore[arg-type]
+
+
+def violations(page: playwright.Page) -> list[str]:
+    """As axe names them, each with the elements."""
+    told: list[dict[str, Any]] = page.evaluate(
+        """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations"""
+    )
+    return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}" for each in told]
+
+
+def test_nothing_is_cut_where_there_is_little_room(people: People, town: Town) -> None:
+    """In English and in Vietnamese, whose words are longer."""
+    cut = []
+    for locale in ("en-GB", "vi"):
+        visitor = people.visitor(town.server, locale=locale)
+        reader = people.device(town.server, town.reader, locale=locale)
+        for person, paths in ((visitor, VISITED), (reader, town.screens())):
+            for path in paths:
+                person.at(path).settles()
+                assert person.page.evaluate("document.documentElement.lang") == locale[:2]
+                for size in (NARROW, DOUBLED):
+                    person.page.set_viewport_size(size)  # type: ignore[arg-type]
+                    cut += [f"{path} {locale} {size['width']}: {each}" for each in beyond(person.page)]
+    assert not cut, "\n".join(cut)
+
+
+def beyond(page: playwright.Page) -> list[str]:
+    """What there is to press beside the screen, or smaller than a finger needs it; a row of tabs scrolls."""
+    told: list[str] = page.evaluate(
+        """() => {
+          const wide = document.scrollingElement.scrollWidth > innerWidth
+            ? [`the page is ${document.scrollingElement.scrollWidth} wide`] : [];
+          const tell = (why, each) => `${why}: ${each.outerHTML.slice(0, 160)}`;
+          const sideways = (each) => each !== null && (sideways(each.parentElement)
+            || (each.scrollWidth > each.clientWidth && /auto|scroll/.test(getComputedStyle(each).overflowX)));
+          const pressed = [...document.querySelectorAll("button, input, select, textarea, a[href]")]
+            .filter((each) => each.checkVisibility({ opacityProperty: true, visibilityProperty: true })
+              && each.getBoundingClientRect().width > 1);
+          const outside = pressed.filter((each) => {
+            const { left, right } = each.getBoundingClientRect();
+            return (left < -1 || right > innerWidth + 1) && !sideways(each);
+          });
+          const small = pressed.filter((each) => {
+            const { width, height } = (each.closest("label") ?? each).getBoundingClientRect();
+            return getComputedStyle(each).display !== "inline" && Math.min(width, height) < 39.5;
+          });
+          return [...wide, ...outside.map((each) => tell("outside", each)),
+            ...small.map((each) => tell("small", each))];
+        }"""
+    )
+    return told
+
+
+def test_nothing_moves_for_who_wants_that(reader: Person, town: Town) -> None:
+    reader.page.emulate_media(reduced_motion="reduce")
+    for path in ("/", f"/c/{town.room}", "/settings"):
+        reader.at(path).settles()
+        moving = reader.page.evaluate(
+            """() => [...document.querySelectorAll("*")].filter((each) => {
+              const style = getComputedStyle(each);
+              const lasts = (durations) => durations.split(", ").some((each) => parseFloat(each) > 0.001);
+              return lasts(style.transitionDuration) || style.scrollBehavior === "smooth"
+                || (style.animationName !== "none" && lasts(style.animationDuration));
+            }).map((each) => each.outerHTML.slice(0, 120))"""
+        )
+        assert moving == [], path
