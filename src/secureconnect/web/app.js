@@ -12,6 +12,7 @@ import { ChatSocket } from "./api/socket.js";
 import { Sync } from "./api/sync.js";
 import { Uploads } from "./api/uploads.js";
 import { Calls } from "./call/calls.js";
+import { Secrecy } from "./crypto/secrecy.js";
 import { Router } from "./router.js";
 import { describe } from "./store/attachments.js";
 import { Disk } from "./store/disk.js";
@@ -37,19 +38,11 @@ import { State } from "./store/state.js";
  * @property {Disk} disk
  * @property {Writer} writer
  * @property {Calls} calls
+ * @property {Secrecy} secrecy
  * @property {Presences} presences
  * @property {Notices} notices
  * @property {Edition} edition
  */
-
-/** A conversation is encrypted, and this page cannot do that: nothing is sent rather than what everybody could read. */
-export class EncryptionMissing extends Error {
-  constructor() {
-    super("this page cannot encrypt");
-    this.code = "ENCRYPTION_MISSING";
-    this.isFinal = true;
-  }
-}
 
 const PART_LIMIT_MS = 60_000; // for a part of a recording
 
@@ -112,11 +105,12 @@ class App {
     const outbox = new Outbox(disk, socket, uploads, (entry) => this.#wrap(entry));
     const downloads = new Downloads(client, socket, sealing);
     await outbox.open();
-    const calls = this.#callsOf(userId, socket);
+    const secrecy = this.#secrecyOf(userId, socket, sync);
+    const calls = this.#callsOf(userId, socket, secrecy);
     const presences = new Presences(client, socket, state, disk);
     const notices = new Notices(client, socket, state, disk);
     this.account.value = {
-      ...{ client, state, socket, sync, outbox, downloads, disk, writer, calls },
+      ...{ client, state, socket, sync, outbox, downloads, disk, writer, calls, secrecy },
       ...{ presences, notices, edition: new Edition(socket) },
     };
     socket.open();
@@ -127,6 +121,7 @@ class App {
     const account = this.account.peek();
     this.account.value = null;
     account?.calls.close();
+    account?.secrecy.close();
     this.state.clear();
     account?.presences.close();
     account?.socket.close();
@@ -135,15 +130,31 @@ class App {
     account?.disk.close();
     await this.device.forgetPush();
     // another tab may have signed in again before this one has heard that it signed out
-    if (!this.session.isKept(userId)) await Disk.destroy(userId);
+    if (!this.session.isKept(userId)) {
+      this.session.forgetDevice(userId); // another device from now on: this one's keys are gone
+      await Promise.all([account?.secrecy.erase(), Disk.destroy(userId)]);
+    }
     if (this.session.ended.peek() !== "SESSION_ENDED") this.router.go("/", { replace: true });
   }
 
   /**
    * @param {string} userId
    * @param {ChatSocket} socket
+   * @param {Sync} sync
    */
-  #callsOf(userId, socket) {
+  #secrecyOf(userId, socket, sync) {
+    const { client, state, session } = this;
+    const deviceId = session.tokens.peek()?.device_id ?? "";
+    const learn = (/** @type {string} */ id) => sync.conversation(id);
+    return new Secrecy({ client, socket, state, learn, userId, deviceId });
+  }
+
+  /**
+   * @param {string} userId
+   * @param {ChatSocket} socket
+   * @param {Secrecy} secrecy
+   */
+  #callsOf(userId, socket, secrecy) {
     const { client, session, state } = this;
     return new Calls({
       ask: (method, path, asked) => client.ask(method, path, asked),
@@ -153,7 +164,7 @@ class App {
       userId,
       nameOf: (id) => (id === null ? (state.me.peek()?.display_name ?? "") : state.nameOf(id)),
       isEncrypted: (id) => this.#isEncrypted(id),
-      sealing: () => null,
+      sealing: () => secrecy,
     });
   }
 
@@ -162,17 +173,10 @@ class App {
    * @param {Outgoing} entry
    * @returns {Promise<Event>}
    */
-  async #wrap({
-    conversation_id,
-    client_message_id,
-    content,
-    message_type,
-    reply_to,
-    file_ids,
-    metadata,
-    files,
-  }) {
-    if (await this.#isEncrypted(conversation_id)) throw new EncryptionMissing();
+  async #wrap(entry) {
+    if (await this.#isEncrypted(entry.conversation_id)) return this.mine.secrecy.wrap(entry);
+    const { conversation_id, client_message_id, content, message_type, reply_to, file_ids, metadata, files } =
+      entry;
     return {
       type: "chat",
       conversation_id,
@@ -217,12 +221,9 @@ class App {
   }
 }
 
-/**
- * What seals and opens files of encrypted conversations.
- * @returns {Promise<import("./api/uploads.js").Sealing & import("./api/downloads.js").Opening>}
- */
-async function sealing() {
-  throw new EncryptionMissing();
+/** What seals and opens files of encrypted conversations. */
+function sealing() {
+  return import("./crypto/files.js");
 }
 
 export const app = new App();

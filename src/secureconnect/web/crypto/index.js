@@ -1,10 +1,11 @@
 // Encryption, as the rest of the client sees it. The same in every tab: one of them has the machine (tabs.js).
 
+import { exclusively } from "../store/locks.js";
 import { Host } from "./engine.js";
 import { Machine } from "./machine.js";
 import { Problem } from "./problem.js";
 import { SearchIndex } from "./searchindex.js";
-import { Tabs } from "./tabs.js";
+import { Tabs, channelName, lockName } from "./tabs.js";
 import { Waiting } from "./waiting.js";
 
 export { Problem } from "./problem.js";
@@ -202,8 +203,8 @@ export class Crypto {
 
   /** At sign-out: nothing of the account's keys and messages stays in this browser. */
   async erase() {
-    this.tabs.tell("erased", null);
-    await navigator.locks.request(this.tabs.lockName, () => erase(this.account.storeName));
+    this.close();
+    await erase(this.account.storeName);
   }
 
   /**
@@ -230,11 +231,16 @@ export async function open({ on, ...account }) {
 }
 
 /**
- * Without a machine: what an account has left in this browser.
+ * What an account has left in this browser; tabs that still use it let go of it.
  * @param {string} storeName
  */
 export async function erase(storeName) {
-  await Promise.all([Machine.erase(storeName), SearchIndex.erase(storeName)]);
+  const channel = new BroadcastChannel(channelName(storeName));
+  channel.postMessage({ event: "erased", data: null });
+  channel.close();
+  await exclusively(lockName(storeName), async () => {
+    await Promise.all([Machine.erase(storeName), SearchIndex.erase(storeName)]);
+  });
 }
 
 /** @param {Sealed} message @returns {Sealed} what can be posted to another tab */

@@ -16,6 +16,7 @@ import { Problem } from "./problem.js";
  */
 
 const LIMIT_MS = 60_000; // for an answer; opening the machine and a slow network are in it
+const AGAIN_MS = 5_000; // before a tab that could not lead tries to again
 const MOST_ASKED = 2_000; // not answered yet
 
 export class Tabs {
@@ -25,6 +26,7 @@ export class Tabs {
   #host = null;
   /** @type {Problem?} why this tab cannot lead */
   #failure = null;
+  #failedMs = 0;
   #stop = new AbortController();
   /** @type {() => void} */
   #letGo = () => {};
@@ -37,8 +39,8 @@ export class Tabs {
   constructor(name, lead, hear) {
     this.lead = lead;
     this.hear = hear;
-    this.lockName = `${name}:machine`;
-    this.channel = new BroadcastChannel(`${name}:tabs`);
+    this.lockName = lockName(name);
+    this.channel = new BroadcastChannel(channelName(name));
     this.channel.onmessage = ({ data }) => this.#take(data);
     this.#queue();
   }
@@ -53,7 +55,7 @@ export class Tabs {
    * @returns {Promise<any>}
    */
   call(method, ...args) {
-    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#failure && Date.now() - this.#failedMs < AGAIN_MS) return Promise.reject(this.#failure);
     if (this.#stop.signal.aborted) return Promise.reject(closed());
     if (this.#asked.size >= MOST_ASKED) {
       return Promise.reject(
@@ -64,6 +66,7 @@ export class Tabs {
       const id = crypto.randomUUID();
       const timer = setTimeout(() => this.#settle(id, { problem: silent().told() }), LIMIT_MS);
       this.#asked.set(id, { resolve, reject, method, args, timer });
+      if (this.#failure) this.#queue();
       this.#ask(id);
     });
   }
@@ -88,6 +91,7 @@ export class Tabs {
 
   #queue() {
     const { signal } = this.#stop;
+    this.#failure = null;
     navigator.locks.request(this.lockName, { signal }, () => this.#leadWhileOpen()).catch(() => {}); // closed before it was our turn
   }
 
@@ -98,6 +102,7 @@ export class Tabs {
       host = await this.lead();
     } catch (error) {
       this.#failure = Problem.of(error);
+      this.#failedMs = Date.now();
       for (const id of [...this.#asked.keys()]) this.#settle(id, { problem: this.#failure.told() });
       this.hear("failed", this.#failure.told());
       return;
@@ -159,6 +164,16 @@ export class Tabs {
     if (problem) asked.reject(new Problem(problem.code, problem.message, problem));
     else asked.resolve(value);
   }
+}
+
+/** @param {string} name of the account's store */
+export function lockName(name) {
+  return `${name}:machine`;
+}
+
+/** @param {string} name of the account's store */
+export function channelName(name) {
+  return `${name}:tabs`;
 }
 
 function silent() {

@@ -33,6 +33,24 @@ export default {
   UPLOAD_OVER: "The server has given this upload up. Send the file again.",
   UPLOAD_MISMATCH: "The file changed while it was sent. Send it again.",
   FILE_SPOILT: "This file is not what was sent: it was changed on its way.",
-
   DELETION_ASKED: "Your account will be erased after a time of grace. Sign in to see when, and to keep it.",
+  CRYPTO_MISSING:
+    "The part that encrypts could not be loaded. Reload the page; if that does not help, this server lacks it.",
+  CRYPTO_BROKEN: "The part that encrypts has failed. Reload the page.",
+  CRYPTO_SILENT: "Another tab holds your keys and does not answer. Close it.",
+  CRYPTO_BUSY: "Too much is being encrypted at once. Try again in a moment.",
+  INSECURE_CONTEXT: "Encryption works only over https. Ask whoever runs this server to set it up.",
+  IDENTITY_CHANGED:
+    "Somebody here whom you have verified has other keys now. Agree to them, or verify them again, before you write.",
+  IDENTITY_EXISTS: "Another device of yours has made your identity. Verify this device with it.",
+  IDENTITY_KEY_CHANGED: "The keys of this device are lost. Sign out and in again.",
+  NO_DEVICE: "Nobody is there with keys to encrypt for.",
+  NO_IDENTITY: "Set up your identity first.",
+  NO_BACKUP: "There is no backup.",
+  DEVICE_UNVERIFIED: "This person has not verified the device they are at.",
+  CANNOT_OPEN: "What the other device has sent cannot be opened.",
+  RECOVERY_KEY_WRONG: "This is not the recovery key. Look for letters that are wrong.",
+  MESSAGE_TOO_LONG: "This message is too long.",
+  NO_SUCH_FLOW: "This comparison is over. Begin it again.",
+  NOTHING_TO_CONFIRM: "There is nothing to compare yet.",
 };

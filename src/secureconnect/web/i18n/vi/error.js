@@ -34,7 +34,25 @@ export default {
   UPLOAD_OVER: "Máy chủ đã bỏ lần tải lên này. Hãy gửi lại tệp.",
   UPLOAD_MISMATCH: "Tệp đã thay đổi trong lúc gửi. Hãy gửi lại.",
   FILE_SPOILT: "Tệp này không còn nguyên như khi gửi: nó đã bị thay đổi trên đường đi.",
-
   DELETION_ASKED:
     "Tài khoản của bạn sẽ bị xóa sau thời gian chờ. Hãy đăng nhập để xem khi nào và để giữ lại.",
+  CRYPTO_MISSING:
+    "Không tải được phần mã hóa. Hãy tải lại trang; nếu vẫn không được thì máy chủ này thiếu phần đó.",
+  CRYPTO_BROKEN: "Phần mã hóa đã gặp lỗi. Hãy tải lại trang.",
+  CRYPTO_SILENT: "Một thẻ khác đang giữ khóa của bạn mà không trả lời. Hãy đóng thẻ đó.",
+  CRYPTO_BUSY: "Đang mã hóa quá nhiều cùng lúc. Hãy thử lại sau giây lát.",
+  INSECURE_CONTEXT: "Mã hóa chỉ hoạt động qua https. Hãy nhờ người quản trị máy chủ thiết lập.",
+  IDENTITY_CHANGED:
+    "Một người bạn đã xác minh nay có khóa khác. Hãy chấp nhận khóa mới hoặc xác minh lại trước khi viết.",
+  IDENTITY_EXISTS: "Một thiết bị khác của bạn đã tạo danh tính. Hãy dùng nó để xác minh thiết bị này.",
+  IDENTITY_KEY_CHANGED: "Khóa của thiết bị này đã mất. Hãy đăng xuất rồi đăng nhập lại.",
+  NO_DEVICE: "Không có thiết bị nào có khóa để mã hóa cho.",
+  NO_IDENTITY: "Hãy thiết lập danh tính của bạn trước.",
+  NO_BACKUP: "Chưa có bản sao lưu nào.",
+  DEVICE_UNVERIFIED: "Người này chưa xác minh thiết bị đang dùng.",
+  CANNOT_OPEN: "Không mở được nội dung mà thiết bị kia gửi.",
+  RECOVERY_KEY_WRONG: "Đây không phải khóa khôi phục. Hãy xem lại các chữ cái có thể bị sai.",
+  MESSAGE_TOO_LONG: "Tin nhắn này quá dài.",
+  NO_SUCH_FLOW: "Lần so sánh này đã kết thúc. Hãy bắt đầu lại.",
+  NOTHING_TO_CONFIRM: "Chưa có gì để so sánh.",
 };

@@ -1,5 +1,6 @@
 // What a message says. Everything that shows one reads it here, so that what is encrypted is put in at one place.
 
+import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
 import { attachmentsOf } from "../../store/attachments.js";
 import { noticeOf } from "./notice.js";
@@ -16,7 +17,7 @@ import { noticeOf } from "./notice.js";
  * @property {readonly import("../../store/types.js").Attachment[]} files
  * @property {string | null} replyTo the message it answers
  * @property {Message["message_type"]} kind
- * @property {"plain" | "decrypted" | "waiting" | "withheld" | "broken"} state all but the first two have no body
+ * @property {"plain" | "decrypted" | "waiting" | "withheld" | "before" | "broken" | "newer"} state all but the first two have no body
  */
 
 /**
@@ -25,14 +26,43 @@ import { noticeOf } from "./notice.js";
  * @returns {Said}
  */
 export function said(message) {
-  const isSealed = "is_encrypted" in message && message.is_encrypted && !message.deleted_at;
+  if ("is_encrypted" in message && message.is_encrypted && !message.deleted_at) return unsealed(message);
   return {
-    body: isSealed ? "" : message.content,
+    body: message.content,
     mentions: mentionsOf(message.metadata),
     files: attachmentsOf(message.file_ids ?? [], message.metadata?.files),
     replyTo: message.reply_to ?? null,
     kind: message.message_type ?? "text",
-    state: isSealed ? "waiting" : "plain",
+    state: "plain",
+  };
+}
+
+const STATES = /** @type {const} */ ({
+  waiting_for_key: "waiting",
+  withheld: "withheld",
+  before_you: "before",
+  broken: "broken",
+  too_new: "newer",
+});
+
+/**
+ * @param {Message} message
+ * @returns {Said}
+ */
+function unsealed(message) {
+  const answer = app.account.value?.secrecy.read(message);
+  const kind = message.message_type ?? "text";
+  const nothing = { body: "", mentions: [], files: [], replyTo: message.reply_to, kind };
+  if (!answer) return { ...nothing, state: "decrypted" }; // for the moment that it takes
+  if ("reason" in answer) return { ...nothing, state: STATES[answer.reason] };
+  const { body, reply_to, files, mentions } = /** @type {Record<string, unknown>} */ (answer.payload);
+  return {
+    body: typeof body === "string" ? body : "",
+    mentions: mentionsOf({ mentions }),
+    files: attachmentsOf(message.file_ids ?? [], files),
+    replyTo: typeof reply_to === "string" ? reply_to : null,
+    kind,
+    state: "decrypted",
   };
 }
 
