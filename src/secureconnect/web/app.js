@@ -51,6 +51,8 @@ class App {
   client = new Client(this.session);
   state = new State();
   router = new Router();
+  /** whether this page can encrypt: its module was installed with the server, and has been opened */
+  canEncrypt = signal(false);
   device = new Device(this.client, (path) => this.router.go(path));
   /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
   account = signal(/** @type {Account | null} */ (null));

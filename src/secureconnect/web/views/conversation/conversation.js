@@ -1,54 +1,93 @@
 // One conversation: who it is with, what was said, and where one says something.
 
 import { app } from "../../app.js";
-import { refused, t } from "../../i18n/index.js";
-import { avatar } from "../../parts/avatar.js";
-import { h, Part, part } from "../../parts/dom.js";
-import { icon } from "../../parts/icons.js";
-import { onEnd, signal } from "../../store/signal.js";
-import { callButtons } from "../call/buttons.js";
-import { pictureOf, titleOf } from "../titles.js";
+import { loadTexts, refused, t } from "../../i18n/index.js";
+import { h, Part, part, when } from "../../parts/dom.js";
+import { lazy } from "../../parts/lazy.js";
+import { sheet } from "../../parts/sheet.js";
+import { effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { Choice } from "../files/choice.js";
 import { dropping } from "../files/tray.js";
 import { Composer } from "./composer.js";
+import { head } from "./head.js";
 import { Talk } from "./talk.js";
 import { TimelineView } from "./timeline.js";
+
+const loadDetails = () =>
+  Promise.all([
+    import("./details/details.js"),
+    sheet("details"),
+    sheet("call"),
+    loadTexts("details", "call"),
+  ]);
 
 export class ConversationView extends Part {
   conversationId = "";
   error = signal("");
+  /** it was there, and is not any more: one was removed, or it was deleted */
+  isGone = signal(false);
 
   build() {
     const id = this.conversationId;
     const { state } = app;
     const { sync } = app.mine;
     const conversation = () => state.conversations.get(id);
-    const talk = new Talk(id);
     state.current.value = id;
     onEnd(() => {
       if (state.current.peek() === id) state.current.value = null;
       state.timeline(id).trim();
     });
+    let wasThere = false;
+    effect(() => {
+      const isThere = conversation() !== undefined;
+      this.isGone.value = wasThere && !isThere;
+      wasThere ||= isThere;
+    });
+    const isOpen = () => app.router.place.value.params.panel === "details" && conversation() !== undefined;
+    effect(() => void this.classList.toggle("with-panel", isOpen()));
     void this.#read(() => sync.conversation(id));
+    return [
+      when(
+        () => this.isGone.value || (this.error.value && conversation() === undefined),
+        () => this.missing(),
+        () => this.content(id),
+      ),
+      when(isOpen, () => lazy(loadDetails, ([{ Details }]) => part(Details, { conversationId: id }))),
+    ];
+  }
+
+  /** @param {string} id */
+  content(id) {
+    const talk = new Talk(id);
+    const begin = app.router.place.peek().params.message ?? null;
+    let shown = begin;
+    effect(() => {
+      const { params } = app.router.place.value;
+      const message = params.conversation === id ? (params.message ?? null) : shown;
+      if (message !== null && message !== shown) untracked(() => talk.jump(message));
+      shown = message;
+    });
     const choice = new Choice(id);
     onEnd(() => choice.clear());
     const section = h(
       "section",
       { class: "conversation" },
-      h(
-        "header",
-        { class: "conversation-head" },
-        h("a", { class: "icon-button back", href: "/", "aria-label": t("chat.back") }, icon("back")),
-        avatar(() => pictureOf(conversation())),
-        h("h2", null, () => titleOf(conversation())),
-        callButtons(id),
-      ),
-      h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
-      part(TimelineView, { talk, begin: app.router.place.peek().params.message ?? null }),
+      head(id),
+      part(TimelineView, { talk, begin }),
       part(Composer, { talk, choice }),
     );
     section.append(dropping(section, choice));
     return section;
+  }
+
+  missing() {
+    return h(
+      "div",
+      { class: "blank" },
+      h("h2", { tabindex: -1 }, t("home.missing")),
+      h("p", { role: "alert" }, () => (this.isGone.value ? t("home.gone") : this.error.value)),
+      h("a", { class: "button", href: "/" }, t("chat.back")),
+    );
   }
 
   /** @param {() => Promise<void>} read */

@@ -1,124 +1,159 @@
-// Beginning a conversation: find people, and write to one of them, or gather several in a group.
+// Beginning a conversation: with one person, or with several as a group; and who asks to be friends.
 
 import { app } from "../../app.js";
 import { refused, t } from "../../i18n/index.js";
 import { avatar } from "../../parts/avatar.js";
-import { each, focus, h, Part, when } from "../../parts/dom.js";
-import { signal } from "../../store/signal.js";
+import { each, h, Part, when } from "../../parts/dom.js";
+import { icon } from "../../parts/icons.js";
+import { effect, signal } from "../../store/signal.js";
+import { PeopleSearch } from "../choose-people.js";
+import { switchField } from "../../parts/form.js";
 
 /** @typedef {import("../../store/types.js").User} User */
 
-const PAUSE_MS = 250;
-const SHORTEST = 2;
-
 export class NewConversation extends Part {
-  found = signal(/** @type {readonly User[]} */ ([]));
-  chosen = signal(/** @type {readonly User[]} */ ([]));
   groupTitle = signal("");
+  isGroup = signal(false);
+  isEncrypted = signal(false);
+  isBusy = signal(false);
   error = signal("");
-  #timer = 0;
+  asking = signal(/** @type {readonly User[]} */ ([]));
 
   build() {
-    const isChosen = (/** @type {User} */ user) =>
-      this.chosen.value.some((each) => each.user_id === user.user_id);
-    const pick = (/** @type {User} */ user) => {
-      this.chosen.value = isChosen(user)
-        ? this.chosen.peek().filter((each) => each.user_id !== user.user_id)
-        : [...this.chosen.peek(), user];
-    };
+    const search = new PeopleSearch();
+    const isGroup = () => this.isGroup.value || search.chosen.value.length > 1;
+    effect(() => {
+      const isDefault = app.state.server.value?.e2ee_default_direct === true;
+      this.isEncrypted.value = app.canEncrypt.value && isDefault && !isGroup();
+    });
+    void this.attempt(async () => {
+      const query = { state: "incoming", limit: 100 };
+      this.asking.value = (await app.client.ask("GET", "/v1/users/me/friends", { query })).friends;
+    });
     return h(
       "section",
       { class: "page" },
-      h("h2", null, t("chat.new")),
       h(
-        "label",
-        { class: "field" },
-        h("span", null, t("chat.findPeople")),
-        h("input", {
-          type: "search",
-          ref: focus,
-          oninput: (/** @type {InputEvent} */ event) => this.look(event),
+        "header",
+        { class: "page-head" },
+        h("a", { class: "icon-button back", href: "/", "aria-label": t("chat.back") }, icon("back")),
+        h("h2", { tabindex: -1 }, t("chat.new")),
+      ),
+      this.requests(),
+      search.field(),
+      search.list(),
+      h(
+        "footer",
+        { class: "begin" },
+        switchField(t("home.asGroup"), {
+          checked: isGroup,
+          disabled: () => search.chosen.value.length > 1,
+          onchange: (/** @type {any} */ { target }) => (this.isGroup.value = target.checked),
         }),
-      ),
-      h(
-        "ul",
-        { class: "people" },
-        each(
-          () => [...this.chosen.value, ...this.found.value.filter((user) => !isChosen(user))],
-          (user) => user.user_id,
-          (user) =>
-            h(
-              "li",
-              null,
-              h(
-                "label",
-                { class: "person" },
-                h("input", {
-                  type: "checkbox",
-                  checked: () => isChosen(user()),
-                  onchange: () => pick(user()),
-                }),
-                avatar(() => ({ name: user().display_name, id: user().user_id, url: user().avatar_url })),
-                h(
-                  "span",
-                  null,
-                  () => user().display_name,
-                  h("small", null, () => `@${user().username}`),
-                ),
-              ),
-            ),
-        ),
-      ),
-      when(
-        () => this.chosen.value.length > 1,
-        () =>
+        when(isGroup, () =>
           h(
             "label",
             { class: "field" },
             h("span", null, t("chat.groupTitle")),
             h("input", {
-              maxlength: 100,
+              maxlength: 200,
               oninput: (/** @type {any} */ event) => (this.groupTitle.value = event.target.value),
             }),
           ),
-      ),
-      h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
-      h(
-        "button",
-        { class: "primary", disabled: () => this.chosen.value.length === 0, onclick: () => this.begin() },
-        t("chat.begin"),
+        ),
+        when(
+          () => app.canEncrypt.value,
+          () =>
+            switchField(
+              t("home.encryptIt"),
+              {
+                checked: () => this.isEncrypted.value,
+                onchange: (/** @type {any} */ { target }) => (this.isEncrypted.value = target.checked),
+              },
+              t("home.encryptSays"),
+            ),
+        ),
+        h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
+        h(
+          "button",
+          {
+            class: "primary",
+            disabled: () => this.isBusy.value || (search.chosen.value.length === 0 && !isGroup()),
+            onclick: () => void this.attempt(() => this.begin(search.chosen.peek(), isGroup())),
+          },
+          t("chat.begin"),
+        ),
       ),
     );
   }
 
-  /** @param {InputEvent} event */
-  look(event) {
-    const q = /** @type {HTMLInputElement} */ (event.target).value.trim();
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(async () => {
-      if (q.length < SHORTEST) {
-        this.found.value = [];
-        return;
-      }
-      try {
-        this.found.value = (await app.client.ask("GET", "/v1/users/search", { query: { q } })).users;
-      } catch (error) {
-        this.error.value = refused(error);
-      }
-    }, PAUSE_MS);
+  requests() {
+    return when(
+      () => this.asking.value.length > 0,
+      () =>
+        h(
+          "section",
+          { class: "requests" },
+          h("h3", null, t("home.requests")),
+          h(
+            "ul",
+            { "aria-label": t("home.requests") },
+            each(
+              () => this.asking.value,
+              ({ user_id }) => user_id,
+              (user) => this.request(user),
+            ),
+          ),
+        ),
+    );
   }
 
-  async begin() {
-    const people = this.chosen.peek();
-    const kind =
-      people.length > 1 ? { type: "group", title: this.groupTitle.peek() || null } : { type: "direct" };
+  /** @param {() => User} user who asks to be friends */
+  request(user) {
+    const path = `/v1/users/me/friends/${user().user_id}`;
+    const answer = (/** @type {string} */ method, /** @type {string} */ word) =>
+      this.attempt(async () => {
+        await app.client.ask(method, `${path}/${word}`);
+        this.asking.value = this.asking.peek().filter((each) => each.user_id !== user().user_id);
+      });
+    return h(
+      "li",
+      { class: "person" },
+      avatar(() => ({ name: user().display_name, id: user().user_id, url: user().avatar_url })),
+      h("span", { class: "person-name", dir: "auto" }, () => user().display_name),
+      h("button", { class: "primary", onclick: () => void answer("POST", "accept") }, t("home.accept")),
+      h("button", { onclick: () => void answer("DELETE", "reject") }, t("home.reject")),
+    );
+  }
+
+  /**
+   * @param {readonly User[]} people
+   * @param {boolean} isGroup
+   */
+  async begin(people, isGroup) {
+    const kind = isGroup
+      ? { type: "group", title: this.groupTitle.peek().trim() || null }
+      : { type: "direct" };
+    const body = {
+      ...kind,
+      participant_ids: people.map((each) => each.user_id),
+      ...(this.isEncrypted.peek() ? { is_e2ee_enabled: true } : {}),
+    };
+    const { conversation_id: id } = await app.client.ask("POST", "/v1/conversations", { body });
+    await app.mine.sync.conversation(id);
+    app.router.go(`/c/${id}`, { replace: true });
+  }
+
+  /** @param {() => Promise<void>} work */
+  async attempt(work) {
+    this.error.value = "";
+    this.isBusy.value = true;
     try {
-      const body = { ...kind, participant_ids: people.map((each) => each.user_id) };
-      const made = await app.client.ask("POST", "/v1/conversations", { body });
-      await app.mine.sync.conversation(made.conversation_id);
-      app.router.go(`/c/${made.conversation_id}`, { replace: true });
+      await work();
     } catch (error) {
       this.error.value = refused(error);
+    } finally {
+      this.isBusy.value = false;
     }
   }
 }

@@ -36,7 +36,7 @@ export function row(id) {
       },
       h(
         "span",
-        { class: "picture" },
+        { class: "list-picture" },
         avatar(() => pictureOf(conversation())),
         presenceMark(presence),
       ),
