@@ -16,6 +16,7 @@ import { Secrecy } from "./crypto/secrecy.js";
 import { Router } from "./router.js";
 import { describe } from "./store/attachments.js";
 import { Disk } from "./store/disk.js";
+import { Drafts } from "./store/drafts.js";
 import { Positions } from "./store/positions.js";
 import { load, Writer } from "./store/snapshot.js";
 import { effect, signal } from "./store/signal.js";
@@ -42,6 +43,7 @@ import { State } from "./store/state.js";
  * @property {Presences} presences
  * @property {Notices} notices
  * @property {Edition} edition
+ * @property {Drafts} drafts
  */
 
 const PART_LIMIT_MS = 60_000; // for a part of a recording
@@ -106,14 +108,15 @@ class App {
     const uploads = new Uploads(client, disk, socket.link, sealing);
     const outbox = new Outbox(disk, socket, uploads, (entry) => this.#wrap(entry));
     const downloads = new Downloads(client, socket, sealing);
-    await outbox.open();
+    const drafts = new Drafts(disk);
+    await Promise.all([outbox.open(), drafts.open()]);
     const secrecy = this.#secrecyOf(userId, socket, sync);
     const calls = this.#callsOf(userId, socket, secrecy);
     const presences = new Presences(client, socket, state, disk);
     const notices = new Notices(client, socket, state, disk);
     this.account.value = {
       ...{ client, state, socket, sync, outbox, downloads, disk, writer, calls, secrecy },
-      ...{ presences, notices, edition: new Edition(socket) },
+      ...{ presences, notices, edition: new Edition(socket), drafts },
     };
     socket.open();
   }
@@ -129,6 +132,7 @@ class App {
     account?.socket.close();
     account?.outbox.close();
     account?.downloads.close();
+    account?.drafts.close();
     account?.disk.close();
     await this.device.forgetPush();
     // another tab may have signed in again before this one has heard that it signed out
@@ -189,6 +193,25 @@ class App {
       file_ids,
       metadata: files?.length ? { ...metadata, files: describe(files) } : metadata,
     };
+  }
+
+  /**
+   * Say otherwise what one has said. Rejects with a Refusal, or Unreachable.
+   * @param {import("./store/types.js").Message} message
+   * @param {string} content
+   * @param {string[]} mentions people it names now
+   */
+  async edit(message, content, mentions) {
+    const { conversation_id, message_id, metadata } = message;
+    const { socket, secrecy } = this.mine;
+    if (await this.#isEncrypted(conversation_id)) {
+      await socket.ask(await secrecy.rewrap(message, content, mentions));
+      return;
+    }
+    const { mentions: _, ...others } = metadata ?? {};
+    const next = mentions.length ? { ...others, mentions } : others;
+    const frame = { type: "edit", message_id, content };
+    await socket.ask(metadata || mentions.length ? { ...frame, metadata: next } : frame);
   }
 
   /** @param {string} id of a conversation; asked for if it is not known */

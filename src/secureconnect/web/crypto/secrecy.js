@@ -231,6 +231,27 @@ export class Secrecy {
   }
 
   /**
+   * The `edit` frame of a message that has been opened here. Its files, and what it answers, stay.
+   * @param {Message} message
+   * @param {string} content
+   * @param {string[]} mentions
+   * @returns {Promise<Event>}
+   */
+  async rewrap(message, content, mentions) {
+    const { answer } = this.#row(message.message_id).peek();
+    const { reply_to, files } = answer && "payload" in answer ? answer.payload : {};
+    const sealed = await this.encrypt(message.conversation_id, {
+      id: message.client_message_id,
+      body: content,
+      ...(reply_to ? { reply_to } : {}),
+      ...(mentions.length ? { mentions } : {}),
+      ...(files ? { files } : {}),
+    });
+    const metadata = mentions.length ? { mentions } : null;
+    return { type: "edit", message_id: message.message_id, content: sealed, is_encrypted: true, metadata };
+  }
+
+  /**
    * The `content` of a message or an edit; with its `is_encrypted: true`.
    * @param {string} conversationId
    * @param {Omit<Payload, "v">} payload

@@ -2,6 +2,8 @@
 
 import { h } from "./dom.js";
 
+/** @typedef {{ name: string, isMe: boolean }} Meant somebody a text names */
+
 // Up to a blank, a quotation mark, or a character that would turn the direction of what is shown.
 const ADDRESS = /\b(?:https?:\/\/|www\.)[^\s<>"\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
 const NAME = /(?<![\w.@/-])@([A-Za-z0-9_][A-Za-z0-9_.-]{1,48}[A-Za-z0-9_-])/g;
@@ -11,7 +13,7 @@ const PAIRS = /** @type {Record<string, string>} */ ({ ")": "(", "]": "[", "}": 
 
 /**
  * @param {string} text
- * @param {(username: string) => string | null} [meant] class of a name that is meant: `mention`, `mention me`
+ * @param {(username: string) => Meant | null} [meant] who is meant by a name
  * @returns {Node[]}
  */
 export function textNodes(text, meant) {
@@ -63,7 +65,7 @@ function addressOf(shown) {
 
 /**
  * @param {string} text
- * @param {((username: string) => string | null)} [meant]
+ * @param {(username: string) => Meant | null} [meant]
  * @returns {Node[]}
  */
 function namesIn(text, meant) {
@@ -72,9 +74,14 @@ function namesIn(text, meant) {
   const nodes = [];
   let at = 0;
   for (const found of text.matchAll(NAME)) {
-    const kind = meant(found[1].toLowerCase());
-    if (kind === null) continue;
-    nodes.push(document.createTextNode(text.slice(at, found.index)), h("span", { class: kind }, found[0]));
+    const whom = meant(found[1].toLowerCase());
+    if (whom === null) continue;
+    const mention = h(
+      "span",
+      { class: whom.isMe ? "mention me" : "mention", title: found[0] },
+      `@${whom.name}`,
+    );
+    nodes.push(document.createTextNode(text.slice(at, found.index)), mention);
     at = found.index + found[0].length;
   }
   nodes.push(document.createTextNode(text.slice(at)));

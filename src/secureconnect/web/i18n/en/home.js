@@ -61,4 +61,5 @@ export default {
   "keys.lettersSay": "Switch them off if you speak to your machine, or press keys by accident.",
   switchTo: "Name of a person or a group",
   switchSearch: "No such conversation. Press Enter to search messages for “{words}”.",
+  draft: "Draft:",
 };

@@ -60,4 +60,5 @@ export default {
   "keys.lettersSay": "Hãy tắt nếu bạn điều khiển máy bằng giọng nói hoặc hay bấm nhầm phím.",
   switchTo: "Tên người hoặc nhóm",
   switchSearch: "Không có cuộc trò chuyện như vậy. Nhấn Enter để tìm “{words}” trong tin nhắn.",
+  draft: "Bản nháp:",
 };

@@ -1,35 +1,48 @@
-// Where one says something. Enter sends, Shift and Enter begin a line.
+// Where one says something. Enter sends, Shift and Enter begin a line; on a screen that is touched Enter begins a line.
 
 import { app } from "../../app.js";
-import { refused, t } from "../../i18n/index.js";
-import { h, Part } from "../../parts/dom.js";
+import { number, refused, t } from "../../i18n/index.js";
+import { h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
+import { toast } from "../../parts/toast.js";
+import { effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { Choice } from "../files/choice.js";
 import { attachButton, tray } from "../files/tray.js";
-import { signal } from "../../store/signal.js";
+import { known } from "../people.js";
+import { Mentioning, namedIn } from "./mentioning.js";
+import { excerptOf, isGone, said } from "./said.js";
 import { Talk } from "./talk.js";
+import { Typing, typingLine } from "./typing.js";
 
-const TYPING_EVERY_MS = 3_000;
+/** @typedef {import("../../store/types.js").Message} Message */
+
+const TOLD_WITHIN = 500; // characters of the most there may be: from then on one sees how many are left
+const isTouched = matchMedia("(hover: none) and (pointer: coarse)");
 
 export class Composer extends Part {
-  choice = new Choice("");
   talk = new Talk("");
+  choice = new Choice("");
   error = signal("");
-  #typedMs = 0;
+  text = signal("");
+  isSending = false;
 
   build() {
-    const { id } = this.talk;
-    const input = h("textarea", {
-      rows: 1,
-      dir: "auto",
-      "aria-label": t("chat.write"),
-      placeholder: t("chat.write"),
-      oninput: () => this.#typing(),
-      onkeydown: (/** @type {KeyboardEvent} */ event) => {
-        if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-        event.preventDefault();
-        void this.#send(input, id);
-      },
+    const { talk } = this;
+    const input = this.#input();
+    this.input = input;
+    this.typing = new Typing(talk.id);
+    this.mentioning = new Mentioning(input, talk);
+    talk.write = () => input.focus();
+    this.#restore();
+    effect(() => {
+      const { value: editing } = talk.editing;
+      if (editing === null) return;
+      untracked(() => this.#fill(said(editing).body));
+      onEnd(() => this.#fill(app.account.peek()?.drafts.peek(talk.id)?.text ?? ""));
+    });
+    effect(() => {
+      if (talk.editing.value !== null) return;
+      app.mine.drafts.keep(talk.id, this.text.value, talk.answering.value?.message_id ?? null);
     });
     return h(
       "form",
@@ -37,43 +50,266 @@ export class Composer extends Part {
         class: "composer",
         onsubmit: (/** @type {SubmitEvent} */ event) => {
           event.preventDefault();
-          void this.#send(input, id);
+          void this.#send();
         },
+        onkeydown: (/** @type {KeyboardEvent} */ event) => this.#leave(event),
       },
-      h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
-      tray(this.choice),
-      attachButton(this.choice),
-      input,
-      h("button", { class: "icon-button primary", "aria-label": t("chat.send") }, icon("send")),
+      typingLine(talk.id),
+      when(
+        () => whyNot(talk),
+        () => h("p", { class: "notice cannot-write" }, () => whyNot(talk)),
+        () => this.#fields(input),
+      ),
     );
   }
 
-  /**
-   * @param {HTMLTextAreaElement} input
-   * @param {string} id
-   */
-  async #send(input, id) {
-    const content = input.value.trim();
-    const { draft, blobs, putBack } = this.choice.take();
-    if (!content && !draft.files) return;
-    this.error.value = "";
-    input.value = "";
-    try {
-      await app.mine.outbox.add({ conversation_id: id, content, ...draft }, blobs);
-      this.talk.toEnd();
-    } catch (error) {
-      input.value = content;
-      putBack();
-      this.error.value = refused(error);
+  /** @param {HTMLTextAreaElement} input */
+  #fields(input) {
+    const { talk } = this;
+    return [
+      h("p", { class: "problem", role: "alert", hidden: () => !this.error.value }, () => this.error.value),
+      this.#bar(),
+      tray(this.choice),
+      this.mentioning?.list(),
+      h(
+        "div",
+        { class: "composer-row" },
+        when(
+          () => talk.editing.value === null,
+          () => attachButton(this.choice),
+        ),
+        input,
+        h(
+          "button",
+          {
+            class: "icon-button primary send",
+            "aria-label": () => (talk.editing.value ? t("common.save") : t("chat.send")),
+          },
+          when(
+            () => talk.editing.value,
+            () => icon("check"),
+            () => icon("send"),
+          ),
+        ),
+      ),
+      h("p", { class: "left", role: "status", hidden: () => !this.#told() }, () => this.#told()),
+    ];
+  }
+
+  #input() {
+    const input = h("textarea", {
+      rows: 1,
+      dir: "auto",
+      "aria-label": t("chat.write"),
+      placeholder: t("chat.write"),
+      enterkeyhint: isTouched.matches ? "enter" : "send",
+      oninput: () => this.#typed(),
+      onclick: () => this.mentioning?.look(),
+      onblur: () => this.mentioning?.close(),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
+    });
+    return input;
+  }
+
+  /** What one answers or edits, and the way out of it. */
+  #bar() {
+    const { talk } = this;
+    const about = () => talk.editing.value ?? talk.answering.value;
+    const label = () =>
+      talk.editing.value ? t("chat.editing") : t("chat.answering", { who: known(about()?.sender_id ?? "") });
+    return when(about, () =>
+      h(
+        "div",
+        { class: "composer-bar" },
+        h(
+          "p",
+          null,
+          h("strong", null, label),
+          h("span", { dir: "auto" }, () => excerptOf(about())),
+        ),
+        h(
+          "button",
+          {
+            type: "button",
+            class: "icon-button",
+            "aria-label": () => (talk.editing.value ? t("chat.editCancel") : t("chat.answerCancel")),
+            onclick: () => this.#cancel(),
+          },
+          icon("close"),
+        ),
+      ),
+    );
+  }
+
+  #restore() {
+    const { talk } = this;
+    const begun = app.mine.drafts.peek(talk.id);
+    if (!begun) return;
+    this.#fill(begun.text);
+    if (begun.reply_to) talk.answering.value = talk.timeline.find(begun.reply_to);
+  }
+
+  /** @param {string} text */
+  #fill(text) {
+    const { input } = this;
+    if (!input) return;
+    input.value = text;
+    input.setSelectionRange(text.length, text.length);
+    this.#grown();
+  }
+
+  #grown() {
+    const { input } = this;
+    if (!input) return;
+    this.text.value = input.value;
+    if (CSS.supports("field-sizing", "content")) return;
+    input.style.height = "auto";
+    input.style.height = `${input.scrollHeight + input.offsetHeight - input.clientHeight}px`;
+  }
+
+  #typed() {
+    this.#grown();
+    this.mentioning?.look();
+    if (this.talk.editing.peek()) return;
+    if (this.text.peek().trim()) this.typing?.goesOn();
+    else this.typing?.stops();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.isComposing || this.mentioning?.key(event)) return;
+    const isPlain = !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey;
+    if (event.key === "Enter" && isPlain && !isTouched.matches) {
+      event.preventDefault();
+      void this.#send();
+    } else if (event.key === "ArrowUp" && isPlain && !this.text.peek() && !this.talk.editing.peek()) {
+      const last = this.#lastOwn();
+      if (last === undefined) return;
+      event.preventDefault();
+      this.talk.edit(last);
     }
   }
 
-  #typing() {
-    const now = Date.now();
-    if (now - this.#typedMs < TYPING_EVERY_MS) return;
-    this.#typedMs = now;
-    app.mine.socket.say({ type: "typing", conversation_id: this.talk.id, is_typing: true });
+  #lastOwn() {
+    const me = app.session.userId;
+    return this.talk.timeline.messages
+      .peek()
+      .findLast((each) => each.sender_id === me && !isGone(each) && said(each).kind !== "system");
   }
+
+  /** @param {KeyboardEvent} event */
+  #leave(event) {
+    const { talk } = this;
+    if (event.key !== "Escape" || !(talk.editing.peek() ?? talk.answering.peek())) return;
+    event.stopPropagation();
+    this.#cancel();
+  }
+
+  #cancel() {
+    const { talk } = this;
+    talk.editing.value = null;
+    talk.answering.value = null;
+    this.error.value = "";
+    this.input?.focus();
+  }
+
+  /** How many characters are left, when they become few. */
+  #told() {
+    const most = app.state.server.value?.limits.message_chars ?? Infinity;
+    const left = most - charactersOf(this.text.value);
+    if (left > TOLD_WITHIN) return "";
+    return left < 0 ? t("chat.tooLong", { count: -left }) : t("chat.charactersLeft", { count: left });
+  }
+
+  async #send() {
+    const { talk, input } = this;
+    const content = input?.value.trim() ?? "";
+    const most = app.state.server.peek()?.limits.message_chars ?? Infinity;
+    if (!input || this.isSending || charactersOf(content) > most) return;
+    const editing = talk.editing.peek();
+    this.error.value = "";
+    this.isSending = true;
+    try {
+      if (editing) await this.#sayOtherwise(editing, content);
+      else await this.#say(content, input);
+    } catch (error) {
+      this.error.value = refused(error);
+    } finally {
+      this.isSending = false;
+    }
+  }
+
+  /**
+   * @param {string} content
+   * @param {HTMLTextAreaElement} input
+   */
+  async #say(content, input) {
+    const { talk, choice } = this;
+    const { draft, blobs, putBack } = choice.take();
+    if (!content && !draft.files) return;
+    const answered = talk.answering.peek();
+    const mentions = namedIn(content, talk);
+    this.#fill("");
+    talk.answering.value = null;
+    this.typing?.stops();
+    try {
+      await app.mine.outbox.add(
+        {
+          conversation_id: talk.id,
+          content,
+          ...(answered ? { reply_to: answered.message_id } : {}),
+          ...(mentions.length ? { metadata: { mentions } } : {}),
+          ...draft,
+        },
+        blobs,
+      );
+      talk.toEnd();
+    } catch (error) {
+      if (!input.value) this.#fill(content);
+      talk.answering.value = answered;
+      putBack();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {Message} message
+   * @param {string} content
+   */
+  async #sayOtherwise(message, content) {
+    const { talk } = this;
+    const { body, files } = said(message);
+    if (!content && !files.length) {
+      this.error.value = t("chat.editEmpty");
+      return;
+    }
+    if (content !== body) {
+      const mentions = namedIn(content, talk);
+      await app.edit(message, content, mentions);
+      toast(t("chat.saved"));
+    }
+    talk.editing.value = null;
+    this.input?.focus();
+  }
+}
+
+/**
+ * Why one cannot write there; "": one can.
+ * @param {Talk} talk
+ */
+function whyNot(talk) {
+  const { conversation } = talk;
+  if (conversation === undefined) return t("chat.cannotWrite.gone");
+  const isAlone =
+    conversation.type === "direct" && conversation.participants && !app.state.otherOf(conversation);
+  return isAlone ? t("chat.cannotWrite.nobody") : "";
+}
+
+/** @param {string} text as the server counts it */
+function charactersOf(text) {
+  let count = text.length;
+  for (let at = 0; at < text.length; at++) if ((text.charCodeAt(at) & 0xfc00) === 0xdc00) count -= 1;
+  return count;
 }
 
 customElements.define("sc-composer", Composer);

@@ -121,14 +121,13 @@ function body(message) {
 
 /**
  * @param {string[]} mentions ids of people
- * @returns {(username: string) => string | null}
+ * @returns {(username: string) => import("../../parts/text.js").Meant | null}
  */
 function meaning(mentions) {
   const names = new Map(mentions.map((id) => [app.state.people.get(id)?.username.toLowerCase(), id]));
   return (username) => {
     const id = names.get(username);
-    if (id === undefined) return null;
-    return id === app.session.userId ? "mention me" : "mention";
+    return id === undefined ? null : { name: known(id), isMe: id === app.session.userId };
   };
 }
 

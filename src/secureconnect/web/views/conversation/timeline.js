@@ -9,6 +9,7 @@ import { Scroller } from "../../parts/scroller.js";
 import { toast } from "../../parts/toast.js";
 import { computed, effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { announcer } from "./announcing.js";
+import { outgoingOf } from "./lingering.js";
 import { messageRow } from "./message.js";
 import { Paging, pagingRow } from "./paging.js";
 import { Reading } from "./reading.js";
@@ -36,12 +37,13 @@ export class TimelineView extends Part {
   build() {
     const { talk } = this;
     const { id, timeline } = talk;
-    const { outbox, sync, socket } = app.mine;
+    const { sync, socket } = app.mine;
+    const outgoing = outgoingOf(id);
     this.rows = computed(() =>
       rowsOf({
         messages: timeline.messages.value,
         provisional: timeline.provisional.value,
-        outgoing: outbox.of(id),
+        outgoing: outgoing(),
         polls: [],
         me: app.session.userId,
         readTo: this.readTo.value,
@@ -59,6 +61,7 @@ export class TimelineView extends Part {
       () => this.#moved(),
     );
     this.scroller = scroller;
+    scroller.element.classList.add("timeline");
     scroller.element.setAttribute("role", "group");
     scroller.element.setAttribute("aria-label", t("chat.messages"));
     scroller.element.addEventListener("keydown", (event) => this.#key(event));

@@ -85,6 +85,8 @@ function mark(name, isOn, text) {
   return when(isOn, () => [icon(name), h("span", { class: "hidden" }, t(text))]);
 }
 
+const MOST_OF_DRAFT = 200;
+
 /** @param {Conversation | undefined} conversation */
 function lastLine(conversation) {
   if (conversation === undefined) return "";
@@ -94,6 +96,10 @@ function lastLine(conversation) {
       conversation.type === "direct" ? t("home.typing") : t("home.typingIs", { name: known(typing[0]) });
     return h("em", { class: "typing" }, text);
   }
+  const draft = app.mine.drafts.of(conversation.conversation_id);
+  const isOpen = app.state.current.value === conversation.conversation_id;
+  if (draft?.text.trim() && !isOpen)
+    return [h("em", { class: "draft" }, t("home.draft")), " ", draft.text.slice(0, MOST_OF_DRAFT)];
   const message = conversation.last_message;
   if (!message) return "";
   const text = excerptOf(message);
