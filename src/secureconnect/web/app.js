@@ -238,6 +238,16 @@ class App {
     this.state.meet([user]);
   }
 
+  /** Have `canEncrypt` say how it is; the module is fetched for that, if it was not. */
+  async learnEncryption() {
+    try {
+      await this.mine.secrecy.crypto();
+      this.canEncrypt.value = true;
+    } catch {
+      this.canEncrypt.value = false; // who then wants to encrypt is told why
+    }
+  }
+
   /** What there is while somebody is signed in. Throws when nobody is. */
   get mine() {
     const account = this.account.peek();

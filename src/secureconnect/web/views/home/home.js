@@ -24,6 +24,16 @@ const LATER = {
       () => import("./new.js"),
       ({ NewConversation }) => new NewConversation(),
     ),
+  search: () =>
+    lazy(
+      () => Promise.all([import("../search/search.js"), sheet("search")]),
+      ([{ Search }]) => new Search(),
+    ),
+  notifications: () =>
+    lazy(
+      () => Promise.all([import("../notices/notifications.js"), sheet("search")]),
+      ([{ Notifications }]) => new Notifications(),
+    ),
   admin: () =>
     lazy(
       () => Promise.all([import("../admin/admin.js"), sheet("admin"), loadTexts("admin")]),

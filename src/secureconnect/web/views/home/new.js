@@ -26,6 +26,7 @@ export class NewConversation extends Part {
       const isDefault = app.state.server.value?.e2ee_default_direct === true;
       this.isEncrypted.value = app.canEncrypt.value && isDefault && !isGroup();
     });
+    void app.learnEncryption();
     void this.attempt(async () => {
       const query = { state: "incoming", limit: 100 };
       this.asking.value = (await app.client.ask("GET", "/v1/users/me/friends", { query })).friends;

@@ -55,7 +55,7 @@ export function row(id) {
         when(
           () => conversation()?.unread_mentions,
           () =>
-            h("span", { class: "badge mention" }, "@", h("span", { class: "hidden" }, t("home.mentioned"))),
+            h("span", { class: "badge mentioned" }, "@", h("span", { class: "hidden" }, t("home.mentioned"))),
         ),
         when(
           () => conversation()?.unread_count,

@@ -78,6 +78,7 @@ export function settings(conversation) {
  * @param {(body: Partial<Settings>) => Promise<void>} set
  */
 function encryption(conversation, isFixed, set) {
+  void app.learnEncryption();
   const begin = async () => {
     const what = { title: t("details.encrypt"), text: t("details.encryptSays") };
     if (await confirm({ ...what, action: t("details.encrypt") })) await set({ is_e2ee_enabled: true });
