@@ -187,12 +187,20 @@ class Rosters:
                 del self._hearing[call]
 
     def enter(
-        self, call: CallId, epoch: int, peers: Iterable[Peer], mine: PeerId, socket: Socket, heard: Heard
+        self,
+        call: CallId,
+        epoch: int,
+        peers: Iterable[Peer],
+        mine: PeerId,
+        socket: Socket,
+        heard: Heard,
+        replaced: frozenset[PeerId] = frozenset(),
     ) -> Roster:
         """A device has its socket here.  peers: as the table has them, it among them.  heard: since that was
-        read. An older socket of the same device is closed."""
+        read.  replaced: what it was before, of which the others have yet to be told that it has left. An older
+        socket of the same device is closed."""
         roster = self._by_call.setdefault(call, Roster(call))
-        roster.take(epoch, peers)
+        roster.take(epoch, peers, replaced)
         older = roster.sockets.get(mine)
         roster.sockets[mine] = socket
         if older is not None and older is not socket:

@@ -142,7 +142,7 @@ class _Device:
     def _enter(self, attached: Attached, resumes: bool, heard: Heard) -> Roster:
         """Nothing is awaited between what was read, what was heard since, and this. Raises Overloaded: it is
         waited for."""
-        mine, epoch = attached.mine, attached.epoch
+        mine, epoch, before = attached.mine, attached.epoch, attached.replaced
         try:
             heard.require_whole()
         except Overloaded:
@@ -150,7 +150,13 @@ class _Device:
             raise
         self._greet(attached, frames.Resumed if resumes else frames.Peers)
         roster = self._room.rosters.enter(
-            self._call_id, epoch, attached.peers, mine.peer_id, self._socket, heard
+            self._call_id,
+            epoch,
+            attached.peers,
+            mine.peer_id,
+            self._socket,
+            heard,
+            frozenset() if before is None else frozenset({before.peer_id}),
         )
         self._room.arrived(attached)
         return roster
