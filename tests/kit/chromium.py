@@ -34,6 +34,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream=fps=10",
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",  # calls work on a machine without a network, too
+    "--host-resolver-rules=MAP lan.test 127.0.0.1",  # a name that browsers do not take for this very machine
     # pages that nobody looks at go on as if somebody did
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",

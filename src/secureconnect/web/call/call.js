@@ -4,7 +4,7 @@ import { batch, signal } from "../store/signal.js";
 import { Link } from "./link.js";
 import { Quality } from "./quality.js";
 import { Recording } from "./recording.js";
-import { Signaling } from "./socket.js";
+import { Signaling, keepCall } from "./socket.js";
 
 /** @import { CallShape, Frame, JoinedCall, PeerShape, Sealing } from "./types.js" */
 /** @import { Media } from "./media.js" */
@@ -52,11 +52,11 @@ export class Call {
       // the page may have come from another name of the server than the one it knows itself by
       url: new URL(there.pathname + there.search, location.href.replace(/^http/, "ws")),
       callId: call_id,
-      conversationId: call.conversation_id,
+      keep: (token) => this.keep(token),
       token: given.token,
       hear: (frame) => this.hear(frame),
       lost: () => (this.isAttached.value = false),
-      isOn: () => this.isOn(),
+      isOn: (isReplaced) => this.isOn(isReplaced),
     });
     this.media.changed = (kind, track) => {
       for (const link of this.links.peek()) link.change(kind, track);
@@ -147,14 +147,19 @@ export class Call {
     if (record.ended_at) this.finish(record.end_reason ?? "ended");
   }
 
-  /** Whether this device may go on, asked when the server turned it away. */
-  async isOn() {
+  /**
+   * Whether this page may go on, asked when the server turned it away.
+   * @param {boolean} isReplaced by another page on this device, if the call goes on at all
+   */
+  async isOn(isReplaced) {
     const { ask, userId } = this.given;
     try {
       const record = /** @type {CallShape} */ (await ask("GET", `/v1/calls/${this.callId}`));
       this.heardOf(record);
       if (this.isOver.peek()) return false;
-      if (record.participants.some((each) => each.user_id === userId && each.state === "joined")) return true;
+      const isIn = record.participants.some((each) => each.user_id === userId && each.state === "joined");
+      if (isReplaced) this.finish(isIn ? "elsewhere" : "lost");
+      if (isIn || isReplaced) return !isReplaced;
       await ask("POST", `/v1/calls/${this.callId}/join`); // it was away for too long, and comes again
       return true;
     } catch (error) {
@@ -214,10 +219,18 @@ export class Call {
   /** What others should know of us; whoever comes, or comes back, may have missed it. */
   tell() {
     const { microphone, camera, isMuted, screen } = this.media;
+    this.keep(this.signaling.resumeToken);
     this.signaling.send({ type: "mute_audio", muted: isMuted.peek() || microphone.peek() === null });
     this.signaling.send({ type: "mute_video", muted: camera.peek() === null });
     const shared = screen.peek();
     if (shared) this.signaling.send({ type: "screen_share_started", stream_id: shared.id });
+  }
+
+  /** For a reload. @param {string | null} token */
+  keep(token) {
+    const { callId, conversationId, media } = this;
+    const [isMuted, withCamera] = [media.isMuted.peek(), media.camera.peek() !== null];
+    keepCall({ callId, conversationId, token, isMuted, withCamera });
   }
 
   // what one does

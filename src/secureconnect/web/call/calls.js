@@ -1,6 +1,7 @@
 // Calls, as far as the page knows of them while nobody is in one: what rings, what is under way, and which call this
 // tab was in when it was loaded anew. All else is loaded with the first call.
 
+import { newId } from "../api/ids.js";
 import { batch, signal } from "../store/signal.js";
 
 /** @import { CallShape, JoinedCall, Sealing } from "./types.js" */
@@ -15,7 +16,7 @@ const EVENTS = ["call_incoming", "call_answered", "call_declined", "call_missed"
 
 /**
  * What somebody wants who has not said yet with which camera and microphone.
- * @typedef {{ conversationId: string, callId: string | null, withCamera: boolean }} Wanted
+ * @typedef {{ conversationId: string, callId: string | null, withCamera: boolean, isMuted?: boolean }} Wanted
  */
 
 /**
@@ -23,7 +24,8 @@ const EVENTS = ["call_incoming", "call_answered", "call_declined", "call_missed"
  * sealing: what the descriptions and recordings of an encrypted conversation are sealed with; null while this page
  * cannot do that, so that there is no call rather than one that anybody could listen to.
  * @typedef {{
- *   ask: (method: string, path: string, options?: { body?: unknown, query?: Record<string, any> }) => Promise<any>,
+ *   ask: (method: string, path: string, options?: { body?: unknown, query?: Record<string, any>,
+ *     idempotencyKey?: string }) => Promise<any>,
  *   put: (path: string, content: ArrayBuffer) => Promise<unknown>,
  *   token: () => Promise<string>,
  *   on: (type: string, listener: (event: any) => void) => () => void,
@@ -42,6 +44,7 @@ export class Calls {
     this.incoming = signal(/** @type {CallShape | null} */ (null)); // that rings for this person
     this.wanted = signal(/** @type {Wanted | null} */ (null)); // asked for, and not begun yet
     this.current = signal(/** @type {Call | null} */ (null)); // that this tab is in
+    this.missed = signal(/** @type {CallShape | null} */ (null)); // that nobody here has answered
     this.left = signal(/** @type {Wanted | null} */ (null)); // that it was in before it was loaded anew
     this.underway = signal(/** @type {ReadonlyMap<string, CallShape>} */ (new Map())); // by conversation
     /** @type {number | undefined} */
@@ -73,15 +76,22 @@ export class Calls {
       this.note(call);
       this.current.peek()?.heardOf(call);
       if (this.ringsHere(call)) this.ring(call);
-      else if (this.incoming.peek()?.call_id === call.call_id) this.hush();
+      else if (this.incoming.peek()?.call_id === call.call_id) {
+        this.hush();
+        if (this.stateIn(call) === "missed") this.missed.value = call;
+      }
       if (call.ended_at && this.left.peek()?.callId === call.call_id) this.forget();
     });
   }
 
   /** @param {CallShape} call */
+  stateIn(call) {
+    return call.participants.find(({ user_id }) => user_id === this.given.userId)?.state;
+  }
+
+  /** @param {CallShape} call */
   ringsHere(call) {
-    const mine = call.participants.find(({ user_id }) => user_id === this.given.userId);
-    return mine?.state === "ringing" && !call.ended_at && this.current.peek()?.callId !== call.call_id;
+    return this.stateIn(call) === "ringing" && !call.ended_at && this.current.peek()?.callId !== call.call_id;
   }
 
   /** @param {CallShape} call */
@@ -110,6 +120,15 @@ export class Calls {
     }
   }
 
+  /** Come to it, if it is still there. Gives its conversation. @param {string} callId */
+  async visit(callId) {
+    const call = /** @type {CallShape} */ (await this.given.ask("GET", `/v1/calls/${callId}`));
+    const isVideo = call.call_type === "video";
+    if (!call.ended_at && this.current.peek()?.callId !== callId && this.incoming.peek()?.call_id !== callId)
+      this.want({ conversationId: call.conversation_id, callId, withCamera: isVideo });
+    return call.conversation_id;
+  }
+
   /** @param {CallShape} call */
   note(call) {
     const next = new Map(this.underway.peek());
@@ -135,9 +154,8 @@ export class Calls {
       const call = /** @type {CallShape} */ (await this.given.ask("GET", `/v1/calls/${kept.callId}`));
       if (call.ended_at) return this.forget();
       this.note(call);
-      const { conversationId, callId } = kept;
-      if (this.current.peek()) return;
-      this.left.value = { conversationId, callId, withCamera: call.call_type === "video" };
+      const { conversationId, callId, withCamera, isMuted } = kept;
+      if (!this.current.peek()) this.left.value = { conversationId, callId, withCamera, isMuted };
     } catch (error) {
       if (/** @type {{ status?: number }} */ (error).status) this.forget();
     }
@@ -214,7 +232,7 @@ export class Calls {
     if (callId) return ask("POST", `/v1/calls/${callId}/join`);
     const body = { conversation_id: conversationId, call_type: withCamera ? "video" : "audio" };
     try {
-      return await ask("POST", "/v1/calls/initiate", { body });
+      return await ask("POST", "/v1/calls/initiate", { body, idempotencyKey: newId() });
     } catch (error) {
       const { code, details } = /** @type {{ code?: string, details?: Record<string, string> }} */ (error);
       if (code !== "CALL_UNDER_WAY" || !details?.call_id) throw error;

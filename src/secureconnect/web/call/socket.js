@@ -1,7 +1,9 @@
 // The signaling socket of this device in one call. It comes back by itself, as who it was, until it is closed.
 // Source: docs/protocol.md, "A call".
 
-/** @import { Frame, PeerShape } from "./types.js" */
+import { newId } from "../api/ids.js";
+
+/** @import { Frame } from "./types.js" */
 
 const PROTOCOL = "secureconnect.v1";
 const KEPT = "sc.call"; // in sessionStorage: one call for each tab
@@ -13,8 +15,9 @@ const ASK_AFTER = 3; // attempts that did not even open: ask whether the call is
 const GIVEN_UP = new Set([4400, 4403, 4404]);
 
 /**
- * What outlives a reload: which call this tab is in, and what it comes back with.
- * @typedef {{ callId: string, conversationId: string, token: string | null }} Kept
+ * What outlives a reload: which call this tab is in, what it comes back with, and what it showed.
+ * @typedef {{ callId: string, conversationId: string, token: string | null, isMuted: boolean,
+ *   withCamera: boolean }} Kept
  */
 
 /** @returns {Kept | null} */
@@ -32,20 +35,13 @@ export function keepCall(kept) {
   else sessionStorage.removeItem(KEPT);
 }
 
-/** For ids: `crypto.randomUUID` is not there on a page without TLS, where one can still listen. */
-export function randomId() {
-  return [...crypto.getRandomValues(new Uint8Array(16))]
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join("");
-}
-
 /**
  * token: a good access token.  hear: every frame; those that greet (`peers`, `resumed`) come first after each
  * connection.  lost: the connection is gone, and will be made again.  isOn: whether this device may still be in
- * the call, asked when it was turned away; false ends the socket.
+ * the call, asked when it was turned away, or another page has taken its place; false ends the socket.
  * @typedef {{
- *   url: URL, callId: string, conversationId: string, token: () => Promise<string>,
- *   hear: (frame: Frame) => void, lost: () => void, isOn: () => Promise<boolean>,
+ *   url: URL, callId: string, keep: (token: string | null) => void, token: () => Promise<string>,
+ *   hear: (frame: Frame) => void, lost: () => void, isOn: (isReplaced: boolean) => Promise<boolean>,
  * }} Given
  */
 
@@ -53,7 +49,7 @@ export class Signaling {
   /** @param {Given} given */
   constructor(given) {
     this.given = given;
-    this.instanceId = randomId(); // of this load of the page
+    this.instanceId = newId(); // of this load of the page
     const kept = keptCall();
     /** @type {string | null} */
     this.resumeToken = kept?.callId === given.callId ? kept.token : null;
@@ -71,7 +67,7 @@ export class Signaling {
   }
 
   open() {
-    this.keep();
+    this.given.keep(this.resumeToken);
     this.pinging = setInterval(() => this.ping(), PING_MS);
     addEventListener("online", this.onOnline);
     this.connect();
@@ -108,7 +104,7 @@ export class Signaling {
       this.waitMs = FIRST_WAIT_MS;
       this.unopened = 0;
       this.resumeToken = frame.resume_token ?? null;
-      this.keep();
+      this.given.keep(this.resumeToken);
     } else if (frame.type === "error" && frame.code === "INVALID_TOKEN") {
       this.resumeToken = null; // nobody waits for it: join
     } else if (frame.type === "token_expiring") {
@@ -126,11 +122,12 @@ export class Signaling {
     this.given.lost();
     this.unopened = hasOpened ? 0 : this.unopened + 1;
     const isTurnedAway = GIVEN_UP.has(code) && !wasGreeted && this.resumeToken === null;
-    const isOut = wasGreeted && (code === 1000 || GIVEN_UP.has(code));
+    const isReplaced = wasGreeted && code === 1000;
+    const isOut = isReplaced || (wasGreeted && GIVEN_UP.has(code));
     if (GIVEN_UP.has(code)) this.resumeToken = null;
     if (isTurnedAway || isOut || this.unopened >= ASK_AFTER) {
       this.unopened = 0;
-      if (!(await this.given.isOn()) || this.isOver) return this.close();
+      if (!(await this.given.isOn(isReplaced)) || this.isOver) return this.close();
     }
     this.later();
   }
@@ -174,11 +171,6 @@ export class Signaling {
   /** @param {Record<string, unknown>} frame */
   put(frame) {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
-  }
-
-  keep() {
-    const { callId, conversationId } = this.given;
-    keepCall({ callId, conversationId, token: this.resumeToken });
   }
 
   drop() {

@@ -79,6 +79,8 @@ export default {
   declined: "{name} declined.",
   busy: "{name} is in another call.",
   lost: "The call with {name} was lost: you were without a connection for too long.",
+  elsewhere: "You are in this call in another tab.",
+  missed: "You missed a call from {name}.",
   callBack: "Call again",
   wasIn: "You are in a call with {name}.",
   return: "Return to the call",

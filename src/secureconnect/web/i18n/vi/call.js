@@ -78,6 +78,8 @@ export default {
   declined: "{name} đã từ chối.",
   busy: "{name} đang trong cuộc gọi khác.",
   lost: "Cuộc gọi với {name} bị ngắt: bạn mất kết nối quá lâu.",
+  elsewhere: "Bạn đang trong cuộc gọi này ở một thẻ khác.",
+  missed: "Bạn đã nhỡ cuộc gọi từ {name}.",
   callBack: "Gọi lại",
   wasIn: "Bạn đang trong cuộc gọi với {name}.",
   return: "Quay lại cuộc gọi",

@@ -2,6 +2,7 @@
 
 import { h, when } from "../../parts/dom.js";
 import { refused, t } from "../../i18n/index.js";
+import { toast } from "../../parts/toast.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
 import { icon } from "./icons.js";
 import { modal } from "./modal.js";
@@ -12,15 +13,12 @@ import { cue } from "./tones.js";
 
 const REASONS = new Set(["refused", "withdrawn", "failed", "too_long"]);
 
-/**
- * @param {Call} call
- * @param {(told: string) => void} say
- */
-export function recordingBanner(call, say) {
+/** @param {Call} call */
+export function recordingBanner(call) {
   const { recording } = call;
-  listenFor(call, say);
+  listenFor(call);
   const attempt = (/** @type {() => Promise<void>} */ work) => () =>
-    work().catch((error) => say(refused(error)));
+    work().catch((error) => toast(refused(error)));
   return when(
     () => recording.now.value !== null,
     () =>
@@ -59,11 +57,8 @@ function textOf({ recording }) {
   return recording.isMine ? t("call.youRecord") : t("call.isRecorded", { name: nameOf(now.by) });
 }
 
-/**
- * @param {Call} call
- * @param {(told: string) => void} say
- */
-function listenFor({ recording }, say) {
+/** @param {Call} call */
+function listenFor({ recording }) {
   let wasOn = false;
   const heard = () => {
     const isOn = recording.now.value?.isOn === true;
@@ -73,16 +68,13 @@ function listenFor({ recording }, say) {
   effect(heard);
   effect(() => {
     const why = recording.ended.value;
-    if (why) say(t(REASONS.has(why) ? `call.recordingEnded.${why}` : "call.recordingEnded"));
+    if (why) toast(t(REASONS.has(why) ? `call.recordingEnded.${why}` : "call.recordingEnded"));
   });
   onEnd(() => wasOn && cue(false));
 }
 
-/**
- * @param {Call} call
- * @param {(told: string) => void} say
- */
-export function consentDialog(call, say) {
+/** @param {Call} call */
+export function consentDialog(call) {
   const { recording } = call;
   const isBusy = signal(false);
   const answer = (/** @type {boolean} */ consent) => async () => {
@@ -90,7 +82,7 @@ export function consentDialog(call, say) {
     try {
       await recording.answer(consent);
     } catch (error) {
-      say(refused(error));
+      toast(refused(error));
       recording.mustAnswer.value = false; // it is over, or asks again
     } finally {
       isBusy.value = false;

@@ -2,6 +2,7 @@
 
 import { h, listen, when } from "../../parts/dom.js";
 import { refused, t } from "../../i18n/index.js";
+import { toast } from "../../parts/toast.js";
 import { signal } from "../../store/signal.js";
 import { canRecord } from "../../call/recorder.js";
 import { app } from "../../app.js";
@@ -16,19 +17,15 @@ import { isGroup, isModerator } from "./names.js";
 const TYPED = "input, textarea, select, [contenteditable]";
 const CAN_SHARE = Boolean(navigator.mediaDevices?.getDisplayMedia);
 
-/**
- * say: tells what was refused.
- * @param {Call} call
- * @param {(problem: string) => void} say
- */
-export function controls(call, say) {
+/** @param {Call} call */
+export function controls(call) {
   const { media, recording } = call;
   const isChoosing = signal(false);
   const attempt = (/** @type {() => unknown} */ work) => async () => {
     try {
       await work();
     } catch (error) {
-      say(refused(error));
+      toast(refused(error));
     }
   };
   const mute = () => call.mute(!media.isMuted.peek());

@@ -2,7 +2,9 @@
 
 import { app } from "../../app.js";
 import { part } from "../../parts/dom.js";
-import { loadTexts } from "../../i18n/index.js";
+import { sheet } from "../../parts/sheet.js";
+import { toast } from "../../parts/toast.js";
+import { loadTexts, t } from "../../i18n/index.js";
 import { effect, untracked } from "../../store/signal.js";
 
 /** @import { Calls } from "../../call/calls.js" */
@@ -15,6 +17,26 @@ export function openDoor() {
     const isCalled = calls.incoming.value || calls.wanted.value || calls.current.value || calls.left.value;
     if (isCalled) untracked(() => show(calls));
   });
+  effect(() => {
+    const { name, params } = app.router.place.value;
+    const calls = app.account.value?.calls;
+    if (calls && name === "call") void visit(calls, params.call);
+  });
+}
+
+/**
+ * `/call/…`, as notifications have it.
+ * @param {Calls} calls
+ * @param {string} callId
+ */
+async function visit(calls, callId) {
+  let path = "/";
+  try {
+    path = `/c/${await calls.visit(callId)}`;
+  } catch {
+    // there is no such call, or none for this person
+  }
+  app.router.go(path, { replace: true });
 }
 
 /** @type {Calls | null} */
@@ -24,22 +46,16 @@ let shown = null;
 async function show(calls) {
   if (shown === calls) return;
   shown = calls;
-  const [{ Stage }] = await Promise.all([import("./stage.js"), loadTexts("call"), loadStyle()]);
-  if (shown === calls) document.body.append(part(Stage, { calls }));
+  try {
+    const [{ Stage }] = await Promise.all([import("./stage.js"), loadTexts("call"), sheet("call")]);
+    if (shown === calls) document.body.append(part(Stage, { calls }));
+  } catch {
+    shown = null; // no network, or the server has another version by now
+    toast(t("common.notLoaded"));
+  }
 }
 
 function leave() {
   shown = null;
   document.querySelector("sc-calls")?.remove();
-}
-
-/** Resolves when it applies. */
-export function loadStyle() {
-  const href = new URL("../../styles/call.css", import.meta.url).href;
-  if (document.querySelector(`link[href="${href}"]`)) return Promise.resolve();
-  const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
-  return new Promise((resolve) => {
-    link.onload = link.onerror = resolve;
-    document.head.append(link);
-  });
 }

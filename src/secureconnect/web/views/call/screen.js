@@ -14,22 +14,12 @@ import { ringback } from "./tones.js";
 
 /** @import { Call } from "../../call/call.js" */
 
-const SAID_MS = 8_000;
-
 export class CallScreen extends Part {
   call = /** @type {Call} */ (/** @type {unknown} */ (null)); // given
 
   build() {
     const { call } = this;
     const isSmall = signal(false);
-    const said = signal("");
-    let timer = 0;
-    const say = (/** @type {string} */ text) => {
-      said.value = text;
-      clearTimeout(timer);
-      timer = setTimeout(() => (said.value = ""), SAID_MS);
-    };
-    onEnd(() => clearTimeout(timer));
     makeRoom(() => !isSmall.value);
     whoeverReads(isSmall);
     ringWhile(call);
@@ -42,7 +32,7 @@ export class CallScreen extends Part {
         h(
           "header",
           { class: "call-head" },
-          h("h2", null, () => placeOf(call.conversationId)),
+          h("strong", null, () => placeOf(call.conversationId)),
           h("p", { role: "status" }, () => stateOf(call)),
           clock(call),
           h(
@@ -56,13 +46,12 @@ export class CallScreen extends Part {
             () => icon(isSmall.value ? "larger" : "smaller"),
           ),
         ),
-        recordingBanner(call, say),
+        recordingBanner(call),
         troubles(call.media, () => true),
-        h("p", { class: "notice", role: "status", hidden: () => !said.value }, () => said.value),
         tiles(call),
-        controls(call, say),
+        controls(call),
       ),
-      consentDialog(call, say),
+      consentDialog(call),
     ];
   }
 }

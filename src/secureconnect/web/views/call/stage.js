@@ -8,7 +8,7 @@ import { Media } from "../../call/media.js";
 import { CallScreen } from "./screen.js";
 import { Incoming } from "./incoming.js";
 import { PreJoin } from "./prejoin.js";
-import { placeOf } from "./names.js";
+import { nameOf, placeOf } from "./names.js";
 
 /** @import { Calls, Wanted } from "../../call/calls.js" */
 
@@ -21,7 +21,7 @@ const ENDED = {
   declined: "call.declined",
   busy: "call.busy",
   lost: "call.lost",
-  cancelled: "call.ended",
+  elsewhere: "call.elsewhere",
 };
 const WORTH_ANOTHER = new Set(["unanswered", "declined", "busy", "lost"]);
 
@@ -33,12 +33,24 @@ export class Stage extends Part {
     const outcome = signal(/** @type {Outcome | null} */ (null));
     const isEntering = signal(false);
     effect(() => this.#watch(outcome));
+    effect(() => {
+      const call = calls.missed.value;
+      if (!call) return;
+      calls.missed.value = null;
+      const again = {
+        conversationId: call.conversation_id,
+        callId: null,
+        withCamera: call.call_type === "video",
+      };
+      outcome.value = { text: t("call.missed", { name: nameOf(call.initiated_by) }), again };
+    });
 
     const enter = async (/** @type {Wanted} */ wanted) => {
       if (isEntering.peek()) return;
       isEntering.value = true;
       outcome.value = null;
       const media = new Media();
+      media.mute(wanted.isMuted === true);
       try {
         await media.open(wanted.withCamera);
         await calls.begin(wanted, media);

@@ -28,7 +28,7 @@ export function tileOf(call, link) {
     effect(() => (speaks.value = level.speaks.value && link.hears.value));
     onEnd(() => level.end());
   });
-  const problem = computed(() => problemOf(link));
+  const problem = computed(() => problemOf(call, link));
   return h(
     "figure",
     { class: () => `call-tile ${speaks.value ? "speaks" : ""}`, "aria-label": name },
@@ -88,12 +88,16 @@ function hasPicture(link) {
   return Boolean(link.camera.value?.getVideoTracks().length);
 }
 
-/** @param {Link} link */
-function problemOf(link) {
+/**
+ * Media goes on while one of the two has no connection to the server.
+ * @param {Call} call
+ * @param {Link} link
+ */
+function problemOf(call, link) {
   const state = link.state.value;
   if (state === "unsealable") return "call.unsealable";
-  if (!link.isAttached.value || state === "lost") return "call.reconnecting";
-  return state === "connecting" ? "call.connecting" : null;
+  if (state === "connecting") return "call.connecting";
+  return state === "lost" || !link.isAttached.value || !call.isAttached.value ? "call.reconnecting" : null;
 }
 
 /**

@@ -46,9 +46,15 @@ function repeat(tones, eachMs) {
   return () => clearInterval(timer);
 }
 
+/** Browsers want a click first, and complain of pages that do not wait for it. */
+function mayMakeSounds() {
+  return navigator.userActivation?.hasBeenActive ?? true;
+}
+
 /** Somebody calls. */
 export function ring() {
-  if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.([300, 200, 300]);
+  if (!mayMakeSounds()) return () => {};
+  navigator.vibrate?.([300, 200, 300]);
   return repeat(RING, 3_000);
 }
 

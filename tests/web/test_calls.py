@@ -1,0 +1,317 @@
+"""Calls between people at the web client, who see, hear and press what its screens say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import playwright.sync_api as playwright
+import pytest
+from playwright.sync_api import expect
+
+from kit.fixtures import StartServer
+from kit.server import Server
+
+from .people import AWAY, People, Person, kept_session
+
+SMALL = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 240, ten pictures a second
+FRAMES = "(video) => video.getVideoPlaybackQuality().totalVideoFrames"
+NO_CAMERA = """(() => {
+  const { mediaDevices } = navigator;
+  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async (wanted) => {
+    if (wanted.video) throw new DOMException("none", "NotFoundError");
+    return ask(wanted);
+  };
+})()"""
+
+Enter = Callable[..., list[Person]]
+
+
+@pytest.fixture
+def enter(people: People) -> Enter:
+    """People who are content with small pictures, at their conversations."""
+
+    def come(server: Server, *names: str) -> list[Person]:
+        found = people.enter(server, *names)
+        for person in found:
+            keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
+            person.context.add_init_script(f"if (location.host) {keep}")
+            person.page.on("dialog", lambda asked: asked.accept())  # to leave the page during a call
+        return found
+
+    return come
+
+
+def button(person: Person, name: str) -> playwright.Locator:
+    return person.page.get_by_role("button", name=name, exact=True)
+
+
+def tile(person: Person, shown: str) -> playwright.Locator:
+    return person.page.get_by_role("figure", name=shown, exact=True)
+
+
+def moves(person: Person, *shown: str, more: int = 3) -> None:
+    """What is shown there is a picture that moves, of so many frames more from now on."""
+    for each in shown:
+        video = tile(person, each).locator("video")
+        expect(video).to_be_visible()
+        first = latest = 0
+
+        def has_moved(video: playwright.Locator = video) -> bool:
+            nonlocal first, latest
+            now: int = video.evaluate(FRAMES)
+            first = now if not latest or now < latest else first  # it is another element by now
+            latest = now
+            return latest >= first + more > more
+
+        assert person.waits(has_moved), f"{latest - first} pictures of {each}"
+
+
+def calls(caller: Person, conversation: str, kind: str = "Video call") -> None:
+    caller.at(f"/c/{conversation}")
+    button(caller, kind).click()
+    button(caller, "Call").click()
+
+
+def answers(person: Person, caller: str, how: str = "Answer") -> None:
+    ringing = person.page.get_by_role("dialog", name=f"{caller} is calling")
+    ringing.get_by_role("button", name=how, exact=True).click()
+    expect(ringing).to_be_hidden()
+
+
+def in_call(one: Person, other: Person) -> str:
+    """Both see each other. The id of their conversation."""
+    conversation = one.me.direct(other.me)
+    other.at("/").is_online()
+    calls(one, conversation)
+    answers(other, one.me.name)
+    moves(one, other.me.name)
+    moves(other, one.me.name)
+    return conversation
+
+
+def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob")
+    conversation = in_call(ann, bob)
+
+    ann.page.keyboard.press("m")
+    expect(button(ann, "Mute")).to_have_attribute("aria-pressed", "true")
+    expect(tile(bob, "Ann").get_by_label("Muted")).to_be_visible()
+    ann.page.keyboard.press("m")
+    expect(tile(bob, "Ann").get_by_label("Muted")).to_be_hidden()
+
+    button(ann, "Camera off").click()
+    expect(tile(bob, "Ann").locator("video")).to_be_hidden()
+    button(ann, "Camera off").click()
+    moves(bob, "Ann")
+
+    button(ann, "Share your screen").click()
+    moves(bob, "Screen of Ann")
+    button(ann, "Share your screen").click()
+    expect(tile(bob, "Screen of Ann")).to_be_hidden()
+
+    button(bob, "Make the call small").click()
+    bob.opens("Ann")
+    bob.writes("I read meanwhile; mv")  # the keys of the call are letters here
+    bob.sees("I read meanwhile; mv")
+    expect(button(bob, "Mute")).to_have_attribute("aria-pressed", "false")
+    moves(bob, "Ann")
+    button(bob, "Leave").click()
+    expect(tile(bob, "Ann")).to_be_hidden()
+    ann.is_told("The call with Bob has ended.")
+    assert ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["status"] == "ended"
+
+
+def test_a_third_comes_and_the_owner_ends_it_for_all(enter: Enter, server: Server) -> None:
+    ann, bob, cid = enter(server, "Ann", "Bob", "Cid")
+    group = ann.me.group("Trio", bob.me, cid.me)
+    bob.at("/").is_online()
+    cid.at(f"/c/{group}").is_online()
+    calls(ann, group)
+    answers(bob, "Ann")
+    ringing = cid.page.get_by_role("dialog", name="Ann is calling")
+    expect(ringing).to_contain_text("In Trio")
+    cid.page.keyboard.press("Escape")  # it rings here no more, and goes on
+    expect(ringing).to_be_hidden()
+    moves(ann, "Bob")
+    button(cid, "Join the call").click()
+    button(cid, "Join").click()
+    for person, others in ((ann, ("Bob", "Cid")), (bob, ("Ann", "Cid")), (cid, ("Ann", "Bob"))):
+        moves(person, *others)
+    expect(button(bob, "End for everybody")).to_be_hidden()
+    button(ann, "End for everybody").click()
+    for person in (ann, bob, cid):
+        person.is_told("The call with Trio has ended.")
+
+
+def test_a_call_is_declined_engaged_and_missed(start_server: StartServer, enter: Enter) -> None:
+    server = start_server(SIGNALING__RING_S="5")
+    ann, bob, cid = enter(server, "Ann", "Bob", "Cid")
+    conversation, other = ann.me.direct(bob.me), cid.me.direct(bob.me)
+    bob.at("/").is_online()
+    calls(ann, conversation, "Voice call")
+    answers(bob, "Ann", "Decline")
+    ann.is_told("Bob declined.")
+
+    button(ann, "Call again").click()
+    button(ann, "Call").click()
+    answers(bob, "Ann")
+    expect(tile(ann, "Bob")).to_be_visible()
+    calls(cid, other, "Voice call")
+    cid.is_told("Bob is in another call.")
+    button(bob, "Leave").click()
+    ann.is_told("The call with Bob has ended.")
+
+    button(cid, "Call again").click()
+    button(cid, "Call").click()
+    expect(bob.page.get_by_role("dialog", name="Cid is calling")).to_be_visible()
+    cid.is_told("Bob did not answer.")
+    bob.is_told("You missed a call from Cid.")
+
+
+def test_media_goes_on_while_the_server_is_away(start_server: StartServer, enter: Enter) -> None:
+    server = start_server()
+    ann, bob = enter(server, "Ann", "Bob")
+    in_call(ann, bob)
+    with ann.excused(AWAY), bob.excused(AWAY):
+        server.kill()
+        for person, other in ((ann, "Bob"), (bob, "Ann")):
+            expect(tile(person, other)).to_contain_text("Reconnecting…")
+            person.is_told("No connection to the server. The call goes on.")
+            moves(person, other, more=5)
+        button(ann, "Mute").click()
+        server.start()
+        for person, other in ((ann, "Bob"), (bob, "Ann")):
+            expect(tile(person, other)).not_to_contain_text("Reconnecting…")
+            moves(person, other, more=5)
+        expect(tile(bob, "Ann").get_by_label("Muted")).to_be_visible()  # said while nobody carried it
+        for person in (ann, bob):
+            person.page.evaluate("dispatchEvent(new Event('online'))")  # rather than wait for the chat's turn
+            person.is_online()
+
+
+def test_whoever_loads_the_page_anew_returns(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob")
+    in_call(ann, bob)
+    button(bob, "Mute").click()
+    bob.page.reload()
+    bob.is_told("You are in a call with Ann.")
+    expect(tile(ann, "Bob")).to_contain_text("Reconnecting…")
+    button(bob, "Return to the call").click()
+    moves(bob, "Ann")
+    moves(ann, "Bob")
+    expect(button(bob, "Mute")).to_have_attribute("aria-pressed", "true")
+    expect(tile(ann, "Bob").get_by_label("Muted")).to_be_visible()
+    other_tab = bob.opens_tab()
+    other_tab.at(urlsplit(ann.page.url).path)
+    button(other_tab, "Join the call").click()
+    button(other_tab, "Join").click()
+    bob.is_told("You are in this call in another tab.")
+    moves(other_tab, "Ann")
+    moves(ann, "Bob")
+
+
+@pytest.fixture
+def recorded(enter: Enter, server: Server) -> tuple[Person, Person, str]:
+    """Ann records a call with Bob, who has agreed. The third is its id."""
+    ann, bob = enter(server, "Ann", "Bob")
+    conversation = ann.me.direct(bob.me)
+    ann.me.ask("PUT", f"/v1/conversations/{conversation}/settings", {"recording_enabled": True})
+    in_call(ann, bob)
+    button(ann, "Record").click()
+    asked = bob.page.get_by_role("dialog", name="May this call be recorded?")
+    expect(asked).to_contain_text("Ann wants to record this call.")
+    ann.is_told("Asking everybody whether the call may be recorded…")
+    bob.page.keyboard.press("Escape")  # is no answer
+    asked.get_by_role("button", name="I agree").click()
+    bob.is_told("Ann records this call")
+    ann.is_told("You record this call")
+    call_id = ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["call_id"]
+    return ann, bob, call_id
+
+
+def until_recorded(person: Person, call_id: str, state: str, parts: int = 0) -> str:
+    """The id of the recording, once it is in that state."""
+    found: dict[str, object] = {}
+
+    def is_there() -> bool:
+        nonlocal found
+        found = person.me.ask("GET", f"/v1/calls/{call_id}/recordings")["recordings"][0]
+        return found["state"] == state and int(str(found["parts"])) >= parts
+
+    assert person.waits(is_there), found
+    return str(found["recording_id"])
+
+
+def test_a_recording_plays(recorded: tuple[Person, Person, str], tmp_path: Path) -> None:
+    ann, bob, call_id = recorded
+    until_recorded(ann, call_id, "recording", parts=1)
+    button(ann, "Stop recording").click()
+    bob.is_told("The recording has ended.")
+    recording = until_recorded(bob, call_id, "completed")
+    path = f"/v1/calls/{call_id}/recordings/{recording}/download-url"
+    plays = """async (address) => {
+      const video = Object.assign(document.createElement("video"), { muted: true, src: address });
+      await video.play();
+      await new Promise((resolve, reject) => {
+        video.ontimeupdate = () => video.currentTime > 0.5 && resolve();
+        video.onended = resolve;
+        video.onerror = () => reject(new Error(video.error.message));
+      });
+      return [video.videoWidth, video.videoHeight];
+    }"""
+    assert bob.page.evaluate(plays, bob.me.ask("GET", path)["download_url"]) == [1280, 720]
+
+
+def test_what_was_recorded_outlives_a_reload_and_consent_is_taken_back(
+    recorded: tuple[Person, Person, str],
+) -> None:
+    ann, bob, call_id = recorded
+    until_recorded(ann, call_id, "recording", parts=1)
+    ann.page.reload()
+    until_recorded(ann, call_id, "completed")
+    button(ann, "Return to the call").click()
+    moves(bob, "Ann")
+    moves(ann, "Bob")
+    button(ann, "Record").click()
+    asked = bob.page.get_by_role("dialog", name="May this call be recorded?")
+    asked.get_by_role("button", name="I agree").click()
+    button(bob, "I do not agree any more").click()
+    ann.is_told("Somebody does not agree any more: the recording has ended.")
+    expect(button(ann, "Stop recording")).to_be_hidden()
+
+
+def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob")
+    bob.context.add_init_script(NO_CAMERA)
+    conversation = ann.me.direct(bob.me)
+    bob.at("/").is_online()
+    calls(ann, conversation)
+    answers(bob, "Ann")
+    bob.is_told("No camera was found. The others hear you.")
+    moves(bob, "Ann")
+    expect(tile(ann, "Bob").locator("video")).to_be_hidden()
+    expect(tile(ann, "Bob").get_by_label("Camera off")).to_be_visible()
+    assert ann.waits(lambda: "speaks" in str(tile(ann, "Bob").get_attribute("class")))  # it beeps
+
+
+def test_without_tls_one_is_told_why_there_is_no_camera(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    conversation = ann.me.direct(bob.me)
+    elsewhere = server.url.replace("127.0.0.1", "lan.test")
+    ann.allows(elsewhere)
+    session = json.dumps(kept_session(ann.me.session))
+    ann.context.add_init_script(f"if (location.host) localStorage.setItem('sc.session', {session})")
+    bob.at("/").is_online()
+    with ann.excused("Cross-Origin-Opener-Policy header has been ignored"):
+        ann.at(f"{elsewhere}/c/{conversation}")
+    button(ann, "Video call").click()
+    dialog = ann.page.get_by_role("dialog", name="Call Bob")
+    expect(dialog).to_contain_text(f"You opened this page at {elsewhere}, without encryption.")
+    button(ann, "Call").click()
+    answers(bob, "Ann")
+    moves(ann, "Bob")  # one sees and hears, and is not seen
+    expect(tile(bob, "Ann").get_by_label("Muted")).to_be_visible()
