@@ -197,8 +197,8 @@ class Rosters:
         replaced: frozenset[PeerId] = frozenset(),
     ) -> Roster:
         """A device has its socket here.  peers: as the table has them, it among them.  heard: since that was
-        read.  replaced: what it was before, of which the others have yet to be told that it has left. An older
-        socket of the same device is closed."""
+        read.  replaced: what it was before, of which the others have yet to be told that it has left.
+        An older socket of the same device is closed."""
         roster = self._by_call.setdefault(call, Roster(call))
         roster.take(epoch, peers, replaced)
         older = roster.sockets.get(mine)

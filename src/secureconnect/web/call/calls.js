@@ -210,7 +210,9 @@ export class Calls {
       this.current.value = call;
       if (this.incoming.peek()?.call_id === call.callId) this.hush();
     });
-    call.begin();
+    if (joined.call.ended_at)
+      call.heardOf(joined.call); // everybody was engaged
+    else call.begin();
     return call;
   }
 
