@@ -512,16 +512,14 @@ async def test_a_page_that_is_loaded_anew_is_another_instance(
 async def test_another_page_of_the_same_device_is_another_peer(
     nodes: tuple[Node, Node], group: ConversationId, people: list[Principal]
 ) -> None:
-    """As when the call is opened in a second tab; on the node where the others are, too."""
     ann, bob, cid, *_ = people
     call, [one, *others] = await everybody(nodes, group, ann, bob, cid)
-    for number, page in enumerate(("page-2", "page-3"), 1):  # of another node's device, and of this one's own
-        again = await nodes[1].attach(ann, call.call_id, page)
-        assert await one.wait_closed() == Close.NORMAL
+    for number in (1, 2):  # first of another node's device, then of this one's own
+        left, one = one, await nodes[1].attach(ann, call.call_id, f"tab-{number}")
+        assert await left.wait_closed() == Close.NORMAL
         for device in others:
-            assert (await device.wait_for("leave", number))["peer_id"] == one.peer_id
-            assert device.of("join")[-1]["peer"]["peer_id"] == again.peer_id
-        one = again
+            assert (await device.wait_for("leave", number))["peer_id"] == left.peer_id
+            assert device.of("join")[-1]["peer"]["peer_id"] == one.peer_id
 
 
 async def test_words_that_were_missed_are_read(
