@@ -37,7 +37,7 @@ export default {
   keys: "Keys M (mute), V (camera) and D (screen) while you are not writing",
 
   insecure:
-    "You opened this page at {address}, without encryption. Browsers give such pages no camera and no microphone: you can only watch and listen. Open it by an address that begins with https://, or ask whoever runs this server to switch on TLS.",
+    "You opened this page at {address}, without encryption. Browsers give such pages no camera and no microphone: you can only watch and listen. Open it by an address that begins with https, or ask whoever runs this server to switch on TLS.",
   microphoneDenied:
     "Your browser does not let this page use the microphone. Allow it beside the address of the page.",
   microphoneMissing: "No microphone was found. You can listen.",

@@ -37,7 +37,7 @@ export default {
   keys: "Dùng phím M (tắt tiếng), V (camera) và D (màn hình) khi bạn không soạn tin",
 
   insecure:
-    "Bạn mở trang này tại {address}, không có mã hóa. Trình duyệt không cho những trang như vậy dùng camera và micrô: bạn chỉ có thể xem và nghe. Hãy mở trang bằng địa chỉ bắt đầu bằng https://, hoặc nhờ người quản trị máy chủ bật TLS.",
+    "Bạn mở trang này tại {address}, không có mã hóa. Trình duyệt không cho những trang như vậy dùng camera và micrô: bạn chỉ có thể xem và nghe. Hãy mở trang bằng địa chỉ bắt đầu bằng https, hoặc nhờ người quản trị máy chủ bật TLS.",
   microphoneDenied:
     "Trình duyệt không cho trang này dùng micrô. Hãy cho phép ở biểu tượng cạnh địa chỉ trang.",
   microphoneMissing: "Không tìm thấy micrô. Bạn vẫn có thể nghe.",
