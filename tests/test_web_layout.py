@@ -129,8 +129,8 @@ def test_who_imports_whom() -> None:
 
 def test_first_load() -> None:
     """What comes before anybody has clicked, compressed as it is sent; the texts in the longer language."""
-    styles = re.findall(r'href="/app/{{version}}/(styles/[^"]+)"', texts()["index.html"])
-    first = ["index.html", *styles, "main.js", *imported_by(WEB, "main.js")]
+    named = re.findall(r'"/app/{{version}}/([^"]+\.(?:css|js))"', texts()["index.html"])
+    first = {"index.html", *named, *imported_by(WEB, "main.js")}
     areas = re.findall(r'"(\w+)"', re.findall(r"loadTexts\(([^)]*)\)", texts()["main.js"])[0])
     sizes = {name: len(gzip.compress(without_comments(text).encode())) for name, text in texts().items()}
     words = max(sum(sizes[f"i18n/{language}/{area}.js"] for area in areas) for language in languages())
