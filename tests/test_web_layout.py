@@ -35,7 +35,7 @@ DANGEROUS = re.compile(
     r"|\bnew Function\b|\bsrcdoc\b|javascript:"
 )
 ELSEWHERE = re.compile(
-    r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w$[][^\s\"'`]*"
+    r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w[][^\s\"'`]*"
 )  # names of XML are no addresses
 IMPORT = re.compile(
     r"""(?:^(?:import|export)\b[^;'"()]*?|\bimport\(\s*|\bnew URL\(\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
