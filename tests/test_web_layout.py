@@ -34,9 +34,8 @@ DANGEROUS = re.compile(
     r"\b(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|document\.write\w*|eval|Function)\b(?=\s*[(=+])"
     r"|\bnew Function\b|\bsrcdoc\b|javascript:"
 )
-ELSEWHERE = re.compile(
-    r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w[][^\s\"'`]*"
-)  # names of XML are no addresses
+# names of XML are no addresses
+ELSEWHERE = re.compile(r"\b(?:https?|wss?)://(?!www\.w3\.org/)[\w[][^\s\"'`]*")
 IMPORT = re.compile(
     r"""(?:^(?:import|export)\b[^;'"()]*?|\bimport\(\s*|\bnew URL\(\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
 )
@@ -46,6 +45,8 @@ SHEET = re.compile(r"""\bsheet\(["'](\w+)["']\)""")
 KEY = re.compile(r"""["'`]([a-z]\w*\.[\w.]+)["'`]""")
 ASKED = re.compile(r"""\bt\(\s*["'`]([\w.]+)["'`]""")
 PREFIX = re.compile(r"`([a-z]\w*\.[\w.]*)\$\{")  # the rest of such a key is known only then
+
+SUFFIX = re.compile(r"\bt\(`\$\{\w+\}(\w+)`")  # of such as belong to another one
 
 
 @cache
@@ -206,5 +207,6 @@ def test_every_text_that_is_asked_for_exists() -> None:
 def test_every_text_is_asked_for() -> None:
     """Those of `common` are a stock for all."""
     used = {key for text in code().values() for key in KEY.findall(text)}
+    used |= {key + end for text in code().values() for end in SUFFIX.findall(text) for key in list(used)}
     begun = tuple({prefix for text in code().values() for prefix in PREFIX.findall(text)})
     assert not [key for key in words()["en"] if key not in used and not key.startswith(("common.", *begun))]
