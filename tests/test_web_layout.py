@@ -45,7 +45,6 @@ SHEET = re.compile(r"""\bsheet\(["'](\w+)["']\)""")
 KEY = re.compile(r"""["'`]([a-z]\w*\.[\w.]+)["'`]""")
 ASKED = re.compile(r"""\bt\(\s*["'`]([\w.]+)["'`]""")
 PREFIX = re.compile(r"`([a-z]\w*\.[\w.]*)\$\{")  # the rest of such a key is known only then
-
 SUFFIX = re.compile(r"\bt\(`\$\{\w+\}(\w+)`")  # of such as belong to another one
 
 
