@@ -61,4 +61,8 @@ export default {
   MESSAGE_TOO_LONG: "This message is too long.",
   NO_SUCH_FLOW: "This comparison is over. Begin it again.",
   NOTHING_TO_CONFIRM: "There is nothing to compare yet.",
+  FORWARD_SEALED_FILES:
+    "Files cannot be forwarded from or into an encrypted conversation. Save the file and send it there.",
+  MESSAGE_DELETED: "The message was deleted meanwhile.",
+  E2EE_REQUIRED: "This conversation is encrypted, and takes nothing that is not.",
 };

@@ -63,4 +63,8 @@ export default {
   MESSAGE_TOO_LONG: "Tin nhắn này quá dài.",
   NO_SUCH_FLOW: "Lần so sánh này đã kết thúc. Hãy bắt đầu lại.",
   NOTHING_TO_CONFIRM: "Chưa có gì để so sánh.",
+  FORWARD_SEALED_FILES:
+    "Không thể chuyển tiếp tệp từ hoặc vào cuộc trò chuyện được mã hóa. Hãy lưu tệp rồi gửi lại ở đó.",
+  MESSAGE_DELETED: "Tin nhắn vừa bị xóa.",
+  E2EE_REQUIRED: "Cuộc trò chuyện này được mã hóa và chỉ nhận nội dung đã mã hóa.",
 };

@@ -10,6 +10,7 @@ import { Choice } from "../files/choice.js";
 import { dropping } from "../files/tray.js";
 import { Composer } from "./composer.js";
 import { head } from "./head.js";
+import { pinBar } from "./pins.js";
 import { Talk } from "./talk.js";
 import { TimelineView } from "./timeline.js";
 
@@ -73,6 +74,7 @@ export class ConversationView extends Part {
       "section",
       { class: "conversation" },
       head(id),
+      pinBar(talk),
       part(TimelineView, { talk, begin }),
       part(Composer, { talk, choice }),
     );

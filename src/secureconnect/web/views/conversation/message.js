@@ -10,7 +10,10 @@ import { computed } from "../../store/signal.js";
 import { attached } from "../files/attached.js";
 import { sending } from "../files/sending.js";
 import { known } from "../people.js";
+import { openActions } from "./actions.js";
 import { noticeOf } from "./notice.js";
+import { quote } from "./quote.js";
+import { reactions } from "./reactions.js";
 import { isGone, said } from "./said.js";
 
 /**
@@ -19,6 +22,8 @@ import { isGone, said } from "./said.js";
  * @typedef {import("./rows.js").Row} Row
  * @typedef {import("./talk.js").Talk} Talk
  */
+
+const LONG_MS = 500; // a touch that is meant for the menu
 
 /**
  * @param {() => Row} row
@@ -43,11 +48,19 @@ export function messageRow(row, talk) {
         "data-key": row().key,
         "aria-label": () => `${known(author)}, ${timeOfDay(timeOf(message()))}`,
         onfocusin: () => (talk.active.value = row().key),
+        ...menuOf(row, talk),
       },
       isOwn || !talk.isGroup ? null : authorOf(author, row),
+      when(
+        () => isForwarded(row().message),
+        () => h("p", { class: "forwarded" }, icon("forward"), t("chat.forwarded")),
+      ),
+      quoteOf(message, talk),
       filesOf(row),
       body(message),
       footer(row, message, isOwn, talk),
+      reactions(() => stored(row())),
+      tools(row, talk),
     ),
   );
 }
@@ -87,6 +100,93 @@ function authorOf(author, row) {
     () => row().isFirst,
     () => h("p", { class: "author", dir: "auto" }, () => known(author)),
   );
+}
+
+/**
+ * What actions are about: not deleted, and the server's.
+ * @param {Row} row
+ */
+function stored({ message }) {
+  return message && message.seq !== null && !isGone(message) ? message : undefined;
+}
+
+/** @param {Message | undefined} message */
+function isForwarded(message) {
+  return message !== undefined && !isGone(message) && message.metadata?.forwarded === true;
+}
+
+/**
+ * The menu of actions: by the other mouse button, the menu key, or a long touch.
+ * @param {() => Row} row
+ * @param {Talk} talk
+ */
+function menuOf(row, talk) {
+  let timer = 0;
+  const open = (/** @type {Element | { x: number, y: number }} */ where, /** @type {Event} */ event) => {
+    const message = stored(row());
+    const article = /** @type {Element} */ (event.currentTarget);
+    if (message) openActions(where, message, talk, article);
+    return message !== undefined;
+  };
+  const cancel = () => clearTimeout(timer);
+  return {
+    oncontextmenu: (/** @type {MouseEvent} */ event) => {
+      const isText = String(getSelection()) !== "" || event.target instanceof HTMLAnchorElement;
+      if (!isText && open({ x: event.clientX, y: event.clientY }, event)) event.preventDefault();
+    },
+    onkeydown: (/** @type {KeyboardEvent} */ event) => {
+      const isMenu = event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey);
+      const isEnter = event.key === "Enter" && event.target === event.currentTarget;
+      if ((isMenu || isEnter) && open(/** @type {Element} */ (event.currentTarget), event))
+        event.preventDefault();
+    },
+    ontouchstart: (/** @type {TouchEvent} */ { touches, currentTarget }) => {
+      cancel();
+      const { clientX: x, clientY: y } = touches[0];
+      const event = /** @type {Event} */ (/** @type {unknown} */ ({ currentTarget }));
+      if (touches.length === 1) timer = setTimeout(() => open({ x, y }, event), LONG_MS);
+    },
+    ontouchmove: cancel,
+    ontouchend: cancel,
+    ontouchcancel: cancel,
+  };
+}
+
+/**
+ * @param {() => Row} row
+ * @param {Talk} talk
+ */
+function tools(row, talk) {
+  const open = (/** @type {MouseEvent} */ event) => {
+    const button = /** @type {Element} */ (event.currentTarget);
+    const message = stored(row());
+    if (message) openActions(button, message, talk, /** @type {Element} */ (button.closest("article")));
+  };
+  return when(
+    () => stored(row()),
+    () =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "icon-button tools",
+          "aria-label": t("chat.actions"),
+          "aria-haspopup": "menu",
+          tabindex: () => (talk.active.value === row().key ? 0 : -1),
+          onclick: open,
+        },
+        icon("more"),
+      ),
+  );
+}
+
+/**
+ * @param {() => Message | Outgoing} message
+ * @param {Talk} talk
+ */
+function quoteOf(message, talk) {
+  const original = computed(() => (isGone(message()) ? null : said(message()).replyTo));
+  return () => (original.value === null ? null : quote(original.value, talk));
 }
 
 /** @param {() => Row} row */

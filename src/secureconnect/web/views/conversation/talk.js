@@ -6,6 +6,7 @@ import { signal } from "../../store/signal.js";
 /**
  * @typedef {import("../../store/types.js").Message} Message
  * @typedef {import("../../store/types.js").Conversation} Conversation
+ * @typedef {{ message: Message, pinned_by: string, pinned_at: string }} Pin
  */
 
 export class Talk {
@@ -15,6 +16,12 @@ export class Talk {
   /** keys of rows: the one that keys act on, and the one somebody was brought to */
   active = signal("");
   found = signal("");
+
+  pins = signal(/** @type {readonly Pin[]} */ ([]));
+  /** messages that are quoted and not held, by id; null: not here yet */
+  quoted = /** @type {Map<string, import("../../store/signal.js").Signal<Message | "gone" | null>>} */ (
+    new Map()
+  );
 
   /** @type {(messageId: string) => void} brings a message into the window; set by the timeline */
   jump = () => {};
