@@ -206,7 +206,7 @@ export function form(
       needsCode.value = true;
       return;
     }
-    const text = refusals[error.code ?? ""]?.(error) ?? refused(error);
+    const text = refusals[error.code ?? ""]?.(error) ?? wordsFor(element, error);
     const name = error.code === "VALIDATION" ? error.details?.field : FIELD_OF[error.code ?? ""];
     const input = inputsOf(element).find((each) => each.name === name);
     if (input) {
@@ -240,6 +240,16 @@ function codeField(isNext) {
   return field(t("form.code"), props, t("form.codeHint"));
 }
 
+/**
+ * @param {HTMLFormElement} element
+ * @param {Refused} error
+ */
+function wordsFor(element, error) {
+  const asksName = element.elements.namedItem("name") !== null;
+  if (error.code === "INVALID_CREDENTIALS" && !asksName) return t("form.wrongPassword"); // it is known who one is
+  return refused(error);
+}
+
 /** @param {HTMLFormElement} element */
 function givenIn(element) {
   const given = /** @type {Given} */ (Object.fromEntries(new FormData(element)));
@@ -250,7 +260,7 @@ function givenIn(element) {
 /** @param {HTMLFormElement} element */
 function inputsOf(element) {
   return /** @type {Input[]} */ (
-    [...element.elements].filter((each) => "validity" in each && "name" in each)
+    [...element.elements].filter((each) => each.matches("input, select, textarea"))
   );
 }
 

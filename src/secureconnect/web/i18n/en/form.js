@@ -11,4 +11,5 @@ export default {
   passwordFair: "Enough. A longer one is harder to guess.",
   passwordGood: "Good.",
   passwordStrong: "Very good.",
+  wrongPassword: "The password is wrong.",
 };

@@ -11,4 +11,5 @@ export default {
   passwordFair: "Tạm đủ. Dài hơn sẽ khó đoán hơn.",
   passwordGood: "Tốt.",
   passwordStrong: "Rất tốt.",
+  wrongPassword: "Mật khẩu không đúng.",
 };

@@ -2,7 +2,7 @@
 
 import { app } from "../../app.js";
 import { moment, refused, t } from "../../i18n/index.js";
-import { focus, h, Part } from "../../parts/dom.js";
+import { focus, h, Part, when } from "../../parts/dom.js";
 import { field, form, newPasswordField, passwordField, USERNAME } from "../../parts/form.js";
 import { ENTRANCES } from "../../router.js";
 import { computed, signal } from "../../store/signal.js";
@@ -61,30 +61,29 @@ export class SignIn extends Part {
     };
     return [
       h("h2", null, t("signin.signUp")),
-      () =>
-        registration() === "closed"
-          ? h("p", { class: "notice" }, t("signin.closed"))
-          : form(
-              { action: t("signin.signUp"), run },
-              registration() === "invite"
-                ? field(
-                    t("signin.invite"),
-                    { name: "invite_code", required: true, value: invite, autocomplete: "off" },
-                    t("signin.inviteHint"),
-                  )
-                : null,
-              field(
-                t("signin.username"),
-                { name: "username", autocomplete: "username", ...USERNAME, ref: focus },
-                t("signin.usernameHint"),
-              ),
-              field(
-                t("signin.email"),
-                { name: "email", type: "email", autocomplete: "email", required: true },
-                t("signin.emailHint"),
-              ),
-              newPasswordField(t("signin.password"), "password"),
+      when(
+        () => registration() === "closed",
+        () => h("p", { class: "notice" }, t("signin.closed")),
+        () =>
+          form(
+            { action: t("signin.signUp"), run },
+            when(
+              () => registration() === "invite",
+              () => inviteField(invite),
             ),
+            field(
+              t("signin.username"),
+              { name: "username", autocomplete: "username", ...USERNAME, ref: focus },
+              t("signin.usernameHint"),
+            ),
+            field(
+              t("signin.email"),
+              { name: "email", type: "email", autocomplete: "email", required: true },
+              t("signin.emailHint"),
+            ),
+            newPasswordField(t("signin.password"), "password"),
+          ),
+      ),
       h(
         "footer",
         { class: "signin-foot" },
@@ -92,6 +91,12 @@ export class SignIn extends Part {
       ),
     ];
   }
+}
+
+/** @param {string} code */
+function inviteField(code) {
+  const props = { name: "invite_code", required: true, value: code, autocomplete: "off" };
+  return field(t("signin.invite"), props, t("signin.inviteHint"));
 }
 
 /** @param {string | null} ended why the last session is over */
