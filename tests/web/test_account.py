@@ -304,7 +304,7 @@ def test_nothing_stays_of_who_signs_out(people: People, server: Server) -> None:
     ann.page.get_by_role("link", name="Settings").click()
     expect(sign_out).to_be_visible()
     ann.page.go_back()
-    with ann.excused(AWAY):
+    with ann.excused(AWAY, "fetching the script"):
         ann.context.set_offline(True)
         ann.writes("of no avail")
         ann.page.get_by_role("link", name="Settings").click()

@@ -13,4 +13,9 @@ await app.start();
 document.body.replaceChildren(new Shell());
 openDoor();
 // what is not needed to see the page is fetched after it is seen
-setTimeout(() => void app.device.begin(chosenLanguage()).catch(reportError), INSTALL_AFTER_MS);
+setTimeout(() => void app.device.begin(chosenLanguage()).catch(unlessCutOff), INSTALL_AFTER_MS);
+
+/** @param {unknown} error a TypeError: without a network the next load of the page does it */
+function unlessCutOff(error) {
+  if (!(error instanceof TypeError)) reportError(error);
+}

@@ -83,12 +83,12 @@ export class Session {
    * @param {"logout" | "logout-all"} [how] logout-all: on every device
    */
   async signOut(how = "logout") {
-    try {
-      await send("POST", `/v1/auth/${how}`, {}, await this.token());
-    } catch (error) {
-      if (!(error instanceof Refusal || error instanceof SignedOut) || error.passes) throw error;
-    }
-    this.leave();
+    const token = await this.token().catch(passingOnly);
+    // other tabs, whose sockets the server closes, wait to be told that nobody is signed in any more
+    await exclusively("sc.refresh", async () => {
+      if (token !== null) await send("POST", `/v1/auth/${how}`, {}, token).catch(passingOnly);
+      this.leave();
+    });
   }
 
   /**
@@ -126,8 +126,11 @@ export class Session {
     if (now === null) throw new SignedOut();
     if (isGood(now, old)) return now.access_token;
     return exclusively("sc.refresh", async () => {
-      const latest = kept() ?? this.tokens.peek(); // another tab may have been here meanwhile
-      if (latest === null) throw new SignedOut();
+      const latest = kept(); // another tab may have been here meanwhile
+      if (latest === null) {
+        this.#forget("SIGNED_OUT_ELSEWHERE");
+        throw new SignedOut();
+      }
       if (isGood(latest, old)) {
         this.tokens.value = latest;
         return latest.access_token;
@@ -192,6 +195,16 @@ export class Session {
     this.ended.value = why;
     this.tokens.value = null;
   }
+}
+
+/**
+ * Of a session that is to end: what may succeed later is thrown, any other refusal says that it is over already.
+ * @param {any} error
+ * @returns {null}
+ */
+function passingOnly(error) {
+  if (error.passes || !(error instanceof Refusal || error instanceof SignedOut)) throw error;
+  return null;
 }
 
 /** @returns {Tokens | null} */
