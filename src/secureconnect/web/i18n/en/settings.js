@@ -148,8 +148,6 @@ export default {
   },
   signOutHint: "What this browser has kept of your account is deleted. It stays on the server.",
   everywhere: "On all my devices",
-  forget: "Forget this browser altogether",
-  forgetHint: "For a computer that is not yours: no trace of your name stays.",
   cutOff:
     "The server was not told: the session lives on there until it ends by itself, or you end it from another device.",
   leaveHere: "Sign out here all the same",

@@ -145,8 +145,6 @@ export default {
   unsent: { other: "{count} tin nhắn chưa được gửi và sẽ bị mất." },
   signOutHint: "Dữ liệu tài khoản lưu trong trình duyệt này sẽ bị xóa. Dữ liệu trên máy chủ vẫn còn.",
   everywhere: "Trên mọi thiết bị của tôi",
-  forget: "Quên hẳn trình duyệt này",
-  forgetHint: "Dành cho máy không phải của bạn: không còn dấu vết nào về tên bạn.",
   cutOff:
     "Máy chủ chưa được báo: phiên vẫn còn ở đó cho đến khi tự hết hạn hoặc bạn kết thúc từ thiết bị khác.",
   leaveHere: "Vẫn đăng xuất ở đây",

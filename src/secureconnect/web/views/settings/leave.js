@@ -15,14 +15,12 @@ export async function leave() {
   const isCutOff = signal(false);
   await openDialog(t("settings.signOut"), (close) => {
     const run = async (/** @type {any} */ given) => {
-      const userId = app.session.userId ?? "";
       try {
         await app.session.signOut(given.everywhere ? "logout-all" : "logout");
       } catch (error) {
         isCutOff.value = true;
         throw error;
       }
-      if (given.forget) app.session.forgetDevice(userId);
       close();
     };
     const leaveHere = () => {
@@ -35,7 +33,6 @@ export async function leave() {
       form(
         { action: t("settings.signOut"), run, isDanger: losses.length > 0 },
         switchField(t("settings.everywhere"), { name: "everywhere" }),
-        switchField(t("settings.forget"), { name: "forget" }, t("settings.forgetHint")),
       ),
       when(
         () => isCutOff.value,
