@@ -284,6 +284,37 @@ def test_what_was_recorded_outlives_a_reload_and_consent_is_taken_back(
     expect(button(ann, "Stop recording")).to_be_hidden()
 
 
+def test_in_an_encrypted_conversation_descriptions_are_sealed(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob")
+    made = {"type": "direct", "participant_ids": [bob.me.user_id], "is_e2ee_enabled": True}
+    conversation = ann.me.ask("POST", "/v1/conversations", made)["conversation_id"]
+    said: list[str] = []
+
+    def listen(socket: playwright.WebSocket) -> None:
+        if "signaling" in socket.url:
+            socket.on("framesent", lambda data: said.append(str(data)))
+
+    ann.page.on("websocket", listen)
+    bob.at("/").is_online()
+    calls(ann, conversation)
+    answers(bob, "Ann")
+    moves(ann, "Bob")
+    moves(bob, "Ann")
+    offers = [frame for frame in map(json.loads, said) if frame["type"] in ("offer", "answer")]
+    assert offers
+    assert all("sealed" in frame and "sdp" not in frame for frame in offers)
+    assert not any("fingerprint" in frame for frame in said)
+    # one in the clear, such as a server could make up, is not taken
+    heard = """(async () => {
+      const [link] = app.mine.calls.current.peek().links.peek();
+      link.hear({ type: "offer", sdp: link.pc.remoteDescription.sdp });
+      await link.hearing;
+      return link.pc.remoteDescription.type;
+    })()"""
+    assert ann.finds(heard) == "answer"
+    moves(ann, "Bob")
+
+
 def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
     ann, bob = enter(server, "Ann", "Bob")
     bob.context.add_init_script(NO_CAMERA)

@@ -1,10 +1,9 @@
 // Calls, as far as the page knows of them while nobody is in one: what rings, what is under way, and which call this
 // tab was in when it was loaded anew. All else is loaded with the first call.
 
-import { newId } from "../api/ids.js";
 import { batch, signal } from "../store/signal.js";
 
-/** @import { CallShape, JoinedCall, Sealing } from "./types.js" */
+/** @import { CallShape, Sealing } from "./types.js" */
 /** @import { Call } from "./call.js" */
 /** @import { Media } from "./media.js" */
 
@@ -193,53 +192,13 @@ export class Calls {
   }
 
   /**
-   * Begin the call that is wanted, or come to it. Throws what refuses it; `CALL_UNDER_WAY` turns into coming to that one.
+   * Begin the call that is wanted, or come to it. Throws what refuses it.
    * @param {Wanted} wanted
    * @param {Media} media with what was chosen; the call closes it
    */
   async begin(wanted, media) {
-    const sealing = await this.sealingOf(wanted.conversationId);
-    const [{ Call }, joined] = await Promise.all([import("./call.js"), this.enter(wanted)]);
-    const { ask, put, token, userId, nameOf, connecting } = this.given;
-    const recording = { put, nameOf };
-    const call = new Call({ ask, token, joined, media, userId, sealing, connecting, recording });
-    batch(() => {
-      this.note(joined.call);
-      this.wanted.value = null;
-      this.left.value = null;
-      this.current.value = call;
-      if (this.incoming.peek()?.call_id === call.callId) this.hush();
-    });
-    if (joined.call.ended_at)
-      call.heardOf(joined.call); // everybody was engaged
-    else call.begin();
-    return call;
-  }
-
-  /** @param {string} conversationId */
-  async sealingOf(conversationId) {
-    if (!(await this.given.isEncrypted(conversationId))) return null;
-    const sealing = this.given.sealing(conversationId);
-    if (sealing === null)
-      throw Object.assign(new Error("this page cannot encrypt"), { code: "ENCRYPTION_MISSING" });
-    return sealing;
-  }
-
-  /**
-   * @param {Wanted} wanted
-   * @returns {Promise<JoinedCall>}
-   */
-  async enter({ conversationId, callId, withCamera }) {
-    const { ask } = this.given;
-    if (callId) return ask("POST", `/v1/calls/${callId}/join`);
-    const body = { conversation_id: conversationId, call_type: withCamera ? "video" : "audio" };
-    try {
-      return await ask("POST", "/v1/calls/initiate", { body, idempotencyKey: newId() });
-    } catch (error) {
-      const { code, details } = /** @type {{ code?: string, details?: Record<string, string> }} */ (error);
-      if (code !== "CALL_UNDER_WAY" || !details?.call_id) throw error;
-      return ask("POST", `/v1/calls/${details.call_id}/join`);
-    }
+    const { begin } = await import("./begin.js");
+    return begin(this, wanted, media);
   }
 
   /** The call is over, and the page has said why. */

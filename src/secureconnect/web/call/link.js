@@ -10,7 +10,8 @@ import { batch, signal } from "../store/signal.js";
 /** @import { Frame, PeerShape, Sealing } from "./types.js" */
 /** @import { Media } from "./media.js" */
 
-const AGAIN_MS = 1_000; // after which a description that could not be handed on is said again
+const AGAIN_MS = 1_000; // after which a description that could not be sealed, or handed on, is said again
+const MOST_ATTEMPTS = 8; // to seal it: a device that has just been signed in publishes its keys a moment later
 const SEALED = "sc.call.description"; // what a sealed event is called
 const CAMERA_BPS = 1_000_000;
 const SCREEN_BPS = 1_500_000;
@@ -140,8 +141,24 @@ export class Link {
       const { sealing, callId } = this.given;
       if (!sealing) return { sdp };
       const content = { call_id: callId, peer_id: this.peerId, type, sdp };
-      return { sealed: await sealing.seal(this.userId, this.deviceId, SEALED, content) };
+      return { sealed: await this.seal(sealing, content) };
     });
+  }
+
+  /**
+   * @param {Sealing} sealing
+   * @param {object} content
+   */
+  async seal(sealing, content) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await sealing.seal(this.userId, this.deviceId, SEALED, content);
+      } catch (error) {
+        if (attempt === MOST_ATTEMPTS) this.state.value = "unsealable";
+        if (attempt === MOST_ATTEMPTS || this.isClosed) throw error;
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      }
+    }
   }
 
   async offer() {
@@ -221,6 +238,7 @@ export class Link {
     const type = /** @type {"offer" | "answer"} */ (frame.type);
     const sdp = await this.opened(frame);
     if (sdp === null || this.isClosed) return;
+    if (this.state.peek() === "unsealable") this.state.value = "connecting"; // an earlier one was lost on the way
     const collides = type === "offer" && (this.isOffering || this.pc.signalingState !== "stable");
     this.ignoresOffer = collides && !this.isPolite;
     if (this.ignoresOffer) return;
@@ -241,13 +259,14 @@ export class Link {
     const { sealing, callId, peerId } = this.given;
     if (!sealing) return frame.sdp ?? "";
     try {
-      const { content, device } = await sealing.unseal(this.userId, frame.sealed);
-      const isTheirs = device === this.deviceId && content.call_id === callId && content.peer_id === peerId;
-      if (isTheirs && content.type === frame.type) return String(content.sdp);
+      const { type, content, device } = await sealing.unseal(this.userId, frame.sealed);
+      const isTheirs = type === SEALED && device === this.deviceId && content.type === frame.type;
+      if (isTheirs && content.call_id === callId && content.peer_id === peerId) return String(content.sdp);
     } catch {
       // said below, whatever it was
     }
-    this.state.value = "unsealable";
+    // what is exchanged already is with whom it was agreed on
+    if (this.state.peek() !== "connected") this.state.value = "unsealable";
     return null;
   }
 

@@ -25,10 +25,11 @@
  *   ended_at: string | null, end_reason: string | null, size_bytes: number, file_id: string | null,
  *   consents: { user_id: string, consent: boolean | null }[] }} RecordingShape
  *
- * Seals a description for one device, and opens one: each throws when it cannot.  recordingKey: tells the conversation
- * the key of a recording, and gives what makes ciphertext of its part n.
- * @typedef {{ seal: (userId: string, deviceId: string, type: string, content: object) => Promise<unknown>,
- *   unseal: (userId: string, content: unknown) => Promise<{ content: Record<string, unknown>, device: string }>,
+ * Seals a description for one device, and opens one: each throws when it cannot.  ready: so that others can seal for
+ * this one.  recordingKey: tells the conversation the key of a recording, and gives what makes ciphertext of its part n.
+ * @typedef {{ ready: () => Promise<void>, seal: (userId: string, deviceId: string, type: string, content: object) => Promise<unknown>,
+ *   unseal: (userId: string, content: unknown) => Promise<{ type: string, content: Record<string, unknown>,
+ *     device: string }>,
  *   recordingKey: (callId: string, recordingId: string) => Promise<SealPart>,
  * }} Sealing
  *

@@ -268,6 +268,11 @@ export class Secrecy {
 
   // calls: what call/types.js wants of `Sealing`
 
+  /** Others can seal for this device. */
+  async ready() {
+    await this.crypto();
+  }
+
   /**
    * @param {string} userId
    * @param {string} deviceId

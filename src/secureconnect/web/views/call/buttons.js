@@ -2,8 +2,8 @@
 
 import { app } from "../../app.js";
 import { h, when } from "../../parts/dom.js";
+import { icon } from "../../parts/icons.js";
 import { t } from "../../i18n/index.js";
-import { icon } from "./icons.js";
 
 /**
  * Call, or come to the call under way.

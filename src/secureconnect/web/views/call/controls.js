@@ -103,7 +103,8 @@ export function controls(call) {
 /** @param {Call} call */
 function mayRecord(call) {
   const conversation = app.state.conversations.get(call.conversationId);
-  return canRecord() && conversation?.settings.recording_enabled === true && call.links.value.length > 0;
+  const { recording_enabled = false, is_e2ee_enabled = true } = conversation?.settings ?? {};
+  return canRecord() && recording_enabled && !is_e2ee_enabled && call.links.value.length > 0;
 }
 
 /** @param {Call} call */

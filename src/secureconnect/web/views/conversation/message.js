@@ -7,6 +7,7 @@ import { h, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { textNodes } from "../../parts/text.js";
 import { computed } from "../../store/signal.js";
+import { callBack } from "../call/buttons.js";
 import { attached } from "../files/attached.js";
 import { sending } from "../files/sending.js";
 import { known } from "../people.js";
@@ -71,6 +72,7 @@ function noticeRow(message) {
     "li",
     { class: "row notice-row" },
     h("p", null, () => noticeOf(message())),
+    message().metadata?.event === "call" ? callBack(message()) : null,
   );
 }
 
