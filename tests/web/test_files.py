@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import playwright.sync_api as playwright
@@ -11,7 +13,7 @@ from playwright.sync_api import FilePayload, expect
 
 from kit.server import Server
 
-from .people import People, Person
+from .people import AWAY, People, Person
 
 MB = 1024 * 1024
 PART_MB = 5
@@ -24,7 +26,7 @@ Pair = tuple[Person, Person, str]
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with small parts, and room for little."""
     folder: Path = tmp_path_factory.mktemp("shelf") / "data"
-    limits = {"PART_MB": PART_MB, "MAX_FILE_MB": FILE_MB, "QUOTA_MB": 30}
+    limits = {"PART_MB": PART_MB, "MAX_FILE_MB": FILE_MB, "QUOTA_MB": 60}
     server = Server(folder, **{f"STORAGE__{name}": str(value) for name, value in limits.items()})
     server.start()
     yield server
@@ -158,3 +160,198 @@ def test_pictures_are_looked_at_one_after_the_other(pair: Pair) -> None:
     ann.page.keyboard.press("Escape")
     expect(viewer).to_have_count(0)
     expect(ann.page.get_by_role("button", name="View one.png")).to_be_focused()
+
+
+def drop_large(person: Person, name: str, size: int) -> bytes:
+    """A file made in the page; its content."""
+    person.page.locator(".timeline").evaluate(
+        """(target, [name, size]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from({ length: size }, (_, at) => at % 251)], name));
+          target.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
+        }""",
+        [name, size],
+    )
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@contextmanager
+def slow(person: Person, bytes_s: int = 3 * MB) -> Iterator[None]:
+    """What the page sends takes its time."""
+    session = person.context.new_cdp_session(person.page)
+
+    def emulate(upload: int) -> None:
+        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
+        session.send("Network.emulateNetworkConditions", conditions)
+
+    emulate(bytes_s)
+    yield
+    emulate(-1)
+    session.detach()
+
+
+def parts_done(person: Person) -> int:
+    """Of the only file on its way, as the server knows it."""
+    file_id = person.finds("app.mine.outbox.entries.peek()[0]?.files[0].file_id")
+    return len(person.me.ask("GET", f"/v1/storage/uploads/{file_id}")["parts_done"]) if file_id else 0
+
+
+def sends(person: Person, name: str, size: int = 12 * MB) -> bytes:
+    """A file in parts; returns when the first one has arrived, with the content of all."""
+    content = drop_large(person, name, size)
+    has_chosen(person, name)
+    person.writes(f"Here is {name}")
+    expect(person.page.get_by_role("progressbar", name=name)).to_be_visible()
+    assert person.waits(lambda: parts_done(person) > 0)
+    return content
+
+
+def arrives(person: Person, place: str, name: str, content: bytes) -> None:
+    """Once, and whole: what was announced is what the server has looked at."""
+    person.sees_once(f"Here is {name}")
+    files = person.me.ask("GET", "/v1/storage/files", conversation_id=place)["files"]
+    (file,) = (each for each in files if each["file_name"] == name)
+    assert file["checksum_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_an_upload_is_cancelled_and_leaves_nothing(pair: Pair) -> None:
+    ann, _, place = pair
+    before = ann.me.ask("GET", "/v1/storage/quota")["used_bytes"]
+    with slow(ann):
+        sends(ann, "never.bin")
+        ann.page.get_by_role("button", name="Cancel never.bin").click()
+        expect(ann.messages("never.bin")).to_have_count(0)
+    ann.has_sent()
+    quota = ann.me.ask("GET", "/v1/storage/quota")
+    assert (quota["used_bytes"], quota["reserved_bytes"]) == (before, 0)
+    assert "Here is never.bin" not in ann.me.said(place)
+
+
+def test_an_upload_rests_and_goes_on_and_holds_up_nothing(pair: Pair) -> None:
+    ann, bob, place = pair
+    with slow(ann):
+        content = sends(ann, "rests.bin")
+        ann.presses("Pause rests.bin")
+        expect(ann.messages("rests.bin")).to_contain_text("Paused")
+        ann.writes("Meanwhile")
+        bob.sees("Meanwhile")
+        ann.presses("Go on with rests.bin")
+    arrives(bob, place, "rests.bin", content)
+
+
+def test_an_upload_goes_on_when_the_server_was_killed(pair: Pair, shelf: Server) -> None:
+    ann, bob, place = pair
+    sent: list[int] = []
+    ann.page.on("response", lambda got: sent.append(got.status) if got.request.method == "PUT" else None)
+    with ann.excused(AWAY, "ERR_"), bob.excused(AWAY, "ERR_"):
+        with slow(ann):
+            content = sends(ann, "broken off.bin")
+            shelf.kill()
+            shelf.start()
+        arrives(bob, place, "broken off.bin", content)
+        ann.has_sent()
+    assert sent.count(204) == 3  # no part that had arrived was sent again
+
+
+def test_an_upload_goes_on_after_a_reload(pair: Pair) -> None:
+    ann, bob, place = pair
+    with slow(ann):
+        content = sends(ann, "reloaded.bin")
+        ann.page.reload()
+    arrives(bob, place, "reloaded.bin", content)
+    ann.has_sent()
+    ann.sees_once("Here is reloaded.bin")
+
+
+def test_a_file_that_is_gone_from_the_browser_is_chosen_again(pair: Pair) -> None:
+    ann, bob, place = pair
+    with slow(ann):
+        content = sends(ann, "lost.bin", 6 * MB)
+        ann.finds("app.mine.disk.delete('blobs', app.mine.outbox.entries.peek()[0].files[0].upload_id)")
+        ann.page.reload()
+        expect(ann.messages("lost.bin")).to_contain_text("The browser no longer has this file")
+    for each in (content[:-1], content):
+        with ann.page.expect_file_chooser() as chooser:
+            ann.presses("Choose it again")
+        chooser.value.set_files([named("lost.bin", each)])
+        if each is not content:
+            expect(ann.messages("lost.bin")).to_contain_text("its size differs")
+    arrives(bob, place, "lost.bin", content)
+
+
+def test_what_cannot_be_sent_is_said_before(pair: Pair) -> None:
+    _, bob, _ = pair
+    bob.page.reload()
+    problem = bob.page.locator(".tray").get_by_role("alert")
+    drop_large(bob, "huge.bin", FILE_MB * MB + 1)
+    expect(problem).to_contain_text("“huge.bin” is larger than this server takes")
+    choose(bob, named("nothing.txt", b""))
+    expect(problem).to_contain_text("“nothing.txt” is empty")
+    for name in ("a.bin", "b.bin"):
+        drop_large(bob, name, FILE_MB * MB)
+    has_chosen(bob, "a.bin", "b.bin")
+    drop_large(bob, "c.bin", FILE_MB * MB)
+    expect(problem).to_contain_text("There is not enough room for this")
+    for name in ("a.bin", "b.bin"):
+        bob.presses(f"Remove {name}")
+    choose(bob, *(named(f"{number}.txt", b"x") for number in range(21)))
+    expect(problem).to_contain_text("at most 20 files")
+    for number in range(20):
+        bob.presses(f"Remove {number}.txt")
+
+
+def test_a_film_plays_and_goes_on_when_its_address_is_over(pair: Pair) -> None:
+    ann, bob, _ = pair
+    film = ann.page.evaluate(
+        """async () => {
+          const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 48 });
+          const brush = canvas.getContext("2d");
+          const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: "video/webm;codecs=vp8" });
+          const pieces = [];
+          recorder.ondataavailable = ({ data }) => pieces.push(data);
+          recorder.start();
+          for (let frame = 0; frame < 12; frame += 1) {
+            brush.fillStyle = frame % 2 ? "teal" : "orange";
+            brush.fillRect(0, 0, 64, 48);
+            await new Promise(requestAnimationFrame);
+          }
+          const stopped = new Promise((resolve) => (recorder.onstop = resolve));
+          recorder.stop();
+          await stopped;
+          return [...new Uint8Array(await new Blob(pieces).arrayBuffer())];
+        }"""
+    )
+    refused: list[playwright.Route] = []
+
+    def refuse_once(route: playwright.Route) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route)
+            route.fulfill(status=403)
+
+    bob.page.route("**/v1/storage/objects/*", refuse_once)
+    with bob.excused("403"):
+        choose(ann, named("film.webm", bytes(film), "video/webm"))
+        ann.writes("")
+        video = bob.page.get_by_label("film.webm", exact=True).locator("visible=true")
+        expect(video).to_have_js_property("videoWidth", 64)
+    assert refused
+    bob.page.unroute_all()
+    video.evaluate("video => { video.muted = true; return video.play(); }")
+    expect(video).not_to_have_js_property("currentTime", 0)
+
+
+def test_a_deleted_file_says_so_where_it_was(pair: Pair) -> None:
+    ann, bob, _ = pair
+    choose(ann, named("brief.txt", b"for a moment", "text/plain"))
+    ann.writes("Read this")
+    expect(bob.page.get_by_role("button", name="Download brief.txt")).to_be_visible()
+    (file,) = (
+        each for each in ann.me.ask("GET", "/v1/storage/files")["files"] if each["file_name"] == "brief.txt"
+    )
+    ann.me.ask("DELETE", f"/v1/storage/files/{file['file_id']}")
+    with bob.excused("404"):
+        for _ in range(2):
+            expect(bob.messages("Read this")).to_contain_text("This file is no longer there")
+            bob.page.reload()
