@@ -210,3 +210,20 @@ def test_what_is_away_is_told_and_what_is_written_meanwhile_is_stored(
     for person in (ann, bob):
         person.sees_once("without redis", "without postgres")
     assert ann.me.said(group) == ["without redis", "without postgres"]
+
+
+def test_a_conversation_that_is_read_while_the_link_is_away_lacks_no_message(
+    people: People, server: Server
+) -> None:
+    """What is read of it is later than the messages that are held."""
+    ann, bob = people.enter(server, "ann", "bob")
+    place = ann.me.direct(bob.me)
+    bob.at(f"/c/{place}").is_online()
+    ann.me.says(place, "before")
+    bob.sees("before")
+    bob.finds("app.mine.socket.close()")
+    ann.me.says(place, "meanwhile")
+    bob.finds("app.mine.sync.conversation(given[0])", place)
+    bob.finds("app.mine.socket.open()")
+    bob.is_online()
+    bob.sees_once("before", "meanwhile")
