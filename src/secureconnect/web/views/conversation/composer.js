@@ -245,7 +245,7 @@ export class Composer extends Part {
    */
   async #say(content, input) {
     const { talk, choice } = this;
-    const { draft, blobs, putBack } = choice.take();
+    const { draft, blobs, putBack } = await choice.take();
     if (!content && !draft.files) return;
     const answered = talk.answering.peek();
     const mentions = namedIn(content, talk);

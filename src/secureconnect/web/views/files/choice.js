@@ -20,14 +20,24 @@ export class Choice {
   chosen = signal(/** @type {readonly Chosen[]} */ ([]));
   /** what was not taken, and why */
   problem = signal("");
+  #adding = Promise.resolve();
 
   /** @param {string} conversationId */
   constructor(conversationId) {
     this.conversationId = conversationId;
   }
 
+  /**
+   * Returns when they are chosen, or are not.
+   * @param {Iterable<File>} files
+   */
+  add(files) {
+    this.#adding = this.#adding.then(() => this.#add(files)).catch(reportError);
+    return this.#adding;
+  }
+
   /** @param {Iterable<File>} files */
-  async add(files) {
+  async #add(files) {
     this.problem.value = "";
     const fit = [];
     for (const each of files) {
@@ -70,9 +80,10 @@ export class Choice {
 
   /**
    * What is sent now; nothing is chosen any more.
-   * @returns {{ draft: Partial<Draft>, blobs: Map<string, Blob>, putBack: () => void }} putBack: it could not be
+   * @returns {Promise<{ draft: Partial<Draft>, blobs: Map<string, Blob>, putBack: () => void }>} putBack: it could not be
    */
-  take() {
+  async take() {
+    await this.#adding; // what was dropped just before Enter was pressed
     const taken = this.chosen.peek();
     this.clear();
     if (!taken.length) return { draft: {}, blobs: new Map(), putBack: () => {} };
