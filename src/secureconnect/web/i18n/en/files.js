@@ -32,4 +32,13 @@ export default {
   zoomIn: "Larger",
   zoomOut: "Smaller",
   of: "{place} of {count}",
+  own: "Your files",
+  ownNone: "You have no files here yet.",
+  used: "{used} of {whole} are used",
+  ownHint: "Files count against the room of whoever sent them first.",
+  sealed: "Encrypted file",
+  delete: "Delete {name}",
+  deleteIt: "Delete",
+  deleteHint: "It is gone from every conversation in which it was sent, for everybody.",
+  deleted: "{name} is deleted.",
 };

@@ -11,6 +11,7 @@ export default {
   "page.privacy": "Privacy",
   "page.people": "Friends and blocked",
   "page.notifications": "Notifications",
+  "page.files": "Files",
   "page.appearance": "Appearance",
   "page.data": "Your data",
   "page.about": "About",

@@ -29,4 +29,13 @@ export default {
   zoomIn: "Phóng to",
   zoomOut: "Thu nhỏ",
   of: "{place} / {count}",
+  own: "Tệp của bạn",
+  ownNone: "Bạn chưa có tệp nào ở đây.",
+  used: "Đã dùng {used} trên {whole}",
+  ownHint: "Mỗi tệp tính vào phần của người gửi nó đầu tiên.",
+  sealed: "Tệp đã mã hóa",
+  delete: "Xóa {name}",
+  deleteIt: "Xóa",
+  deleteHint: "Tệp sẽ biến mất khỏi mọi cuộc trò chuyện đã gửi, với tất cả mọi người.",
+  deleted: "Đã xóa {name}.",
 };

@@ -11,6 +11,7 @@ export default {
   "page.privacy": "Quyền riêng tư",
   "page.people": "Bạn bè và danh sách chặn",
   "page.notifications": "Thông báo",
+  "page.files": "Tệp",
   "page.appearance": "Giao diện",
   "page.data": "Dữ liệu của bạn",
   "page.about": "Giới thiệu",

@@ -16,6 +16,7 @@ const PAGES = {
   privacy: () => import("./privacy.js"),
   people: () => import("./people.js"),
   notifications: () => import("./notifications.js"),
+  files: () => import("../files/own.js"),
   appearance: () => import("./appearance.js"),
   data: () => import("./data.js"),
   about: () => import("./about.js"),
