@@ -62,4 +62,8 @@ export default {
   "device.changed": "Device of a changed identity",
   firstSeen: "first seen {when}",
   fingerprint: "Fingerprint",
+  look: "Look",
+  fine: "OK",
+  "news.devices": "{name} has a new device. It can read what is said from now on.",
+  "news.changed": "The identity of {name} has changed.",
 };

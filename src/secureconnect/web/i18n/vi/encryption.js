@@ -62,4 +62,8 @@ export default {
   "device.changed": "Thiết bị của danh tính đã thay đổi",
   firstSeen: "thấy lần đầu {when}",
   fingerprint: "Dấu vân tay",
+  look: "Xem",
+  fine: "Được",
+  "news.devices": "{name} có thiết bị mới. Từ giờ thiết bị đó đọc được nội dung.",
+  "news.changed": "Danh tính của {name} đã thay đổi.",
 };

@@ -1,6 +1,5 @@
 // Two people, or two devices of one, compare seven pictures: whoever sees the same has nobody between them.
 
-import { app } from "../../app.js";
 import { refused, t } from "../../i18n/index.js";
 import { openDialog } from "../../parts/dialog.js";
 import { h } from "../../parts/dom.js";
@@ -126,24 +125,4 @@ function endOf(code) {
   if (code === "m.mismatched_sas") return "mismatch";
   if (code === "m.timeout") return "timeout";
   return code === "m.accepted" ? "elsewhere" : "cancelled";
-}
-
-/**
- * Hears of those who want to compare, wherever one is in the page.
- * @param {Crypto} crypto
- * @returns {() => void}
- */
-export function answerVerifications(crypto) {
-  /** @type {Set<string>} */
-  const shown = new Set();
-  const show = (/** @type {Flow} */ flow) => {
-    if (flow.weStarted || flow.phase !== "requested" || shown.has(flow.flowId)) return;
-    shown.add(flow.flowId);
-    void showFlow(crypto, flow);
-  };
-  crypto.verification.list().then(
-    (flows) => flows.forEach(show),
-    () => {}, // told by `failed`
-  );
-  return crypto.on("verification", show);
 }

@@ -1,0 +1,37 @@
+// Small and always there: who wants to compare pictures is let in, and then the rest is loaded.
+
+import { app } from "../../app.js";
+import { loadTexts } from "../../i18n/index.js";
+import { sheet } from "../../parts/sheet.js";
+import { effect } from "../../store/signal.js";
+
+const MOST_SHOWN = 100;
+
+/** What views of encryption need, loaded once. */
+export function loadEncryption() {
+  return Promise.all([import("./verify.js"), loadTexts("encryption", "sas", "signin"), sheet("encryption")]);
+}
+
+/** Follows whoever is signed in, for as long as the page lives. */
+export function openEncryptionDoor() {
+  /** @type {Set<string>} */
+  const shown = new Set();
+  effect(() => {
+    const secrecy = app.account.value?.secrecy;
+    for (const flow of secrecy?.flows.value ?? []) {
+      if (flow.weStarted || flow.phase !== "requested" || shown.has(flow.flowId)) continue;
+      if (shown.size < MOST_SHOWN) shown.add(flow.flowId);
+      void show(/** @type {NonNullable<typeof secrecy>} */ (secrecy), flow);
+    }
+  });
+}
+
+/**
+ * @param {import("../../crypto/secrecy.js").Secrecy} secrecy
+ * @param {import("../../crypto/index.js").Flow} flow
+ */
+async function show(secrecy, flow) {
+  const [[{ showFlow }], crypto] = await Promise.all([loadEncryption(), secrecy.crypto()]);
+  await showFlow(crypto, flow);
+  secrecy.dismiss(flow.flowId);
+}
