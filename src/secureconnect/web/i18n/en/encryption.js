@@ -66,4 +66,6 @@ export default {
   fine: "OK",
   "news.devices": "{name} has a new device. It can read what is said from now on.",
   "news.changed": "The identity of {name} has changed.",
+  notBackedUp:
+    "The keys of your encrypted messages are on this device alone. Without a recovery key nobody can read them again.",
 };

@@ -8,6 +8,7 @@ export default {
   "page.profile": "Profile",
   "page.account": "Account and security",
   "page.devices": "Devices",
+  "page.encryption": "Encryption",
   "page.privacy": "Privacy",
   "page.people": "Friends and blocked",
   "page.notifications": "Notifications",
@@ -152,4 +153,7 @@ export default {
   cutOff:
     "The server was not told: the session lives on there until it ends by itself, or you end it from another device.",
   leaveHere: "Sign out here all the same",
+  wakeMe: "Wake this device when the page is closed",
+  pushDenied: "The browser has been told to show no notifications of this page. Allow them in its settings.",
+  pushMissing: "This browser cannot be woken: it needs https, or this server does not push.",
 };

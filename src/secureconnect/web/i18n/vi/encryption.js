@@ -66,4 +66,6 @@ export default {
   fine: "Được",
   "news.devices": "{name} có thiết bị mới. Từ giờ thiết bị đó đọc được nội dung.",
   "news.changed": "Danh tính của {name} đã thay đổi.",
+  notBackedUp:
+    "Khóa của các tin nhắn được mã hóa chỉ nằm trên thiết bị này. Không có khóa khôi phục thì không ai đọc lại được.",
 };

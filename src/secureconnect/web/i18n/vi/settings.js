@@ -8,6 +8,7 @@ export default {
   "page.profile": "Hồ sơ",
   "page.account": "Tài khoản và bảo mật",
   "page.devices": "Thiết bị",
+  "page.encryption": "Mã hóa",
   "page.privacy": "Quyền riêng tư",
   "page.people": "Bạn bè và danh sách chặn",
   "page.notifications": "Thông báo",
@@ -149,4 +150,9 @@ export default {
   cutOff:
     "Máy chủ chưa được báo: phiên vẫn còn ở đó cho đến khi tự hết hạn hoặc bạn kết thúc từ thiết bị khác.",
   leaveHere: "Vẫn đăng xuất ở đây",
+  wakeMe: "Báo cho thiết bị này khi trang đang đóng",
+  pushDenied:
+    "Trình duyệt đã được yêu cầu không hiện thông báo của trang này. Hãy cho phép trong cài đặt của trình duyệt.",
+  pushMissing:
+    "Trình duyệt này không thể nhận thông báo: cần https, hoặc máy chủ này không gửi thông báo đẩy.",
 };

@@ -5,7 +5,8 @@ import { loadTexts, refused, t } from "../../i18n/index.js";
 import { h, Part, part, when } from "../../parts/dom.js";
 import { lazy } from "../../parts/lazy.js";
 import { sheet } from "../../parts/sheet.js";
-import { effect, onEnd, signal, untracked } from "../../store/signal.js";
+import { computed, effect, onEnd, signal, untracked } from "../../store/signal.js";
+import { loadEncryption } from "../encryption/door.js";
 import { Choice } from "../files/choice.js";
 import { dropping } from "../files/tray.js";
 import { Composer } from "./composer.js";
@@ -68,6 +69,11 @@ export class ConversationView extends Part {
       if (message !== null && message !== shown) untracked(() => talk.jump(message));
       shown = message;
     });
+    const watch = signal(/** @type {HTMLElement | null} */ (null));
+    const isEncrypted = computed(() => app.state.conversations.get(id)?.settings.is_e2ee_enabled ?? false);
+    effect(() => {
+      if (isEncrypted.value) untracked(() => void watchOver(id, watch));
+    });
     const choice = new Choice(id);
     onEnd(() => choice.clear());
     const section = h(
@@ -75,6 +81,7 @@ export class ConversationView extends Part {
       { class: "conversation" },
       head(id),
       pinBar(talk),
+      h("div", { class: "conversation-notes" }, () => watch.value),
       part(TimelineView, { talk, begin }),
       part(Composer, { talk, choice }),
     );
@@ -100,6 +107,17 @@ export class ConversationView extends Part {
       if (!app.state.conversations.peek(this.conversationId)) this.error.value = refused(error);
     }
   }
+}
+
+/**
+ * Where it is encrypted: whose keys have changed.
+ * @param {string} conversationId
+ * @param {import("../../store/signal.js").Signal<HTMLElement | null>} watch
+ */
+async function watchOver(conversationId, watch) {
+  const loading = Promise.all([import("../encryption/watch.js"), loadEncryption()]);
+  const [{ TrustWatch }] = await loading.catch(() => [{ TrustWatch: null }]); // no network: it is seen next time
+  if (TrustWatch !== null) watch.value ??= part(TrustWatch, { conversationId });
 }
 
 customElements.define("sc-conversation", ConversationView);

@@ -1,7 +1,7 @@
 // Small and always there: who wants to compare pictures is let in, and then the rest is loaded.
 
 import { app } from "../../app.js";
-import { loadTexts } from "../../i18n/index.js";
+import { loadTexts, t } from "../../i18n/index.js";
 import { sheet } from "../../parts/sheet.js";
 import { effect } from "../../store/signal.js";
 
@@ -12,8 +12,16 @@ export function loadEncryption() {
   return Promise.all([import("./verify.js"), loadTexts("encryption", "sas", "signin"), sheet("encryption")]);
 }
 
+/** What would be lost by signing out, said before. */
+async function unsavedKeys() {
+  const { secrecy } = app.mine;
+  const [crypto] = await Promise.all([secrecy.crypto(), loadTexts("encryption")]);
+  return (await crypto.isBackedUp()) ? null : t("encryption.notBackedUp");
+}
+
 /** Follows whoever is signed in, for as long as the page lives. */
 export function openEncryptionDoor() {
+  app.losses.add(() => unsavedKeys().catch(() => null)); // without encryption there are no keys to lose
   /** @type {Set<string>} */
   const shown = new Set();
   effect(() => {

@@ -1,7 +1,7 @@
 // What one wants to know at once, what later, and when to be left alone.
 
 import { app } from "../../app.js";
-import { t } from "../../i18n/index.js";
+import { refused, t } from "../../i18n/index.js";
 import { h, Part, when } from "../../parts/dom.js";
 import { choiceField, field, form, switchField } from "../../parts/form.js";
 import { toast } from "../../parts/toast.js";
@@ -25,8 +25,35 @@ const NIGHT = { start: "22:00", end: "07:00" };
 
 export class Page extends Part {
   build() {
-    return told(() => app.client.ask("GET", PREFERENCES), choices);
+    return [thisDevice(), told(() => app.client.ask("GET", PREFERENCES), choices)];
   }
+}
+
+/** Whether this very browser is woken. */
+function thisDevice() {
+  const { device, state } = app;
+  const error = signal("");
+  const turn = async (/** @type {any} */ { target }) => {
+    error.value = "";
+    try {
+      if (target.checked) await device.enablePush(state.server.peek()?.vapid_public_key ?? "");
+      else await device.disablePush();
+    } catch (problem) {
+      error.value = refused(problem);
+    }
+    target.checked = device.push.peek() === "on";
+  };
+  const isPossible = () =>
+    ["on", "off"].includes(device.push.value) && Boolean(state.server.value?.vapid_public_key);
+  return section(
+    t("settings.thisDevice"),
+    when(
+      isPossible,
+      () => switchField(t("settings.wakeMe"), { checked: () => device.push.value === "on", onchange: turn }),
+      () => h("p", null, t(device.push.value === "denied" ? "settings.pushDenied" : "settings.pushMissing")),
+    ),
+    h("p", { class: "problem", role: "alert", hidden: () => !error.value }, () => error.value),
+  );
 }
 
 /** @param {Preferences} now */

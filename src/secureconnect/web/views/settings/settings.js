@@ -13,6 +13,7 @@ const PAGES = {
   profile: () => import("./profile.js"),
   account: () => import("./account.js"),
   devices: () => import("./devices.js"),
+  encryption: () => import("./encryption.js"),
   privacy: () => import("./privacy.js"),
   people: () => import("./people.js"),
   notifications: () => import("./notifications.js"),
