@@ -5,10 +5,12 @@ import { refused, t } from "../i18n/index.js";
 import { avatar } from "../parts/avatar.js";
 import { confirm, openDialog } from "../parts/dialog.js";
 import { h, when } from "../parts/dom.js";
+import { icon } from "../parts/icons.js";
 import { signal } from "../store/signal.js";
 import { sheet } from "../parts/sheet.js";
 import { toast } from "../parts/toast.js";
 import { loadTexts } from "../i18n/index.js";
+import { showKeys } from "./encryption/door.js";
 import { seen } from "./seen.js";
 import { faceOf, known } from "./people.js";
 import { report } from "./report.js";
@@ -132,6 +134,7 @@ export async function showPerson(userId) {
         ? h("button", { onclick: () => close("/settings/profile") }, t("details.ownProfile"))
         : [
             h("button", { class: "primary", onclick: () => void writeTo(userId, close) }, t("details.write")),
+            h("button", { onclick: () => void showKeys(userId) }, icon("shield"), t("details.keys")),
             bondButtons(userId),
           ],
     ],

@@ -76,4 +76,5 @@ export default {
   reported: "Thank you. The administrators will look at it.",
   write: "Write a message",
   ownProfile: "Change my profile",
+  keys: "Keys and verification",
 };

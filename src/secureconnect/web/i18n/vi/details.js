@@ -75,4 +75,5 @@ export default {
   reported: "Cảm ơn bạn. Quản trị viên sẽ xem xét.",
   write: "Nhắn tin",
   ownProfile: "Sửa hồ sơ của tôi",
+  keys: "Khóa và xác minh",
 };

@@ -1,15 +1,33 @@
 // Small and always there: who wants to compare pictures is let in, and then the rest is loaded.
 
 import { app } from "../../app.js";
-import { loadTexts, t } from "../../i18n/index.js";
+import { loadTexts, refused, t } from "../../i18n/index.js";
+import { openDialog } from "../../parts/dialog.js";
+import { part } from "../../parts/dom.js";
 import { sheet } from "../../parts/sheet.js";
+import { toast } from "../../parts/toast.js";
 import { effect } from "../../store/signal.js";
+import { known } from "../people.js";
 
 const MOST_SHOWN = 100;
 
 /** What views of encryption need, loaded once. */
 export function loadEncryption() {
   return Promise.all([import("./verify.js"), loadTexts("encryption", "sas", "signin"), sheet("encryption")]);
+}
+
+/**
+ * The keys of a person, and comparing with them.
+ * @param {string} userId
+ */
+export async function showKeys(userId) {
+  try {
+    const [crypto] = await Promise.all([app.mine.secrecy.crypto(), loadEncryption()]);
+    const { PersonKeys } = await import("./person.js");
+    await openDialog(known(userId), () => part(PersonKeys, { crypto, userId }));
+  } catch (error) {
+    toast(refused(error));
+  }
 }
 
 /** What would be lost by signing out, said before. */

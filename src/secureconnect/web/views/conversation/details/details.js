@@ -6,6 +6,7 @@ import { avatar } from "../../../parts/avatar.js";
 import { h, Part, part, when } from "../../../parts/dom.js";
 import { icon } from "../../../parts/icons.js";
 import { Recordings } from "../../call/recordings.js";
+import { showKeys } from "../../encryption/door.js";
 import { seen } from "../../seen.js";
 import { pictureOf, titleOf } from "../../titles.js";
 import { describe } from "./describe.js";
@@ -55,7 +56,7 @@ export class Details extends Part {
           () => h("button", { onclick: () => describe(conversation()) }, icon("edit"), t("details.describe")),
         ),
       ),
-      isGroup ? members(conversation) : null,
+      isGroup ? members(conversation) : keysOf(conversation),
       part(Notify, { conversationId: id }),
       settings(conversation),
       part(Pins, { conversationId: id }),
@@ -64,6 +65,15 @@ export class Details extends Part {
       endings(conversation),
     );
   }
+}
+
+/** @param {() => Conversation} conversation a direct one */
+function keysOf(conversation) {
+  const userId = () => app.state.otherOf(conversation())?.user_id ?? "";
+  return when(
+    () => conversation().settings.is_e2ee_enabled,
+    () => h("button", { onclick: () => void showKeys(userId()) }, icon("shield"), t("details.keys")),
+  );
 }
 
 /** @param {Conversation} conversation */
