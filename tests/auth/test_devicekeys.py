@@ -434,8 +434,11 @@ async def test_a_backup_keeps_the_better_key(node: Node) -> None:
     other = await node.ask("POST /v1/e2ee/backup/version", {"algorithm": "m.x", "auth_data": {}}, as_=ann)
     with refused("BACKUP_VERSION_WRONG", current_version=other["version"]):
         await put(0, "late")
+    listed = (await node.ask("GET /v1/e2ee/backup/versions", as_=ann))["versions"]
+    assert [each["version"] for each in listed] == [other["version"], made["version"]]
     path = {"version": other["version"]}
     await node.ask("DELETE /v1/e2ee/backup/version/{version}", as_=ann, path=path)
+    assert (await node.ask("GET /v1/e2ee/backup/versions", as_=ann))["versions"] == listed[1:]
     third = await node.ask("POST /v1/e2ee/backup/version", {"algorithm": "m.x", "auth_data": {}}, as_=ann)
     assert int(third["version"]) > int(other["version"])
     bob = await node.register("bob")

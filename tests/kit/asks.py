@@ -182,6 +182,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/auth/totp/recovery-codes"): lambda w: Ask(
         body={"password": PASSWORD, "totp_code": w.facts.get("totp_code")}
     ),
+    ("GET", "/v1/auth/totp"): lambda _: Ask(),
     ("DELETE", "/v1/auth/totp"): lambda _: Ask(body={"password": PASSWORD}),
     ("GET", "/v1/admin/invites"): lambda _: Ask(),
     ("POST", "/v1/admin/invites"): lambda _: Ask(body={}),
@@ -239,6 +240,7 @@ HOW: dict[tuple[str, str], Callable[[World], Ask]] = {
     ("POST", "/v1/e2ee/signatures"): lambda _: Ask(body={"signatures": {}}),
     ("POST", "/v1/e2ee/backup/version"): lambda _: Ask(body={"algorithm": "m.x", "auth_data": {}}),
     ("GET", "/v1/e2ee/backup/version"): lambda _: Ask(),
+    ("GET", "/v1/e2ee/backup/versions"): lambda _: Ask(),
     ("GET", "/v1/e2ee/backup/version/{version}"): own_backup,
     ("PUT", "/v1/e2ee/backup/version/{version}"): lambda w: own_backup(
         w, {"algorithm": "m.x", "auth_data": {}}

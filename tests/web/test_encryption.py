@@ -63,7 +63,7 @@ def test_two_people_compare_pictures_and_read_each_other(people: People, quiet: 
     bob.presses("Compare")
     pictures = []
     for person in (ann, bob):
-        items = person.page.get_by_role("dialog").get_by_role("listitem")
+        items = person.page.get_by_role("dialog", name="Verify").get_by_role("listitem")
         expect(items).to_have_count(7)
         pictures.append(items.all_inner_texts())
     assert pictures[0] == pictures[1]

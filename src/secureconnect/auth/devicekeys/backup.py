@@ -53,6 +53,10 @@ class Backups:
             raise NotFound
         return found
 
+    async def all_of(self, user: UserId) -> list[Backup]:
+        """The latest first; at most `keys.backup_versions`."""
+        return await self._db.read(backup_store.all_of, user)
+
     async def describe(self, user: UserId, version: int, algorithm: str, auth_data: dict[str, Any]) -> None:
         """Replace what tells how it is sealed. Raises NotFound, Invalid."""
 

@@ -23,6 +23,10 @@ _GET_LATEST = (
     "SELECT version, algorithm, auth_data, keys, etag FROM backups"
     " WHERE user_id = $1 AND deleted_at IS NULL ORDER BY version DESC LIMIT 1"
 )
+_LIST = (
+    "SELECT version, algorithm, auth_data, keys, etag FROM backups"
+    " WHERE user_id = $1 AND deleted_at IS NULL ORDER BY version DESC"
+)
 _LOCK = (
     "UPDATE backups SET version = version WHERE user_id = $1 AND version = $2 AND deleted_at IS NULL"
     " RETURNING version, algorithm, auth_data, keys, etag"
@@ -91,6 +95,11 @@ async def get(tx: Tx, user: UserId, version: int | None) -> Backup | None:
     """version: None for the latest."""
     row = await (tx.one(_GET_LATEST, user) if version is None else tx.one(_GET, user, version))
     return Backup(*row) if row else None
+
+
+async def all_of(tx: Tx, user: UserId) -> list[Backup]:
+    """The latest first."""
+    return [Backup(*row) for row in await tx.all(_LIST, user)]
 
 
 async def lock(tx: Tx, user: UserId, version: int) -> Backup | None:

@@ -37,6 +37,7 @@ from .shapes import (
     BackupPageQuery,
     BackupRoom,
     BackupState,
+    BackupVersions,
     ClaimedKeys,
     ClaimKeys,
     Failure,
@@ -166,6 +167,11 @@ async def begin_backup(auth: Auth, call: Call) -> Reply:
 
 async def get_latest_backup(auth: Auth, call: Call) -> Reply:
     return Reply(_backup(await auth.device_keys.backups.get(call.caller.user_id, None)))
+
+
+async def list_backups(auth: Auth, call: Call) -> Reply:
+    held = await auth.device_keys.backups.all_of(call.caller.user_id)
+    return Reply(BackupVersions([_backup(each) for each in held]))
 
 
 async def get_backup(auth: Auth, call: Call) -> Reply:
@@ -424,6 +430,15 @@ ROUTES: tuple[Route, ...] = (
         "The latest version of my backup",
         answer=BackupState,
         errors=(NotFound,),
+    ),
+    Route(
+        "GET",
+        f"{_E2EE}/backup/versions",
+        list_backups,
+        _USER,
+        Rate.READ,
+        "The versions of my backup there are, the latest first",
+        answer=BackupVersions,
     ),
     Route(
         "GET",

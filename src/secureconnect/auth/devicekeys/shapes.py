@@ -187,6 +187,12 @@ class BackupState(Struct, frozen=True):
     etag: str
 
 
+class BackupVersions(Struct, frozen=True):
+    """The latest first."""
+
+    versions: list[BackupState]
+
+
 class BackupCount(Struct, frozen=True):
     count: int
     etag: str

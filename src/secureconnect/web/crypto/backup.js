@@ -213,12 +213,8 @@ export class Backup {
    * @returns {Promise<{version: string, algorithm: string, auth_data: {public_key?: string}}?>}
    */
   async #latest() {
-    try {
-      return await this.machine.account.ask("GET", "/v1/e2ee/backup/version");
-    } catch (error) {
-      if (Problem.of(error).status === 404) return null;
-      throw error;
-    }
+    const { versions } = await this.machine.account.ask("GET", "/v1/e2ee/backup/versions");
+    return versions[0] ?? null;
   }
 
   /** @param {string} version */
