@@ -65,4 +65,6 @@ export default {
     "Files cannot be forwarded from or into an encrypted conversation. Save the file and send it there.",
   MESSAGE_DELETED: "The message was deleted meanwhile.",
   E2EE_REQUIRED: "This conversation is encrypted, and takes nothing that is not.",
+  POLL_CLOSED: "This poll is closed.",
+  ALREADY_VOTED: "You have voted already, and this vote cannot be changed.",
 };

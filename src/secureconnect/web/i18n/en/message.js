@@ -6,4 +6,13 @@ export default {
   readers: "Who has read it",
   haveRead: "Have read it",
   haveNotRead: "Have not read it yet",
+  "poll.new": "Ask in a poll",
+  "poll.ask": "Ask",
+  "poll.question": "Question",
+  "poll.option": "Answer {count}",
+  "poll.more": "One more answer",
+  "poll.several": "One may choose several answers",
+  "poll.change": "One may change one’s vote",
+  "poll.until": "Ends",
+  "poll.untilHint": "Left empty it ends when it is closed.",
 };

@@ -67,4 +67,6 @@ export default {
     "Không thể chuyển tiếp tệp từ hoặc vào cuộc trò chuyện được mã hóa. Hãy lưu tệp rồi gửi lại ở đó.",
   MESSAGE_DELETED: "Tin nhắn vừa bị xóa.",
   E2EE_REQUIRED: "Cuộc trò chuyện này được mã hóa và chỉ nhận nội dung đã mã hóa.",
+  POLL_CLOSED: "Bình chọn này đã đóng.",
+  ALREADY_VOTED: "Bạn đã bình chọn và không thể thay đổi.",
 };

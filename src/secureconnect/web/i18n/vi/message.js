@@ -6,4 +6,13 @@ export default {
   readers: "Ai đã đọc",
   haveRead: "Đã đọc",
   haveNotRead: "Chưa đọc",
+  "poll.new": "Tạo bình chọn",
+  "poll.ask": "Đăng",
+  "poll.question": "Câu hỏi",
+  "poll.option": "Lựa chọn {count}",
+  "poll.more": "Thêm lựa chọn",
+  "poll.several": "Được chọn nhiều đáp án",
+  "poll.change": "Được đổi lựa chọn",
+  "poll.until": "Kết thúc",
+  "poll.untilHint": "Để trống thì bình chọn kết thúc khi được đóng.",
 };

@@ -99,7 +99,7 @@ function choice(name, picture, run) {
   return { label: t(`chat.do.${name}`), icon: picture, run: () => void attempt() };
 }
 
-const texts = () => Promise.all([loadTexts("message"), sheet("message")]);
+const texts = () => Promise.all([loadTexts("message", "form"), sheet("message")]);
 const forwarding = async () => (await Promise.all([import("./dialogs/forward.js"), texts()]))[0];
 const history = async () => (await Promise.all([import("./dialogs/history.js"), texts()]))[0];
 const readers = async () => (await Promise.all([import("./dialogs/readers.js"), texts()]))[0];

@@ -1,9 +1,10 @@
 // Where one says something. Enter sends, Shift and Enter begin a line; on a screen that is touched Enter begins a line.
 
 import { app } from "../../app.js";
-import { number, refused, t } from "../../i18n/index.js";
+import { loadTexts, refused, t } from "../../i18n/index.js";
 import { h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
+import { sheet } from "../../parts/sheet.js";
 import { toast } from "../../parts/toast.js";
 import { effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { Choice } from "../files/choice.js";
@@ -78,7 +79,12 @@ export class Composer extends Part {
           () => talk.editing.value === null,
           () => attachButton(this.choice),
         ),
+        when(
+          () => !talk.editing.value && !talk.conversation?.settings.is_e2ee_enabled,
+          () => this.#tool("poll", t("chat.poll.new"), () => void askPoll(talk.id)),
+        ),
         input,
+        isTouched.matches ? null : this.#tool("smile", t("chat.emoji"), (button) => void this.#emoji(button)),
         h(
           "button",
           {
@@ -94,6 +100,32 @@ export class Composer extends Part {
       ),
       h("p", { class: "left", role: "status", hidden: () => !this.#told() }, () => this.#told()),
     ];
+  }
+
+  /**
+   * @param {string} picture
+   * @param {string} label
+   * @param {(button: Element) => void} run
+   */
+  #tool(picture, label, run) {
+    const onclick = (/** @type {MouseEvent} */ { currentTarget }) =>
+      run(/** @type {Element} */ (currentTarget));
+    return h(
+      "button",
+      { type: "button", class: "icon-button", "aria-label": label, title: label, onclick },
+      icon(picture),
+    );
+  }
+
+  /** @param {Element} button */
+  async #emoji(button) {
+    const { chooseEmoji } = await import("./emoji.js");
+    const emoji = await chooseEmoji(button, t("chat.emoji"));
+    const { input } = this;
+    if (emoji === null || !input) return;
+    input.setRangeText(emoji, input.selectionStart, input.selectionEnd, "end");
+    this.#typed();
+    input.focus();
   }
 
   #input() {
@@ -286,10 +318,20 @@ export class Composer extends Part {
     if (content !== body) {
       const mentions = namedIn(content, talk);
       await app.edit(message, content, mentions);
-      toast(t("chat.saved"));
     }
     talk.editing.value = null;
     this.input?.focus();
+  }
+}
+
+/** @param {string} conversationId */
+async function askPoll(conversationId) {
+  try {
+    const load = [import("./dialogs/poll.js"), loadTexts("message", "form"), sheet("message")];
+    const [{ newPoll }] = /** @type {[typeof import("./dialogs/poll.js")]} */ (await Promise.all(load));
+    await newPoll(conversationId);
+  } catch (error) {
+    toast(refused(error));
   }
 }
 

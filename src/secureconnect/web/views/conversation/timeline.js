@@ -12,6 +12,7 @@ import { announcer } from "./announcing.js";
 import { outgoingOf } from "./lingering.js";
 import { messageRow } from "./message.js";
 import { Paging, pagingRow } from "./paging.js";
+import { pollRow, pollsOf } from "./polls.js";
 import { Reading } from "./reading.js";
 import { keyOf, rowsOf } from "./rows.js";
 import { Talk } from "./talk.js";
@@ -39,12 +40,13 @@ export class TimelineView extends Part {
     const { id, timeline } = talk;
     const { sync, socket } = app.mine;
     const outgoing = outgoingOf(id);
+    const polls = pollsOf(id);
     this.rows = computed(() =>
       rowsOf({
         messages: timeline.messages.value,
         provisional: timeline.provisional.value,
         outgoing: outgoing(),
-        polls: [],
+        polls: polls.value,
         me: app.session.userId,
         readTo: this.readTo.value,
         hasOlder: timeline.hasOlder.value,
@@ -88,6 +90,8 @@ export class TimelineView extends Part {
     switch (row().kind) {
       case "message":
         return messageRow(row, this.talk);
+      case "poll":
+        return pollRow(row, this.talk);
       case "older":
         return pagingRow(() => [this.first, this.older]);
       case "newer":
