@@ -194,7 +194,7 @@ async def test_what_has_changed_is_seen_on_a_reload(folder: Path, mock_clock: Mo
         await fetch(router, f"/app/{version}/main.js")
 
 
-def test_comments_that_have_lines_of_their_own_are_not_sent() -> None:
+def test_comments_are_not_sent() -> None:
     code = """\
 // why
 /** @type {number} */ (a);
@@ -215,7 +215,7 @@ const d = 1;
 
 
 
-const b = "/* no */"; // beside
+const b = "/* no */";
 const c = /x/; /* beside,
   too */
 

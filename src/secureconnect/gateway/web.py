@@ -59,8 +59,10 @@ _PAGE = {
 _IMPORTED = re.compile(
     r"""^(?:import\s*|(?:import|export)\b[^;'"()]*?\bfrom\s*)["'](\.\.?/[^"']+)["']""", re.MULTILINE
 )
-# that stand on lines of their own: anything else could be a part of a text
-_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*)$", re.MULTILINE)
+# on lines of their own, or behind what ends a piece of code: elsewhere it could be a part of a text
+_COMMENT = re.compile(
+    r"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*)$|(?<=[;,(){}\[\]])[ \t]+// .*$", re.MULTILINE
+)
 
 Seen = Sequence[tuple[str, int, int]]  # name, size, time of the last change
 
