@@ -4,7 +4,23 @@ import { t } from "../i18n/index.js";
 import { signal, untracked } from "../store/signal.js";
 import { h } from "./dom.js";
 
+/** @type {WeakMap<() => Promise<any>, { is: any }>} by what loads it */
+const rooms = new WeakMap();
+
 /**
+ * Load a room before anybody enters it.
+ * @param {() => Promise<any>} load
+ */
+export function warm(load) {
+  load().then(
+    (is) => rooms.set(load, { is }),
+    () => {}, // whoever enters it is told
+  );
+}
+
+/**
+ * A room that was loaded before is entered at once, where `load` is the same function.
+ *
  * `lazy(() => Promise.all([import("./room.js"), sheet("room"), loadTexts("room")]), ([{ Room }]) => new Room())`
  * @template T
  * @param {() => Promise<T>} load
@@ -12,10 +28,15 @@ import { h } from "./dom.js";
  * @returns {() => import("./dom.js").Child}
  */
 export function lazy(load, make) {
+  const known = rooms.get(load);
+  if (known) return () => untracked(() => make(known.is));
   const loaded = signal(/** @type {T | null} */ (null));
   const isMissing = signal(false);
   load().then(
-    (found) => (loaded.value = found),
+    (found) => {
+      rooms.set(load, { is: found });
+      loaded.value = found;
+    },
     () => (isMissing.value = true), // no network, or the server has another version by now: a reload mends both
   );
   return () => {

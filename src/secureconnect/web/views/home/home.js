@@ -4,11 +4,10 @@
 import { app } from "../../app.js";
 import { closeDialogs } from "../../parts/dialog.js";
 import { h, Part, part } from "../../parts/dom.js";
-import { lazy } from "../../parts/lazy.js";
+import { lazy, warm } from "../../parts/lazy.js";
 import { sheet } from "../../parts/sheet.js";
 import { computed, effect, onEnd, untracked } from "../../store/signal.js";
 import { loadTexts, t } from "../../i18n/index.js";
-import { ConversationView } from "../conversation/conversation.js";
 import { onKeys } from "../keys.js";
 import { titleOf } from "../titles.js";
 import { Banner } from "./banner.js";
@@ -16,6 +15,11 @@ import { ConversationList } from "./list.js";
 import { homeKeys } from "./moves.js";
 
 const NARROW = matchMedia("(max-width: 43.75rem)");
+
+const WARM_AFTER_MS = 300;
+
+const loadConversation = () =>
+  Promise.all([import("../conversation/conversation.js"), sheet("conversation"), sheet("files")]);
 
 /** @type {Record<string, () => import("../../parts/dom.js").Child>} screens that are fetched when entered */
 const LATER = {
@@ -69,6 +73,7 @@ export class Home extends Part {
       new ConversationList(),
     );
     onKeys(...homeKeys());
+    setTimeout(warm, WARM_AFTER_MS, loadConversation); // while one looks at the list
     this.follow(list, main);
     return h(
       "main",
@@ -120,7 +125,8 @@ export class Home extends Part {
  * @param {string} id
  */
 function screenOf(name, id) {
-  if (name === "conversation") return part(ConversationView, { conversationId: id });
+  if (name === "conversation")
+    return lazy(loadConversation, ([{ ConversationView }]) => part(ConversationView, { conversationId: id }));
   const later = LATER[name];
   return later ? later() : h("p", { class: "blank" }, t("chat.choose"));
 }
@@ -134,14 +140,13 @@ function headingIn(within) {
 }
 
 /**
- * On the icons of the tab and of the installed page.
+ * On the icon of the tab; that of an installed page is the device’s.
  * @param {number} count of conversations with something unread
  */
 function showUnread(count) {
   const icon = /** @type {HTMLLinkElement | null} */ (document.querySelector('link[rel="icon"]'));
   const wanted = new URL(`../../icons/${count ? "icon-unread" : "icon"}.svg`, import.meta.url).href;
   if (icon && icon.href !== wanted) icon.href = wanted;
-  if ("setAppBadge" in navigator) void navigator.setAppBadge(count).catch(() => {});
 }
 
 customElements.define("sc-home", Home);
