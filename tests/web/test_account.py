@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 import zipfile
@@ -188,6 +189,7 @@ def test_second_factor(people: People, server: Server) -> None:
     [ann] = people.enter(server, "Ann")
     unfolds(ann.at("/settings/account"), "Turn it on")
     proves(ann, "Go on")
+    expect(ann.page.get_by_role("img", name="QR code for the authenticator app")).to_be_visible()
     secret = ann.page.locator(".secret").inner_text().replace(" ", "")
     field(ann, "Code that the app shows").fill("000000")
     with ann.excused(REFUSED):
@@ -213,6 +215,30 @@ def test_second_factor(people: People, server: Server) -> None:
     field(phone, "Code from your authenticator app").fill(app.at(int(time.time()) + STEP_S))
     proves(phone, "Turn it off")
     phone.is_told("The second factor is off.")
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [
+        (
+            "otpauth://totp/example.org:ann?secret=OSYS3JJBD5S3RQRRA2NG6OMQYKYQCSTW&issuer=example.org",
+            "3e6077679d20aaf4",
+        ),
+        ("x" * 271, "9d643ac3fa185ad1"),
+    ],
+)
+def test_what_cameras_read(people: People, server: Server, text: str, digest: str) -> None:
+    """The modules as they were when ZXing and OpenCV read them; a reader would be the only other test."""
+    visitor = people.visitor(server).at("/sign-in")
+    rows = visitor.page.evaluate(
+        """async (text) => {
+          const main = document.querySelector('script[type="module"]').src;
+          const { qrOf } = await import(new URL("parts/qr.js", main).href);
+          return qrOf(text).map((row) => row.map(Number).join("")).join(" ");
+        }""",
+        text,
+    )
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == digest
 
 
 def test_a_device_is_signed_out_from_another(people: People, server: Server) -> None:

@@ -45,7 +45,7 @@ export default {
   turnOff: "Turn it off",
   turnedOff: "The second factor is off.",
   newCodes: "Make new recovery codes",
-  addToApp: "Add SecureConnect to an authenticator app, then type the code that it shows.",
+  addToApp: "Scan this with an authenticator app, then type the code that it shows.",
   openApp: "Open in the app on this device",
   orType: "Or type this key into the app:",
   firstCode: "Code that the app shows",
@@ -156,4 +156,5 @@ export default {
   wakeMe: "Wake this device when the page is closed",
   pushDenied: "The browser has been told to show no notifications of this page. Allow them in its settings.",
   pushMissing: "This browser cannot be woken: it needs https, or this server does not push.",
+  scan: "QR code for the authenticator app",
 };

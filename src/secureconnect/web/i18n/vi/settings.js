@@ -45,7 +45,7 @@ export default {
   turnOff: "Tắt",
   turnedOff: "Đã tắt xác thực hai lớp.",
   newCodes: "Tạo mã khôi phục mới",
-  addToApp: "Thêm SecureConnect vào một ứng dụng xác thực, rồi nhập mã mà ứng dụng hiển thị.",
+  addToApp: "Hãy quét mã này bằng một ứng dụng xác thực, rồi nhập mã mà ứng dụng hiển thị.",
   openApp: "Mở trong ứng dụng trên thiết bị này",
   orType: "Hoặc nhập khóa này vào ứng dụng:",
   firstCode: "Mã mà ứng dụng hiển thị",
@@ -155,4 +155,5 @@ export default {
     "Trình duyệt đã được yêu cầu không hiện thông báo của trang này. Hãy cho phép trong cài đặt của trình duyệt.",
   pushMissing:
     "Trình duyệt này không thể nhận thông báo: cần https, hoặc máy chủ này không gửi thông báo đẩy.",
+  scan: "Mã QR cho ứng dụng xác thực",
 };

@@ -2,14 +2,17 @@
 
 import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
-import { focus, h, Part } from "../../parts/dom.js";
+import { focus, h, Part, svg } from "../../parts/dom.js";
 import { field, form } from "../../parts/form.js";
+import { MOST_BYTES, qrOf } from "../../parts/qr.js";
 import { toast } from "../../parts/toast.js";
 import { signal } from "../../store/signal.js";
 import { proofField, proofOf, told } from "./page.js";
 
 /** @typedef {{ is_on: boolean, recovery_codes_left: number | null }} Factor */
 /** @typedef {{ secret: string, otpauth_uri: string }} Begun */
+
+const BORDER = 4; // light modules around a QR code, as its standard asks for
 
 export class SecondFactor extends Part {
   /** counts up when it is to be looked at anew */
@@ -61,6 +64,7 @@ export class SecondFactor extends Part {
     const stop = () => (this.begun.value = null);
     return [
       h("p", { tabindex: -1, ref: focus }, t("settings.addToApp")),
+      pictureOf(otpauth_uri),
       h("p", null, h("a", { class: "button", href: otpauth_uri }, t("settings.openApp"))),
       h(
         "p",
@@ -146,6 +150,26 @@ export class SecondFactor extends Part {
       ),
     ];
   }
+}
+
+/**
+ * What the app scans; null where the name of the server is too long for it.
+ * @param {string} uri
+ */
+function pictureOf(uri) {
+  if (new TextEncoder().encode(uri).length > MOST_BYTES) return null;
+  const rows = qrOf(uri);
+  const all = rows.length + 2 * BORDER;
+  const dark = rows.flatMap((row, y) =>
+    row.map((isDark, x) => (isDark ? `M${x + BORDER} ${y + BORDER}h1v1h-1z` : "")),
+  );
+  const attributes = {
+    class: "qr",
+    viewBox: `0 0 ${all} ${all}`,
+    role: "img",
+    "aria-label": t("settings.scan"),
+  };
+  return svg("svg", attributes, svg("path", { d: dark.join("") }));
 }
 
 /** @param {string} secret */
