@@ -265,7 +265,7 @@ def test_what_is_chosen_is_kept(people: People, server: Server) -> None:
     ann.at("/settings")
     field(ann, "Name").fill("Ann Lee")
     ann.presses("Save")
-    expect(ann.page.get_by_role("main").get_by_text("Ann Lee")).to_be_visible()
+    expect(ann.page.get_by_role("main").get_by_text("Ann Lee").first).to_be_visible()
     assert bob.me.ask("GET", f"/v1/users/{ann.me.user_id}")["display_name"] == "Ann Lee"
 
     ann.page.get_by_role("link", name="Privacy").click()
