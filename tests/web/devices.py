@@ -8,7 +8,6 @@ from typing import Any
 import playwright.sync_api as playwright
 
 from kit.people import PASSWORD, unique
-from secureconnect.gateway.web import FOLDER, edition_of, policy_of
 
 PAGE = Path(__file__).parent / "page"
 WITHIN_S = 20.0  # what a page comes to in one second, and in ten on a machine with other work
@@ -25,7 +24,6 @@ class Tab:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
         self.url = url
-        self.folder = f"/app/{edition_of(FOLDER, policy_of(None)).version}/crypto"
         self.load()
 
     def _heard(self, said: playwright.ConsoleMessage) -> None:
@@ -34,10 +32,9 @@ class Tab:
 
     def load(self) -> None:
         """Also again: what is kept in the browser stays."""
-        self.page.goto(
-            f"{self.url}{self.folder}/problem.js"
-        )  # any file: a page of this origin, under its policy
-        self.page.evaluate("import('/test/device.js')")
+        self.page.goto(f"{self.url}/sign-in")  # a page of this origin, under its policy
+        main = self.page.evaluate("document.querySelector('script[type=module]').src")
+        self.folder: str = main.removesuffix("/main.js") + "/crypto"
 
     def do(self, expression: str, *given: object) -> Any:
         """What the page makes of it, awaited."""
@@ -77,11 +74,8 @@ class Device(Tab):
 
     def __init__(self, browser: playwright.Browser, url: str) -> None:
         self.context = browser.new_context()
-        self.context.route("**/test/device.js", self._script)
+        self.context.add_init_script(path=PAGE / "device.js")
         super().__init__(self.context, url)
-
-    def _script(self, route: playwright.Route) -> None:
-        route.fulfill(path=PAGE / "device.js", content_type="text/javascript")
 
     def enter(self, way: str, body: Json) -> None:
         self.do("device.enter(given[0], given[1])", way, body)

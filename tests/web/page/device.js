@@ -1,9 +1,9 @@
 // A device at a page: an account, its chat socket, and the client's encryption with nothing around it.
-// What has to outlive a reload, and is known to every tab, is in localStorage.
+// Runs before any page's own scripts. What has to outlive a reload, and is known to every tab, is in localStorage.
 
 const PROTOCOL = "secureconnect.v1";
 
-export class Device {
+class Device {
   constructor() {
     this.ears = new Map(); // of events of the chat socket
     this.heard = []; // from the encryption: [event, data]
@@ -101,7 +101,7 @@ export class Device {
 }
 
 // What was refused: its code.
-export async function refusal(promise) {
+async function refusal(promise) {
   try {
     await promise;
     return null;
@@ -110,4 +110,4 @@ export async function refusal(promise) {
   }
 }
 
-Object.assign(window, { device: new Device(), refusal });
+if (location.origin !== "null") Object.assign(window, { device: new Device(), refusal });

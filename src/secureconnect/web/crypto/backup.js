@@ -7,6 +7,8 @@ import { readRecoveryKey, writeRecoveryKey } from "./recovery.js";
 /** @typedef {import("./machine.js").Machine} Machine */
 /** @typedef {import("../vendor/matrix-sdk-crypto-wasm/pkg/matrix_sdk_crypto_wasm.js").BackupDecryptionKey} DecryptionKey */
 
+/** @typedef {{ version: string, algorithm: string, auth_data: { public_key?: string } }} Version */
+
 const ALGORITHM = "m.megolm_backup.v1.curve25519-aes-sha2";
 const SECRET = "m.megolm_backup.v1"; // as one's devices ask each other for it
 const BATCHES = 1_000; // of one upload
@@ -48,17 +50,19 @@ export class Backup {
 
   /** Whether every key of this device is in the backup, as far as is known without asking the server. */
   async isBackedUp() {
-    if (!(await this.machine.run((olm) => olm.isBackupEnabled()))) return false;
     const counts = await this.machine.run((olm) => olm.roomKeyCounts());
-    return counts.total === counts.backedUp;
+    if (counts.total === 0) return true;
+    return counts.total === counts.backedUp && (await this.machine.run((olm) => olm.isBackupEnabled()));
   }
 
   /**
-   * Begin a backup; one that there was gets no more keys.
+   * Begin a backup, in the place of one that there was.
    * @returns {Promise<string>} the recovery key, for people to keep: it is shown once and cannot be asked for again
    */
   async create() {
     const { machine } = this;
+    const before = await this.#versions();
+    await this.#delete(before.slice(1)); // what was left of earlier attempts: there may be a few only
     const key = machine.library.BackupDecryptionKey.createRandomKey();
     const signed = { public_key: key.megolmV1PublicKey.publicKeyBase64 };
     const signatures = await machine.run((olm) => olm.sign(JSON.stringify(signed)));
@@ -70,6 +74,8 @@ export class Backup {
     await machine.run((olm) => olm.disableBackup()); // keys count as kept in another version no more
     const text = writeRecoveryKey(key.toBase64());
     await this.#enable(key, version);
+    await this.upload();
+    await this.#delete(before.slice(0, 1)); // not before the new one has all keys
     return text;
   }
 
@@ -92,13 +98,7 @@ export class Backup {
 
   /** Delete the backup on the server. */
   async remove() {
-    const latest = await this.#latest();
-    if (latest) {
-      await this.machine.account.ask(
-        "DELETE",
-        `/v1/e2ee/backup/version/${encodeURIComponent(latest.version)}`,
-      );
-    }
+    await this.#delete(await this.#versions());
     await this.machine.run((olm) => olm.disableBackup());
     this.onChange();
   }
@@ -209,12 +209,21 @@ export class Backup {
     return { imported: result.importedCount, total };
   }
 
-  /**
-   * @returns {Promise<{version: string, algorithm: string, auth_data: {public_key?: string}}?>}
-   */
+  /** @returns {Promise<Version | null>} the one that takes keys */
   async #latest() {
-    const { versions } = await this.machine.account.ask("GET", "/v1/e2ee/backup/versions");
-    return versions[0] ?? null;
+    return (await this.#versions())[0] ?? null;
+  }
+
+  /** @returns {Promise<Version[]>} the latest first */
+  async #versions() {
+    return (await this.machine.account.ask("GET", "/v1/e2ee/backup/versions")).versions;
+  }
+
+  /** @param {Version[]} versions */
+  async #delete(versions) {
+    for (const { version } of versions) {
+      await this.machine.account.ask("DELETE", `/v1/e2ee/backup/version/${encodeURIComponent(version)}`);
+    }
   }
 
   /** @param {string} version */

@@ -186,7 +186,9 @@ export class Engine {
   async #verified(userId, isSelf) {
     const { machine } = this;
     if (isSelf) await machine.run((olm) => olm.requestMissingSecretsIfNeeded());
-    await machine.pump();
+    await machine.pump(); // the signature goes out, and counts here once it comes back with the keys
+    machine.stale.add(userId);
+    await machine.meet([userId]);
     this.tell("trust", { userId });
   }
 

@@ -276,6 +276,7 @@ export class Machine {
     const since = await this.vault.get("since");
     const query = since ? `?since=${encodeURIComponent(since)}` : "";
     const told = await this.account.ask("GET", `/v1/e2ee/sync${query}`);
+    await this.#meetAskers(told.to_device);
     const { changed, left, limited } = told.device_lists;
     const events = await this.run(async (olm, { DeviceLists, UserId }) => {
       const users = (/** @type {string[]} */ names) => names.map((name) => new UserId(name));
@@ -292,6 +293,18 @@ export class Machine {
     await this.vault.set("since", told.next_since); // not before the machine has what came until then
     this.onToDevice(events.map((each) => JSON.parse(each.rawEvent)));
     return told.more;
+  }
+
+  /**
+   * The library hears nobody ask for a comparison whose device it does not know.
+   * @param {ToDevice[]} events
+   */
+  async #meetAskers(events) {
+    const askers = events.filter(({ type }) => type === "m.key.verification.request");
+    const users = [...new Set(askers.map(({ sender }) => this.idOf(sender)))];
+    if (users.length === 0) return;
+    await this.run((olm) => olm.updateTrackedUsers(users.map((user) => this.userId(user))));
+    await this.#refresh(users);
   }
 
   #later() {
