@@ -11,7 +11,9 @@ import playwright.sync_api as playwright
 import pytest
 from playwright.sync_api import FilePayload, expect
 
+from kit.fixtures import StartServer
 from kit.server import Server
+from kit.store import ObjectStore
 
 from .people import AWAY, People, Person
 
@@ -347,6 +349,26 @@ def test_a_film_plays_and_goes_on_when_its_address_is_over(pair: Pair) -> None:
     expect(video).not_to_have_js_property("currentTime", 0)
 
 
+def test_ones_own_files_are_listed_and_deleted(pair: Pair) -> None:
+    _, bob, place = pair
+    bob.at("/settings/files")
+    expect(bob.page.get_by_role("meter")).to_be_visible()
+    expect(bob.page.get_by_text("You have no files here yet")).to_be_visible()
+    bob.at(f"/c/{place}")
+    choose(bob, named("mine.txt", b"mine", "text/plain"))
+    bob.writes("Here is mine.txt")
+    bob.has_sent()
+    bob.at("/settings/files")
+    bob.presses("Delete mine.txt")
+    bob.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(bob.page.get_by_text("mine.txt is deleted")).to_be_visible()
+    expect(bob.page.get_by_role("list", name="Your files").get_by_role("listitem")).to_have_count(0)
+    assert bob.me.ask("GET", "/v1/storage/quota")["used_bytes"] == 0
+    with bob.excused("404"):
+        bob.at(f"/c/{place}")
+        expect(bob.messages("Here is mine.txt")).to_contain_text("This file is no longer there")
+
+
 def test_a_deleted_file_says_so_where_it_was(pair: Pair) -> None:
     ann, bob, _ = pair
     choose(ann, named("brief.txt", b"for a moment", "text/plain"))
@@ -360,3 +382,48 @@ def test_a_deleted_file_says_so_where_it_was(pair: Pair) -> None:
         expect(bob.messages("Read this")).to_contain_text("This file is no longer there")
         bob.page.reload()
         expect(bob.messages("Read this")).to_contain_text("This file is no longer there")
+
+
+def test_nobody_but_members_has_what_is_sent_sealed(people: People, shelf: Server) -> None:
+    ann, bob = people.enter(shelf, "ann", "bob")
+    sealed = {
+        "type": "group",
+        "title": "Sealed",
+        "participant_ids": [bob.me.user_id],
+        "is_e2ee_enabled": True,
+    }
+    place = ann.me.ask("POST", "/v1/conversations", sealed)["conversation_id"]
+    for person in (ann, bob):
+        person.at(f"/c/{place}").is_online()
+        person.finds("app.mine.secrecy.crypto().then((crypto) => crypto.ready())")
+    drawn, plan = picture(ann, "plan.png"), b"to be kept from others " * 300_000  # more than one part
+    choose(ann, drawn, named("plan.txt", plan, "text/plain"))
+    ann.writes("Here is the plan")
+    shown = bob.page.get_by_role("button", name="View plan.png")
+    expect(shown.locator("img")).to_have_js_property("naturalWidth", 800)
+    assert saved(bob, "plan.txt") == plan
+    files = bob.me.ask("GET", "/v1/storage/files", conversation_id=place)["files"]
+    assert [(each["file_name"], each["is_encrypted"]) for each in files] == [("encrypted", True)] * 2
+    kept = [path.read_bytes() for path in shelf.data_dir.rglob("*") if path.is_file()]
+    assert not [1 for each in kept if b"kept from others" in each or b"plan.png" in each]
+
+
+@pytest.mark.parametrize("world", ["real"], indirect=True)
+def test_the_store_takes_and_gives_files_itself(
+    start_server: StartServer, store: ObjectStore, people: People
+) -> None:
+    """It is another origin than the page's."""
+    server = start_server(STORAGE__PART_MB=str(PART_MB))
+    ann, bob = people.enter(server, "ann", "bob")
+    place = ann.me.direct(bob.me)
+    for person in (ann, bob):
+        person.allows(store.url)
+        person.at(f"/c/{place}")
+    content = drop_large(ann, "large.bin", 11 * MB)
+    choose(ann, picture(ann, "small.png"))
+    has_chosen(ann, "large.bin", "small.png")
+    ann.writes("Here is large.bin")
+    shown = bob.page.get_by_role("button", name="View small.png")
+    expect(shown.locator("img")).to_have_js_property("naturalWidth", 800)
+    assert saved(bob, "large.bin") == content
+    assert [each for each in ann.asked if each.startswith(store.url)]

@@ -198,7 +198,7 @@ function loaded(file, element, frame) {
           h("span", null, () => problem.value),
           h("button", { onclick: () => void load(true) }, t("chat.retry")),
         ),
-        card(file),
+        element instanceof HTMLImageElement ? card(file) : null, // film and sound have theirs below
       ],
       () => [
         when(

@@ -52,15 +52,23 @@ function row(id, file) {
     "li",
     { class: "file-card" },
     kindOf(content_type) === "image" ? thumb(upload_id) : fileIcon(content_type),
-    h("span", { class: "file-name", dir: "auto" }, name),
-    when(isGoing, () =>
-      h("progress", {
-        max: size,
-        value: () => Math.min(sent.value, size),
-        "aria-label": t("files.progress", { name }),
-      }),
+    h(
+      "div",
+      { class: "sending-what" },
+      h("span", { class: "file-name", dir: "auto", title: name }, name),
+      when(isGoing, () =>
+        h("progress", {
+          max: size,
+          value: () => Math.min(sent.value, size),
+          "aria-label": t("files.progress", { name }),
+        }),
+      ),
+      h("small", null, () => factOf(file(), sent.value)),
+      when(
+        () => file().state === "lost",
+        () => chooseAgain(id, file),
+      ),
     ),
-    h("small", null, () => factOf(file(), sent.value)),
     when(
       () => file().state === "waiting",
       () => button("pause", "pause", () => void outbox.pauseFile(id, upload_id)),
@@ -68,10 +76,6 @@ function row(id, file) {
     when(
       () => file().state === "paused" || file().state === "failed",
       () => button("play", "resume", () => void outbox.resumeFile(id, upload_id)),
-    ),
-    when(
-      () => file().state === "lost",
-      () => chooseAgain(id, file),
     ),
     when(
       () => file().state !== "done",
