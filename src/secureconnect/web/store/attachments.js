@@ -9,7 +9,8 @@
  */
 
 const MOST = 1_000; // of one message; the server takes fewer
-const MOST_NAME_CHARS = 100; // in the metadata of a message, which has little room; the file itself has its whole name
+const MOST_DESCRIBED = 20; // files of a message that is not encrypted: its metadata has little room
+const MOST_NAME_CHARS = 100; // there; the file itself has its whole name
 const MOST_PX = 100_000;
 const RASTER = /^image\/(png|jpeg|gif|webp|avif)$/; // a picture that is drawn; SVG is a program
 const PLAYED = /^(video|audio)\/[\w.+-]+$/;
@@ -41,9 +42,10 @@ export function kindOfAll(files) {
  * @returns {Attachment[]}
  */
 export function describe(files) {
-  return files.map(({ file_id, name, size, content_type, width, height, secret }) => ({
+  const told = files.some((each) => each.secret) ? files : files.slice(0, MOST_DESCRIBED);
+  return told.map(({ file_id, name, size, content_type, width, height, secret }) => ({
     file_id: /** @type {string} */ (file_id),
-    name: secret ? name : name.slice(-MOST_NAME_CHARS),
+    name: secret ? name : [...name].slice(-MOST_NAME_CHARS).join(""),
     size,
     content_type,
     ...(width && height ? { width, height } : {}),

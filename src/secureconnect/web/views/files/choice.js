@@ -88,7 +88,7 @@ export class Choice {
     this.clear();
     if (!taken.length) return { draft: {}, blobs: new Map(), putBack: () => {} };
     const { settings } = app.state.conversations.peek(this.conversationId) ?? {};
-    const is_encrypted = settings?.is_e2ee_enabled ?? false;
+    const is_encrypted = settings?.is_e2ee_enabled ?? true; // of a conversation nothing is known of yet, too
     const files = taken.map(({ file }) => ({ ...file, is_encrypted }));
     return {
       draft: { files, message_type: kindOfAll(files) },
