@@ -4,7 +4,6 @@
 import { Refusal, Unreachable } from "./client.js";
 
 const SILENCE_MS = 60_000; // in which nothing has moved: given up
-const MOST_AT_ONCE = 3;
 
 /**
  * Returns when it has arrived. Throws Refusal, Unreachable, or the reason of the signal.
@@ -60,30 +59,6 @@ function errorOf(text) {
     return JSON.parse(text).error ?? {};
   } catch {
     return {};
-  }
-}
-
-/** So many at a time, of all files together; the others wait in their order. */
-export class Turns {
-  #free = MOST_AT_ONCE;
-  /** @type {(() => void)[]} */
-  #waiting = [];
-
-  /**
-   * @template T
-   * @param {() => Promise<T>} work
-   * @returns {Promise<T>}
-   */
-  async take(work) {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free += 1;
-    }
   }
 }
 

@@ -1,9 +1,8 @@
 // Files on their way to the server: announced, sent to the addresses that are given for them, completed. What breaks off
-// goes on where it was; after a reload, too, as long as the file is still there.
+// goes on where it was; after a reload, too, as long as the file is still there. How that is done is loaded with the
+// first one.
 
 import { signal } from "../store/signal.js";
-import { ContentGone, Journey } from "./journey.js";
-import { put, Turns } from "./transfer.js";
 
 /**
  * @typedef {import("../store/types.js").Sending} Sending
@@ -11,6 +10,8 @@ import { put, Turns } from "./transfer.js";
  * @typedef {import("./journey.js").Content} Content
  * @typedef {{ newFileKey(): FileKey, SealedFile: new (blob: Blob, key: FileKey) => Content }} Sealing
  */
+
+const MOST_AT_ONCE = 3; // files, or parts of them
 
 export class Uploads {
   #turns = new Turns();
@@ -90,12 +91,13 @@ export class Uploads {
     const stop = new AbortController();
     this.#running.set(file.upload_id, stop);
     try {
+      const { Journey } = await import("./journey.js");
       await new Journey(this, file, note, stop.signal).go();
       if (!stop.signal.aborted) await note({ state: "done" });
     } catch (error) {
       if (stop.signal.aborted) return;
       const { code = "UNKNOWN" } = /** @type {{ code?: string }} */ (error);
-      await note(error instanceof ContentGone ? { state: "lost" } : { state: "failed", code });
+      await note(code === "CONTENT_GONE" ? { state: "lost" } : { state: "failed", code });
     } finally {
       this.#running.delete(file.upload_id);
     }
@@ -125,9 +127,33 @@ export class Uploads {
   put(url, read, how) {
     return this.#turns.take(async () => {
       how.signal.throwIfAborted();
-      const blob = await read();
+      const [blob, { put }] = await Promise.all([read(), import("./transfer.js")]);
       await put(url, blob, how);
       how.told(blob.size);
     });
+  }
+}
+
+/** So many at a time, of all files together; the others wait in their order. */
+class Turns {
+  #free = MOST_AT_ONCE;
+  /** @type {(() => void)[]} */
+  #waiting = [];
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  async take(work) {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free += 1;
+    }
   }
 }
