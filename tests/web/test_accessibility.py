@@ -9,7 +9,9 @@ from typing import Any
 
 import playwright.sync_api as playwright
 import pytest
+from playwright.sync_api import expect
 
+from kit.people import PASSWORD, unique
 from kit.server import Server
 
 from .people import Account, People, Person
@@ -18,6 +20,9 @@ AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
 NARROW = {"width": 320, "height": 568}
 WIDE = {"width": 1280, "height": 800}
 DOUBLED = {"width": 640, "height": 400}  # 1280 x 800 at 200 %
+
+MOST_STOPS = 60
+OWN_PRESENCE = "How others see you"
 
 VISITED = ("/sign-in", "/sign-up", "/reset")
 SCREENS = (
@@ -162,3 +167,68 @@ def test_nothing_moves_for_who_wants_that(reader: Person, town: Town) -> None:
             }).map((each) => each.outerHTML.slice(0, 120))"""
         )
         assert moving == [], path
+
+
+def test_a_keyboard_is_enough(people: People, town: Town) -> None:
+    """From making an account to an answer, and into dialogs and out again."""
+    newcomer = people.visitor(town.server).at("/sign-up")
+    page, keyboard = newcomer.page, newcomer.page.keyboard
+    name = unique("carol")
+    tabs_to(newcomer, "textbox", "Username")
+    keyboard.type(name)
+    tabs_to(newcomer, "textbox", "E-mail")
+    keyboard.type(f"{name}@example.org")
+    tabs_to(newcomer, "textbox", "Password")
+    keyboard.type(PASSWORD)
+    keyboard.press("Enter")
+    newcomer.is_signed_in()
+
+    tabs_to(newcomer, "link", "New conversation")
+    keyboard.press("Enter")
+    tabs_to(newcomer, "searchbox", "Find people")
+    keyboard.type("Ann")
+    tabs_to(newcomer, "checkbox", "Ann")
+    keyboard.press("Space")
+    tabs_to(newcomer, "button", "Begin")
+    keyboard.press("Enter")
+    tabs_to(newcomer, "textbox", "Write a message")
+    keyboard.type("Hello")
+    keyboard.press("Enter")
+    newcomer.has_sent()
+    newcomer.sees_once("Hello")
+    expect(page.get_by_label("Write a message")).to_be_focused()
+
+    keyboard.press("Control+k")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_label("Write a message")).to_be_focused()
+
+    tabs_to(newcomer, "button", OWN_PRESENCE, back=True)
+    keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    for _ in range(8):
+        keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('dialog') !== null || !document.hasFocus()")
+    keyboard.press("Escape")
+    expect(page.get_by_role("button", name=OWN_PRESENCE)).to_be_focused()
+
+
+def tabs_to(person: Person, role: Any, name: str, *, back: bool = False) -> None:
+    """Goes on, or back, until it has the focus; wherever that is meanwhile is seen."""
+    wanted = person.page.get_by_role(role, name=name).first
+    expect(wanted).to_be_visible()
+    for _ in range(MOST_STOPS):
+        if wanted.evaluate("(each) => each === document.activeElement"):
+            return
+        person.page.keyboard.press("Shift+Tab" if back else "Tab")
+        hidden = person.page.evaluate(
+            """() => {
+              const at = document.activeElement;
+              const isMarked = (each) => each !== null && (getComputedStyle(each).outlineStyle !== "none"
+                || getComputedStyle(each).boxShadow !== "none");
+              return at === document.body || isMarked(at) || isMarked(at.parentElement) ? null : at.outerHTML;
+            }"""
+        )
+        assert hidden is None
+    raise AssertionError(f"no way to {role} {name!r} with {MOST_STOPS} tabs")
