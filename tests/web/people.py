@@ -189,9 +189,9 @@ class Person:
 
     def has_sent(self) -> None:
         """Nothing of theirs waits any more."""
-        self.comes_to(
-            "app.mine.outbox.entries.peek().length === 0 && app.mine.socket.link.peek() === 'online'"
-        )
+        self.is_online()
+        waiting = "app.mine.outbox.entries.peek()"
+        assert self.waits(lambda: self.finds(waiting) == []), self.finds(waiting)
 
     def is_online(self) -> None:
         self.comes_to("app.mine.socket.link.peek() === 'online'")
@@ -254,6 +254,10 @@ class Person:
         for each in excuses:
             self._excused.remove(each)
 
+    def excuses(self, *patterns: str) -> None:
+        """The same, from now on."""
+        self._excused.extend(re.compile(each) for each in patterns)
+
     def allows(self, address: str) -> None:
         """Requests to this origin, too, are right: the object store's."""
         self._hosts.add(urlsplit(address).netloc)
@@ -288,8 +292,8 @@ class Person:
 
 
 AWAY = (
-    r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INTERNET_DISCONNECTED|"
-    r"WebSocket connection to .* failed"
+    r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INTERNET_DISCONNECTED|ERR_FAILED|"
+    r"WebSocket connection to .* failed|when fetching the script"
 )
 """What Chromium says of a server that is not there, for `Person.excused`."""
 

@@ -39,7 +39,11 @@ export class Device {
   async begin(language) {
     if (!navigator.serviceWorker) return;
     const url = trusted ? trusted.createScriptURL("/sw.js") : "/sw.js";
-    this.#registration = await navigator.serviceWorker.register(url);
+    try {
+      this.#registration = await navigator.serviceWorker.register(url);
+    } catch {
+      return; // the server is away: the next load of the page tries again
+    }
     await caches.open("sc.chosen").then((cache) => cache.put("/sc.language", new Response(language ?? "")));
     if (this.#registration.pushManager && "Notification" in globalThis) await this.#look();
   }

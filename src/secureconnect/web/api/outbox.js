@@ -4,7 +4,7 @@
 // goes out when they are there, and holds up nothing that is said meanwhile.
 
 import { signal } from "../store/signal.js";
-import { exclusively, held, holdForLife } from "../store/locks.js";
+import { exclusively, holdForLife, knowsTabs, whenFree } from "../store/locks.js";
 import { newId } from "./ids.js";
 
 /**
@@ -34,6 +34,9 @@ export class Outbox {
   /** @type {Set<string>} accepted before the link was lost: sent again, for it may have been lost with its node */
   #again = new Set();
   #channel = new BroadcastChannel(OTHER_TABS);
+  /** @type {Set<string>} other tabs, whose end is waited for */
+  #watched = new Set();
+  #closing = new AbortController();
 
   /**
    * @param {import("../store/disk.js").Disk} disk
@@ -48,7 +51,7 @@ export class Outbox {
     this.wrap = wrap;
     /** all that waits, in this tab and others, the oldest first */
     this.entries = signal(/** @type {readonly Outgoing[]} */ ([]));
-    holdForLife(`sc.tab.${this.#tab}`);
+    holdForLife(nameOf(this.#tab));
     socket.on("resumed", () => this.#sendAgain());
     socket.on("resuming", () => this.#sendAgain());
     socket.on("stored", (event) => void this.#settle(event.client_message_id));
@@ -60,12 +63,13 @@ export class Outbox {
   /** What an earlier load of the page, or a tab that is gone, has left. */
   async open() {
     await this.#reload();
-    await this.#adopt();
+    await this.#adoptAll();
     this.#pump();
   }
 
   close() {
     this.#channel.close();
+    this.#closing.abort();
     this.uploads.close();
   }
 
@@ -257,19 +261,43 @@ export class Outbox {
       kept = await this.disk.all("outbox");
     } while (seen !== this.#changes);
     this.#hold(kept);
+    this.#watchOthers();
   }
 
-  /** Take over what tabs have left that are gone. Without locks nobody knows; sending it twice stores it once. */
-  async #adopt() {
+  #watchOthers() {
+    for (const { tab } of knowsTabs ? this.entries.peek() : []) {
+      if (tab === this.#tab || this.#watched.has(tab)) continue;
+      this.#watched.add(tab);
+      void this.#inherit(tab).catch(() => {}); // signed out meanwhile
+    }
+  }
+
+  /** @param {string} tab whose entries are taken over when it is gone */
+  async #inherit(tab) {
+    await whenFree(nameOf(tab), this.#closing.signal);
+    await this.#adopt((each) => each === tab);
+    this.#watched.delete(tab);
+    this.#pump();
+  }
+
+  /**
+   * Take over what these tabs have left.
+   * @param {(tab: string) => boolean} isGone
+   */
+  async #adopt(isGone) {
     await exclusively("sc.adopt", async () => {
-      const alive = await held();
-      const left = this.entries
-        .peek()
-        .filter((each) => each.tab !== this.#tab && !alive?.has(`sc.tab.${each.tab}`));
+      await this.#reload(); // another tab may have been first
+      const left = this.entries.peek().filter(({ tab }) => tab !== this.#tab && isGone(tab));
       for (const entry of left)
         await this.disk.put("outbox", entry.client_message_id, { ...entry, tab: this.#tab });
     });
     await this.#reload();
+    this.#channel.postMessage("changed");
+  }
+
+  /** Where nobody knows which tabs there are: sending it twice stores it once. */
+  async #adoptAll() {
+    if (!knowsTabs) await this.#adopt(() => true);
   }
 
   /** The link is new. */
@@ -280,7 +308,7 @@ export class Outbox {
         .filter((each) => each.state === "accepted")
         .map((each) => each.client_message_id),
     );
-    void this.#adopt().then(() => this.#pump());
+    void this.#adoptAll().then(() => this.#pump());
   }
 
   /** Send what may be sent now: of each conversation the oldest that waits. */
@@ -329,4 +357,9 @@ export class Outbox {
     if (isTooEarly) setTimeout(() => this.#pump(), PAUSE_MS);
     else this.#pump();
   }
+}
+
+/** @param {string} tab */
+function nameOf(tab) {
+  return `sc.tab.${tab}`;
 }

@@ -18,12 +18,15 @@ export function holdForLife(name) {
   void navigator.locks?.request(name, () => new Promise(() => {}));
 }
 
+/** Whether it can be known which tabs there are. */
+export const knowsTabs = Boolean(navigator.locks);
+
 /**
- * Names of locks that some tab holds; null where nobody can know.
- * @returns {Promise<Set<string> | null>}
+ * Returns once nobody holds it. Rejects when the signal comes first.
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
  */
-export async function held() {
-  if (!navigator.locks) return null;
-  const { held: all = [] } = await navigator.locks.query();
-  return new Set(all.map((each) => each.name ?? ""));
+export async function whenFree(name, signal) {
+  await navigator.locks.request(name, { signal }, async () => {});
 }

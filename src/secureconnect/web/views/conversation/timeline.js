@@ -99,11 +99,11 @@ export class TimelineView extends Part {
       case "day":
         return h(
           "li",
-          { class: "day", role: "separator" },
+          { class: "day" },
           h("span", null, () => row().text),
         );
       case "unread":
-        return h("li", { class: "unread-mark", role: "separator" }, h("span", null, t("chat.newMessages")));
+        return h("li", { class: "unread-mark" }, h("span", null, t("chat.newMessages")));
       default:
         return h("li", { class: "begin" }, () => this.#beginning());
     }
