@@ -54,6 +54,7 @@ class Account:
         }
         self.session: dict[str, Any] = self._http.post("/v1/auth/register", json=registered).json()["data"]
         self.user_id: str = self.session["user"]["user_id"]
+        self._is_taken = False
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """The `data` of the answer, which must be a good one."""
@@ -61,6 +62,13 @@ class Account:
         answer = self._http.request(method, path, json=body, params=query, headers=headers)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()["data"] if answer.content else None
+
+    def fresh_session(self) -> dict[str, Any]:
+        """One that no browser has yet: devices have keys of their own."""
+        if self._is_taken:
+            self.session = self.log_in()
+        self._is_taken = True
+        return self.session
 
     def log_in(self) -> dict[str, Any]:
         """A session on another device."""
@@ -328,10 +336,10 @@ class People:
         permissions: Sequence[str] = ("camera", "microphone"),
         **options: Any,
     ) -> Person:
-        """A browser of somebody's.  session: the account's own if none.  options: of `new_context`."""
+        """A browser of somebody's.  session: one of its own if none.  options: of `new_context`."""
         kept = None
         if account is not None:
-            entries = [{"name": "sc.session", "value": kept_session(session or account.session)}]
+            entries = [{"name": "sc.session", "value": kept_session(session or account.fresh_session())}]
             kept = {"cookies": [], "origins": [{"origin": server.url, "localStorage": entries}]}
         context = self._browser.new_context(
             base_url=server.url,
