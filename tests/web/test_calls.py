@@ -27,6 +27,8 @@ NO_CAMERA = """(() => {
   };
 })()"""
 
+SIZE = (820, 560)  # what moves is drawn without a graphics card
+
 Enter = Callable[..., list[Person]]
 
 
@@ -35,7 +37,7 @@ def enter(people: People) -> Enter:
     """People who are content with small pictures, at their conversations."""
 
     def come(server: Server, *names: str) -> list[Person]:
-        found = people.enter(server, *names)
+        found = people.enter(server, *names, size=SIZE)
         for person in found:
             keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
             person.context.add_init_script(f"if (location.host) {keep}")
@@ -147,14 +149,23 @@ def test_a_third_comes_and_the_owner_ends_it_for_all(enter: Enter, server: Serve
         person.is_told("The call with Trio has ended.")
 
 
-def test_a_call_is_declined_engaged_and_missed(start_server: StartServer, enter: Enter) -> None:
+def test_a_call_is_declined_engaged_and_missed(
+    start_server: StartServer, enter: Enter, people: People
+) -> None:
     server = start_server(SIGNALING__RING_S="5")
     ann, bob, cid = enter(server, "Ann", "Bob", "Cid")
     conversation, other = ann.me.direct(bob.me), cid.me.direct(bob.me)
-    bob.at("/").is_online()
+    elsewhere = people.device(server, bob.me, session=bob.me.log_in(), size=SIZE)
+    for device in (bob, elsewhere):
+        device.at("/").is_online()
     calls(ann, conversation, "Voice call")
+    rings = elsewhere.page.get_by_role("dialog", name="Ann is calling")
+    expect(rings).to_be_visible()
     answers(bob, "Ann", "Decline")
     ann.is_told("Bob declined.")
+    expect(rings).to_be_hidden()
+    elsewhere.context.close()
+    people.all.remove(elsewhere)
 
     button(ann, "Call again").click()
     button(ann, "Call").click()

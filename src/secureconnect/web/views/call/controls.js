@@ -35,7 +35,7 @@ export function controls(call) {
 
   return h(
     "div",
-    { class: "call-controls", role: "toolbar", "aria-label": t("call.controls") },
+    { class: "call-controls", role: "group", "aria-label": t("call.controls") },
     button({
       label: () => t("call.mute"),
       picture: () => (media.isMuted.value || !media.microphone.value ? "microphoneOff" : "microphone"),

@@ -51,7 +51,7 @@ export class Incoming extends Part {
     return modal(
       { label: title, class: "call-incoming", close: () => calls.hush() },
       avatar(() => pictureOf(record.initiated_by)),
-      h("h2", { role: "alert", tabindex: "-1", autofocus: true }, title), // no key that was meant for something else answers,
+      h("h2", { tabindex: "-1", autofocus: true }, title), // no key that was meant for something else answers,
       h("p", null, t(isVideo ? "call.video" : "call.audio")),
       isGroup(record.conversation_id) &&
         h("p", null, t("call.inGroup", { name: placeOf(record.conversation_id) })),
