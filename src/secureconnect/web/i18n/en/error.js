@@ -15,6 +15,8 @@ export default {
   INVITE_REQUIRED: "You need an invitation to register here.",
   INVITE_INVALID: "This invitation is not, or no longer, good. Ask for a new one.",
   REGISTRATION_CLOSED: "This server does not take new accounts.",
+  LAST_ADMIN: "You are the last owner or admin here. Make somebody else owner or admin first.",
+  TOO_MANY_REPORTS: "You have reported a lot already; that will be looked at first.",
   NOT_FOUND: "There is no such thing, or you cannot see it.",
   FORBIDDEN: "You are not allowed to do this.",
   RATE_LIMITED: "Too fast. Try again in {seconds} seconds.",

@@ -15,6 +15,8 @@ export default {
   INVITE_REQUIRED: "Bạn cần lời mời để đăng ký ở đây.",
   INVITE_INVALID: "Lời mời này không còn hiệu lực. Hãy xin lời mời mới.",
   REGISTRATION_CLOSED: "Máy chủ này không nhận tài khoản mới.",
+  LAST_ADMIN: "Bạn là chủ nhóm hoặc quản trị viên cuối cùng. Hãy giao vai trò này cho người khác trước.",
+  TOO_MANY_REPORTS: "Bạn đã gửi nhiều báo cáo; chúng sẽ được xem trước.",
   NOT_FOUND: "Không có mục này, hoặc bạn không được xem.",
   FORBIDDEN: "Bạn không được phép làm việc này.",
   RATE_LIMITED: "Quá nhanh. Hãy thử lại sau {seconds} giây.",

@@ -7,7 +7,7 @@ import { each, h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { presenceMark } from "../../parts/presence.js";
 import { fold, matches } from "../../store/fold.js";
-import { computed, signal } from "../../store/signal.js";
+import { computed, effect, onEnd, signal } from "../../store/signal.js";
 import { titleOf } from "../titles.js";
 import { showOwnPresence } from "./own-presence.js";
 import { row } from "./row.js";
@@ -44,6 +44,10 @@ export class ConversationList extends Part {
       ),
       more,
     );
+    effect(() => {
+      if (currentId() === "") return;
+      queueMicrotask(() => rows.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" }));
+    });
     this.watch(more, rows, () => shown.value.length < chosen.value.length);
     return [
       head(),
@@ -92,6 +96,7 @@ export class ConversationList extends Part {
       { root: rows, rootMargin: "1200px" },
     );
     watcher.observe(end);
+    onEnd(() => watcher.disconnect());
   }
 
   filter() {

@@ -45,7 +45,7 @@ export class NewConversation extends Part {
       search.list(),
       h(
         "footer",
-        { class: "begin" },
+        { class: "new-end" },
         switchField(t("home.asGroup"), {
           checked: isGroup,
           disabled: () => search.chosen.value.length > 1,

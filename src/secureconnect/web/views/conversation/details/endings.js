@@ -27,7 +27,7 @@ export function endings(conversation) {
       return;
     await attempt(error, async () => {
       await app.client.ask("DELETE", `/v1/conversations/${id}/participants/${app.session.userId}`);
-      gone(id);
+      app.router.go("/", { replace: true });
     });
   };
   const remove = async () => {
@@ -36,7 +36,7 @@ export function endings(conversation) {
       return;
     await attempt(error, async () => {
       await app.client.ask("DELETE", `/v1/conversations/${id}`);
-      gone(id);
+      app.router.go("/", { replace: true });
     });
   };
   return h(
@@ -54,10 +54,4 @@ export function endings(conversation) {
       ),
     ),
   );
-}
-
-/** @param {string} id */
-function gone(id) {
-  app.state.forget(id);
-  app.router.go("/", { replace: true });
 }

@@ -1,0 +1,284 @@
+"""What one has when one is signed in: the list, groups, search, keys, presence, notifications."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from playwright.sync_api import CDPSession, Locator, expect
+
+from kit.server import Server
+
+from .people import PHONE, People, Person
+
+CONVERSATIONS = 1_000
+BUSY_S = 5.0  # it is less than one
+
+
+def rows(person: Person) -> Locator:
+    return person.page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+
+
+def row(person: Person, title: str) -> Locator:
+    return rows(person).filter(has_text=title)
+
+
+def member(person: Person, name: str) -> Locator:
+    return person.page.get_by_role("list", name="People").get_by_role("listitem").filter(has_text=name)
+
+
+def test_a_group_and_what_its_people_are(people: People, server: Server) -> None:
+    ann, bob, cara = people.enter(server, "Ann", "Bob", "Cara")
+    ann.at("/new")
+    for other in (bob, cara):
+        ann.page.get_by_label("Find people by name").fill(other.me.username)
+        ann.page.get_by_role("checkbox", name=other.me.username).check()
+    ann.page.get_by_label("Name of the group").fill("Hikers")
+    ann.presses("Begin")
+    expect(ann.page.get_by_role("heading", name="Hikers", level=2)).to_be_visible()
+    bob.at("/").opens("Hikers")
+    cara.at("/").opens("Hikers")
+
+    ann.page.get_by_role("link", name="Details").click()
+    expect(member(ann, "Ann")).to_contain_text("Owner")
+    ann.presses("Leave the group")
+    with ann.excused("409"):
+        ann.page.get_by_role("dialog").get_by_role("button", name="Leave the group").click()
+        ann.is_told("You are the last owner or admin here")
+
+    ann.presses("Role of Bob")
+    ann.page.get_by_role("menuitem", name="Make admin").click()
+    expect(member(ann, "Bob")).to_contain_text("Admin")
+    bob.page.get_by_role("link", name="Details").click()
+    expect(member(bob, "Bob")).to_contain_text("Admin")
+    expect(bob.page.get_by_role("button", name="Role of Ann")).to_have_count(0)
+
+    bob.presses("Role of Cara")
+    bob.page.get_by_role("menuitem", name="Remove from the group").click()
+    bob.page.get_by_role("dialog").get_by_role("button", name="Remove from the group").click()
+    cara.is_told("You are no longer in this conversation.")
+    expect(rows(cara)).to_have_count(0)
+    expect(member(ann, "Cara")).to_have_count(0)
+
+    bob.presses("Name and picture")
+    bob.page.get_by_role("dialog").get_by_label("Name of the group").fill("Walkers")
+    bob.presses("Save")
+    expect(row(ann, "Walkers")).to_be_visible()
+
+    ann.presses("Leave the group")
+    ann.page.get_by_role("dialog").get_by_role("button", name="Leave the group").click()
+    ann.is_told("No conversations yet.")
+    expect(member(bob, "Ann")).to_have_count(0)
+    expect(member(bob, "Bob")).to_contain_text("Owner")
+
+
+def test_a_message_is_found_and_come_back_from(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    group = ann.me.group("Hikers", bob.me)
+    for number in range(60):
+        bob.me.says(group, "Who has the <b>Stövé</b>?" if number == 3 else f"message {number}")
+    ann.at("/")
+    expect(row(ann, "Hikers")).to_contain_text("60 unread")
+    ann.page.keyboard.press("/")
+    search = ann.page.get_by_role("searchbox", name="Search messages")
+    expect(search).to_be_focused()
+    hit = ann.page.get_by_role("list", name="Messages").get_by_role("link")
+    search.fill("stove")
+    expect(hit).to_have_count(1)
+    expect(hit.locator("mark")).to_have_text("Stövé")
+    expect(ann.page).to_have_url(re.compile(r"/search\?q=stove$"))
+
+    hit.click()
+    expect(ann.messages("Stövé")).to_be_in_viewport()
+    expect(ann.page).to_have_title(re.compile("Hikers – SecureConnect"))
+    found_at = ann.page.url
+    ann.page.go_back()
+    expect(search).to_have_value("stove")
+    expect(hit).to_have_count(1)
+    ann.page.go_forward()
+    expect(ann.messages("Stövé")).to_be_in_viewport()
+
+    phone = people.device(server, ann.me, size=PHONE)  # which holds nothing yet
+    phone.at(found_at)
+    expect(phone.messages("Stövé")).to_be_in_viewport()
+    phone.page.get_by_role("link", name="Back to the conversations").click()
+    expect(row(phone, "Hikers")).to_be_visible()
+    expect(phone.page.get_by_role("heading", name="Ann")).to_be_focused()
+
+
+def test_everywhere_by_keys_alone(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    for title in ("Cellar", "Bakery", "Attic"):  # the latest stands first
+        group = ann.me.group(title, bob.me)
+        if title == "Cellar":
+            bob.me.says(group, "hello")
+        ann.at("/") if title == "Attic" else None
+    keyboard = ann.page.keyboard
+    heading = ann.page.get_by_role("heading", level=2).first
+    expect(rows(ann)).to_have_count(3)
+    order = [each.split("\n")[0] for each in rows(ann).locator(".list-name").all_inner_texts()]
+
+    keyboard.press("Control+k")
+    expect(ann.page.get_by_role("combobox")).to_be_focused()
+    keyboard.type("bak")
+    expect(ann.page.get_by_role("option")).to_have_count(1)
+    keyboard.press("Enter")
+    expect(heading).to_have_text("Bakery")
+
+    at = order.index("Bakery")
+    keyboard.press("Alt+ArrowDown")
+    expect(heading).to_have_text(order[at + 1] if at < 2 else "Bakery")
+    keyboard.press("Alt+ArrowUp")
+    expect(heading).to_have_text(order[at] if at < 2 else order[at - 1])
+    ann.page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Bakery").focus()
+    keyboard.press("Escape")
+    expect(ann.page).to_have_url(f"{server.url}/")
+    keyboard.press("Alt+Shift+ArrowDown")
+    expect(heading).to_have_text("Cellar")
+
+    ann.page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Cellar").focus()
+    keyboard.press("?")
+    dialog = ann.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Next unread conversation")
+    dialog.get_by_role("checkbox", name="Single letters").uncheck()
+    keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(
+        ann.page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Cellar")
+    ).to_be_focused()
+    keyboard.press("?")
+    keyboard.press("/")
+    keyboard.press("Control+k")
+    expect(ann.page.get_by_role("combobox")).to_be_focused()  # the others have not opened anything before
+    expect(dialog).to_have_count(1)
+
+
+def test_who_is_here_and_what_is_muted(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    direct = ann.me.direct(bob.me)
+    ann.at(f"/c/{direct}/details")
+    head = ann.page.locator(".conversation-head")
+    expect(head).to_contain_text("Offline")
+    bob.at("/")
+    expect(head).to_contain_text("Online")
+    bob.presses("How others see you")
+    bob.page.get_by_role("dialog").get_by_text("Please do not disturb").click()
+    expect(head).to_contain_text("Busy")
+    expect(row(ann, "Bob").locator(".presence")).to_have_text("Busy")
+    bob.page.reload()
+    expect(bob.page.get_by_role("button", name="How others see you")).to_contain_text("Busy")
+    expect(head).to_contain_text("Busy")
+
+    ann.presses("Mute for 8 hours")
+    ann.is_told("Muted until")
+    expect(row(ann, "Bob")).to_contain_text("muted")
+    bob.me.says(direct, "psst")
+    expect(row(ann, "Bob")).to_contain_text("psst")
+    expect(ann.page).to_have_title(re.compile(r"^Bob"))  # what is muted is not counted
+    ann.presses("Unmute")
+    expect(row(ann, "Bob")).not_to_contain_text("muted")
+
+    ann.presses("Add as a friend")
+    bob.at("/new")
+    bob.presses("Accept")
+    ann.page.reload()
+    expect(ann.page.get_by_role("button", name="Remove from friends")).to_be_visible()
+
+
+def test_notified_offline_and_told_by_administrators(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    group = bob.me.group("Hikers", ann.me)
+    ann.at("/").is_online()
+    bob.me.says(group, "Ann, look", metadata={"mentions": [ann.me.user_id]})
+    expect(row(ann, "Hikers")).to_contain_text("you were mentioned")
+    ann.page.get_by_role("link", name=re.compile(r"Notifications, [12] unread")).click()
+    notification = ann.page.get_by_role("link", name="Bob mentioned you in “Hikers”")
+    notification.click()
+    ann.sees("Ann, look")
+    expect(ann.page.get_by_role("link", name=re.compile(r"Notifications, \d unread"))).to_be_visible()
+
+    with ann.excused("ERR_INTERNET_DISCONNECTED", "WebSocket"):
+        ann.context.set_offline(True)
+        ann.is_told("You are offline.")
+        ann.context.set_offline(False)
+        expect(ann.page.get_by_text("You are offline.")).to_have_count(0)
+        ann.is_online()
+
+    bob.me.becomes_administrator(server)
+    bob.me.ask("POST", "/v1/admin/announcements", {"text": "Cake in the kitchen"})
+    ann.is_told("Cake in the kitchen")
+    ann.presses("Do not show this again")
+    ann.page.reload()
+    expect(row(ann, "Hikers")).to_be_visible()
+    ann.is_online()
+    expect(ann.page.get_by_text("Cake in the kitchen")).to_have_count(0)
+
+
+def test_what_is_said_in_a_group_as_it_is_made_is_not_missed(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "Ann", "Bob")
+    ann.at("/").is_online()
+    titles = [f"Group {number}" for number in range(4)]
+    for title in titles:
+        bob.me.says(bob.me.group(title, ann.me), f"first of {title}")
+    for title in titles:
+        expect(row(ann, title)).to_contain_text(f"first of {title}")
+        expect(row(ann, title)).to_contain_text("1 unread")
+
+
+def test_a_thousand_conversations(people: People, tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", RATE_LIMITS__ENABLED="false")
+    server.start()
+    try:
+        ann, bob = people.enter(server, "Ann", "Bob")
+        pattern = ann.me.group("Group 0", bob.me)
+        server.kill()
+        multiply(tmp_path / "data" / "secureconnect.db", pattern, CONVERSATIONS)
+        server.start()
+        ann = people.device(server, ann.me)
+        session = ann.context.new_cdp_session(ann.page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        for _ in ("cold", "warm"):
+            ann.at("/")
+            expect(rows(ann).first).to_be_visible()
+            ann.comes_to(f"app.state.order.peek().length === {CONVERSATIONS}")
+            assert rows(ann).count() < CONVERSATIONS / 2  # rows are made as one comes to them
+            ann.page.get_by_role("searchbox", name="Filter conversations").fill("group 777")
+            expect(rows(ann)).to_have_count(1)
+            row(ann, "Group 777").click()
+            expect(ann.page.get_by_role("heading", name="Group 777", level=2)).to_be_visible()
+            ann.comes_to("app.state.isSynced.peek()")
+            ann.finds("app.mine.writer.flush()")
+            assert task_s(session) < BUSY_S
+        ann.check()
+    finally:
+        people.clear()
+        server.check()
+        server.close()
+
+
+def task_s(session: CDPSession) -> float:
+    """How long the page has worked, by its thread's clock: other work of the machine does not count."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(float(each["value"]) for each in metrics if each["name"] == "TaskDuration")
+
+
+def multiply(database: Path, pattern: str, count: int) -> None:
+    """So many conversations like this one in all, with titles of their own. The server must not run."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table in ("conversations", "members", "changes"):
+            select = f"SELECT * FROM {table} WHERE conversation_id = ?"
+            cursor = connection.execute(select, (pattern,))
+            names = [column[0] for column in cursor.description]
+            ours = cursor.fetchall()
+            places = ", ".join("?" * len(names))
+            insert = f"INSERT INTO {table} VALUES ({places})"
+            for number in range(1, count):
+                for each in ours:
+                    changed = dict(zip(names, each, strict=True))
+                    changed["conversation_id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+                    if table == "conversations":
+                        changed["title"] = f"Group {number}"
+                    connection.execute(insert, list(changed.values()))
