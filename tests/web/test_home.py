@@ -198,6 +198,9 @@ def test_notified_offline_and_told_by_administrators(people: People, server: Ser
     notification = ann.page.get_by_role("link", name="Bob mentioned you in “Hikers”")
     notification.click()
     ann.sees("Ann, look")
+    ann.page.get_by_role("article").get_by_role("button", name="Bob").click()
+    ann.page.get_by_role("dialog", name="Bob").get_by_role("button", name="Write a message").click()
+    expect(ann.page.get_by_role("heading", name="Bob", level=2)).to_be_visible()
     expect(ann.page.get_by_role("link", name=re.compile(r"Notifications, \d unread"))).to_be_visible()
 
     with ann.excused("ERR_INTERNET_DISCONNECTED", "WebSocket"):
@@ -220,7 +223,7 @@ def test_notified_offline_and_told_by_administrators(people: People, server: Ser
 def test_what_is_said_in_a_group_as_it_is_made_is_not_missed(people: People, server: Server) -> None:
     ann, bob = people.enter(server, "Ann", "Bob")
     ann.at("/").is_online()
-    titles = [f"Group {number}" for number in range(4)]
+    titles = [f"Group {number}" for number in range(8)]
     for title in titles:
         bob.me.says(bob.me.group(title, ann.me), f"first of {title}")
     for title in titles:

@@ -1,7 +1,7 @@
 // Somebody's card: who they are, and what one can do about them.
 
 import { app } from "../app.js";
-import { refused, t } from "../i18n/index.js";
+import { loadTexts, refused, t } from "../i18n/index.js";
 import { avatar } from "../parts/avatar.js";
 import { confirm, openDialog } from "../parts/dialog.js";
 import { h, when } from "../parts/dom.js";
@@ -9,7 +9,6 @@ import { icon } from "../parts/icons.js";
 import { signal } from "../store/signal.js";
 import { sheet } from "../parts/sheet.js";
 import { toast } from "../parts/toast.js";
-import { loadTexts } from "../i18n/index.js";
 import { showKeys } from "./encryption/door.js";
 import { seen } from "./seen.js";
 import { faceOf, known } from "./people.js";
@@ -156,11 +155,13 @@ async function writeTo(userId, close) {
 }
 
 /**
- * The address of the direct conversation with somebody, which there is from now on.
+ * The address of the direct conversation with somebody, which there is from now on; encrypted, if it is new and the
+ * server wants new ones so.
  * @param {string} userId
- * @param {boolean} [isEncrypted]
  */
-export async function directWith(userId, isEncrypted = false) {
+export async function directWith(userId) {
+  await app.learnEncryption();
+  const isEncrypted = app.canEncrypt.peek() && app.state.server.peek()?.e2ee_default_direct === true;
   const body = { type: "direct", participant_ids: [userId], is_e2ee_enabled: isEncrypted };
   const { conversation_id: id } = await app.client.ask("POST", "/v1/conversations", { body });
   await app.mine.sync.conversation(id);
