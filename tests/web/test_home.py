@@ -107,6 +107,8 @@ def test_a_message_is_found_and_come_back_from(people: People, server: Server) -
     phone.page.get_by_role("link", name="Back to the conversations").click()
     expect(row(phone, "Hikers")).to_be_visible()
     expect(phone.page.get_by_role("heading", name="Ann")).to_be_focused()
+    row(phone, "Hikers").get_by_role("link").click()
+    expect(phone.page.get_by_role("heading", name="Hikers")).to_be_focused()
 
 
 def test_everywhere_by_keys_alone(people: People, server: Server) -> None:

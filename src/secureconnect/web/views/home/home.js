@@ -115,7 +115,7 @@ export class Home extends Part {
       if (!isElsewhere) return;
       closeDialogs();
       // where only one column is seen, who has no eyes for it hears where they are
-      if (NARROW.matches) queueMicrotask(() => headingIn(name === "home" ? list : main)?.focus());
+      if (NARROW.matches) queueMicrotask(() => focusHeading(name === "home" ? list : main));
     });
   }
 }
@@ -129,6 +129,21 @@ function screenOf(name, id) {
     return lazy(loadConversation, ([{ ConversationView }]) => part(ConversationView, { conversationId: id }));
   const later = LATER[name];
   return later ? later() : h("p", { class: "blank" }, t("chat.choose"));
+}
+
+const PATIENCE_MS = 3_000; // for a screen that is being fetched
+
+/**
+ * Give the focus to the heading there, once there is one, unless something there has it already.
+ * @param {HTMLElement} within
+ * @param {number} [untilMs]
+ */
+function focusHeading(within, untilMs = performance.now() + PATIENCE_MS) {
+  const { activeElement } = document;
+  if (activeElement !== within && within.contains(activeElement)) return;
+  const heading = headingIn(within);
+  if (heading) heading.focus();
+  else if (performance.now() < untilMs) requestAnimationFrame(() => focusHeading(within, untilMs));
 }
 
 /** @param {HTMLElement} within */
