@@ -28,9 +28,9 @@ export class Shell extends Part {
 }
 
 const entrance = () =>
-  Promise.all([import("./signin/signin.js"), sheet("signin"), loadTexts("form", "signin")]);
+  Promise.all([import("./signin/signin.js"), sheet("form"), sheet("signin"), loadTexts("form", "signin")]);
 const mailed = () =>
-  Promise.all([import("./signin/mailed.js"), sheet("signin"), loadTexts("form", "signin")]);
+  Promise.all([import("./signin/mailed.js"), sheet("form"), sheet("signin"), loadTexts("form", "signin")]);
 
 /** @type {Record<string, () => import("../parts/dom.js").Child>} */
 const ROOMS = {

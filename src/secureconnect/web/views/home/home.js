@@ -48,6 +48,7 @@ const LATER = {
       () =>
         Promise.all([
           import("../settings/settings.js"),
+          sheet("form"),
           sheet("settings"),
           loadTexts("form", "signin", "settings"),
         ]),
