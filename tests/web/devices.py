@@ -105,14 +105,15 @@ class Person:
     def id(self) -> str:
         return self.devices[0].user
 
-    def another(self) -> Device:
-        return self._enter("login", {"username": self.username, "password": PASSWORD})
+    def another(self, **more: str) -> Device:
+        """more: of what `open` of the encryption takes."""
+        return self._enter("login", {"username": self.username, "password": PASSWORD}, **more)
 
-    def _enter(self, way: str, body: Json) -> Device:
+    def _enter(self, way: str, body: Json, **more: str) -> Device:
         device = Device(self._browser, self._url)
         self.devices.append(device)
         device.enter(way, body)
-        device.open()
+        device.open(**more)
         return device
 
     def close(self) -> list[str]:

@@ -220,6 +220,19 @@ def test_a_reload_and_two_tabs(pair: list[Person], cast: Cast) -> None:
     assert second.do(fingerprint) == before
 
 
+def test_a_store_behind_a_passphrase(pair: list[Person]) -> None:
+    ann, _ = pair
+    tablet = ann.another(passphrase="ngựa pin ghim đúng")
+    message = Room(ann).says(tablet, "locked")
+    tablet.load()
+    opening = "device.open(given[0], { passphrase: given[1] })"
+    for wrong in ("", "ngua pin ghim dung"):
+        assert refused(tablet, opening, f"{tablet.folder}/index.js", wrong) == "CRYPTO_PASSPHRASE"
+        tablet.load()
+    tablet.open(passphrase="ngựa pin ghim đúng")
+    assert read(tablet, message) == "locked"
+
+
 def test_a_forged_key_is_not_used(pair: list[Person], cast: Cast) -> None:
     """Should the server itself put another key in the place of one."""
     (ann, _), (bob,) = pair, cast.enter("bob")
