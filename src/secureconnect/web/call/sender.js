@@ -11,19 +11,8 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 const CONSENT_WAIT_MS = 1_000;
 
-/** What the server will not take, however often it is sent. */
-const OVER = new Set([
-  "RECORDING_OVER",
-  "RECORDING_GAPS",
-  "RECORDING_DISABLED",
-  "UPLOAD_OVER",
-  "NOT_FOUND",
-  "FORBIDDEN",
-  "PART_DIFFERS",
-  "TOO_LARGE",
-  "QUOTA_EXCEEDED",
-  "E2EE_REQUIRED",
-]);
+/** A refusal that may be another one later: of an old token, of what took too long, or came too fast. */
+const PASSING = new Set([401, 408, 429]);
 
 /**
  * ask: of the REST client.  put: sends bytes.  Both throw what has a `code` when they are refused.
@@ -82,11 +71,11 @@ export class Sender {
         await (part ? this.send(shelf, entry, part) : this.complete(shelf, entry));
         waitMs = FIRST_WAIT_MS;
       } catch (error) {
-        const { code } = /** @type {{ code?: string }} */ (error);
-        if (code !== undefined && OVER.has(code)) {
-          await shelf.drop(entry.recordingId);
-        } else if (code === "CONSENT_MISSING") {
+        const { code, status = 0 } = /** @type {{ code?: string, status?: number }} */ (error);
+        if (code === "CONSENT_MISSING") {
           await this.rest(CONSENT_WAIT_MS);
+        } else if (status >= 400 && status < 500 && !PASSING.has(status)) {
+          await shelf.drop(entry.recordingId); // however often it is sent
         } else {
           await this.rest(waitMs);
           waitMs = Math.min(2 * waitMs, LONGEST_WAIT_MS);
