@@ -95,6 +95,7 @@ export class Scroller {
     this.#isHeldAtEnd = false;
     this.#anchors = [{ key, px, isFoot: false }];
     this.#settle(true);
+    this.#anchor(this.element.scrollTop); // it may not have come so far
   }
 
   /**
@@ -159,6 +160,7 @@ export class Scroller {
       this.element.scrollTop = top;
       this.#set = this.element.scrollTop;
     }
+    if (!isFollowing || this.#anchors.length === 0) this.#anchor(top); // by what has been measured, not guessed
     this.#noticed(top);
   }
 
@@ -244,23 +246,25 @@ export class Scroller {
     if (Math.abs(scrollTop - this.#set) < 1) return; // not by the one who reads
     this.#set = scrollTop;
     this.#isHeldAtEnd = scrollHeight - scrollTop - clientHeight <= END_PX;
-    this.#anchor();
+    this.#anchor(scrollTop);
     this.#settle(false);
   }
 
-  /** Hold to the rows that are wholly in the window, the uppermost first. */
-  #anchor() {
-    const { scrollTop, clientHeight } = this.element;
+  /**
+   * Hold to the rows that are wholly in the window, the uppermost first.
+   * @param {number} top where it stands
+   */
+  #anchor(top) {
     const first = this.#rows.findIndex((row) => !row.isLoose);
-    const from = this.#at(scrollTop - 1);
-    const whole = this.#tops[from] >= scrollTop - 1 ? from : from + 1;
-    const to = Math.max(from + 1, this.#at(scrollTop + clientHeight));
+    const from = this.#at(top - 1);
+    const whole = this.#tops[from] >= top - 1 ? from : from + 1;
+    const to = Math.max(from + 1, this.#at(top + this.element.clientHeight));
     this.#anchors = [];
     for (let place = Math.min(whole, to - 1); place < to && place < this.#rows.length; place++) {
       const { key, isLoose } = this.#rows[place];
       if (isLoose) continue;
       const isFoot = place === first; // what is put before it may change its head
-      this.#anchors.push({ key, px: this.#tops[place + Number(isFoot)] - scrollTop, isFoot });
+      this.#anchors.push({ key, px: this.#tops[place + Number(isFoot)] - top, isFoot });
     }
   }
 
@@ -276,7 +280,6 @@ export class Scroller {
   /** @param {number} top where it stands now */
   #noticed(top) {
     this.isAtEnd.value = this.#tops[this.#rows.length] - top - this.#height <= END_PX;
-    if (!this.#isHeldAtEnd && this.#anchors.length === 0) this.#anchor();
     this.moved();
   }
 }

@@ -112,7 +112,8 @@ const CHANGES = {
       const participants = held.participants?.map((each) =>
         each.user_id === user_id ? { ...each, last_read_seq: Math.max(each.last_read_seq, seq) } : each,
       );
-      return isMine ? { ...readUpTo(held, seq), participants } : { ...held, participants };
+      if (!isMine) return { ...held, participants };
+      return { ...readUpTo(held, seq, unreadAfter(state, held, seq)), participants };
     });
   },
 
@@ -237,19 +238,38 @@ function withMessage(held, message, me) {
 }
 
 /**
+ * Messages behind a place that count as unread; null: not all of them are held.
+ * @param {State} state
+ * @param {Conversation} conversation
+ * @param {number} seq
+ * @returns {readonly Message[] | null}
+ */
+function unreadAfter(state, { conversation_id, last_seq }, seq) {
+  if (seq >= last_seq) return [];
+  const timeline = state.timeline(conversation_id);
+  const held = timeline.messages.peek();
+  if (timeline.hasNewer.peek() || (held[0]?.seq ?? Infinity) > seq + 1) return null;
+  const me = state.me.peek()?.user_id;
+  return held.filter(
+    (each) =>
+      (each.seq ?? 0) > seq &&
+      each.sender_id !== me &&
+      each.message_type !== "system" &&
+      each.deleted_at === null,
+  );
+}
+
+/**
  * @param {Conversation} held
  * @param {number} seq
+ * @param {readonly Message[] | null} left unread behind it; null: not known, so the count stays
  * @returns {Conversation}
  */
-export function readUpTo(held, seq) {
+function readUpTo(held, seq, left) {
   if (seq <= (held.last_read_seq ?? 0)) return held;
-  const isAll = seq >= held.last_seq;
-  return {
-    ...held,
-    last_read_seq: seq,
-    unread_count: isAll ? 0 : held.unread_count,
-    unread_mentions: isAll ? 0 : held.unread_mentions,
-  };
+  const read = { ...held, last_read_seq: seq };
+  if (left === null) return read;
+  return { ...read, unread_count: left.length, unread_mentions: left.length ? held.unread_mentions : 0 };
 }
 
 /**

@@ -9,6 +9,7 @@ import { Scroller } from "../../parts/scroller.js";
 import { toast } from "../../parts/toast.js";
 import { computed, effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { announcer } from "./announcing.js";
+import { expiring } from "./expiry.js";
 import { outgoingOf } from "./lingering.js";
 import { messageRow } from "./message.js";
 import { Paging, pagingRow } from "./paging.js";
@@ -69,6 +70,7 @@ export class TimelineView extends Part {
     scroller.element.addEventListener("keydown", (event) => this.#key(event));
     talk.jump = (messageId) => void this.#jump(messageId);
     talk.toEnd = () => void this.#toEnd();
+    expiring(timeline);
     effect(() => this.#decide());
     effect(() => {
       const isOnline = socket.link.value === "online";
@@ -142,7 +144,10 @@ export class TimelineView extends Part {
     const isOnline = app.mine.socket.link.value === "online";
     if (this.#isDecided || conversation === undefined || !isOnline) return;
     this.#isDecided = true;
-    if (conversation.unread_count === 0 || this.begin !== null) return;
+    if (conversation.unread_count === 0 || this.begin !== null) {
+      untracked(() => this.#moved());
+      return;
+    }
     this.readTo.value = conversation.last_read_seq ?? 0;
     const first = this.talk.timeline.messages.peek()[0]?.seq ?? Infinity;
     const isHeld = first <= (conversation.last_read_seq ?? 0) + 1 || !this.talk.timeline.hasOlder.peek();
@@ -249,6 +254,7 @@ export class TimelineView extends Part {
     const { scrollTop, scrollHeight, clientHeight } = scroller.element;
     if (timeline.hasOlder.peek() && scrollTop < NEAR_PX) this.#more(this.older);
     if (timeline.hasNewer.peek() && scrollHeight - scrollTop - clientHeight < NEAR_PX) this.#more(this.newer);
+    if (!this.#isDecided) return; // one may be brought elsewhere yet
     const [, to] = scroller.inWindow();
     for (let place = to - 1; place >= 0; place--) {
       const seq = rows.peek()[place]?.message?.seq;

@@ -58,7 +58,7 @@ export async function forward(message) {
       ),
       h(
         "ul",
-        { class: "choices", "aria-label": t("chat.conversations") },
+        { class: "choose-list", "aria-label": t("chat.conversations") },
         each(
           found,
           (id) => id,

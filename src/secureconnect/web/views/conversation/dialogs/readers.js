@@ -35,7 +35,7 @@ function list(heading, ids) {
       h("h3", null, heading),
       h(
         "ul",
-        { class: "choices", "aria-label": heading },
+        { class: "choose-list", "aria-label": heading },
         each(
           ids,
           (id) => id,
