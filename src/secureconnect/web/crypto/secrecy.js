@@ -260,7 +260,9 @@ export class Secrecy {
   async encrypt(conversationId, payload) {
     const { state, learn } = this.given;
     if (!state.conversations.peek(conversationId)?.participants) await learn(conversationId);
-    const members = state.conversations.peek(conversationId)?.participants ?? [];
+    const members = state.conversations.peek(conversationId)?.participants;
+    // sealed for nobody else it would be lost
+    if (!members) throw Object.assign(new Error("no such conversation"), { code: "NOT_FOUND" });
     const crypto = await this.crypto();
     const ids = members.map(({ user_id }) => user_id);
     return crypto.encrypt(conversationId, ids, payload);
