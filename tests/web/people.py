@@ -41,9 +41,9 @@ class Account:
     session: of the device that asks, as `POST /v1/auth/login` answers.
     """
 
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, username: str = "") -> None:
         self.name = name
-        self.username = unique(re.sub(r"[^a-z]", "", name.lower())[:20])
+        self.username = username or unique(re.sub(r"[^a-z]", "", name.lower())[:20])
         self.email = f"{self.username}@example.org"
         self._http = httpx.Client(base_url=server.url, timeout=WITHIN_MS / 1_000, trust_env=False)
         registered = {
@@ -80,7 +80,8 @@ class Account:
         """By the command line. Sessions it had do not know it; the one it has from now on does."""
         command = [sys.executable, *server.program, "user", "promote", self.username]
         command += ["--data-dir", str(server.data_dir)]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
         self.session = self.log_in()
 
     def group(self, title: str, *others: Account) -> str:

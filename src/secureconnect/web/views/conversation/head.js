@@ -59,7 +59,7 @@ export function head(id) {
     callButtons(id),
     h(
       "a",
-      { class: "icon-button", href: `/search?in=${id}`, "aria-label": t("home.searchHere") },
+      { class: "icon-button head-search", href: `/search?in=${id}`, "aria-label": t("home.searchHere") },
       icon("search"),
     ),
     h(
