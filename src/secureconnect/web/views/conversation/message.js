@@ -100,19 +100,8 @@ function portrait(author, row) {
 function authorOf(author, row) {
   return when(
     () => row().isFirst,
-    () =>
-      h(
-        "button",
-        { type: "button", class: "author", dir: "auto", tabindex: "-1", onclick: () => void cardOf(author) },
-        () => known(author),
-      ),
+    () => h("p", { class: "author", dir: "auto" }, () => known(author)),
   );
-}
-
-/** @param {string} userId */
-async function cardOf(userId) {
-  const { showPerson } = await import("../person.js");
-  await showPerson(userId);
 }
 
 /**
