@@ -61,7 +61,6 @@ export function span(seconds) {
 /** @param {Record<string, any>} metadata */
 function call({ call_type, status, duration_s }) {
   const kind = call_type === "video" ? "video" : "audio";
-  if (status === "ended" && duration_s > 0)
-    return t(`chat.notice.call.${kind}`, { duration: duration(duration_s) });
+  if (status === "ended") return t(`chat.notice.call.${kind}`, { duration: duration(duration_s) });
   return t(`chat.notice.call.${kind}Missed`);
 }
