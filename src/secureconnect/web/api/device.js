@@ -40,7 +40,11 @@ export class Device {
     if (!navigator.serviceWorker) return;
     const url = trusted ? trusted.createScriptURL("/sw.js") : "/sw.js";
     try {
-      this.#registration = await navigator.serviceWorker.register(url);
+      try {
+        this.#registration = await navigator.serviceWorker.register(url);
+      } catch {
+        return; // the server is away, or the browser forbids it: the page does without, until it is next loaded
+      }
     } catch {
       return; // the server is away: the next load of the page tries again
     }
