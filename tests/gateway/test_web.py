@@ -116,13 +116,14 @@ async def test_every_address_of_the_page_is_the_page(folder: Path) -> None:
         "cache-control": "no-cache",
         "vary": "Origin, Accept-Encoding",
         "content-security-policy": POLICY,
-        "cross-origin-opener-policy": "same-origin",
         "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
         "etag": page.headers["etag"],
     }
     held = await fetch(router, "/", if_none_match=page.headers["etag"])
     assert held.status == 304
     assert held.headers == {name: page.headers[name] for name in page.headers if name != "content-type"}
+    apart = await fetch(Router(Web(folder=folder, is_secure=True).endpoints()), "/")
+    assert apart.headers == {**page.headers, "cross-origin-opener-policy": "same-origin"}
     worker = await fetch(router, "/sw.js")
     assert worker.headers["service-worker-allowed"] == "/"
     assert worker.headers["content-security-policy"] == POLICY

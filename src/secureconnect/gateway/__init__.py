@@ -87,7 +87,9 @@ class Gateway:
         routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
         endpoints += openapi.endpoints(routes)
         if config.gateway.web:
-            endpoints += Web(store_origin).endpoints()
+            endpoints += Web(
+                store_origin, is_secure=config.gateway.public_url.startswith("https:")
+            ).endpoints()
         router = Router(endpoints)
         self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
         self._site = Site(config.gateway, gate, router, self._sockets, self._rest.ask)

@@ -52,7 +52,6 @@ LOOK_S = 1.0
 _SERVED = TYPES.keys() - {".html", ".json", ".map", ".txt", ".webmanifest"}
 _ICONS = ("icons/favicon.ico", "icons/icon.png", "icons/icon.svg")  # the first there is
 _PAGE = {
-    "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(self), display-capture=(self)",
 }
 # as the formatter leaves them: at the beginning of a line
@@ -81,10 +80,17 @@ class Edition:
 
 
 class Web:
-    """store_origin: as in `policy_of`.  folder: of the client; what it lacks is answered 404."""
+    """store_origin: as in `policy_of`.  folder: of the client; what it lacks is answered 404.
 
-    def __init__(self, store_origin: str | None = None, folder: Path = FOLDER) -> None:
+    is_secure: browsers come over https. Only then do they keep windows of others apart, and without it they
+    complain of being asked to.
+    """
+
+    def __init__(
+        self, store_origin: str | None = None, folder: Path = FOLDER, *, is_secure: bool = False
+    ) -> None:
         self._folder = folder
+        self._apart = {"cross-origin-opener-policy": "same-origin"} if is_secure else {}
         self._policy = policy_of(store_origin)
         self._edition: Edition | None = None
         self._look_again_at = 0.0
@@ -92,7 +98,7 @@ class Web:
 
     def endpoints(self) -> list[Endpoint]:
         found = [
-            *(_endpoint(path, self._serving(lambda now: now.page)) for path in PAGES),
+            *(_endpoint(path, self._page) for path in PAGES),
             _endpoint("/sw.js", self._serving(lambda now: now.worker)),
             _endpoint("/manifest.webmanifest", self._serving(lambda now: now.manifest)),
             _endpoint("/favicon.ico", self._serving(lambda now: now.icon)),
@@ -102,6 +108,11 @@ class Web:
             path += f"/{{part{depth}}}"
             found.append(_endpoint(path, self._file, route="/app/{version}/{file}"))
         return found
+
+    async def _page(self, call: Call, request: Request) -> Answer:
+        answer = await _answer((await self._newest()).page, call, request)
+        answer.headers |= self._apart
+        return answer
 
     def _serving(self, choose: Callable[[Edition], Asset | None]) -> Serve:
         async def serve(call: Call, request: Request) -> Answer:
