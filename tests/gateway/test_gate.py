@@ -245,6 +245,9 @@ async def test_with_a_public_url_it_and_the_list_decide() -> None:
             "GET", "/v1/open", {"host": "evil.example", "origin": "http://evil.example"}
         )
         assert response.status == 403
+        page = await house.ask("GET", "/", {"host": "192.0.2.1", "origin": "http://192.0.2.1"})
+        assert page.status == 200  # which can then say what the API refuses
+        assert "access-control-allow-origin" not in page.headers
 
 
 async def test_an_origin_has_no_default_port() -> None:

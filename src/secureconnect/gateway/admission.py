@@ -251,7 +251,8 @@ class Gate:
         credentials: who is asking, when not told by the Authorization header.
         """
         self._check_size(request)
-        self._check_origin(request, extra)
+        if endpoint.rate is not Rate.ASSETS:  # the page itself says where it is at home
+            self._check_origin(request, extra)
         if self.waits_for is not None and endpoint.rate is not Rate.NONE:
             raise Unavailable(
                 f"The server is waiting for {self.waits_for}.", details={"dependency": self.waits_for}

@@ -49,7 +49,7 @@ export class Device {
       return; // the server is away: the next load of the page tries again
     }
     await caches.open("sc.chosen").then((cache) => cache.put("/sc.language", new Response(language ?? "")));
-    if (this.#registration.pushManager && "Notification" in globalThis) await this.#look();
+    if (this.#registration?.pushManager && "Notification" in globalThis) await this.#look();
   }
 
   async #look() {

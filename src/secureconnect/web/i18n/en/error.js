@@ -69,4 +69,6 @@ export default {
   E2EE_REQUIRED: "This conversation is encrypted, and takes nothing that is not.",
   POLL_CLOSED: "This poll is closed.",
   ALREADY_VOTED: "You have voted already, and this vote cannot be changed.",
+  ORIGIN_FORBIDDEN:
+    "This is not the address this server is at. Open the page at the one its operator has set.",
 };

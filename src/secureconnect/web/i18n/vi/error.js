@@ -71,4 +71,5 @@ export default {
   E2EE_REQUIRED: "Cuộc trò chuyện này được mã hóa và chỉ nhận nội dung đã mã hóa.",
   POLL_CLOSED: "Bình chọn này đã đóng.",
   ALREADY_VOTED: "Bạn đã bình chọn và không thể thay đổi.",
+  ORIGIN_FORBIDDEN: "Máy chủ không ở địa chỉ này. Hãy mở trang tại địa chỉ mà người vận hành đã đặt.",
 };

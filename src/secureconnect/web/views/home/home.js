@@ -19,7 +19,10 @@ const NARROW = matchMedia("(max-width: 43.75rem)");
 const WARM_AFTER_MS = 300;
 
 const loadConversation = () =>
-  Promise.all([import("../conversation/conversation.js"), sheet("conversation"), sheet("files")]);
+  Promise.all([
+    import("../conversation/conversation.js"),
+    ...["conversation", "message", "files"].map(sheet),
+  ]);
 
 /** @type {Record<string, () => import("../../parts/dom.js").Child>} screens that are fetched when entered */
 const LATER = {
