@@ -45,7 +45,7 @@ install_for_tests() {
         return
     fi
     missing=
-    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium; do
+    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium chromium-headless-shell fonts-noto-color-emoji; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done

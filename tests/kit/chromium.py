@@ -16,7 +16,8 @@ import pytest
 
 from kit.keeper import keep, keep_files
 
-PROGRAM = "chromium"
+PROGRAM = "chromium-headless-shell"  # without the windows of a desktop, which cost as much as the pages
+WHOLE = "chromium"  # with notifications
 START_S = 20.0
 STOP_S = 10.0
 
@@ -45,10 +46,10 @@ FLAGS = (
 class Chromium:
     """A browser that is a process of the tests' own: it ends by its pid, and with them in any case."""
 
-    def __init__(self) -> None:
-        program = shutil.which(PROGRAM)
+    def __init__(self, name: str = PROGRAM) -> None:
+        program = shutil.which(name)
         if program is None:
-            pytest.skip(f"no {PROGRAM}")
+            pytest.skip(f"no {name}")
         self._folder = Path(tempfile.mkdtemp(prefix="secureconnect-chromium-"))
         keep_files(self._folder)
         command = [program, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={self._folder}"]

@@ -23,6 +23,8 @@ from kit.server import Server
 WITHIN_MS = 20_000.0  # what a page comes to in one second, and in ten on a machine with other work
 LOOK_MS = 20.0
 QUIET_LOOKS = 5
+NO_WORKER = """if (globalThis.ServiceWorkerContainer)
+  ServiceWorkerContainer.prototype.register = async () => { throw new Error("not in this browser"); }"""
 DESK = (1280, 800)
 PHONE = (390, 844)
 
@@ -335,9 +337,14 @@ class People:
         locale: str = "en-GB",
         scheme: str = "light",
         permissions: Sequence[str] = ("camera", "microphone"),
+        installs: bool = False,
         **options: Any,
     ) -> Person:
-        """A browser of somebody's.  session: one of its own if none.  options: of `new_context`."""
+        """A browser of somebody's.
+
+        session: one of its own if none.  installs: it takes a worker that keeps the page, some 200 files,
+        which the others are spared.  options: of `new_context`.
+        """
         kept = None
         if account is not None:
             entries = [{"name": "sc.session", "value": kept_session(session or account.fresh_session())}]
@@ -352,6 +359,8 @@ class People:
             permissions=list(permissions),
             **options,
         )
+        if not installs:
+            context.add_init_script(NO_WORKER)
         person = Person(context, server, account)
         self.all.append(person)
         return person

@@ -85,7 +85,7 @@ def test_a_report_is_dealt_with(root: Person, mallory: Person, moderated: Server
     row.get_by_label("Note").fill("Told them")
     row.get_by_role("button", name="Resolve").click()
     expect(row).to_have_count(0)
-    root.page.get_by_label("Show").select_option("Resolved")
+    root.page.get_by_role("combobox", name="Show").select_option("Resolved")
     expect(row.get_by_label("Note")).to_have_value("Told them")
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import trio
+from playwright.sync_api import Browser as Playwright
 
+from kit.chromium import WHOLE, Chromium
 from kit.pushservice import Browser, PushService, push_service
 from kit.server import Server
 
@@ -19,6 +21,28 @@ from .people import AWAY, People, Person
 
 WORKER_IS_READY = "(await navigator.serviceWorker.getRegistration())?.active?.state === 'activated'"
 WITHIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def whole(browser: Playwright) -> Iterator[Playwright]:
+    """A browser that shows notifications."""
+    chromium = Chromium(WHOLE)
+    try:
+        connected = browser.browser_type.connect_over_cdp(chromium.address())
+        yield connected
+        connected.close()
+    finally:
+        chromium.close()
+
+
+@pytest.fixture
+def people(whole: Playwright) -> Iterator[People]:
+    people = People(whole)
+    try:
+        yield people
+        people.check()
+    finally:
+        people.clear()
 
 
 @pytest.fixture
@@ -38,7 +62,7 @@ def install(person: Person) -> None:
 
 
 def test_the_page_is_there_without_the_server(people: People, alone: Server) -> None:
-    ann, bob = people.enter(alone, "Ann", "Bob")
+    ann, bob = people.enter(alone, "Ann", "Bob", installs=True)
     where = ann.me.direct(bob.me)
     bob.me.says(where, "Before it went away")
     ann.at("/")
@@ -46,17 +70,17 @@ def test_the_page_is_there_without_the_server(people: People, alone: Server) -> 
     ann.opens("Bob")
     ann.sees("Before it went away")
     ann.finds("app.mine.writer.flush()")
-    with ann.excused(AWAY, "ERR_FAILED", "Failed to load resource"):
-        alone.kill()
-        ann.at(f"/c/{where}")
-        ann.sees("Before it went away")
-        ann.is_told("Connection lost")
-        ann.writes("Written while it was away")
-        ann.sees_once("Written while it was away")
-        ann.page.reload()
-        ann.sees_once("Written while it was away")
-        alone.start()
-        ann.has_sent()
+    ann.excuses(AWAY, "ERR_FAILED", "Failed to load resource")
+    alone.kill()
+    ann.at(f"/c/{where}")
+    ann.sees("Before it went away")
+    ann.is_told("Connection lost")
+    ann.writes("Written while it was away")
+    ann.sees_once("Written while it was away")
+    ann.page.reload()
+    ann.sees_once("Written while it was away")
+    alone.start()
+    ann.has_sent()
     ann.sees_once("Written while it was away")
     assert bob.me.said(where) == ["Before it went away", "Written while it was away"]
 
@@ -109,7 +133,7 @@ def test_a_device_is_woken_and_opens_what_it_was_woken_for(
     server.start()
     try:
         phone = Browser(f"{pushes.origin}/bob")
-        ann, bob = people.enter(server, "Ann", "Bob", permissions=["notifications"])
+        ann, bob = people.enter(server, "Ann", "Bob", installs=True, permissions=["notifications"])
         where = ann.me.direct(bob.me)
         bob.context.add_init_script(f"({SUBSCRIBE})({json.dumps(phone.subscription)})")
         bob.at("/")

@@ -40,13 +40,9 @@ export class Device {
     if (!navigator.serviceWorker) return;
     const url = trusted ? trusted.createScriptURL("/sw.js") : "/sw.js";
     try {
-      try {
-        this.#registration = await navigator.serviceWorker.register(url);
-      } catch {
-        return; // the server is away, or the browser forbids it: the page does without, until it is next loaded
-      }
+      this.#registration = await navigator.serviceWorker.register(url);
     } catch {
-      return; // the server is away: the next load of the page tries again
+      return; // the server is away, or the browser forbids it: the next load of the page tries again
     }
     await caches.open("sc.chosen").then((cache) => cache.put("/sc.language", new Response(language ?? "")));
     if (this.#registration?.pushManager && "Notification" in globalThis) await this.#look();

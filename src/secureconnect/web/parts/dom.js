@@ -253,12 +253,15 @@ let isMoving = false;
  */
 function move(element, parent, follower) {
   const before = isMoving;
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   isMoving = element.isConnected;
   try {
     parent.insertBefore(element, follower);
   } finally {
     isMoving = before;
   }
+  if (focused instanceof HTMLElement && document.activeElement !== focused)
+    focused.focus({ preventScroll: true });
 }
 
 /**

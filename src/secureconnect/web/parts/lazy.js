@@ -1,8 +1,10 @@
 // Rooms that are entered rarely are loaded when somebody does.
 
 import { t } from "../i18n/index.js";
-import { signal, untracked } from "../store/signal.js";
+import { onEnd, signal, untracked } from "../store/signal.js";
 import { h } from "./dom.js";
+
+const RETRY_MS = 2_000;
 
 /** @type {WeakMap<() => Promise<any>, { is: any }>} by what loads it */
 const rooms = new WeakMap();
@@ -32,13 +34,21 @@ export function lazy(load, make) {
   if (known) return () => untracked(() => make(known.is));
   const loaded = signal(/** @type {T | null} */ (null));
   const isMissing = signal(false);
-  load().then(
-    (found) => {
-      rooms.set(load, { is: found });
-      loaded.value = found;
-    },
-    () => (isMissing.value = true), // no network, or the server has another version by now: a reload mends both
-  );
+  let timer = 0;
+  const attempt = () =>
+    load().then(
+      (found) => {
+        rooms.set(load, { is: found });
+        loaded.value = found;
+        isMissing.value = false;
+      },
+      () => {
+        isMissing.value = true; // no network, or the server has another version by now: then a reload mends it
+        timer = setTimeout(attempt, RETRY_MS);
+      },
+    );
+  void attempt();
+  onEnd(() => clearTimeout(timer));
   return () => {
     if (isMissing.value) return missing();
     const found = loaded.value;
