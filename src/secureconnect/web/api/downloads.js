@@ -63,7 +63,9 @@ export class Downloads {
   async learn(fileId) {
     if (this.records.peek(fileId) !== undefined) return;
     await this.#once(`record ${fileId}`, async () => {
-      this.#meet(await this.#ask(fileId, `/v1/storage/files/${fileId}`));
+      const told = await this.#ask(fileId, `/v1/storage/files/${fileId}`);
+      // what the socket has told while the answer was under way is later
+      if (this.records.peek(fileId) === undefined) this.#meet(told);
     });
   }
 
