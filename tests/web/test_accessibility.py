@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_a_keyboard_is_enough(people: People, town: Town) -> None:
     keyboard.press("Enter")
     tabs_to(newcomer, "searchbox", "Find people")
     keyboard.type("Ann")
-    tabs_to(newcomer, "checkbox", "Ann")
+    tabs_to(newcomer, "checkbox", re.compile(r"^Ann\b"))  # not what one "cannot" do
     keyboard.press("Space")
     tabs_to(newcomer, "button", "Begin")
     keyboard.press("Enter")
@@ -214,7 +215,7 @@ def test_a_keyboard_is_enough(people: People, town: Town) -> None:
     expect(page.get_by_role("button", name=OWN_PRESENCE)).to_be_focused()
 
 
-def tabs_to(person: Person, role: Any, name: str, *, back: bool = False) -> None:
+def tabs_to(person: Person, role: Any, name: str | re.Pattern[str], *, back: bool = False) -> None:
     """Goes on, or back, until it has the focus; wherever that is meanwhile is seen."""
     wanted = person.page.get_by_role(role, name=name).first
     expect(wanted).to_be_visible()
