@@ -72,3 +72,17 @@ def test_two_people_compare_pictures_and_read_each_other(people: People, quiet: 
     for person in (ann, bob):
         person.is_told("Verified: nobody stands between you")
     ann.comes_to(f"(await (await app.mine.secrecy.crypto()).trust('{bob.me.user_id}')) === 'verified'")
+
+
+def test_what_is_said_before_somebody_has_keys_waits_for_them(people: People, quiet: Server) -> None:
+    ann, bob = people.enter(quiet, "Ann", "Bob")
+    made = {"type": "direct", "participant_ids": [bob.me.user_id], "is_e2ee_enabled": True}
+    where = ann.me.ask("POST", "/v1/conversations", made)["conversation_id"]
+    ann.at(f"/c/{where}").is_online()
+    ann.writes(SECRET)
+    ann.finds("app.mine.secrecy.crypto().then((crypto) => crypto.ready())")
+    ann.comes_to("app.mine.outbox.entries.peek().length === 1")
+    assert ann.me.said(where) == []
+    bob.at(f"/c/{where}")
+    bob.sees(SECRET)
+    ann.has_sent()

@@ -81,6 +81,7 @@ export class Rooms {
   async #share(conversationId, users) {
     const { machine } = this;
     await machine.meet(users);
+    await this.#requireReader(users);
     await this.trust.require(users);
     this.#remember(conversationId, users);
     const requests = await machine.run((olm, { EncryptionSettings }) => {
@@ -95,6 +96,21 @@ export class Rooms {
     });
     for (const request of requests) await machine.send(request);
     if (requests.length > 0) this.onNewSession();
+  }
+
+  /**
+   * What is sealed while nobody else has a device with keys could never be read by them: it waits. Rejects with
+   * NO_DEVICE, which passes.
+   * @param {string[]} users
+   */
+  async #requireReader(users) {
+    const { machine } = this;
+    const others = users.filter((user) => user !== machine.account.user);
+    for (const user of others) {
+      if (await machine.withDevices(user, (devices) => devices.length > 0)) return;
+    }
+    if (others.length === 0) return;
+    throw new Problem("NO_DEVICE", "Nobody else here has a device with keys yet.", { passes: true });
   }
 
   /** A session has begun, or was given to more devices. */

@@ -22,7 +22,7 @@ import { describe } from "../store/attachments.js";
  */
 
 const MOST_READ = 5_000; // messages held opened; the oldest go
-const BEGIN_AFTER_MS = 4_000; // of being online: others cannot write to this device before it has published keys
+const BEGIN_AFTER_MS = 2_000; // of being online: others cannot write to this device before it has published keys
 
 /** @type {{ content: string, answer: Opened | Unopened | null }} */
 const NOT_READ = { content: "", answer: null };
