@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,46 @@ NO_CAMERA = """(() => {
   mediaDevices.getUserMedia = async (wanted) => {
     if (wanted.video) throw new DOMException("none", "NotFoundError");
     return ask(wanted);
+  };
+})()"""
+
+WEBM = b"\x1a\x45\xdf\xa3"  # what each film begins with
+FILM = re.compile(rb"V_VP8|V_VP9|A_OPUS|OpusHead|MediaRecorder|webm\x42")  # and what is in it
+
+# what a server could make of a recording of 100,000 bytes, and what becomes of it
+CUT = """(async () => {
+  const { RecordingSealer, newRecordingKey, openedRecording } = await import(
+    new URL("crypto/recordings.js", main).href);
+  const key = newRecordingKey();
+  const film = crypto.getRandomValues(new Uint8Array(50000));
+  const sealed = async (...pieces) => {
+    const sealer = await RecordingSealer.of(key);
+    const all = [];
+    for (const piece of pieces) all.push(await sealer.add(piece.slice().buffer));
+    return new Blob([...all, await sealer.end()]);
+  };
+  const opened = async (blob) => {
+    try {
+      const { blob: plain, isWhole } = await openedRecording(blob.stream(), key, "video/webm");
+      const bytes = new Uint8Array(await plain.arrayBuffer());
+      if (bytes.some((byte, place) => byte !== film[place % 50000])) return "something else";
+      return `${isWhole ? "whole" : "cut"} ${bytes.length}`;
+    } catch (error) {
+      return error.code;
+    }
+  };
+  const one = 16384 + 16;
+  const blob = await sealed(film.slice(0, 7), film.slice(7), film);
+  const cut = (from, to) => blob.slice(from, to);
+  return {
+    whole: await opened(blob),
+    "in one piece": await opened(await sealed(new Uint8Array([...film, ...film]))),
+    "without its last part": await opened(cut(0, 6 * one)),
+    "within a part": await opened(cut(0, 6 * one - 9)),
+    "without one in the middle": await opened(new Blob([cut(0, one), cut(2 * one)])),
+    "in another order": await opened(new Blob([cut(one, 2 * one), cut(0, one), cut(2 * one)])),
+    changed: await opened(new Blob([cut(0, 99), "x", cut(100)])),
+    nothing: await opened(await sealed()),
   };
 })()"""
 
@@ -232,16 +273,35 @@ def recorded(enter: Enter, server: Server) -> tuple[Person, Person, str]:
     conversation = ann.me.direct(bob.me)
     ann.me.ask("PUT", f"/v1/conversations/{conversation}/settings", {"recording_enabled": True})
     in_call(ann, bob)
+    return ann, bob, records(ann, bob, conversation)
+
+
+def records(ann: Person, bob: Person, conversation: str, promise: str = "Whoever is in this") -> str:
+    """The id of the call."""
     button(ann, "Record").click()
     asked = bob.page.get_by_role("dialog", name="May this call be recorded?")
     expect(asked).to_contain_text("Ann wants to record this call.")
+    expect(asked).to_contain_text(promise)
     ann.is_told("Asking everybody whether the call may be recorded…")
     bob.page.keyboard.press("Escape")  # is no answer
     asked.get_by_role("button", name="I agree").click()
     bob.is_told("Ann records this call")
     ann.is_told("You record this call")
-    call_id = ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["call_id"]
-    return ann, bob, call_id
+    return str(ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["call_id"])
+
+
+def plays(person: Person) -> None:
+    """What is in the dialog, and goes on for half a second."""
+    player = person.page.locator("dialog.call-player")
+    video = player.locator("video")
+    expect(video).to_be_visible()
+    assert person.waits(lambda: video.evaluate("(video) => video.currentTime > 0.5"))
+    assert video.evaluate("(video) => video.videoWidth") == 1280
+    player.get_by_role("button", name="Close").click()
+
+
+def files(server: Server) -> set[Path]:
+    return {path for path in server.data_dir.rglob("*") if path.is_file()}
 
 
 def until_recorded(person: Person, call_id: str, state: str, parts: int = 0) -> str:
@@ -257,24 +317,20 @@ def until_recorded(person: Person, call_id: str, state: str, parts: int = 0) -> 
     return str(found["recording_id"])
 
 
-def test_a_recording_plays(recorded: tuple[Person, Person, str], tmp_path: Path) -> None:
+def test_a_recording_plays(recorded: tuple[Person, Person, str], server: Server) -> None:
     ann, bob, call_id = recorded
+    before = files(server)
     until_recorded(ann, call_id, "recording", parts=1)
     button(ann, "Stop recording").click()
     bob.is_told("The recording has ended.")
-    recording = until_recorded(bob, call_id, "completed")
-    path = f"/v1/calls/{call_id}/recordings/{recording}/download-url"
-    plays = """async (address) => {
-      const video = Object.assign(document.createElement("video"), { muted: true, src: address });
-      await video.play();
-      await new Promise((resolve, reject) => {
-        video.ontimeupdate = () => video.currentTime > 0.5 && resolve();
-        video.onended = resolve;
-        video.onerror = () => reject(new Error(video.error.message));
-      });
-      return [video.videoWidth, video.videoHeight];
-    }"""
-    assert bob.page.evaluate(plays, bob.me.ask("GET", path)["download_url"]) == [1280, 720]
+    until_recorded(bob, call_id, "completed")
+    kept = [path.read_bytes() for path in files(server) - before]
+    assert any(content.startswith(WEBM) and FILM.search(content) for content in kept)
+    button(bob, "Leave").click()
+    bob.opens("Ann")
+    bob.page.get_by_role("link", name="Details").click()
+    button(bob, "Play").click()
+    plays(bob)
 
 
 def test_what_was_recorded_outlives_a_reload_and_consent_is_taken_back(
@@ -295,7 +351,7 @@ def test_what_was_recorded_outlives_a_reload_and_consent_is_taken_back(
     expect(button(ann, "Stop recording")).to_be_hidden()
 
 
-def test_in_an_encrypted_conversation_descriptions_are_sealed(enter: Enter, server: Server) -> None:
+def test_in_an_encrypted_conversation_all_is_sealed(enter: Enter, server: Server) -> None:
     ann, bob = enter(server, "Ann", "Bob")
     made = {"type": "direct", "participant_ids": [bob.me.user_id], "is_e2ee_enabled": True}
     conversation = ann.me.ask("POST", "/v1/conversations", made)["conversation_id"]
@@ -324,6 +380,36 @@ def test_in_an_encrypted_conversation_descriptions_are_sealed(enter: Enter, serv
     })()"""
     assert ann.finds(heard) == "answer"
     moves(ann, "Bob")
+
+    expect(button(ann, "Record")).to_be_hidden()
+    before = files(server)
+    ann.me.ask("PUT", f"/v1/conversations/{conversation}/settings", {"recording_enabled": True})
+    call_id = records(ann, bob, conversation, "It is encrypted on the device of Ann.")
+    until_recorded(ann, call_id, "recording", parts=1)
+    button(ann, "Stop recording").click()
+    until_recorded(bob, call_id, "completed")
+    kept = [path.read_bytes() for path in files(server) - before]
+    assert any(len(content) > 16_384 for content in kept)
+    assert not [content[:64] for content in kept if WEBM in content[:4] or FILM.search(content)]
+
+    button(bob, "Leave").click()
+    bob.opens("Ann")
+    bob.messages("Recording of the call").get_by_role("button", name="Recording of the call").click()
+    plays(bob)
+    ann.is_told("The call with Bob has ended.")
+    ann.page.get_by_role("link", name="Details").click()  # there the key is looked for
+    button(ann, "Play").click()
+    plays(ann)
+    assert ann.finds(CUT) == {
+        "whole": "whole 100000",
+        "in one piece": "whole 100000",
+        "without its last part": "cut 98304",
+        "within a part": "FILE_SPOILT",
+        "without one in the middle": "FILE_SPOILT",
+        "in another order": "FILE_SPOILT",
+        "changed": "FILE_SPOILT",
+        "nothing": "whole 0",
+    }
 
 
 def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:

@@ -48,10 +48,13 @@ export class Calls {
     this.underway = signal(/** @type {ReadonlyMap<string, CallShape>} */ (new Map())); // by conversation
     /** @type {number | undefined} */
     this.ringing = undefined;
+    /** @type {string | null} a call that somebody here wants to hear no more of, though it goes on ringing elsewhere */
+    this.silenced = null;
     /** @type {(() => void)[]} */
     this.ends = EVENTS.map((type) => given.on(type, ({ call }) => this.hear(call)));
     // what rings is not told again after a connection
-    for (const type of ["resumed", "resuming"]) this.ends.push(given.on(type, () => this.look()));
+    for (const type of ["resumed", "resuming"])
+      this.ends.push(given.on(type, ({ more }) => void (more || this.look())));
     this.lookBack();
     if (localStorage.getItem(UNSENT) !== null) this.sendKept();
   }
@@ -90,7 +93,8 @@ export class Calls {
 
   /** @param {CallShape} call */
   ringsHere(call) {
-    return this.stateIn(call) === "ringing" && !call.ended_at && this.current.peek()?.callId !== call.call_id;
+    const isKnown = call.call_id === this.silenced || call.call_id === this.current.peek()?.callId;
+    return this.stateIn(call) === "ringing" && !call.ended_at && !isKnown;
   }
 
   /** @param {CallShape} call */
@@ -105,6 +109,12 @@ export class Calls {
   hush() {
     clearTimeout(this.ringing);
     this.incoming.value = null;
+  }
+
+  /** Not to ring here any more, whatever else is heard of this call. */
+  silence() {
+    this.silenced = this.incoming.peek()?.call_id ?? this.silenced;
+    this.hush();
   }
 
   async look() {
@@ -182,12 +192,13 @@ export class Calls {
 
   /** @param {Wanted} wanted */
   want(wanted) {
+    if (wanted.callId !== null && wanted.callId === this.incoming.peek()?.call_id) this.silence();
     this.wanted.value = wanted;
   }
 
   /** @param {CallShape} call */
   async decline(call) {
-    this.hush();
+    this.silence();
     await this.given.ask("POST", `/v1/calls/${call.call_id}/decline`).catch(() => {}); // it rings itself out
   }
 

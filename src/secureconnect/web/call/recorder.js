@@ -4,7 +4,7 @@ import { effect, scope } from "../store/signal.js";
 import { sound } from "./levels.js";
 import { FullError } from "./shelf.js";
 
-/** @import { SealPart } from "./types.js" */
+/** @import { Sealer } from "./types.js" */
 /** @import { Link } from "./link.js" */
 /** @import { Media } from "./media.js" */
 /** @import { Shelf } from "./shelf.js" */
@@ -27,10 +27,10 @@ const INK = "#e8eaee";
  */
 
 /**
- * seal: makes ciphertext of part n, where the conversation is encrypted.  failed: no more can be recorded.
+ * sealer: makes ciphertext of it, where the conversation is encrypted.  failed: no more can be recorded.
  * @typedef {{ recordingId: string, links: () => Link[], media: Media, nameOf: (userId: string | null) => string,
  *   agreed: ReadonlySet<string>, withPicture: boolean, shelf: Shelf, sender: Sender,
- *   seal: SealPart | null, failed: () => void }} Given
+ *   sealer: Sealer | null, failed: () => void }} Given
  */
 
 export function canRecord() {
@@ -58,13 +58,15 @@ export class Recorder {
     this.canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
     this.unfollow = () => {};
     this.isOver = false;
-    this.number = 0;
+    this.hasBegun = false;
+    this.isBroken = false; // a part is missing: what follows is worth nothing
     /** @type {Promise<void>} one part after the other */
     this.keeping = Promise.resolve();
     const pictures = given.withPicture ? this.canvas.captureStream(RATE).getTracks() : [];
     const mimeType = (given.withPicture ? FILM : TAPE).find((type) => MediaRecorder.isTypeSupported(type));
     const limits = { videoBitsPerSecond: VIDEO_BPS, audioBitsPerSecond: AUDIO_BPS };
     const all = new MediaStream([...pictures, ...this.mixed.stream.getTracks()]);
+    this.tracks = all.getTracks();
     this.recorder = new MediaRecorder(all, { mimeType, ...limits });
     this.recorder.ondataavailable = ({ data }) => this.keep(data);
   }
@@ -167,39 +169,57 @@ export class Recorder {
 
   /** @param {Blob} data */
   keep(data) {
+    const { sealer } = this.given;
     if (!data.size) return;
-    this.number += 1;
-    const number = this.number;
-    const { recordingId, seal, shelf, sender, failed } = this.given;
+    this.hasBegun = true;
+    this.put(async () => {
+      const content = await data.arrayBuffer();
+      return sealer ? sealer.add(content) : content;
+    });
+  }
+
+  /** @param {() => Promise<ArrayBuffer>} make the next part */
+  put(make) {
+    const { recordingId, shelf, sender, failed } = this.given;
     this.keeping = this.keeping
       .then(async () => {
-        const content = await data.arrayBuffer();
-        await shelf.add(recordingId, seal ? await seal(content, number) : content);
+        if (this.isBroken) return;
+        const content = await make();
+        if (content.byteLength) await shelf.add(recordingId, content);
         sender.poke();
       })
       .catch((error) => {
-        this.end(); // a part that is missing makes what follows worth nothing
+        this.isBroken = true;
+        this.end();
         if (error instanceof FullError || error instanceof DOMException) failed();
         else throw error;
       });
   }
 
-  /** Resolves when the last part is kept. */
-  async end() {
+  /**
+   * Resolves when the last part is kept.
+   * @param {boolean} isUnwanted none of what has not been sent yet is to be kept
+   */
+  async end(isUnwanted = false) {
     if (this.isOver) return;
     this.isOver = true;
+    this.isBroken ||= isUnwanted;
     if (this.recorder.state !== "inactive") {
       const stopped = new Promise((resolve) => (this.recorder.onstop = resolve));
       this.recorder.stop();
       await stopped;
     }
+    for (const track of this.tracks) track.stop();
     this.unfollow();
     this.mix([]);
     this.place([]);
     this.silence.disconnect();
+    const { sealer } = this.given;
+    if (sealer && this.hasBegun) this.put(() => sealer.end());
     await this.keeping;
-    await this.given.shelf.finish(this.given.recordingId);
-    this.given.sender.poke();
+    const { recordingId, shelf, sender } = this.given;
+    await (isUnwanted ? shelf.drop(recordingId) : shelf.finish(recordingId));
+    sender.poke();
   }
 }
 

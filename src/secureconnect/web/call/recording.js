@@ -16,6 +16,8 @@ import { Shelf } from "./shelf.js";
 
 /** @typedef {{ id: string, by: string, isOn: boolean }} Underway isOn: all have agreed */
 
+const UNWANTED = new Set(["refused", "withdrawn", "silent"]); // after which the server takes nothing that was recorded
+
 export class Recording {
   /** @param {Given} given */
   constructor(given) {
@@ -31,7 +33,10 @@ export class Recording {
     this.isClosed = false;
     /** @type {string | null} the one that this load of the page has asked for: what another began it cannot go on with */
     this.asked = null;
+    this.withPicture = true; // what it asked for
     this.isStarting = false;
+    /** @type {Sender | null} */
+    this.sender = null;
   }
 
   get isMine() {
@@ -45,7 +50,7 @@ export class Recording {
     switch (frame.type) {
       case "recording_requested":
         if (!isSame) this.begin(id, frame.by ?? "");
-        this.recorder?.pause(); // somebody is there who has not answered
+        this.wait(); // somebody is there who has not answered
         this.now.value = { id, by: frame.by ?? "", isOn: false };
         if (!this.hasAgreed.peek()) this.mustAnswer.value = frame.by !== this.given.userId;
         break;
@@ -91,16 +96,23 @@ export class Recording {
 
   /** @param {string} userId */
   somebodyCame(userId) {
-    if (!this.agreed.has(userId)) this.recorder?.pause();
+    if (!this.agreed.has(userId)) this.wait();
+  }
+
+  /** Nothing is recorded, and the server takes nothing, until all who are there have agreed. */
+  wait() {
+    this.recorder?.pause();
+    this.sender?.hold(true);
   }
 
   /** @param {string} reason */
   over(reason) {
+    const isUnwanted = UNWANTED.has(reason) || this.now.peek()?.isOn === false;
     this.now.value = null;
     this.mustAnswer.value = false;
     this.hasAgreed.value = false;
     this.ended.value = reason;
-    this.stopRecorder();
+    this.stopRecorder(isUnwanted);
   }
 
   // what one does; each throws what refuses it
@@ -108,7 +120,8 @@ export class Recording {
   /** Ask everybody. */
   async ask() {
     const { call, ask, sealing } = this.given;
-    const body = { media_type: mediaType(this.hasPicture()), is_encrypted: sealing !== null };
+    this.withPicture = this.hasPicture();
+    const body = { media_type: mediaType(this.withPicture), is_encrypted: sealing !== null };
     const made = /** @type {RecordingShape} */ (
       await ask("POST", `/v1/calls/${call.callId}/recording/start`, { body })
     );
@@ -137,6 +150,7 @@ export class Recording {
   async stop() {
     const now = this.now.peek();
     if (!now) return;
+    this.asked = null; // it is not to go on, whoever agrees meanwhile
     await this.stopRecorder(); // what was recorded until now is kept
     const body = { recording_id: now.id };
     await this.given.ask("POST", `/v1/calls/${this.given.call.callId}/recording/stop`, { body });
@@ -146,55 +160,85 @@ export class Recording {
 
   /** @param {string} id */
   async record(id) {
-    if (this.recorder) return this.recorder.go();
+    if (this.recorder) {
+      this.sender?.hold(false);
+      return this.recorder.go();
+    }
     if (this.isStarting || this.isClosed || this.asked !== id) return;
     this.isStarting = true;
+    /** @type {Shelf | null} */
+    let shelf = null;
     try {
-      const { call, sealing, nameOf, userId } = this.given;
-      const shelf = await Shelf.open();
+      const { call, nameOf, userId } = this.given;
+      shelf = await Shelf.open();
       await shelf.tidy(userId);
-      const seal = sealing ? await sealing.recordingKey(call.callId, id) : null;
+      const sealer = await this.seal(id);
       await shelf.begin({ recordingId: id, callId: call.callId, userId });
       if (this.now.peek()?.id !== id || this.isClosed) return shelf.drop(id);
-      const sender = new Sender(this.given);
+      const sender = (this.sender = new Sender(this.given));
       sender.sendNow(shelf).catch(() => this.failed());
       this.recorder = new Recorder({
         recordingId: id,
         links: () => call.links.value,
         media: call.media,
         agreed: this.agreed,
-        withPicture: this.hasPicture(),
+        withPicture: this.withPicture,
         failed: () => this.failed(),
         nameOf,
         shelf,
         sender,
-        seal,
+        sealer,
       });
       if (this.now.peek()?.isOn) this.recorder.go();
     } catch {
+      await shelf?.drop(id).catch(() => {});
+      this.sender?.poke();
       this.failed();
     } finally {
       this.isStarting = false;
     }
   }
 
-  /** This device cannot go on: nobody should think that it does. */
-  failed() {
-    this.stop().catch(() => {}); // or it ends by its silence
-    this.ended.value = "failed";
+  /**
+   * The key is told to everybody before anything is recorded: what nobody else could open would be of no use to them.
+   * @param {string} id
+   */
+  async seal(id) {
+    const { call, sealing } = this.given;
+    if (!sealing) return null;
+    const recording = { recording_id: id, call_id: call.callId, media_type: mediaType(this.withPicture) };
+    try {
+      return await sealing.recordingKey(call.conversationId, recording);
+    } catch (error) {
+      this.failed("unsealed");
+      throw error;
+    }
   }
 
-  async stopRecorder() {
-    const recorder = this.recorder;
+  /**
+   * This device cannot go on: nobody should think that it does.
+   * @param {string} why
+   */
+  failed(why = "failed") {
+    if (this.now.peek() === null) return;
+    this.stop().catch(() => {}); // or it ends by its silence
+    this.over(why);
+  }
+
+  /** @param {boolean} isUnwanted what was recorded and not sent yet is not to be sent */
+  async stopRecorder(isUnwanted = false) {
+    const { recorder, sender } = this;
     this.recorder = null;
-    await recorder?.end();
+    await recorder?.end(isUnwanted);
+    sender?.hold(false);
   }
 
   /** The call is over. Resolves when the last part is kept. */
   async close() {
+    const isUnwanted = this.now.peek()?.isOn === false;
     this.isClosed = true;
     this.now.value = null;
     this.mustAnswer.value = false;
-    await this.stopRecorder();
+    await this.stopRecorder(isUnwanted);
   }
 }

@@ -29,6 +29,7 @@ export class Sender {
   constructor(given) {
     this.given = given;
     this.isOver = false;
+    this.isHeld = false;
     this.wake = () => {};
   }
 
@@ -48,6 +49,12 @@ export class Sender {
     await navigator.locks.request(LOCK, () => this.run(shelf, true));
   }
 
+  /** While somebody has not answered the server takes nothing. @param {boolean} isHeld */
+  hold(isHeld) {
+    this.isHeld = isHeld;
+    if (!isHeld) this.wake();
+  }
+
   /** Something has come, or may go now. */
   poke() {
     this.wake();
@@ -63,7 +70,7 @@ export class Sender {
       const next = await shelf.next();
       if (!next || (!next.part && !next.entry.isWhole && !isRecording)) break;
       const { entry, part } = next;
-      if (!part && !entry.isWhole) {
+      if ((!part && !entry.isWhole) || (this.isHeld && !entry.isWhole)) {
         await this.rest(LONGEST_WAIT_MS);
         continue;
       }

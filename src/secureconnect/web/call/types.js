@@ -26,14 +26,16 @@
  *   consents: { user_id: string, consent: boolean | null }[] }} RecordingShape
  *
  * Seals a description for one device, and opens one: each throws when it cannot.  ready: so that others can seal for
- * this one.  recordingKey: tells the conversation the key of a recording, and gives what makes ciphertext of its part n.
+ * this one.  recordingKey: tells the conversation the key of a recording, and gives what makes ciphertext of it.
  * @typedef {{ ready: () => Promise<void>, seal: (userId: string, deviceId: string, type: string, content: object) => Promise<unknown>,
  *   unseal: (userId: string, content: unknown) => Promise<{ type: string, content: Record<string, unknown>,
  *     device: string }>,
- *   recordingKey: (callId: string, recordingId: string) => Promise<SealPart>,
+ *   recordingKey: (conversationId: string, recording: { recording_id: string, call_id: string,
+ *     media_type: string }) => Promise<Sealer>,
  * }} Sealing
  *
- * @typedef {(content: ArrayBuffer, number: number) => Promise<ArrayBuffer>} SealPart
+ * add: one piece after the other; what is sealed by then, which may be nothing.  end: seals what is left.
+ * @typedef {{ add: (piece: ArrayBuffer) => Promise<ArrayBuffer>, end: () => Promise<ArrayBuffer> }} Sealer
  */
 
 export {};

@@ -20,11 +20,14 @@ const IV_BYTES = 7;
  * @property {number} part_bytes
  */
 
-/** @returns {FileKey} for one file, never for a second */
-export function newFileKey() {
+/**
+ * @param {number} [partBytes]
+ * @returns {FileKey} for one file, never for a second
+ */
+export function newFileKey(partBytes = PART_BYTES) {
   const key = base64(crypto.getRandomValues(new Uint8Array(32)));
   const iv = base64(crypto.getRandomValues(new Uint8Array(IV_BYTES)));
-  return { cipher: CIPHER, key, iv, part_bytes: PART_BYTES };
+  return { cipher: CIPHER, key, iv, part_bytes: partBytes };
 }
 
 /**
@@ -82,9 +85,10 @@ export class SealedFile {
 /**
  * @param {ReadableStream<Uint8Array>} stream what was downloaded
  * @param {FileKey} fileKey
+ * @param {(() => void) | null} [cut] told when the end is missing, of what may end anywhere; else it is spoilt then
  * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>>} its parts, each checked.  Throws FILE_SPOILT
  */
-export async function* openFile(stream, fileKey) {
+export async function* openFile(stream, fileKey, cut = null) {
   const cipher = await Cipher.of(fileKey);
   const sealed = fileKey.part_bytes + TAG_BYTES;
   const reader = stream.getReader();
@@ -105,12 +109,29 @@ export async function* openFile(stream, fileKey) {
         length -= sealed;
       }
       if (done) {
-        yield await cipher.open(joined(pieces, length), part, true);
+        yield await openLast(cipher, joined(pieces, length), part, cut);
         return;
       }
     }
   } finally {
     await reader.cancel().catch(() => {});
+  }
+}
+
+/**
+ * @param {Cipher} cipher
+ * @param {Uint8Array<ArrayBuffer>} sealed
+ * @param {number} part
+ * @param {(() => void) | null} cut
+ */
+async function openLast(cipher, sealed, part, cut) {
+  try {
+    return await cipher.open(sealed, part, true);
+  } catch (error) {
+    if (cut === null) throw error;
+    const opened = await cipher.open(sealed, part, false);
+    cut();
+    return opened;
   }
 }
 
@@ -128,7 +149,7 @@ export async function openedFile(stream, fileKey, contentType) {
   return new Blob(parts, { type: contentType });
 }
 
-class Cipher {
+export class Cipher {
   /**
    * @param {CryptoKey} key
    * @param {Uint8Array} iv
@@ -151,7 +172,7 @@ class Cipher {
   }
 
   /**
-   * @param {ArrayBuffer} plain
+   * @param {BufferSource} plain
    * @param {number} part
    * @param {boolean} isLast
    */
@@ -198,7 +219,7 @@ function partsOf(size, partBytes) {
  * @param {Uint8Array[]} pieces
  * @param {number} length
  */
-function joined(pieces, length) {
+export function joined(pieces, length) {
   const whole = new Uint8Array(length);
   let at = 0;
   for (const piece of pieces) {

@@ -14,6 +14,7 @@ import { Problem } from "./problem.js";
  * @property {string[]} [mentions]
  * @property {object[]} [files]
  * @property {string} [kind]
+ * @property {object} [recording] of a call, with its key
  *
  * @typedef {object} Sealed a message as the server gives it
  * @property {string} message_id

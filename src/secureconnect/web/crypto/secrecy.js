@@ -293,9 +293,29 @@ export class Secrecy {
     return (await this.crypto()).unseal(userId, /** @type {object} */ (sealed));
   }
 
-  /** Recordings cannot be sealed yet. @returns {Promise<never>} */
-  async recordingKey() {
-    throw Object.assign(new Error("recordings are not sealed"), { code: "E2EE_REQUIRED" });
+  /**
+   * Tell everybody in the conversation the key of a recording; what seals it with that. Rejects when they were not told.
+   * @param {string} conversationId
+   * @param {{ recording_id: string, call_id: string, media_type: string }} recording
+   */
+  async recordingKey(conversationId, recording) {
+    const { RecordingSealer, newRecordingKey } = await import("./recordings.js");
+    const key = newRecordingKey();
+    const id = recording.recording_id; // so whoever has the recording finds the message
+    const content = await this.encrypt(conversationId, { id, recording: { ...recording, ...key } });
+    const said = { type: "chat", conversation_id: conversationId, client_message_id: id };
+    const { status } = await this.given.socket.ask({ ...said, content, is_encrypted: true });
+    if (status !== "stored") throw Object.assign(new Error("may be lost"), { code: "UNAVAILABLE" });
+    return RecordingSealer.of(key);
+  }
+
+  /**
+   * What its message says of a recording, or why that is not known.
+   * @param {Message} message
+   * @returns {Promise<Opened | Unopened>}
+   */
+  async open(message) {
+    return (await this.crypto()).decrypt(message);
   }
 
   // comparisons of pictures

@@ -88,6 +88,23 @@ function readDescribed(given) {
   };
 }
 
+/**
+ * A recording of a call whose key the message tells.
+ * @typedef {{ recording_id: string, call_id: string, key: import("./types.js").FileKey }} Recorded
+ */
+
+const ID = /^[0-9a-f-]{36}$/;
+
+/**
+ * @param {any} given as somebody else's client wrote it
+ * @returns {Recorded | null}
+ */
+export function recordedIn(given) {
+  const { recording_id, call_id, cipher, key, iv, part_bytes } = given ?? {};
+  const isSound = ID.test(recording_id) && ID.test(call_id) && typeof cipher === "string";
+  return isSound ? { recording_id, call_id, key: { cipher, key, iv, part_bytes } } : null;
+}
+
 /** @param {unknown} value */
 function isPx(value) {
   return Number.isInteger(value) && Number(value) > 0 && Number(value) <= MOST_PX;

@@ -88,6 +88,8 @@ export default {
   consentTitle: "May this call be recorded?",
   consentText:
     "{name} wants to record this call. It is recorded only if everybody agrees, and you can take that back at any time. Whoever is in this conversation can get the recording.",
+  consentSealed:
+    "It is encrypted on the device of {name}. The server keeps it without being able to see or hear it.",
   agree: "I agree",
   disagree: "I do not agree",
   waitingForConsent: "Asking everybody whether the call may be recorded…",
@@ -99,6 +101,8 @@ export default {
   "recordingEnded.refused": "Not everybody agreed: nothing was recorded.",
   "recordingEnded.withdrawn": "Somebody does not agree any more: the recording has ended.",
   "recordingEnded.failed": "This device cannot record any more: the recording has ended.",
+  "recordingEnded.unsealed":
+    "The key of the recording could not be told to the others: nothing was recorded.",
   "recordingEnded.too_long": "The recording has reached the longest time this server allows.",
 
   recordings: "Recordings of calls",
@@ -107,6 +111,10 @@ export default {
   recordingNow: "being recorded",
   recordingFinishing: "being finished",
   recordingPartial: "in part",
+  recordingName: "Recording",
+  openingRecording: "Fetching and decrypting the recording…",
+  endMissing: "The end of this recording is missing.",
+  notPlayed: "The browser cannot play this recording.",
   encrypted: "encrypted",
   play: "Play",
   download: "Download",

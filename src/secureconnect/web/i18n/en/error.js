@@ -71,4 +71,7 @@ export default {
   ALREADY_VOTED: "You have voted already, and this vote cannot be changed.",
   ORIGIN_FORBIDDEN:
     "This is not the address this server is at. Open the page at the one its operator has set.",
+  RECORDING_GONE: "There is no such recording any more.",
+  RECORDING_UNFINISHED: "This recording is not finished yet. Try again in a moment.",
+  RECORDING_KEY_MISSING: "The key of this recording is not known on this device.",
 };

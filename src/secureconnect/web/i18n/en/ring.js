@@ -3,4 +3,5 @@ export default {
   video: "Video call",
   join: "Join the call",
   again: "Call back",
+  recording: "Recording of the call",
 };

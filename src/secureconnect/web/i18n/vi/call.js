@@ -87,6 +87,8 @@ export default {
   consentTitle: "Cho phép ghi lại cuộc gọi này?",
   consentText:
     "{name} muốn ghi lại cuộc gọi này. Chỉ ghi khi tất cả mọi người đồng ý, và bạn có thể rút lại sự đồng ý bất cứ lúc nào. Mọi người trong cuộc trò chuyện này đều có thể lấy bản ghi.",
+  consentSealed:
+    "Bản ghi được mã hóa trên thiết bị của {name}. Máy chủ lưu giữ nhưng không thể xem hay nghe.",
   agree: "Tôi đồng ý",
   disagree: "Tôi không đồng ý",
   waitingForConsent: "Đang hỏi mọi người có cho phép ghi lại cuộc gọi không…",
@@ -98,6 +100,8 @@ export default {
   "recordingEnded.refused": "Có người không đồng ý: không có gì được ghi lại.",
   "recordingEnded.withdrawn": "Có người không đồng ý nữa: việc ghi đã kết thúc.",
   "recordingEnded.failed": "Thiết bị này không ghi tiếp được: việc ghi đã kết thúc.",
+  "recordingEnded.unsealed":
+    "Không gửi được khóa của bản ghi cho những người khác: không có gì được ghi lại.",
   "recordingEnded.too_long": "Bản ghi đã đạt thời lượng tối đa mà máy chủ này cho phép.",
 
   recordings: "Bản ghi cuộc gọi",
@@ -106,6 +110,10 @@ export default {
   recordingNow: "đang ghi",
   recordingFinishing: "đang hoàn tất",
   recordingPartial: "một phần",
+  recordingName: "Bản ghi",
+  openingRecording: "Đang tải và giải mã bản ghi…",
+  endMissing: "Bản ghi này thiếu phần cuối.",
+  notPlayed: "Trình duyệt không phát được bản ghi này.",
   encrypted: "đã mã hóa",
   play: "Phát",
   download: "Tải xuống",

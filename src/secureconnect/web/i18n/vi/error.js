@@ -72,4 +72,7 @@ export default {
   POLL_CLOSED: "Bình chọn này đã đóng.",
   ALREADY_VOTED: "Bạn đã bình chọn và không thể thay đổi.",
   ORIGIN_FORBIDDEN: "Máy chủ không ở địa chỉ này. Hãy mở trang tại địa chỉ mà người vận hành đã đặt.",
+  RECORDING_GONE: "Bản ghi này không còn nữa.",
+  RECORDING_UNFINISHED: "Bản ghi này chưa hoàn tất. Hãy thử lại sau giây lát.",
+  RECORDING_KEY_MISSING: "Thiết bị này không có khóa của bản ghi này.",
 };

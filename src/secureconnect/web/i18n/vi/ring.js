@@ -3,4 +3,5 @@ export default {
   video: "Gọi video",
   join: "Tham gia cuộc gọi",
   again: "Gọi lại",
+  recording: "Bản ghi cuộc gọi",
 };

@@ -3,7 +3,10 @@
 import { app } from "../../app.js";
 import { h, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
-import { t } from "../../i18n/index.js";
+import { sheet } from "../../parts/sheet.js";
+import { toast } from "../../parts/toast.js";
+import { loadTexts, refused, t } from "../../i18n/index.js";
+import { signal } from "../../store/signal.js";
 
 /**
  * Call, or come to the call under way.
@@ -62,5 +65,32 @@ export function callBack({ conversation_id, metadata }) {
     "button",
     { type: "button", disabled: () => calls.current.value !== null, onclick },
     t("ring.again"),
+  );
+}
+
+/**
+ * Plays what was recorded of a call in an encrypted conversation.
+ * @param {import("../../store/attachments.js").Recorded} recorded as the message has it
+ * @param {string} by who says so
+ */
+export function recordedCall(recorded, by) {
+  const isBusy = signal(false);
+  const play = async () => {
+    if (isBusy.peek()) return;
+    isBusy.value = true;
+    try {
+      const [{ playTold }] = await Promise.all([import("./player.js"), loadTexts("call"), sheet("call")]);
+      await playTold(recorded, by);
+    } catch (error) {
+      toast(refused(error));
+    } finally {
+      isBusy.value = false;
+    }
+  };
+  return h(
+    "button",
+    { type: "button", class: "file-card", "aria-busy": () => isBusy.value || null, onclick: play },
+    icon("camera"),
+    h("span", { class: "file-name" }, t("ring.recording")),
   );
 }

@@ -11,7 +11,7 @@ import { cue } from "./tones.js";
 
 /** @import { Call } from "../../call/call.js" */
 
-const REASONS = new Set(["refused", "withdrawn", "failed", "too_long"]);
+const REASONS = new Set(["refused", "withdrawn", "failed", "unsealed", "too_long"]);
 
 /** @param {Call} call */
 export function recordingBanner(call) {
@@ -96,6 +96,7 @@ export function consentDialog(call) {
         { label: t("call.consentTitle"), isFirm: true },
         h("h2", null, t("call.consentTitle")),
         h("p", null, t("call.consentText", { name: by })),
+        call.given.sealing && h("p", null, t("call.consentSealed", { name: by })),
         h(
           "div",
           { class: "call-row end" },

@@ -104,7 +104,8 @@ export function controls(call) {
 function mayRecord(call) {
   const conversation = app.state.conversations.get(call.conversationId);
   const { recording_enabled = false, is_e2ee_enabled = true } = conversation?.settings ?? {};
-  return canRecord() && recording_enabled && !is_e2ee_enabled && call.links.value.length > 0;
+  const isSealed = !is_e2ee_enabled || call.given.sealing !== null; // encrypted since it began, it is not here
+  return canRecord() && recording_enabled && isSealed && call.links.value.length > 0;
 }
 
 /** @param {Call} call */

@@ -49,7 +49,7 @@ export class Incoming extends Part {
       );
     }
     return modal(
-      { label: title, class: "call-incoming", close: () => calls.hush() },
+      { label: title, class: "call-incoming", close: () => calls.silence() },
       avatar(() => pictureOf(record.initiated_by)),
       h("h2", { tabindex: "-1", autofocus: true }, title), // no key that was meant for something else answers,
       h("p", null, t(isVideo ? "call.video" : "call.audio")),

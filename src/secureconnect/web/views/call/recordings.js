@@ -2,9 +2,10 @@
 
 import { app } from "../../app.js";
 import { each, h, Part, when } from "../../parts/dom.js";
-import { bytes, duration, moment, refused, t } from "../../i18n/index.js";
+import { bytes, duration, refused, t } from "../../i18n/index.js";
 import { signal } from "../../store/signal.js";
-import { isModerator, nameOf } from "./names.js";
+import { isModerator } from "./names.js";
+import { play, save, titleOf } from "./player.js";
 
 /** @import { CallShape, RecordingShape } from "../../call/types.js" */
 
@@ -62,26 +63,22 @@ export class Recordings extends Part {
  * @param {() => void} look
  */
 function row(recording, attempt, look) {
-  const { recording_id, recorded_by, call_id, conversation_id, started_at, is_encrypted } = recording();
+  const { recording_id, recorded_by, call_id, conversation_id } = recording();
   const path = `/v1/calls/${call_id}/recordings/${recording_id}`;
   const isKept = () => recording().file_id !== null;
   const mayDelete = recorded_by === app.session.userId || isModerator(conversation_id);
-  const title = t("call.recordingOf", { time: moment(started_at), name: nameOf(recorded_by) });
   return h(
     "li",
     null,
-    h("p", null, title),
+    h("p", null, titleOf(recording())),
     h("small", null, () => describe(recording())),
     h(
       "div",
       { class: "call-row" },
-      when(
-        () => isKept() && !is_encrypted,
-        () => [
-          h("button", { type: "button", onclick: () => attempt(() => play(path, title)) }, t("call.play")),
-          h("button", { type: "button", onclick: () => attempt(() => download(path)) }, t("call.download")),
-        ],
-      ),
+      when(isKept, () => [
+        h("button", { type: "button", onclick: () => play(recording()) }, t("call.play")),
+        h("button", { type: "button", onclick: () => attempt(() => save(recording())) }, t("call.download")),
+      ]),
       when(
         () => mayDelete && isKept(),
         () =>
@@ -134,39 +131,6 @@ async function recordingsOf(conversationId) {
     found.push(...told.flatMap(({ recordings }) => recordings));
   }
   return found.filter(({ state }) => state !== "dropped");
-}
-
-/** @param {string} path */
-async function addressOf(path) {
-  const { download_url } = await app.client.ask("GET", `${path}/download-url`);
-  return new URL(download_url, location.href).href;
-}
-
-/** @param {string} path */
-async function download(path) {
-  h("a", { href: await addressOf(path), download: "" }).click();
-}
-
-/**
- * @param {string} path
- * @param {string} title
- */
-async function play(path, title) {
-  const src = await addressOf(path);
-  const { modal } = await import("./modal.js");
-  const { scope } = await import("../../store/signal.js");
-  const [dialog, end] = scope(() =>
-    modal(
-      { label: title, class: "call-player", close: () => close() },
-      h("video", { src, controls: true, autoplay: true, playsinline: true }),
-      h("button", { type: "button", onclick: () => close() }, t("call.close")),
-    ),
-  );
-  const close = () => {
-    dialog.remove();
-    end();
-  };
-  document.body.append(dialog);
 }
 
 customElements.define("sc-recordings", Recordings);

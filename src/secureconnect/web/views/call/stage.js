@@ -69,7 +69,7 @@ export class Stage extends Part {
         (call) => {
           const record = call();
           const answer = (/** @type {boolean} */ withCamera) => {
-            calls.hush();
+            calls.silence();
             enter({ conversationId: record.conversation_id, callId: record.call_id, withCamera });
           };
           return part(Incoming, { calls, record, answer });

@@ -55,17 +55,18 @@ export function openActions(where, message, talk, article) {
  */
 function choicesFor(message, talk) {
   const { conversation } = talk;
-  const { body, state } = said(message);
+  const { body, state, recording } = said(message);
   const isReadable = state === "plain" || state === "decrypted";
+  const isText = isReadable && !recording; // the key of a recording is for those it was told to
   const isOwn = message.sender_id === app.session.userId;
   const isPinned = talk.pins.peek().some((each) => each.message.message_id === message.message_id);
   /** @type {(Choice | false)[]} */
   const all = [
     isReadable && choice("answer", "reply", () => talk.answer(message)),
-    isReadable && isOwn && choice("edit", "edit", () => talk.edit(message)),
+    isText && isOwn && choice("edit", "edit", () => talk.edit(message)),
     body !== "" && choice("copy", "copy", () => copy(body)),
     choice("copyLink", "link", () => copy(`${location.origin}/c/${talk.id}/m/${message.message_id}`)),
-    isReadable && choice("forward", "forward", async () => (await forwarding()).forward(message)),
+    isText && choice("forward", "forward", async () => (await forwarding()).forward(message)),
     may(conversation, "pin") &&
       choice(isPinned ? "unpin" : "pin", "pin", () => pin(message, talk, !isPinned)),
     message.edited_at !== null &&

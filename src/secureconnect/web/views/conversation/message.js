@@ -7,7 +7,7 @@ import { h, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { textNodes } from "../../parts/text.js";
 import { computed } from "../../store/signal.js";
-import { callBack } from "../call/buttons.js";
+import { callBack, recordedCall } from "../call/buttons.js";
 import { attached } from "../files/attached.js";
 import { sending } from "../files/sending.js";
 import { known } from "../people.js";
@@ -58,6 +58,7 @@ export function messageRow(row, talk) {
       ),
       quoteOf(message, talk),
       filesOf(row),
+      recordingOf(row),
       body(message),
       footer(row, message, isOwn, talk),
       reactions(() => stored(row())),
@@ -199,6 +200,18 @@ function filesOf(row) {
   });
   const sent = computed(() => (row().outgoing?.files ? row().outgoing?.client_message_id : undefined));
   return () => (sent.value === undefined ? attached(JSON.parse(held.value)) : sending(sent.value));
+}
+
+/** @param {() => Row} row */
+function recordingOf(row) {
+  const held = computed(() => {
+    const { message } = row();
+    return JSON.stringify((message && !isGone(message) && said(message).recording) || null);
+  });
+  return () => {
+    const recorded = JSON.parse(held.value);
+    return recorded && recordedCall(recorded, row().message?.sender_id ?? "");
+  };
 }
 
 /** @param {() => Message | Outgoing} message */

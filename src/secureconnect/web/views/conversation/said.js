@@ -2,7 +2,7 @@
 
 import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
-import { attachmentsOf } from "../../store/attachments.js";
+import { attachmentsOf, recordedIn } from "../../store/attachments.js";
 import { noticeOf } from "./notice.js";
 
 /**
@@ -15,6 +15,7 @@ import { noticeOf } from "./notice.js";
  * @property {string} body
  * @property {readonly string[]} mentions people it names
  * @property {readonly import("../../store/types.js").Attachment[]} files
+ * @property {import("../../store/attachments.js").Recorded | null} [recording] of a call
  * @property {string | null} replyTo the message it answers
  * @property {Message["message_type"]} kind
  * @property {"plain" | "decrypted" | "waiting" | "withheld" | "before" | "broken" | "newer"} state all but the first two have no body
@@ -55,11 +56,14 @@ function unsealed(message) {
   const nothing = { body: "", mentions: [], files: [], replyTo: message.reply_to, kind };
   if (!answer) return { ...nothing, state: "decrypted" }; // for the moment that it takes
   if ("reason" in answer) return { ...nothing, state: STATES[answer.reason] };
-  const { body, reply_to, files, mentions } = /** @type {Record<string, unknown>} */ (answer.payload);
+  const { body, reply_to, files, mentions, recording } = /** @type {Record<string, unknown>} */ (
+    answer.payload
+  );
   return {
     body: typeof body === "string" ? body : "",
     mentions: mentionsOf({ mentions }),
     files: attachmentsOf(message.file_ids ?? [], files),
+    recording: recordedIn(recording),
     replyTo: typeof reply_to === "string" ? reply_to : null,
     kind,
     state: "decrypted",
@@ -82,7 +86,7 @@ const KINDS = new Set(["image", "video", "audio", "file"]);
 export function excerptOf(message) {
   if (!message) return "";
   if (isGone(message)) return t("chat.deleted");
-  const { body, files, kind, state } = said(message);
+  const { body, files, kind, state, recording } = said(message);
   if (kind === "system") return noticeOf(/** @type {Message} */ (message));
   if (state !== "plain" && state !== "decrypted") return t(`chat.sealed.${state}`);
   const line = body
@@ -90,6 +94,7 @@ export function excerptOf(message) {
     .replaceAll(/\s+/g, " ")
     .trim();
   if (line) return line.length > LONGEST ? `${line.slice(0, LONGEST)}…` : line;
+  if (recording) return t("ring.recording");
   if (KINDS.has(kind)) return t(`chat.kind.${kind}`);
   return files.length ? t("chat.kind.file") : "";
 }
