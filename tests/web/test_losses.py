@@ -147,6 +147,50 @@ def test_what_one_tab_says_another_shows_once(people: People, server: Server) ->
     assert sorted(ann.me.said(group)) == said
 
 
+def test_one_writes_faster_than_the_disk(people: People, server: Server) -> None:
+    ann, _, group = in_group(server, people)
+    said = [f"line {number}" for number in range(20)]
+    field = ann.page.get_by_label("Write a message")
+    field.evaluate(
+        """(field, said) => {
+          for (const text of said) {
+            field.value = text;
+            field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+            const enter = { key: "Enter", bubbles: true, cancelable: true };
+            field.dispatchEvent(new KeyboardEvent("keydown", enter));
+          }
+        }""",
+        said,
+    )
+    expect(field).to_have_value("")
+    ann.sees_once("line 7", "line 19")
+    ann.has_sent()
+    assert ann.me.said(group) == said
+
+
+def test_what_happens_while_it_is_read_is_seen(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "ann", "bob")
+    group = ann.me.group("Garden", bob.me)
+    for text in ("wrong", "gone"):
+        bob.me.says(group, text)
+    wrong, gone = bob.me.ask("GET", "/v1/messages", conversation_id=group, limit="2")["messages"]
+    answers: list[tuple[playwright.Route, playwright.APIResponse]] = []
+    for read in ("/v1/conversations?*first_sync=1*", "/v1/messages?*"):
+        ann.page.route(f"**{read}", lambda route: answers.append((route, route.fetch())))
+    ann.at(f"/c/{group}")
+    assert ann.waits(lambda: len(answers) == 2), "the list and the messages, as they were"
+    bob.me.ask("PATCH", f"/v1/messages/{wrong['message_id']}", {"content": "right"})
+    bob.me.ask("DELETE", f"/v1/messages/{gone['message_id']}")
+    bob.me.says(group, "new")
+    change = bob.me.ask("GET", f"/v1/conversations/{group}")["change"]
+    ann.comes_to("app.mine.socket.positions.changes.get(given[0]) === given[1]", group, change)
+    for route, answer in answers:
+        route.fulfill(response=answer)
+    ann.sees_once("right", "new")
+    for text in ("wrong", "gone"):
+        expect(ann.messages(text)).to_have_count(0)
+
+
 def test_who_signs_out_in_one_tab_has_signed_out_in_all(people: People, server: Server) -> None:
     ann, _, group = in_group(server, people)
     ann.me.says(group, "a secret of the garden")

@@ -85,11 +85,13 @@ export class Outbox {
    * @returns {Promise<Outgoing>}
    */
   async add(draft, blobs = new Map()) {
-    if (this.entries.peek().length >= MOST_WAITING) throw new OutboxFull();
+    const waiting = this.entries.peek();
+    if (waiting.length >= MOST_WAITING) throw new OutboxFull();
+    const last = waiting.at(-1)?.queued_at ?? 0;
     const entry = /** @type {Outgoing} */ ({
       ...draft,
       client_message_id: newId(),
-      queued_at: Date.now(),
+      queued_at: Math.max(Date.now(), last + 1), // two in one millisecond keep their order, on the disk too
       tab: this.#tab,
       state: draft.files?.length ? "uploading" : "waiting",
     });

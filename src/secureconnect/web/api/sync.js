@@ -2,6 +2,7 @@
 // gap, and earlier or later messages.
 
 import { batch } from "../store/signal.js";
+import { Unreachable } from "./client.js";
 import { conversationOf } from "../store/positions.js";
 import { apply } from "../store/apply.js";
 
@@ -9,6 +10,7 @@ import { apply } from "../store/apply.js";
  * @typedef {import("../store/types.js").Conversation} Conversation
  * @typedef {import("../store/types.js").Event} Event
  * @typedef {import("../store/types.js").Message} Message
+ * @typedef {{ change: number, place: () => void }} Answer change: all that happened up to it is in the answer
  */
 
 const PAGE = 100; // conversations
@@ -22,6 +24,8 @@ export class Sync {
   #reading = new Map();
   /** @type {Set<string>} conversations that must be read */
   #lacking = new Set();
+  /** @type {Map<string, Set<Event[]>>} what is told of conversations while their messages are being read */
+  #meanwhile = new Map();
 
   /**
    * @param {import("./client.js").Client} client
@@ -41,6 +45,7 @@ export class Sync {
   #hear(event) {
     apply(this.state, event);
     const id = conversationOf(event);
+    for (const heard of this.#meanwhile.get(id ?? "") ?? []) heard.push(event);
     const isUnknown = id !== null && event.change && this.state.conversations.peek(id) === undefined;
     if (event.type === "gap") this.#reread(event.conversation_id, event.change);
     else if (event.type === "resumed") this.#compare(event);
@@ -133,13 +138,13 @@ export class Sync {
       // of what is known already the socket tells what is new, and this is not to keep it from being heard
       const position = this.socket.positions.changes.get(id);
       if (position === undefined) this.socket.positions.reset(id, conversation.change);
+      const isOlder = position !== undefined && conversation.change < position;
       const timeline = this.state.timeline(id);
-      if (messages && !timeline.isLoaded.peek()) {
+      if (messages && !isOlder && !timeline.isLoaded.peek()) {
         const hasOlder = (messages[0]?.seq ?? 0) > conversation.first_seq;
         timeline.reset(messages, { hasOlder, hasNewer: false });
       }
       const last_read_seq = mine?.last_read_seq ?? held?.last_read_seq;
-      const isOlder = position !== undefined && conversation.change < position;
       if (isOlder) behind.push(id);
       const row =
         isOlder && held
@@ -168,9 +173,10 @@ export class Sync {
    * @param {string} id
    */
   newest(id) {
-    return this.#once(`newest ${id}`, async () => {
+    return this.#reads("newest", id, async () => {
       const { messages, change } = await this.#messages(id, {});
-      this.#place(id, messages, change, { hasOlder: messages.length === MESSAGES, hasNewer: false });
+      const beyond = { hasOlder: messages.length === MESSAGES, hasNewer: false };
+      return { change, place: () => this.state.timeline(id).reset(messages, beyond) };
     });
   }
 
@@ -179,12 +185,15 @@ export class Sync {
    * @param {string} id
    */
   older(id) {
-    return this.#once(`older ${id}`, async () => {
-      const timeline = this.state.timeline(id);
+    return this.#reads("older", id, async (timeline) => {
       const first = timeline.messages.peek()[0]?.seq;
-      if (!first) return;
-      const { messages } = await this.#messages(id, { before_seq: first });
-      timeline.prepend(messages, messages.length === MESSAGES);
+      if (!first) return null;
+      const { messages, change } = await this.#messages(id, { before_seq: first });
+      const place = () => {
+        if (timeline.messages.peek()[0]?.seq === first)
+          timeline.prepend(messages, messages.length === MESSAGES);
+      };
+      return { change, place };
     });
   }
 
@@ -193,12 +202,15 @@ export class Sync {
    * @param {string} id
    */
   newer(id) {
-    return this.#once(`newer ${id}`, async () => {
-      const timeline = this.state.timeline(id);
-      const last = timeline.messages.peek().at(-1)?.seq ?? 0;
-      const { messages } = await this.#messages(id, { after_seq: last });
-      timeline.append(messages, messages.length === MESSAGES);
-      this.#lookBeyond(id);
+    return this.#reads("newer", id, async (timeline) => {
+      const last = timeline.messages.peek().at(-1)?.seq;
+      if (!last) return null;
+      const { messages, change } = await this.#messages(id, { after_seq: last });
+      const place = () => {
+        if (timeline.messages.peek().at(-1)?.seq === last)
+          timeline.append(messages, messages.length === MESSAGES);
+      };
+      return { change, place };
     });
   }
 
@@ -208,7 +220,7 @@ export class Sync {
    * @param {number} seq
    */
   around(id, seq) {
-    return this.#once(`around ${id}`, async () => {
+    return this.#reads("around", id, async () => {
       const [before, after] = await Promise.all([
         this.#messages(id, { before_seq: seq }),
         this.#messages(id, { after_seq: seq - 1 }),
@@ -217,35 +229,53 @@ export class Sync {
         hasOlder: before.messages.length === MESSAGES,
         hasNewer: after.messages.length === MESSAGES,
       };
-      this.#place(id, [...before.messages, ...after.messages], Math.min(before.change, after.change), beyond);
+      const messages = [...before.messages, ...after.messages];
+      const place = () => this.state.timeline(id).reset(messages, beyond);
+      return { change: Math.min(before.change, after.change), place };
+    });
+  }
+
+  /**
+   * What is told while an answer is under way may not be in it, and is applied again on top of it. After a gap an answer
+   * from before is worth nothing.
+   * @param {string} name
+   * @param {string} id
+   * @param {(timeline: import("../store/timeline.js").Timeline) => Promise<Answer | null>} read null: there is nothing
+   * @returns {Promise<void>}
+   */
+  #reads(name, id, read) {
+    return this.#once(`${name} ${id}`, async () => {
+      for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+        const [heard, end] = this.#listen(id);
+        const answer = await read(this.state.timeline(id)).finally(end);
+        if (answer === null) return;
+        const later = heard.filter((event) => event.change > answer.change);
+        if (later.some(({ type }) => type === "gap")) continue;
+        batch(() => {
+          answer.place();
+          for (const event of later) apply(this.state, event);
+        });
+        this.changed(id);
+        return;
+      }
+      throw new Unreachable();
     });
   }
 
   /**
    * @param {string} id
-   * @param {Message[]} messages
-   * @param {number} change all that happened up to it is in the answer
-   * @param {{ hasOlder: boolean, hasNewer: boolean }} beyond
+   * @returns {[Event[], () => void]} what is told of it until the end
    */
-  #place(id, messages, change, beyond) {
-    const timeline = this.state.timeline(id);
-    const position = this.socket.positions.changes.get(id) ?? 0;
-    // what came over the socket while the answer was under way is later than the answer
-    const later = timeline.messages.peek().filter((each) => (each.change ?? 0) > change && position > change);
-    timeline.reset(messages, beyond);
-    for (const each of later) timeline.put(each);
-    this.#lookBeyond(id);
-    this.changed(id);
-  }
-
-  /**
-   * What came over the socket while it could not be placed is still to be read.
-   * @param {string} id
-   */
-  #lookBeyond(id) {
-    const timeline = this.state.timeline(id);
-    const last = timeline.messages.peek().at(-1)?.seq ?? 0;
-    if (last < (this.state.conversations.peek(id)?.last_seq ?? 0)) timeline.hasNewer.value = true;
+  #listen(id) {
+    /** @type {Event[]} */
+    const heard = [];
+    const all = this.#meanwhile.get(id) ?? new Set();
+    this.#meanwhile.set(id, all.add(heard));
+    const end = () => {
+      all.delete(heard);
+      if (all.size === 0) this.#meanwhile.delete(id);
+    };
+    return [heard, end];
   }
 
   /**

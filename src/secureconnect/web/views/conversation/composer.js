@@ -25,7 +25,7 @@ export class Composer extends Part {
   choice = new Choice("");
   error = signal("");
   text = signal("");
-  isSending = false;
+  isSaving = false; // what was edited
 
   build() {
     const { talk } = this;
@@ -257,33 +257,32 @@ export class Composer extends Part {
     const { talk, input } = this;
     const content = input?.value.trim() ?? "";
     const most = app.state.server.peek()?.limits.message_chars ?? Infinity;
-    if (!input || this.isSending || charactersOf(content) > most) return;
+    if (!input || charactersOf(content) > most) return;
     const editing = talk.editing.peek();
     this.error.value = "";
-    this.isSending = true;
     try {
       if (editing) await this.#sayOtherwise(editing, content);
       else await this.#say(content, input);
     } catch (error) {
       this.error.value = refused(error);
-    } finally {
-      this.isSending = false;
     }
   }
 
   /**
+   * The field is empty at once, for the next one: who writes fast does not wait until the last is on the disk.
    * @param {string} content
    * @param {HTMLTextAreaElement} input
    */
   async #say(content, input) {
     const { talk, choice } = this;
-    const { draft, blobs, putBack } = await choice.take();
-    if (!content && !draft.files) return;
+    if (!content && choice.isEmpty) return;
     const answered = talk.answering.peek();
     const mentions = namedIn(content, talk);
     this.#fill("");
     talk.answering.value = null;
     this.typing?.stops();
+    const { draft, blobs, putBack } = await choice.take();
+    if (!content && !draft.files) return; // none of the files could be taken
     try {
       await app.mine.outbox.add(
         {
@@ -297,8 +296,8 @@ export class Composer extends Part {
       );
       talk.toEnd();
     } catch (error) {
-      if (!input.value) this.#fill(content);
-      talk.answering.value = answered;
+      this.#fill([content, input.value].filter(Boolean).join("\n"));
+      talk.answering.value ??= answered;
       putBack();
       throw error;
     }
@@ -311,13 +310,15 @@ export class Composer extends Part {
   async #sayOtherwise(message, content) {
     const { talk } = this;
     const { body, files } = said(message);
+    if (this.isSaving) return;
     if (!content && !files.length) {
       this.error.value = t("chat.editEmpty");
       return;
     }
     if (content !== body) {
       const mentions = namedIn(content, talk);
-      await app.edit(message, content, mentions);
+      this.isSaving = true;
+      await app.edit(message, content, mentions).finally(() => (this.isSaving = false));
     }
     talk.editing.value = null;
     this.input?.focus();

@@ -80,6 +80,9 @@ export class TimelineView extends Part {
     effect(() => {
       if (timeline.isLoaded.value && this.rows.value.length) queueMicrotask(() => this.#place());
     });
+    effect(() => {
+      if (timeline.hasNewer.value) queueMicrotask(() => this.#moved());
+    });
     return [scroller.element, this.#pill(scroller), announcer(timeline)];
   }
 

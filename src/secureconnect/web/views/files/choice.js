@@ -21,6 +21,7 @@ export class Choice {
   /** what was not taken, and why */
   problem = signal("");
   #adding = Promise.resolve();
+  #begun = 0; // times that files are being added
 
   /** @param {string} conversationId */
   constructor(conversationId) {
@@ -32,8 +33,17 @@ export class Choice {
    * @param {Iterable<File>} files
    */
   add(files) {
-    this.#adding = this.#adding.then(() => this.#add(files)).catch(reportError);
+    this.#begun += 1;
+    this.#adding = this.#adding
+      .then(() => this.#add(files))
+      .catch(reportError)
+      .finally(() => (this.#begun -= 1));
     return this.#adding;
+  }
+
+  /** Nothing is chosen, nor about to be. */
+  get isEmpty() {
+    return this.#begun === 0 && this.chosen.peek().length === 0;
   }
 
   /** @param {Iterable<File>} files */
