@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,10 @@ from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.postgres import Postgres
 
 pytest_plugins = ("require_all", "kit.fixtures")
+
+# Hundreds of servers start here: where the environment forbids bytecode, each would compile the product anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture
