@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,3 +139,26 @@ def test_the_browser_lets_no_text_become_script(people: People, server: Server, 
             }}))"""
         )
     assert refused in ("TypeError", "EvalError", "SecurityError")
+
+
+def test_an_answer_that_comes_after_signing_out_is_nobodys(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "ann", "bob")
+    ann.me.group("A secret of ann", bob.me)
+    late: list[tuple[playwright.Route, playwright.APIResponse]] = []
+    ann.page.route("**/v1/conversations/*", lambda route: late.append((route, route.fetch())))
+    ann.at("/")
+    assert ann.waits(lambda: late != [])
+    ann.finds("app.session.signOut()")
+    expect(ann.page.get_by_role("button", name="Sign in")).to_be_visible()
+    for route, answer in late:
+        with suppress(playwright.Error):  # nobody waits for it
+            route.fulfill(response=answer)
+    ann.settles()
+    assert ann.finds("app.state.conversations.ids.peek().length") == 0
+
+
+def test_a_browser_that_keeps_nothing_is_told(people: People, server: Server) -> None:
+    (ann,) = people.enter(server, "ann")
+    refuse = "IDBFactory.prototype.open = () => { throw new DOMException('no', 'SecurityError'); };"
+    ann.context.add_init_script(refuse)
+    ann.at("/").is_told("does not let the page keep anything")

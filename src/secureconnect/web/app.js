@@ -58,6 +58,8 @@ class App {
   device = new Device(this.client, (path) => this.router.go(path));
   /** @type {import("./store/signal.js").Signal<Account | null>} null while nobody is signed in, or it is being opened */
   account = signal(/** @type {Account | null} */ (null));
+  /** this browser does not let the page keep anything, without which it does not work */
+  isBarred = signal(false);
   /**
    * Each tells what somebody would lose who signs out now, or null.
    * @type {Set<() => Promise<string | null> | string | null>}
@@ -73,7 +75,7 @@ class App {
       if (next === userId) return;
       const before = userId;
       userId = next;
-      this.#turn = this.#turn.then(() => this.#change(before, next)); // one after the other
+      this.#turn = this.#turn.then(() => this.#change(before, next)).catch(reportError); // one after the other
     });
     effect(() => this.device.badge(this.state.unread.value));
   }
@@ -97,9 +99,12 @@ class App {
 
   /** @param {string} userId */
   async #open(userId) {
-    const { client, state, session } = this;
+    const { state, session } = this;
     state.me.value = session.tokens.peek()?.user ?? null;
-    const disk = await Disk.open(userId);
+    const disk = await Disk.open(userId).catch(() => null);
+    this.isBarred.value = disk === null;
+    if (disk === null) return;
+    const client = new Client(session);
     const positions = new Positions();
     await load(disk, state, positions);
     const socket = new ChatSocket(session, positions, () => this.learnMe());
@@ -110,8 +115,8 @@ class App {
     const downloads = new Downloads(client, socket, sealing);
     const drafts = new Drafts(disk);
     await Promise.all([outbox.open(), drafts.open()]);
-    const secrecy = this.#secrecyOf(userId, socket, sync);
-    const calls = this.#callsOf(userId, socket, secrecy);
+    const secrecy = this.#secrecyOf(userId, client, socket, sync);
+    const calls = this.#callsOf(userId, client, socket, secrecy);
     const presences = new Presences(client, socket, state, disk);
     const notices = new Notices(client, socket, state, disk);
     this.account.value = {
@@ -127,6 +132,7 @@ class App {
     this.account.value = null;
     account?.calls.close();
     account?.secrecy.close();
+    account?.client.close();
     this.state.clear();
     account?.presences.close();
     account?.socket.close();
@@ -145,11 +151,12 @@ class App {
 
   /**
    * @param {string} userId
+   * @param {Client} client
    * @param {ChatSocket} socket
    * @param {Sync} sync
    */
-  #secrecyOf(userId, socket, sync) {
-    const { client, state, session } = this;
+  #secrecyOf(userId, client, socket, sync) {
+    const { state, session } = this;
     const deviceId = session.tokens.peek()?.device_id ?? "";
     const learn = (/** @type {string} */ id) => sync.conversation(id);
     return new Secrecy({ client, socket, state, learn, userId, deviceId });
@@ -157,11 +164,12 @@ class App {
 
   /**
    * @param {string} userId
+   * @param {Client} client
    * @param {ChatSocket} socket
    * @param {Secrecy} secrecy
    */
-  #callsOf(userId, socket, secrecy) {
-    const { client, session, state } = this;
+  #callsOf(userId, client, socket, secrecy) {
+    const { session, state } = this;
     return new Calls({
       ask: (method, path, asked) => client.ask(method, path, asked),
       put: (path, content) => client.ask("PUT", path, { content, limitMs: PART_LIMIT_MS }),

@@ -37,6 +37,16 @@ export class Unreachable extends Error {
   }
 }
 
+/** The session is over: sign in again. */
+export class SignedOut extends Error {
+  constructor() {
+    super("signed out");
+    this.name = "SignedOut";
+    this.code = "SIGNED_OUT";
+    this.passes = false;
+  }
+}
+
 /**
  * @typedef {object} Asked
  * @property {any} [body] sent as JSON
@@ -49,13 +59,20 @@ export class Unreachable extends Error {
  */
 
 export class Client {
+  #end = new AbortController();
+
   /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.session = session;
   }
 
+  /** What is under way is of no use to whoever signs in next. */
+  close() {
+    this.#end.abort(new SignedOut());
+  }
+
   /**
-   * The `data` of the answer. Throws Refusal, Unreachable, or an AbortError of the caller's own signal.
+   * The `data` of the answer. Throws Refusal, Unreachable, SignedOut, or an AbortError of the caller's own signal.
    * @param {string} method
    * @param {string} path
    * @param {Asked} [asked]
@@ -73,6 +90,8 @@ export class Client {
    * @returns {Promise<{ status: number, data: any, meta: any }>}
    */
   async answer(method, path, asked = {}) {
+    const ends = this.#end.signal;
+    asked = { ...asked, signal: asked.signal ? AbortSignal.any([asked.signal, ends]) : ends };
     let token = asked.anonymous ? null : await this.session.token();
     try {
       return await send(method, path, asked, token);

@@ -2,7 +2,7 @@
 
 import { Signal } from "../store/signal.js";
 import { exclusively } from "../store/locks.js";
-import { Refusal, send } from "./client.js";
+import { Refusal, send, SignedOut } from "./client.js";
 
 /** @typedef {import("../store/types.js").User} User */
 
@@ -20,16 +20,6 @@ const KEPT = "sc.session";
 const DEVICES = "sc.devices"; // {user_id: {names, device_id, device_secret}}: known devices are not locked out
 const MOST_DEVICES = 8;
 const MARGIN_MS = 30_000;
-
-/** The session is over: sign in again. */
-export class SignedOut extends Error {
-  constructor() {
-    super("signed out");
-    this.name = "SignedOut";
-    this.code = "SIGNED_OUT";
-    this.passes = false;
-  }
-}
 
 export class Session {
   constructor() {

@@ -2,8 +2,7 @@
 // docs/protocol.md.
 
 import { Signal } from "../store/signal.js";
-import { Refusal, Unreachable } from "./client.js";
-import { SignedOut } from "./session.js";
+import { Refusal, SignedOut, Unreachable } from "./client.js";
 
 /** @typedef {import("../store/types.js").Event} Event */
 /** @typedef {"offline" | "connecting" | "resuming" | "online"} Link */

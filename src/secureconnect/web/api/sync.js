@@ -17,6 +17,7 @@ const PAGE = 100; // conversations
 const MOST_CONVERSATIONS = 10_000;
 const MESSAGES = 50; // read at a time
 const MOST_TRIES = 3;
+const PAUSE_MS = 5_000; // before what the server was too busy for is asked for again
 const NEW_AT_ONCE = 5; // beyond so many new ones the whole list is read
 
 export class Sync {
@@ -24,6 +25,7 @@ export class Sync {
   #reading = new Map();
   /** @type {Set<string>} conversations that must be read */
   #lacking = new Set();
+  #retry = 0;
   /** @type {Map<string, Set<Event[]>>} what is told of conversations while their messages are being read */
   #meanwhile = new Map();
 
@@ -49,7 +51,7 @@ export class Sync {
     const isUnknown = id !== null && event.change && this.state.conversations.peek(id) === undefined;
     if (event.type === "gap") this.#reread(event.conversation_id, event.change);
     else if (event.type === "resumed") this.#compare(event);
-    else if (event.type === "recovered") this.#catchUp();
+    else if (event.type === "recovered") void this.#catchUp();
     else if (event.type === "user_joined" && event.user.user_id === this.state.me.peek()?.user_id) {
       this.#reread(event.conversation_id, event.change);
     } else if (isUnknown && event.type !== "conversation_deleted" && event.type !== "user_left")
@@ -67,30 +69,42 @@ export class Sync {
       const held = this.state.conversations.peek(id);
       if (held === undefined || held.last_seq < head.seq) this.#lacking.add(id);
     }
-    if (!event.more) this.#catchUp();
+    if (!event.more) void this.#catchUp();
   }
 
   /** @param {string} id of a conversation that must be read */
   #lack(id) {
     this.#lacking.add(id);
-    this.#catchUp();
+    void this.#catchUp();
   }
 
-  /** Read what is lacking. What cannot be had now is asked for when the server is whole, or the link new. */
-  #catchUp() {
+  /** Read what is lacking. What cannot be had now is asked for later, or when the server is whole or the link new. */
+  async #catchUp() {
+    clearTimeout(this.#retry);
     const lacking = [...this.#lacking];
-    const read =
-      lacking.length > NEW_AT_ONCE ? this.all() : Promise.all(lacking.map((id) => this.conversation(id)));
-    read.then(
-      () => {
+    try {
+      if (lacking.length <= NEW_AT_ONCE) await Promise.all(lacking.map((id) => this.#find(id)));
+      else {
+        await this.all();
         for (const id of lacking) this.#lacking.delete(id);
-        this.state.isSynced.value = true;
-      },
-      (error) => {
-        if (error.code === undefined) reportError(error);
-        if (error.status === 404) for (const id of lacking) this.#lacking.delete(id);
-      },
-    );
+      }
+      this.state.isSynced.value = true;
+    } catch (error) {
+      const { code, passes } = /** @type {{ code?: string, passes?: boolean }} */ (error);
+      if (code === undefined) reportError(error);
+      const isOnline = this.socket.link.peek() === "online";
+      if (passes && isOnline) this.#retry = setTimeout(() => void this.#catchUp(), PAUSE_MS);
+    }
+  }
+
+  /** @param {string} id of a conversation that is lacking; it may be gone */
+  async #find(id) {
+    try {
+      await this.conversation(id);
+    } catch (error) {
+      if (/** @type {{ status?: number }} */ (error).status !== 404) throw error;
+    }
+    this.#lacking.delete(id);
   }
 
   /** All conversations, the latest active first, the top ones with their newest messages. */

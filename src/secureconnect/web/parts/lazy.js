@@ -50,18 +50,19 @@ export function lazy(load, make) {
   void attempt();
   onEnd(() => clearTimeout(timer));
   return () => {
-    if (isMissing.value) return missing();
+    if (isMissing.value) return reloading(t("common.notLoaded"));
     const found = loaded.value;
     return found === null ? h("div", { class: "blank", "aria-busy": "true" }) : untracked(() => make(found));
   };
 }
 
-function missing() {
+/** @param {string} text what is wrong, and may not be once the page is loaded again */
+export function reloading(text) {
   const reload = () => location.reload();
   return h(
     "div",
     { class: "blank", role: "alert" },
-    h("p", null, t("common.notLoaded")),
+    h("p", null, text),
     h("button", { type: "button", onclick: reload }, t("common.reload")),
   );
 }

@@ -14,6 +14,7 @@ export class Disk {
   }
 
   /**
+   * Rejects where the browser keeps nothing for the page.
    * @param {string} userId
    * @returns {Promise<Disk>}
    */

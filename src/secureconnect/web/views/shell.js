@@ -2,8 +2,8 @@
 
 import { app } from "../app.js";
 import { h, Part } from "../parts/dom.js";
-import { loadTexts } from "../i18n/index.js";
-import { lazy } from "../parts/lazy.js";
+import { loadTexts, t } from "../i18n/index.js";
+import { lazy, reloading } from "../parts/lazy.js";
 import { sheet } from "../parts/sheet.js";
 import { ENTRANCES } from "../router.js";
 import { computed, effect } from "../store/signal.js";
@@ -18,6 +18,7 @@ export class Shell extends Part {
       if (name === "reset") return "reset";
       if (name === "verify" && (session.userId !== null || !isChange)) return "verify";
       if (session.userId === null) return "signin";
+      if (app.isBarred.value) return "barred";
       return account.value === null ? "opening" : "home";
     });
     effect(() => {
@@ -38,6 +39,7 @@ const ROOMS = {
   verify: () => lazy(mailed, ([{ Verify }]) => new Verify()),
   signin: () => lazy(entrance, ([{ SignIn }]) => new SignIn()),
   opening: () => h("div", { class: "blank", "aria-busy": "true" }),
+  barred: () => reloading(t("common.barred")),
   home: () => new Home(),
 };
 
