@@ -107,6 +107,7 @@ async def test_what_this_server_is(house: House) -> None:
         "limits",
         "e2ee_default_direct",
         "vapid_public_key",
+        "sends_mail",
     }
 
 

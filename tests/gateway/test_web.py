@@ -26,7 +26,9 @@ POLICY = (
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types sc"
 )
 FILES = {
-    "index.html": '<!doctype html>\n{{preload}}\n<script src="/app/{{version}}/main.js"></script>\n',
+    "index.html": (
+        '<!doctype html>\n{{packages}}\n{{preload}}\n<script src="/app/{{version}}/main.js"></script>\n'
+    ),
     "sw.js": 'const version = "{{version}}", files = "{{files}}";\n',
     "manifest.webmanifest": '{"icons": [{"src": "/app/{{version}}/icons/icon.svg"}]}\n',
     "main.js": (
@@ -45,7 +47,7 @@ FILES = {
     "vendor/pack/pkg/pack.wasm": "not really",
     "vendor/pack/index.mjs": "export {};\n" * 100,
     "vendor/pack/index.d.ts": "",
-    "package.json": "{}",
+    "package.json": '{"dependencies": {"pack": "1.2.3"}}',
     "package-lock.json": "{}",
     ".npmrc": "",
 }
@@ -96,6 +98,7 @@ async def test_the_page_names_what_it_loads(folder: Path) -> None:
     loaded = re.findall(rf'<link rel="modulepreload" href="/app/{version}/(.+)">', page)
     assert loaded == ["api/client.js", "store/state.js", "aside.js", "store/disk.js"]
     assert "{{" not in page
+    assert "pack 1.2.3\n" in page
     worker = re.fullmatch(r'const version = "(.+)", files = (\[.+\]);\n', await text_of(router, "/sw.js"))
     assert worker is not None
     assert worker[1] == version

@@ -43,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Server(msgspec.Struct, frozen=True):
+    """sends_mail: there is a mail server; without one nobody can confirm an address, or reset a password."""
+
     version: str
     server_name: str
     registration: Registration
@@ -50,6 +52,7 @@ class Server(msgspec.Struct, frozen=True):
     limits: Limits
     e2ee_default_direct: bool
     vapid_public_key: str | None
+    sends_mail: bool
 
 
 class Health:
@@ -76,6 +79,7 @@ class Health:
         self._server_name = server_name
         self._vapid_public_key = vapid_public_key
         self._registration = msgspec.convert(config.auth.registration, Registration)
+        self._sends_mail = config.smtp.url != ""
         self._limits = Limits(
             message_chars=config.chat.max_message_chars,
             encrypted_message_bytes=config.chat.max_encrypted_bytes,
@@ -98,6 +102,7 @@ class Health:
             limits=self._limits,
             e2ee_default_direct=False,
             vapid_public_key=self._vapid_public_key(),
+            sends_mail=self._sends_mail,
         )
 
     def endpoints(self) -> list[Endpoint]:

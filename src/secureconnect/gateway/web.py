@@ -196,13 +196,21 @@ def edition_of(folder: Path, policy: str, known: Edition | None = None) -> Editi
 
 
 def _places(folder: Path, address: str, files: Sequence[str]) -> dict[str, str]:
-    """What stands for the modules that the page begins with, and for the addresses of all of ours."""
+    """What stands for the modules that the page begins with, for the addresses of all of ours, and for the
+    packages of others that are in the page."""
     first = imported_by(folder, "main.js")
     ours = [f"{address}{name}" for name in files if not name.startswith("vendor/")]
     return {
+        "{{packages}}": _packages(folder) if len(ours) < len(files) else "",
         "{{preload}}": "\n".join(f'<link rel="modulepreload" href="{address}{name}">' for name in first),
         '"{{files}}"': json.dumps(ours),
     }
+
+
+def _packages(folder: Path) -> str:
+    """Names and versions of what the build has put into `vendor/`."""
+    asked_for = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
+    return ", ".join(f"{name} {version}" for name, version in asked_for.items())
 
 
 def without_comments(text: str) -> str:

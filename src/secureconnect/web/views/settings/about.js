@@ -5,7 +5,6 @@ import { t } from "../../i18n/index.js";
 import { h, Part } from "../../parts/dom.js";
 import { section } from "./page.js";
 
-const THIRD_PARTY = "@matrix-org/matrix-sdk-crypto-wasm 18.9.0";
 const LICENCE = "Apache-2.0";
 
 export class Page extends Part {
@@ -27,13 +26,19 @@ export class Page extends Part {
           h("a", { href: "/docs", target: "_blank", rel: "noopener noreferrer" }, t("settings.api")),
         ),
       ),
-      section(
-        t("settings.thirdParty"),
-        h("p", null, `${THIRD_PARTY} (${LICENCE})`),
-        h("p", null, t("settings.thirdPartyHint")),
-      ),
+      packages() &&
+        section(
+          t("settings.thirdParty"),
+          h("p", null, `${packages()} (${LICENCE})`),
+          h("p", null, t("settings.thirdPartyHint")),
+        ),
     ];
   }
+}
+
+/** Names and versions, as the page was built with them. */
+function packages() {
+  return document.querySelector('meta[name="packages"]')?.getAttribute("content") ?? "";
 }
 
 customElements.define("sc-settings-about", Page);
