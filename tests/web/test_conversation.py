@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import playwright.sync_api as playwright
+import pytest
 from playwright.sync_api import expect
 
 from kit.server import Server
 
-from .people import AWAY, People, Person
+from .people import AWAY, PHONE, People, Person
+
+Pair = tuple[Person, Person]
 
 BUSY = 5  # times slower than it should be, on a machine with other work
 FRAME_MS = 1000 / 60
@@ -61,12 +66,36 @@ HOSTILE = [
 ]
 
 
-def together(people: People, server: Server, title: str) -> tuple[Person, Person, str]:
-    """Two people who look at the same group, and its id."""
-    ann, bob = people.enter(server, "ann", "bob")
-    group = ann.me.group(title, bob.me)
+@pytest.fixture(scope="module")
+def met(browser: playwright.Browser, shared_server: Server) -> Iterator[Pair]:
+    people = People(browser)
+    ann, bob = people.enter(shared_server, "ann", "bob")
     for person in (ann, bob):
-        person.at(f"/c/{group}")
+        person.at("/").is_online()
+    yield ann, bob
+    people.clear()
+
+
+@pytest.fixture
+def pair(met: Pair, server: Server) -> Iterator[Pair]:
+    """The same two for every test: each begins a conversation of its own."""
+    yield met
+    for person in met:
+        person.check()
+
+
+def goes(person: Person, path: str) -> None:
+    """There, in the page as it is."""
+    person.finds("app.router.go(given[0])", path)
+
+
+def together(pair: Pair, title: str) -> tuple[Person, Person, str]:
+    """Both look at a new group; its id."""
+    ann, bob = pair
+    group = ann.me.group(title, bob.me)
+    for person in pair:
+        goes(person, f"/c/{group}")
+        expect(person.page.get_by_role("heading", name=title, level=2)).to_be_visible()
         expect(writing(person)).to_be_visible()
     return ann, bob, group
 
@@ -85,8 +114,8 @@ def chooses(person: Person, text: str, action: str) -> None:
     person.page.get_by_role("menuitem", name=action, exact=True).click()
 
 
-def test_a_message_is_answered_reacted_to_changed_pinned_and_deleted(people: People, server: Server) -> None:
-    ann, bob, _ = together(people, server, "Tea party")
+def test_a_message_is_answered_reacted_to_changed_pinned_and_deleted(pair: Pair) -> None:
+    ann, bob, _ = together(pair, "Tea party")
     ann.writes("Shall we have tea?")
     chooses(bob, "Shall we have tea?", "Answer")
     bob.writes("Yes please")
@@ -121,8 +150,8 @@ def test_a_message_is_answered_reacted_to_changed_pinned_and_deleted(people: Peo
     expect(bob.messages("This message was deleted.")).to_have_count(2)  # itself, and where it is quoted
 
 
-def test_people_are_named_and_a_draft_stays(people: People, server: Server) -> None:
-    ann, bob, group = together(people, server, "Tea party")
+def test_people_are_named_and_a_draft_stays(pair: Pair) -> None:
+    ann, bob, group = together(pair, "Tea party")
     writing(ann).press_sequentially("Hello @bo")
     bob.is_told("ann is typing")
     expect(ann.page.get_by_role("option", name="bob")).to_have_attribute("aria-selected", "true")
@@ -135,15 +164,15 @@ def test_people_are_named_and_a_draft_stays(people: People, server: Server) -> N
 
     writing(ann).fill("what I began")
     ann.comes_to("(await app.mine.disk.get('drafts', given[0]))?.text === 'what I began'", group)
-    ann.at("/")
+    goes(ann, "/")
     conversations = ann.page.get_by_role("navigation", name="Conversations")
     expect(conversations.get_by_role("link", name="Draft: what I began")).to_be_visible()
     ann.opens("Tea party")
     expect(writing(ann)).to_have_value("what I began")
 
 
-def test_a_poll_is_asked_answered_and_closed(people: People, server: Server) -> None:
-    ann, bob, _ = together(people, server, "Tea party")
+def test_a_poll_is_asked_answered_and_closed(pair: Pair) -> None:
+    ann, bob, _ = together(pair, "Tea party")
     ann.presses("Ask in a poll")
     for label, text in (("Question", "When?"), ("Answer 1", "Now"), ("Answer 2", HOSTILE[0])):
         ann.page.get_by_label(label).fill(text)
@@ -162,8 +191,47 @@ def test_a_poll_is_asked_answered_and_closed(people: People, server: Server) -> 
     expect(seen.get_by_label("Now")).to_be_disabled()
 
 
-def test_one_begins_at_what_is_new_and_only_what_was_seen_is_read(people: People, server: Server) -> None:
-    ann, bob = people.enter(server, "ann", "bob")
+def test_polls_of_several_answers_final_ones_and_those_that_end(pair: Pair) -> None:
+    ann, bob, group = together(pair, "Tea party")
+
+    def asks(question: str, **more: object) -> tuple[playwright.Locator, playwright.Locator]:
+        """The poll at the pages of both."""
+        options = {"conversation_id": group, "question": question, "options": ["Tea", "Cake"]}
+        ann.me.ask("POST", "/v1/polls", options | more)
+        name = f"Poll: {question}"
+        asked, seen = (person.page.get_by_role("article", name=name) for person in (ann, bob))
+        expect(seen).to_be_visible()
+        return asked, seen
+
+    asked, seen = asks("What?", poll_type="multi")
+    expect(seen.get_by_text("several answers possible")).to_be_visible()
+    for answer in ("Tea", "Cake"):
+        seen.get_by_label(answer).check()
+    expect(asked.get_by_text("0 people have voted")).to_be_visible()  # nothing counts before
+    seen.get_by_role("button", name="Vote").click()
+    expect(asked.get_by_text("1 · 100 %")).to_have_count(2)
+    expect(seen.get_by_role("button", name="Vote")).to_have_count(0)
+    seen.get_by_role("button", name="Actions").press("Enter")
+    bob.page.get_by_role("menuitem", name="Take back my vote").click()
+    expect(asked.get_by_text("0 people have voted")).to_be_visible()
+
+    asked, seen = asks("For good?", allow_vote_change=False)
+    seen.get_by_label("Tea").check()
+    seen.get_by_label("Cake").check()
+    seen.get_by_role("button", name="Vote").click()
+    expect(asked.get_by_text("1 · 100 %")).to_have_count(1)
+    expect(seen.get_by_label("Tea")).to_be_disabled()
+    expect(seen.get_by_label("Cake")).to_be_checked()
+
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    _, seen = asks("Quick?", expires_at=soon.isoformat().replace("+00:00", "Z"))
+    expect(seen.get_by_text("until")).to_be_visible()
+    expect(seen.get_by_text("closed")).to_be_visible()
+    expect(seen.get_by_label("Tea")).to_be_disabled()
+
+
+def test_one_begins_at_what_is_new_and_only_what_was_seen_is_read(pair: Pair) -> None:
+    ann, bob = pair
     group = ann.me.group("Tea party", bob.me)
     for number in range(70):
         ann.me.says(group, f"old {number}")
@@ -185,8 +253,8 @@ def test_one_begins_at_what_is_new_and_only_what_was_seen_is_read(people: People
     bob.comes_to("document.querySelector('.pill') === null")
 
 
-def test_what_one_reads_stays_where_it_is(people: People, server: Server) -> None:
-    ann, bob, group = together(people, server, "Tea party")
+def test_what_one_reads_stays_where_it_is(pair: Pair) -> None:
+    ann, bob, group = together(pair, "Tea party")
     ann.finds(FILL, group, 10_000, bob.me.user_id)
     here = scroller(ann)
     here.evaluate("(scroller) => { scroller.scrollTop = scroller.scrollHeight; }")
@@ -217,8 +285,8 @@ def test_what_one_reads_stays_where_it_is(people: People, server: Server) -> Non
     holds(before)
 
 
-def test_a_message_that_failed_is_sent_again_in_its_place(people: People, server: Server) -> None:
-    ann, bob, group = together(people, server, "Tea party")
+def test_a_message_that_failed_is_sent_again_in_its_place(pair: Pair) -> None:
+    ann, bob, group = together(pair, "Tea party")
     ann.page.context.set_offline(True)
     with ann.excused(AWAY):
         ann.comes_to("app.mine.socket.link.peek() !== 'online'")
@@ -240,8 +308,8 @@ def test_a_message_that_failed_is_sent_again_in_its_place(people: People, server
     expect(failed).to_have_count(0)
 
 
-def test_what_people_write_is_text(people: People, server: Server) -> None:
-    ann, bob, group = together(people, server, HOSTILE[0])
+def test_what_people_write_is_text(pair: Pair) -> None:
+    ann, bob, group = together(pair, HOSTILE[0])
     ann.me.ask("PATCH", "/v1/users/me", {"display_name": HOSTILE[0]})
     for text in HOSTILE:
         ann.me.says(group, text)
@@ -258,3 +326,207 @@ def test_what_people_write_is_text(people: People, server: Server) -> None:
     links = [["https://example.org/", rel], ["https://a.example/", rel]]
     assert found == {"markup": 0, "links": links, "wide": False}
     expect(bob.page.get_by_role("article", name=f"{HOSTILE[0]},").first).to_be_visible()
+    ann.me.ask("PATCH", "/v1/users/me", {"display_name": "ann"})
+
+
+def test_what_is_decided_in_the_details(pair: Pair) -> None:
+    """What was said disappears, and other settings; the last one is that there is no such group any more."""
+    ann, bob, group = together(pair, "Tea party")
+    ann.page.get_by_role("link", name="Details").click()
+    details = ann.page.get_by_role("complementary", name="Details")
+    details.get_by_label("Messages disappear after").select_option("5 minutes")
+    bob.is_told("ann made messages disappear after 5 minutes")
+    details.get_by_label("Messages are kept for").select_option("30 days")
+    wanted = {"disappear_after_s": 300, "message_retention_days": 30}
+    for name, label in (
+        ("history_visible", "New members see what was said before"),
+        ("recording_enabled", "Calls may be recorded"),
+    ):
+        box = details.get_by_role("checkbox", name=label)
+        wanted[name] = not box.is_checked()
+        with ann.page.expect_response("**/settings"):
+            box.click()
+    settings = bob.me.ask("GET", f"/v1/conversations/{group}")["settings"]
+    assert {name: settings[name] for name in wanted} == wanted
+    with ann.page.expect_response(f"**/{group}/notifications"):
+        details.get_by_label("Notify me of").select_option("Mentions and replies")
+    assert ann.me.ask("GET", f"/v1/conversations/{group}/notifications")["notify"] == "mentions"
+
+    details.get_by_role("button", name="Name and picture").click()
+    dialog = ann.page.get_by_role("dialog")
+    dialog.get_by_label("Name of the group").fill("")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_text("Fill this in.")).to_be_visible()
+    ann.page.keyboard.press("Escape")
+
+    bob.writes("gone in a while")
+    expect(ann.messages("gone in a while").get_by_text("This message disappears")).to_be_attached()
+    ann.me.ask("PUT", f"/v1/conversations/{group}/settings", {"disappear_after_s": 2})
+    bob.is_told("ann made messages disappear after 2 seconds")
+    bob.writes("gone in a moment")
+    ann.sees("gone in a moment")
+    for person in pair:
+        expect(person.messages("gone in a moment")).to_have_count(0)
+        expect(person.messages("This message was deleted.")).to_have_count(1)
+
+    details.get_by_role("button", name="Encrypt end to end").click()
+    dialog.get_by_role("button", name="Encrypt end to end").click()
+    expect(details.get_by_text("End-to-end encrypted")).to_be_visible()
+    expect(details.get_by_role("button", name="Encrypt end to end")).to_have_count(0)
+    bob.is_told("ann turned encryption on")
+    expect(bob.page.get_by_role("button", name="Ask in a poll")).to_have_count(0)
+    details.get_by_role("button", name="Delete the group").click()
+    dialog.get_by_role("button", name="Delete the group").click()
+    bob.is_told("You are no longer in this conversation.")
+    expect(ann.page.get_by_text("Choose a conversation")).to_be_visible()
+
+
+def test_who_is_blocked_is_told_before_they_write(pair: Pair) -> None:
+    """As far as one may know: what one has blocked oneself at once, else when something is refused."""
+    ann, bob = pair
+    direct = ann.me.direct(bob.me)
+    for person in pair:
+        goes(person, f"/c/{direct}")
+        expect(writing(person)).to_be_visible()
+    ann.page.get_by_role("link", name="Details").click()
+    ann.presses("Block")
+    ann.page.get_by_role("dialog").get_by_role("button", name="Block").click()
+    ann.is_told("You have blocked bob. Neither of you can write here.")
+    expect(writing(ann)).to_have_count(0)
+    bob.writes("Are you there?")
+    expect(bob.messages("Are you there?").get_by_text("Not sent")).to_be_visible()
+    bob.is_told("ann gets nothing of what you write here.")
+    expect(writing(bob)).to_have_count(0)
+    for person in pair:
+        person.page.reload()
+        expect(person.page.locator(".cannot-write")).to_be_visible()
+        expect(writing(person)).to_have_count(0)
+
+    ann.page.get_by_role("complementary").get_by_role("button", name="Unblock").click()
+    expect(writing(ann)).to_be_visible()
+    bob.page.locator(".cannot-write").get_by_role("button", name="Try again").click()
+    ann.sees("Are you there?")
+    expect(writing(bob)).to_be_focused()
+    bob.has_sent()
+    ann.presses("Block")
+    ann.page.get_by_role("dialog").get_by_role("button", name="Block").click()
+    ann.page.locator(".cannot-write").get_by_role("button", name="Unblock").click()
+    expect(writing(ann)).to_be_focused()
+
+
+def test_what_is_not_held_is_quoted_and_come_to(people: People, pair: Pair, server: Server) -> None:
+    ann, bob = pair
+    group = ann.me.group("Long ago", bob.me)
+    for number in range(130):
+        ann.me.says(group, f"line {number}")
+    asked = {"conversation_id": group, "limit": "20", "before_seq": "20"}
+    early = ann.me.ask("GET", "/v1/messages", **asked)["messages"]
+    [first, third] = [each for each in early if each["content"] in ("line 1", "line 3")]
+    ann.me.says(group, "do you remember?", reply_to=first["message_id"])
+    bob.me.ask("POST", f"/v1/conversations/{group}/read", {"seq": 132})
+    other = people.device(server, bob.me).at(f"/c/{group}")  # which holds nothing yet
+    quote = other.messages("do you remember?").get_by_role("button", name="line 1")
+    expect(quote).to_be_visible()
+    assert other.finds("app.state.timeline(given[0]).find(given[1])", group, first["message_id"]) is None
+    quote.click()
+    expect(other.messages("line 1").first).to_be_in_viewport()
+    other.page.get_by_role("button", name=re.compile("To the latest")).click()
+    expect(other.messages("do you remember?")).to_be_in_viewport()
+    goes(other, f"/c/{group}/m/{third['message_id']}")
+    expect(other.page.locator(".found")).to_contain_text("line 3")
+    expect(other.page.locator(".found")).to_be_in_viewport()
+
+
+def test_a_finger_is_enough(people: People, pair: Pair, server: Server) -> None:
+    """A long touch opens the menu, which stays when the finger is lifted; what one hits is large enough."""
+    ann, bob, group = together(pair, "Tea party")
+    ann.writes("Shall we?")
+    bob.sees("Shall we?")
+    phone = people.device(server, bob.me, size=PHONE, has_touch=True, is_mobile=True).at(f"/c/{group}")
+    message = phone.messages("Shall we?")
+    expect(message).to_be_in_viewport()
+    box = message.bounding_box()
+    assert box is not None
+    touches = phone.context.new_cdp_session(phone.page)
+
+    def touch(what: str, *points: dict[str, float]) -> None:
+        touches.send("Input.dispatchTouchEvent", {"type": what, "touchPoints": list(points)})
+
+    here = {"x": box["x"] + 20, "y": box["y"] + 20}
+    menu = phone.page.get_by_role("menu", name="Actions")
+    touch("touchStart", here)
+    expect(menu).to_be_visible()
+    touch("touchEnd")
+    phone.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(menu).to_be_visible()
+    phone.page.touchscreen.tap(PHONE[0] - 10, 10)
+    expect(menu).to_have_count(0)
+    touch("touchStart", here)
+    expect(menu).to_be_visible()
+    touch("touchEnd")
+    phone.page.get_by_role("group", name="React").get_by_role("button", name="👍").tap()
+    chip = phone.messages("Shall we?").get_by_role("button", name="👍, 1 person")
+    expect(chip).to_be_visible()
+    assert chip.evaluate("(chip) => Math.min(chip.offsetWidth, chip.offsetHeight)") >= 40
+    touch("touchStart", here)
+    expect(menu).to_be_visible()
+    touch("touchEnd")
+    phone.page.get_by_role("menuitem", name="Copy text").tap()
+    told = phone.page.locator(".toast").bounding_box()
+    field = writing(phone).bounding_box()
+    assert told is not None
+    assert field is not None
+    assert told["y"] + told["height"] < field["y"], "where one writes is not covered"
+
+
+NOTIFIES = """globalThis.told = [];
+globalThis.Notification = class extends EventTarget {
+  static permission = "granted";
+  static requestPermission = async () => "granted";
+  constructor(title, how) { super(); told.push({ title, ...how }); this.told = told.at(-1); }
+  close() { this.told.isClosed = true; this.onclose?.(); }
+};
+let seen = "visible";
+Object.defineProperty(document, "visibilityState", { get: () => seen });
+globalThis.turns = (to) => { seen = to; document.dispatchEvent(new Event("visibilitychange")); };"""
+
+
+def test_what_comes_while_nobody_looks_is_said_by_the_system(
+    people: People, pair: Pair, server: Server
+) -> None:
+    """Of which the browsers of tests have none: what it is given is looked at."""
+    ann, bob = pair
+    group = bob.me.group("Tea party", ann.me)
+    direct = bob.me.direct(ann.me)
+    away = people.device(server, ann.me)
+    away.page.add_init_script(NOTIFIES)
+    away.at("/").is_online()
+    goes(ann, "/settings")
+
+    def told() -> list[str]:
+        found: list[str] = away.page.evaluate("told.map(({ body }) => body)")
+        return found
+
+    bob.me.says(group, "seen")
+    away.comes_to("app.state.conversations.peek(given[0]).unread_count === 1", group)
+    assert told() == []
+    away.page.evaluate("turns('hidden')")
+    bob.me.says(group, "unseen")
+    assert away.waits(lambda: told() == ["New message: Tea party"]), told()
+    bob.me.says(direct, "psst")
+    assert away.waits(lambda: "bob wrote to you" in told()), told()
+    ann.me.ask("PUT", f"/v1/conversations/{group}/notifications", {"notify": "mentions"})
+    bob.me.says(group, "quite unseen")
+    bob.me.says(group, "@ann", metadata={"mentions": [ann.me.user_id]})
+    assert away.waits(lambda: "bob mentioned you in “Tea party”" in told()), told()
+    assert len(told()) == 3
+    assert away.page.evaluate("told.some((each) => JSON.stringify(each).includes('unseen'))") is False
+    other = away.opens_tab()
+    other.is_online()
+    bob.me.says(direct, "seen in the other tab")
+    other.comes_to("app.state.conversations.peek(given[0]).unread_count === 2", direct)
+    other.page.close()
+    bob.me.says(direct, "psst again")
+    assert away.waits(lambda: told().count("bob wrote to you") == 2), told()
+    away.page.evaluate("turns('visible')")
+    away.comes_to("told.every(({ isClosed }) => isClosed)")

@@ -251,6 +251,9 @@ def test_what_is_away_is_told_and_what_is_written_meanwhile_is_stored(
         ann.writes("without postgres")
         bob.sees("without postgres")
         ann.comes_to("app.mine.outbox.entries.peek()[0].state === 'accepted'")
+        for person in (ann, bob):
+            mark = person.messages("without postgres").get_by_text("Accepted; being stored")
+            expect(mark).to_be_attached()
     expect(limited).to_have_count(0)
     ann.has_sent()
     for person in (ann, bob):

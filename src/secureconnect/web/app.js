@@ -1,5 +1,6 @@
 // The one composition: what there is of each thing, for whoever is signed in. Views import `app`; nothing else does.
 
+import { Blocks } from "./api/blocks.js";
 import { Client } from "./api/client.js";
 import { Downloads } from "./api/downloads.js";
 import { Device } from "./api/device.js";
@@ -44,6 +45,7 @@ import { State } from "./store/state.js";
  * @property {Notices} notices
  * @property {Edition} edition
  * @property {Drafts} drafts
+ * @property {Blocks} blocks
  */
 
 const PART_LIMIT_MS = 60_000; // for a part of a recording
@@ -114,6 +116,7 @@ class App {
     const outbox = new Outbox(disk, socket, uploads, (entry) => this.#wrap(entry));
     const downloads = new Downloads(client, socket, sealing);
     const drafts = new Drafts(disk);
+    const blocks = new Blocks(client, socket, outbox, state, disk);
     await Promise.all([outbox.open(), drafts.open()]);
     const secrecy = this.#secrecyOf(userId, client, socket, sync);
     const calls = this.#callsOf(userId, client, socket, secrecy);
@@ -121,7 +124,7 @@ class App {
     const notices = new Notices(client, socket, state, disk);
     this.account.value = {
       ...{ client, state, socket, sync, outbox, downloads, disk, writer, calls, secrecy },
-      ...{ presences, notices, edition: new Edition(socket), drafts },
+      ...{ presences, notices, edition: new Edition(socket), drafts, blocks },
     };
     socket.open();
   }
@@ -139,6 +142,7 @@ class App {
     account?.outbox.close();
     account?.downloads.close();
     account?.drafts.close();
+    account?.blocks.close();
     account?.disk.close();
     await this.device.forgetPush();
     // another tab may have signed in again before this one has heard that it signed out

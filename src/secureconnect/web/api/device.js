@@ -5,6 +5,7 @@ import { Signal } from "../store/signal.js";
 /** @typedef {"unsupported" | "denied" | "off" | "on"} PushState */
 
 const KEPT = "sc.push"; // the endpoint that the server was told of
+const ALERTS = "sc.alerts"; // whether the system is to say what comes in while nobody looks
 
 /** Scripts come from the page's own server alone. */
 const trusted = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("sc", {
@@ -17,6 +18,10 @@ const trusted = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("sc",
 export class Device {
   /** @type {Signal<PushState>} */
   push = new Signal(/** @type {PushState} */ ("unsupported"));
+  /** @type {Signal<PushState>} what the system says while the page is there and nobody looks at it */
+  alerts = new Signal(alertsNow());
+  /** @type {Set<Notification>} without a worker, which would know them */
+  #shown = new Set();
   /** @type {ServiceWorkerRegistration | null} */
   #registration = null;
 
@@ -26,6 +31,7 @@ export class Device {
    */
   constructor(client, open) {
     this.client = client;
+    this.open = open;
     navigator.serviceWorker?.addEventListener(
       "message",
       ({ data }) => data.type === "open" && open(data.path),
@@ -61,7 +67,9 @@ export class Device {
    */
   async enablePush(publicKey) {
     if (this.#registration === null) return;
-    if ((await Notification.requestPermission()) !== "granted") {
+    const isGranted = (await Notification.requestPermission()) === "granted";
+    this.alerts.value = alertsNow();
+    if (!isGranted) {
       await this.#look();
       return;
     }
@@ -90,9 +98,55 @@ export class Device {
     if (this.push.peek() === "on") this.push.value = "off";
   }
 
+  /**
+   * Have the system say what comes in while nobody looks. Asks for leave: call it from a click.
+   * @param {boolean} isOn
+   */
+  async chooseAlerts(isOn) {
+    localStorage.setItem(ALERTS, isOn ? "on" : "off");
+    if (isOn) await Notification.requestPermission();
+    this.alerts.value = alertsNow();
+  }
+
+  /**
+   * @param {string} body
+   * @param {string} tag the next one of the same takes its place
+   * @param {string} path where in the page it is about
+   */
+  async alert(body, tag, path) {
+    const how = { body, tag, data: path };
+    if (this.#registration?.active) {
+      await this.#registration.showNotification("SecureConnect", how);
+      return;
+    }
+    const shown = new Notification("SecureConnect", how);
+    this.#shown.add(shown);
+    shown.onclose = () => this.#shown.delete(shown);
+    shown.onclick = () => {
+      window.focus();
+      shown.close();
+      this.open(path);
+    };
+  }
+
+  /** Somebody looks at the page: there it is seen. */
+  async silence() {
+    for (const each of this.#shown) each.close();
+    this.#shown.clear();
+    for (const each of (await this.#registration?.getNotifications()) ?? []) each.close();
+  }
+
   /** @param {number} count on the icon of the page; 0: none */
   badge(count) {
     const done = count ? navigator.setAppBadge?.(count) : navigator.clearAppBadge?.();
     done?.catch(() => {}); // it is not installed
   }
+}
+
+/** @returns {PushState} */
+function alertsNow() {
+  if (!("Notification" in globalThis)) return "unsupported";
+  if (Notification.permission === "denied") return "denied";
+  const isChosen = localStorage.getItem(ALERTS);
+  return Notification.permission === "granted" && isChosen !== "off" ? "on" : "off";
 }

@@ -57,7 +57,12 @@ export class Notices {
     }
   }
 
-  /** @param {string} id of an announcement that is not to be shown again */
+  /** @param {string} id */
+  isDismissed(id) {
+    return this.#dismissed.value.includes(id);
+  }
+
+  /** @param {string} id of an announcement, or of something else, that is not to be shown again */
   dismiss(id) {
     this.#dismissed.value = [...this.#dismissed.peek(), id].slice(-MOST_DISMISSED);
     void this.disk.put("facts", DISMISSED, this.#dismissed.peek()).catch(() => {});

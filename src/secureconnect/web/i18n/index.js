@@ -89,8 +89,8 @@ function pluralOf(forms, count) {
  */
 export function refused(error) {
   const { code, message, retryAfterS } =
-    /** @type {{ code?: string, message?: string, retryAfterS?: number }} */ (error);
-  if (code === undefined) return t("error.UNKNOWN");
+    /** @type {{ code?: unknown, message?: string, retryAfterS?: number }} */ (error);
+  if (typeof code !== "string") return t("error.UNKNOWN"); // the browser's own errors have numbers
   const text = lookUp(`error.${code}`);
   if (text === undefined) return message || t("error.UNKNOWN");
   const seconds = retryAfterS ?? 60;

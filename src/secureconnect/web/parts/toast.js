@@ -1,4 +1,4 @@
-// A word about what was done, at the foot of the page for a moment. What went wrong is said where it was tried.
+// A word about what was done, near the head of the page for a moment. What went wrong is said where it was tried.
 
 import { h } from "./dom.js";
 
@@ -16,11 +16,9 @@ export function toast(text, action) {
   const region = placeOf();
   const shown = h("div", { class: "toast" }, h("span", null, text));
   const end = () => {
-    clearTimeout(timer);
     shown.remove();
     if (region.childElementCount === 0) region.hidePopover?.();
   };
-  const timer = setTimeout(end, LASTS_MS);
   if (action) {
     const run = () => {
       end();
@@ -29,12 +27,29 @@ export function toast(text, action) {
     shown.append(h("button", { type: "button", onclick: run }, action.text));
   }
   while (region.childElementCount >= MOST) region.firstElementChild?.remove();
-  if (region.isConnected && !region.matches(":popover-open")) region.showPopover?.(); // above dialogs, too
-  requestAnimationFrame(() => region.append(shown));
+  show(region); // above dialogs, too
+  requestAnimationFrame(() => {
+    region.append(shown);
+    setTimeout(end, LASTS_MS); // from when it is seen: in a tab behind others nothing is drawn
+  });
 }
 
+/** What is outside an open dialog is neither heard nor pressed: they stand in it, and outlast it. */
 function placeOf() {
-  place ??= h("div", { class: "toasts", role: "status", popover: "manual" });
-  if (!place.isConnected) document.body.append(place);
-  return place;
+  const region = (place ??= h("div", { class: "toasts", role: "status", popover: "manual" }));
+  const dialog = [...document.querySelectorAll("dialog:modal")].at(-1);
+  const host = dialog ?? document.body;
+  if (region.parentElement === host) return region;
+  host.append(region);
+  dialog?.addEventListener("close", () => {
+    if (region.parentElement !== dialog) return;
+    document.body.append(region);
+    if (region.childElementCount) show(region);
+  });
+  return region;
+}
+
+/** @param {HTMLElement} region */
+function show(region) {
+  if (region.isConnected && !region.matches(":popover-open")) region.showPopover?.();
 }

@@ -18,6 +18,27 @@ export function holdForLife(name) {
   void navigator.locks?.request(name, () => new Promise(() => {}));
 }
 
+/**
+ * Hold a lock beside others who hold it. Returns what lets it go.
+ * @param {string} name
+ */
+export function holdUntil(name) {
+  /** @type {() => void} */
+  let leave = () => {};
+  const left = new Promise((resolve) => (leave = () => resolve(null)));
+  void navigator.locks?.request(name, { mode: "shared" }, () => left);
+  return leave;
+}
+
+/**
+ * Whether any tab holds it.
+ * @param {string} name
+ */
+export async function isHeld(name) {
+  const { held = [] } = (await navigator.locks?.query()) ?? {};
+  return held.some((each) => each.name === name);
+}
+
 /** Whether it can be known which tabs there are. */
 export const knowsTabs = Boolean(navigator.locks);
 

@@ -112,6 +112,7 @@
  * @property {Record<string, number>} limits
  * @property {boolean} e2ee_default_direct
  * @property {string | null} vapid_public_key
+ * @property {boolean} sends_mail
  */
 
 /**

@@ -73,7 +73,7 @@ function isText(target) {
 
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.isComposing) return;
-  if (document.querySelector("dialog:modal")) return; // it has keys of its own
+  if (document.querySelector("dialog:modal, .menu:popover-open")) return; // they have keys of their own
   const name = pressed(event);
   const isPlain = !name.startsWith("Mod+") && !name.startsWith("Alt+");
   if (isPlain && name.length === 1 && !hasLetters.peek()) return;

@@ -17,7 +17,6 @@ import { report } from "./report.js";
 /** What one is to somebody: asked for when the card opens. */
 class Bond {
   friend = signal(/** @type {"none" | "accepted" | "incoming" | "outgoing"} */ ("none"));
-  isBlocked = signal(false);
   isKnown = signal(false);
   error = signal("");
 
@@ -31,13 +30,12 @@ class Bond {
     const states = /** @type {const} */ (["accepted", "incoming", "outgoing"]);
     const isIn = (/** @type {{ user_id: string }[]} */ all) =>
       all.some((each) => each.user_id === this.userId);
-    const [blocked, ...bonds] = await Promise.all([
-      app.client.ask("GET", "/v1/users/me/blocked", { query: { limit: 100 } }),
+    const [, ...bonds] = await Promise.all([
+      app.mine.blocks.read(),
       ...states.map((state) =>
         app.client.ask("GET", "/v1/users/me/friends", { query: { state, limit: 100 } }),
       ),
     ]);
-    this.isBlocked.value = isIn(blocked.users);
     this.friend.value = states.find((_, place) => isIn(bonds[place].friends)) ?? "none";
     this.isKnown.value = true;
   }
@@ -58,15 +56,14 @@ class Bond {
 
   async block() {
     const id = this.userId;
-    if (this.isBlocked.peek()) {
-      await app.client.ask("DELETE", `/v1/users/${id}/block`);
-      this.isBlocked.value = false;
+    const { blocks } = app.mine;
+    if (blocks.ids.peek().has(id)) {
+      await blocks.unblock(id);
       return;
     }
     const what = { title: t("details.block"), text: t("details.blockSays", { name: known(id) }) };
     if (!(await confirm({ ...what, action: t("details.block"), isDanger: true }))) return;
-    await app.client.ask("POST", `/v1/users/${id}/block`);
-    this.isBlocked.value = true;
+    await blocks.block(id);
     this.friend.value = "none";
   }
 
@@ -87,6 +84,7 @@ class Bond {
  */
 export function bondButtons(userId) {
   const bond = new Bond(userId);
+  const isBlocked = () => app.account.value?.blocks.ids.value.has(userId) ?? false;
   return [
     h("p", { class: "problem", role: "alert", hidden: () => !bond.error.value }, () => bond.error.value),
     when(
@@ -95,13 +93,11 @@ export function bondButtons(userId) {
         h(
           "div",
           { class: "bond" },
-          h(
-            "button",
-            { disabled: () => bond.isBlocked.value, onclick: () => void bond.attempt(() => bond.befriend()) },
-            () => t(`details.friend.${bond.friend.value}`),
+          h("button", { disabled: isBlocked, onclick: () => void bond.attempt(() => bond.befriend()) }, () =>
+            t(`details.friend.${bond.friend.value}`),
           ),
           h("button", { onclick: () => void bond.attempt(() => bond.block()) }, () =>
-            t(bond.isBlocked.value ? "details.unblock" : "details.block"),
+            t(isBlocked() ? "details.unblock" : "details.block"),
           ),
           h("button", { onclick: () => void reportPerson(userId) }, t("details.report")),
         ),
@@ -116,7 +112,7 @@ async function reportPerson(userId) {
 
 /** @param {string} userId */
 export async function showPerson(userId) {
-  await Promise.all([loadTexts("details"), sheet("details")]);
+  await Promise.all([loadTexts("details", "form"), sheet("details")]);
   const isMe = userId === app.session.userId;
   if (!isMe) void app.mine.presences.want(userId);
   const path = await openDialog(

@@ -153,6 +153,8 @@ export default {
   cutOff:
     "The server was not told: the session lives on there until it ends by itself, or you end it from another device.",
   leaveHere: "Sign out here all the same",
+  alertMe: "Tell me while this page is in the background",
+  alertHint: "The system shows that something came in, not what was said.",
   wakeMe: "Wake this device when the page is closed",
   pushDenied: "The browser has been told to show no notifications of this page. Allow them in its settings.",
   pushMissing: "This browser cannot be woken: it needs https, or this server does not push.",

@@ -23,6 +23,10 @@ export default {
   updated: "Máy chủ vừa được cập nhật.",
   accountGoes: "Tài khoản của bạn sẽ bị xóa vào {at}.",
   keepAccount: "Giữ tài khoản",
+  unconfirmed:
+    "Địa chỉ {email} của bạn chưa được xác nhận. Nếu không xác nhận, bạn không thể đặt lại mật khẩu.",
+  confirm: "Gửi thư",
+  confirmSent: "Hãy xem hộp thư: một liên kết đã được gửi đến {email}.",
   announcement: "Thông báo chung: ",
   dismiss: "Không hiện lại",
   people: "Mọi người",
@@ -64,6 +68,7 @@ export default {
   "notified.announcement": "Thông báo chung: {text}",
   "notified.other": "{name} vừa làm một việc",
   ownPresence: "Trạng thái của bạn với người khác",
+  alert: "Tin nhắn mới: {name}",
   "presence.online": "Trực tuyến",
   "presence.away": "Vắng mặt",
   "presence.busy": "Bận",
@@ -84,6 +89,6 @@ export default {
   "keys.letters": "Phím chữ và dấu đơn lẻ",
   "keys.lettersSay": "Hãy tắt nếu bạn điều khiển máy bằng giọng nói hoặc hay bấm nhầm phím.",
   switchTo: "Tên người hoặc nhóm",
-  switchSearch: "Không có cuộc trò chuyện như vậy. Nhấn Enter để tìm “{words}” trong tin nhắn.",
+  switchSearch: "Không có ai hay nhóm nào mang tên này. Nhấn Enter để tìm “{words}” trong tin nhắn.",
   draft: "Bản nháp:",
 };

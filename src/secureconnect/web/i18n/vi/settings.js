@@ -150,6 +150,8 @@ export default {
   cutOff:
     "Máy chủ chưa được báo: phiên vẫn còn ở đó cho đến khi tự hết hạn hoặc bạn kết thúc từ thiết bị khác.",
   leaveHere: "Vẫn đăng xuất ở đây",
+  alertMe: "Báo cho tôi khi trang này chạy nền",
+  alertHint: "Hệ thống báo có tin mới, không hiện nội dung.",
   wakeMe: "Báo cho thiết bị này khi trang đang đóng",
   pushDenied:
     "Trình duyệt đã được yêu cầu không hiện thông báo của trang này. Hãy cho phép trong cài đặt của trình duyệt.",

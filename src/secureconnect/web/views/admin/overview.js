@@ -13,6 +13,7 @@ import { effect, onEnd, signal } from "../../store/signal.js";
  * @typedef {{ modules: Record<string, string>, dependencies: Dependency[], nodes: Node[] }} Health
  */
 
+const STATES = new Set(["running", "starting", "restarting", "stopped", "up", "down"]);
 const EVERY_MS = 10_000;
 const COUNTS = [
   "users",
@@ -76,7 +77,10 @@ export class Overview extends Part {
   /** @param {Health | null} health */
   healthOf(health) {
     if (health === null) return h("p", null, t("common.loading"));
+    const places = health.dependencies.map((each) => each.place);
+    const folder = places.find((place, at) => places.indexOf(place) !== at); // what several share is said once
     return [
+      folder === undefined ? null : h("p", null, t("admin.folder", { folder })),
       h(
         "ul",
         { class: "health" },
@@ -84,7 +88,7 @@ export class Overview extends Part {
           standing(name, state === "running", t("admin.module"), state),
         ),
         health.dependencies.map((each) =>
-          standing(each.name, each.status === "up", each.place, each.status, [
+          standing(each.name, each.status === "up", each.place === folder ? "" : each.place, each.status, [
             t("admin.changed", { when: ago(each.since) }),
             each.status === "up" ? null : (each.last_error ?? null),
           ]),
@@ -122,7 +126,7 @@ function standing(name, isWell, place, state, more = []) {
     { class: isWell ? "well" : "ill" },
     icon(isWell ? "check" : "warning"),
     h("strong", null, name),
-    h("span", null, state),
+    h("span", null, STATES.has(state) ? t(`admin.state.${state}`) : state),
     h("small", null, [place, ...more].filter(Boolean).join(" · ")),
   );
 }

@@ -107,12 +107,12 @@ const readers = async () => (await Promise.all([import("./dialogs/readers.js"), 
 
 /** @param {string} text */
 async function copy(text) {
-  if (!navigator.clipboard) {
-    toast(t("chat.noClipboard")); // without TLS there is none
-    return;
+  try {
+    await navigator.clipboard.writeText(text);
+    toast(t("chat.copied"));
+  } catch {
+    toast(t("chat.noClipboard")); // there is none without TLS, or it was forbidden
   }
-  await navigator.clipboard.writeText(text);
-  toast(t("chat.copied"));
 }
 
 /**

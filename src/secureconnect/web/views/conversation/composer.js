@@ -12,8 +12,9 @@ import { attachButton, tray } from "../files/tray.js";
 import { known } from "../people.js";
 import { Mentioning, namedIn } from "./mentioning.js";
 import { excerptOf, isGone, said } from "./said.js";
+import { shutNotice, whyShut } from "./shut.js";
 import { Talk } from "./talk.js";
-import { Typing, typingLine } from "./typing.js";
+import { Typing } from "./typing.js";
 
 /** @typedef {import("../../store/types.js").Message} Message */
 
@@ -29,6 +30,7 @@ export class Composer extends Part {
 
   build() {
     const { talk } = this;
+    const why = whyShut(talk);
     const input = this.#input();
     this.input = input;
     this.typing = new Typing(talk.id);
@@ -55,10 +57,9 @@ export class Composer extends Part {
         },
         onkeydown: (/** @type {KeyboardEvent} */ event) => this.#leave(event),
       },
-      typingLine(talk.id),
       when(
-        () => whyNot(talk),
-        () => h("p", { class: "notice cannot-write" }, () => whyNot(talk)),
+        why,
+        () => shutNotice(talk, why),
         () => this.#fields(input),
       ),
     );
@@ -334,18 +335,6 @@ async function askPoll(conversationId) {
   } catch (error) {
     toast(refused(error));
   }
-}
-
-/**
- * Why one cannot write there; "": one can.
- * @param {Talk} talk
- */
-function whyNot(talk) {
-  const { conversation } = talk;
-  if (conversation === undefined) return t("chat.cannotWrite.gone");
-  const isAlone =
-    conversation.type === "direct" && conversation.participants && !app.state.otherOf(conversation);
-  return isAlone ? t("chat.cannotWrite.nobody") : "";
 }
 
 /** @param {string} text as the server counts it */

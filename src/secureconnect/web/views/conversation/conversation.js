@@ -20,7 +20,7 @@ const loadDetails = () =>
     import("./details/details.js"),
     sheet("details"),
     sheet("call"),
-    loadTexts("details", "call"),
+    loadTexts("details", "call", "form"),
   ]);
 
 export class ConversationView extends Part {

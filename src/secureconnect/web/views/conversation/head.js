@@ -8,10 +8,10 @@ import { h, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { presenceMark } from "../../parts/presence.js";
 import { callButtons } from "../call/buttons.js";
-import { known } from "../people.js";
 import { seen } from "../seen.js";
 import { pictureOf, titleOf } from "../titles.js";
 import { typingIn } from "../typing.js";
+import { typingText } from "./typing.js";
 
 /** @typedef {import("../../store/types.js").Conversation} Conversation */
 
@@ -79,12 +79,11 @@ export function head(id) {
 function about(conversation) {
   if (conversation === undefined) return "";
   const typing = typingIn(conversation.conversation_id);
+  if (typing.length) return conversation.type === "direct" ? t("home.typing") : typingText(typing);
   if (conversation.type === "direct") {
     const other = app.state.otherOf(conversation);
-    if (typing.length) return t("home.typing");
     return other ? seen(other.user_id) : "";
   }
-  if (typing.length) return t("home.typingIs", { name: known(typing[0]) });
   const count = conversation.participants?.length;
   return count ? t("home.members", { count }) : "";
 }

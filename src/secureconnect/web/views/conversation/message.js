@@ -125,6 +125,7 @@ function isForwarded(message) {
  */
 function menuOf(row, talk) {
   let timer = 0;
+  let isLong = false; // the touch has opened the menu
   const open = (/** @type {Element | { x: number, y: number }} */ where, /** @type {Event} */ event) => {
     const message = stored(row());
     const article = /** @type {Element} */ (event.currentTarget);
@@ -145,12 +146,16 @@ function menuOf(row, talk) {
     },
     ontouchstart: (/** @type {TouchEvent} */ { touches, currentTarget }) => {
       cancel();
+      isLong = false;
       const { clientX: x, clientY: y } = touches[0];
       const event = /** @type {Event} */ (/** @type {unknown} */ ({ currentTarget }));
-      if (touches.length === 1) timer = setTimeout(() => open({ x, y }, event), LONG_MS);
+      if (touches.length === 1) timer = setTimeout(() => (isLong = open({ x, y }, event)), LONG_MS);
     },
     ontouchmove: cancel,
-    ontouchend: cancel,
+    ontouchend: (/** @type {TouchEvent} */ event) => {
+      cancel();
+      if (isLong) event.preventDefault(); // what lies under the finger was not pressed
+    },
     ontouchcancel: cancel,
   };
 }

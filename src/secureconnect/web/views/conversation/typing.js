@@ -2,10 +2,8 @@
 
 import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
-import { h } from "../../parts/dom.js";
 import { onEnd } from "../../store/signal.js";
 import { known } from "../people.js";
-import { typingIn } from "../typing.js";
 
 const EVERY_MS = 3_000; // one `typing` is good for twice as long
 const STOPS_MS = 5_000; // after which one who does not go on has stopped
@@ -41,11 +39,6 @@ export class Typing {
     const { socket } = app.account.peek() ?? {};
     socket?.say({ type: "typing", conversation_id: this.id, is_typing: isTyping });
   }
-}
-
-/** @param {string} conversationId */
-export function typingLine(conversationId) {
-  return h("p", { class: "typing-line" }, () => typingText(typingIn(conversationId)));
 }
 
 /** @param {string[]} who */

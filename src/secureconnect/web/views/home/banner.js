@@ -5,11 +5,13 @@ import { app } from "../../app.js";
 import { moment, refused, t } from "../../i18n/index.js";
 import { h, listen, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
+import { toast } from "../../parts/toast.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
 
 /** @typedef {import("../../parts/dom.js").Child} Child */
 
 const PATIENCE_MS = 2_000; // a link that is back by then was never missed
+const UNCONFIRMED = "unconfirmed";
 
 export class Banner extends Part {
   isOffline = signal(!navigator.onLine);
@@ -43,6 +45,7 @@ export class Banner extends Part {
           ),
       ),
       this.goingAccount(),
+      this.unconfirmed(),
       this.announcement(),
       when(
         () => this.error.value,
@@ -68,6 +71,30 @@ export class Banner extends Part {
         action(t("home.keepAccount"), () =>
           this.run(async () => app.keepMe(await app.client.ask("POST", "/v1/users/me/restore"))),
         ),
+      ),
+    );
+  }
+
+  /** Who could not set a new password by mail, were this one forgotten. Not a word where nothing can be done about it. */
+  unconfirmed() {
+    const { me, server } = app.state;
+    const { notices } = app.mine;
+    const isOpen = () =>
+      me.value?.email_verified === false &&
+      server.value?.sends_mail === true &&
+      !notices.isDismissed(UNCONFIRMED);
+    const send = async () => {
+      const body = { email: me.peek()?.email };
+      await app.client.ask("POST", "/v1/auth/email/verify/request", { body, anonymous: true });
+      notices.dismiss(UNCONFIRMED);
+      toast(t("home.confirmSent", { email: body.email ?? "" }));
+    };
+    return when(isOpen, () =>
+      line(
+        "info",
+        [() => t("home.unconfirmed", { email: me.value?.email ?? "" })],
+        action(t("home.confirm"), () => this.run(send)),
+        close(() => notices.dismiss(UNCONFIRMED)),
       ),
     );
   }

@@ -9,6 +9,7 @@ import { sheet } from "../../parts/sheet.js";
 import { computed, effect, onEnd, untracked } from "../../store/signal.js";
 import { loadTexts, t } from "../../i18n/index.js";
 import { onKeys } from "../keys.js";
+import { watchWhetherSeen } from "../notices/looking.js";
 import { titleOf } from "../titles.js";
 import { Banner } from "./banner.js";
 import { ConversationList } from "./list.js";
@@ -77,6 +78,7 @@ export class Home extends Part {
       new ConversationList(),
     );
     onKeys(...homeKeys());
+    watchWhetherSeen();
     setTimeout(warm, WARM_AFTER_MS, loadConversation); // while one looks at the list
     this.follow(list, main);
     return h(

@@ -86,7 +86,7 @@ function row(notification) {
 }
 
 /** @param {Notification} notification */
-function textOf({ kind, actor_id, conversation_id, ref }) {
+export function textOf({ kind, actor_id, conversation_id, ref }) {
   if (kind === "announcement") {
     const said = app.state.announcements.value.find((each) => each.announcement_id === ref);
     return t("home.notified.announcement", { text: said?.text ?? "…" });
@@ -100,7 +100,7 @@ function textOf({ kind, actor_id, conversation_id, ref }) {
 }
 
 /** @param {Notification} notification */
-function placeOf({ kind, conversation_id, ref }) {
+export function placeOf({ kind, conversation_id, ref }) {
   if (conversation_id === null) return "/notifications";
   return OF_MESSAGES.has(kind) ? `/c/${conversation_id}/m/${ref}` : `/c/${conversation_id}`;
 }

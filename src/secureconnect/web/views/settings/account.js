@@ -2,7 +2,7 @@
 
 import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
-import { h, Part } from "../../parts/dom.js";
+import { h, Part, when } from "../../parts/dom.js";
 import { field, form, newPasswordField } from "../../parts/form.js";
 import { toast } from "../../parts/toast.js";
 import { signal } from "../../store/signal.js";
@@ -44,7 +44,10 @@ export class Page extends Part {
         " ",
         h("small", null, email_verified ? t("settings.confirmed") : t("settings.notConfirmed")),
       ),
-      email_verified ? null : h("p", null, askAgain(email, t("settings.confirmIt"))),
+      when(
+        () => !email_verified && app.state.server.value?.sends_mail,
+        () => h("p", null, askAgain(email, t("settings.confirmIt"))),
+      ),
       () =>
         this.waitsFor.value
           ? h(

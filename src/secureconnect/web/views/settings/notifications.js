@@ -43,14 +43,28 @@ function thisDevice() {
     }
     target.checked = device.push.peek() === "on";
   };
+  const alert = async (/** @type {any} */ { target }) => {
+    await device.chooseAlerts(target.checked);
+    target.checked = device.alerts.peek() === "on";
+  };
   const isPossible = () =>
     ["on", "off"].includes(device.push.value) && Boolean(state.server.value?.vapid_public_key);
   return section(
     t("settings.thisDevice"),
     when(
+      () => ["on", "off"].includes(device.alerts.value),
+      () =>
+        switchField(
+          t("settings.alertMe"),
+          { checked: () => device.alerts.value === "on", onchange: alert },
+          t("settings.alertHint"),
+        ),
+    ),
+    when(
       isPossible,
       () => switchField(t("settings.wakeMe"), { checked: () => device.push.value === "on", onchange: turn }),
-      () => h("p", null, t(device.push.value === "denied" ? "settings.pushDenied" : "settings.pushMissing")),
+      () =>
+        h("p", null, t(device.alerts.value === "denied" ? "settings.pushDenied" : "settings.pushMissing")),
     ),
     h("p", { class: "problem", role: "alert", hidden: () => !error.value }, () => error.value),
   );

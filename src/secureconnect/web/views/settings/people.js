@@ -142,6 +142,7 @@ export class Page extends Part {
   async act({ method, path }, person) {
     try {
       await app.client.ask(method, path(person.user_id));
+      await app.mine.blocks.read();
     } catch (error) {
       toast(refused(error));
     }
