@@ -344,6 +344,24 @@ async def test_a_store_that_takes_more_than_was_signed_for(
     assert "takes more" in found.of("minio.signed_urls").found
 
 
+async def test_whether_browsers_may_put_files_there(
+    config: Config, minio_config: MinioConfig, nursery: trio.Nursery
+) -> None:
+    assert "minio.browsers" not in str(await look(with_store(config, minio_config))), "of no page is known"
+    at_home = replace(config, gateway=replace(config.gateway, public_url="https://chat.example.org"))
+    assert (await look(with_store(at_home, minio_config))).of("minio.browsers").status == "ok"
+
+    async def forbids(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(65_536)
+            await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, forbids, [listener])
+    closed = replace(minio_config, public_endpoint=f"127.0.0.1:{listener.socket.getsockname()[1]}")
+    assert "https://chat.example.org" in (await look(with_store(at_home, closed))).failed["minio.browsers"]
+
+
 async def test_the_store_is_frozen(config: Config, minio_config: MinioConfig, store: ObjectStore) -> None:
     store.freeze()
     with trio.fail_after(FROZEN_S):

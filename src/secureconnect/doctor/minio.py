@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import trio
@@ -90,6 +91,7 @@ async def check(config: Config, report: Report) -> None:
             if bucket is not None:
                 try:
                     await _check_signed(at, bridge, client, bucket, report)
+                    await _check_browsers(config, bucket, report)
                 finally:
                     if bucket != at.bucket:
                         with trio.move_on_after(CALL_S, shield=True):
@@ -297,3 +299,29 @@ async def _client(at: MinioConfig) -> Minio:
     except ValueError:
         await session.close()
         raise
+
+
+async def _check_browsers(config: Config, bucket: str, report: Report) -> None:
+    """Whether the page may put files there: browsers ask before they let it."""
+    name, at, page = "minio.browsers", config.minio, config.gateway.public_url
+    if not (page and config.gateway.web):
+        return
+    parts = urlsplit(page)
+    asked = {"Origin": f"{parts.scheme}://{parts.netloc}", "Access-Control-Request-Method": "PUT"}
+    address = Signer(replace(at, bucket=bucket)).address("PUT", "doctor/page", SIGNED_FOR_S, {}, 1)
+    mend = "allow this origin PUT and GET, with any header, by the store's CORS rules"
+    try:
+        async with _http() as http:
+            with trio.fail_after(CALL_S):
+                answer = await http.options(address, headers=asked)
+    except (httpx.HTTPError, trio.TooSlowError, OSError) as exc:
+        report.warn(
+            name, f"it does not say whether {asked['Origin']} may put: {report.said(_told(exc))}", mend
+        )
+        return
+    origin = answer.headers.get("access-control-allow-origin", "")
+    methods = answer.headers.get("access-control-allow-methods", "").upper()
+    if origin in ("*", asked["Origin"]) and ("PUT" in methods or "*" in methods):
+        report.ok(name, f"the page at {asked['Origin']} may put files there")
+    else:
+        report.fail(name, f"browsers do not let the page at {asked['Origin']} put files there", mend)
