@@ -10,6 +10,7 @@ import pytest
 
 from kit.chromium import Chromium, driven
 
+from .callers import Enter, callers
 from .people import People
 
 
@@ -38,3 +39,9 @@ def people(browser: playwright.Browser, request: pytest.FixtureRequest, tmp_path
                 print(f"{tmp_path}/{number}.png", person.faults)  # noqa: T201
     finally:
         people.clear()
+
+
+@pytest.fixture
+def enter(people: People) -> Enter:
+    """Those who call each other."""
+    return callers(people)

@@ -245,11 +245,13 @@ class Person:
 
         assert self.waits(holds, within_s), f"not {condition} within {within_s} s: {latest}"
 
-    def waits(self, holds: Callable[[], bool], within_s: float = WITHIN_MS / 1_000) -> bool:
+    def waits(
+        self, holds: Callable[[], bool], within_s: float = WITHIN_MS / 1_000, look_ms: float = LOOK_MS
+    ) -> bool:
         """Whether it came to be; what happens at the page is heard meanwhile."""
         give_up = time.monotonic() + within_s
         while not (held := holds()) and time.monotonic() < give_up:
-            self.page.wait_for_timeout(LOOK_MS)
+            self.page.wait_for_timeout(look_ms)
         return held
 
     # -- what must not happen --

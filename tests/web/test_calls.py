@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,10 +14,9 @@ from playwright.sync_api import expect
 from kit.fixtures import StartServer
 from kit.server import Server
 
+from .callers import SIZE, Enter, answers, button, calls, in_call, moves, tile
 from .people import AWAY, People, Person, kept_session
 
-SMALL = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 240, ten pictures a second
-FRAMES = "(video) => video.getVideoPlaybackQuality().totalVideoFrames"
 NO_CAMERA = """(() => {
   const { mediaDevices } = navigator;
   const ask = mediaDevices.getUserMedia.bind(mediaDevices);
@@ -67,73 +65,6 @@ CUT = """(async () => {
     nothing: await opened(await sealed()),
   };
 })()"""
-
-SIZE = (820, 560)  # what moves is drawn without a graphics card
-
-Enter = Callable[..., list[Person]]
-
-
-@pytest.fixture
-def enter(people: People) -> Enter:
-    """People who are content with small pictures, at their conversations."""
-
-    def come(server: Server, *names: str) -> list[Person]:
-        found = people.enter(server, *names, size=SIZE)
-        for person in found:
-            keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
-            person.context.add_init_script(f"if (location.host) {keep}")
-            person.page.on("dialog", lambda asked: asked.accept())  # to leave the page during a call
-        return found
-
-    return come
-
-
-def button(person: Person, name: str) -> playwright.Locator:
-    return person.page.get_by_role("button", name=name, exact=True)
-
-
-def tile(person: Person, shown: str) -> playwright.Locator:
-    return person.page.get_by_role("figure", name=shown, exact=True)
-
-
-def moves(person: Person, *shown: str, more: int = 3) -> None:
-    """What is shown there is a picture that moves, of so many frames more from now on."""
-    for each in shown:
-        video = tile(person, each).locator("video")
-        expect(video).to_be_visible()
-        first = latest = 0
-
-        def has_moved(video: playwright.Locator = video) -> bool:
-            nonlocal first, latest
-            now: int = video.evaluate(FRAMES)
-            first = now if not latest or now < latest else first  # it is another element by now
-            latest = now
-            return latest >= first + more > more
-
-        assert person.waits(has_moved), f"{latest - first} pictures of {each}"
-
-
-def calls(caller: Person, conversation: str, kind: str = "Video call") -> None:
-    caller.at(f"/c/{conversation}")
-    button(caller, kind).click()
-    button(caller, "Call").click()
-
-
-def answers(person: Person, caller: str, how: str = "Answer") -> None:
-    ringing = person.page.get_by_role("dialog", name=f"{caller} is calling")
-    ringing.get_by_role("button", name=how, exact=True).click()
-    expect(ringing).to_be_hidden()
-
-
-def in_call(one: Person, other: Person) -> str:
-    """Both see each other. The id of their conversation."""
-    conversation = one.me.direct(other.me)
-    other.at("/").is_online()
-    calls(one, conversation)
-    answers(other, one.me.name)
-    moves(one, other.me.name)
-    moves(other, one.me.name)
-    return conversation
 
 
 def test_two_people_see_each_other(enter: Enter, server: Server) -> None:

@@ -46,9 +46,10 @@ class Den:
 
 
 @pytest.fixture(scope="module")
-def den(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Den]:
+def den(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Den]:
+    """Pages that the shared server gives may ask it."""
     folder: Path = tmp_path_factory.mktemp("den") / "data"
-    server = Server(folder)
+    server = Server(folder, GATEWAY__ALLOWED_ORIGINS=shared_server.url)
     server.start()
     mallory, reader = Account(server, NAME), Account(server, "reader")
     reader.becomes_administrator(server)
@@ -162,3 +163,32 @@ def test_a_browser_that_keeps_nothing_is_told(people: People, server: Server) ->
     refuse = "IDBFactory.prototype.open = () => { throw new DOMException('no', 'SecurityError'); };"
     ann.context.add_init_script(refuse)
     ann.at("/").is_told("does not let the page keep anything")
+
+
+COMES = """async ([there, token]) => {
+  const said = { told: null, heard: null };
+  try {
+    const answer = await fetch(`${there}/v1/users/me`, { headers: { Authorization: `Bearer ${token}` } });
+    said.told = (await answer.json()).data.username;
+  } catch {} // what it is not allowed to know
+  const address = `${there.replace("http", "ws")}/v1/ws/chat`;
+  const socket = new WebSocket(address, ["secureconnect.v1", `bearer.${token}`]);
+  said.heard = await new Promise((resolve) => {
+    socket.onmessage = ({ data }) => resolve(JSON.parse(data).type);
+    socket.onclose = () => resolve(null);
+  });
+  socket.close();
+  return said;
+}"""
+
+
+def test_pages_of_others_come_in_where_they_are_allowed(people: People, den: Den, server: Server) -> None:
+    [ann] = people.enter(server, "Ann", bypass_csp=True)
+    ann.allows(den.server.url)
+    asked = [den.server.url, den.mallory.session["access_token"]]
+    assert ann.at("/sign-in").page.evaluate(COMES, asked) == {"told": den.mallory.username, "heard": "hello"}
+    mallory = people.device(den.server, den.mallory, bypass_csp=True)
+    mallory.allows(server.url)
+    with mallory.excused("CORS|ERR_FAILED|403"):
+        asked = [server.url, ann.me.session["access_token"]]
+        assert mallory.at("/").page.evaluate(COMES, asked) == {"told": None, "heard": None}

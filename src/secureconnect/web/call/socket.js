@@ -8,7 +8,7 @@ import { newId } from "../api/ids.js";
 const PROTOCOL = "secureconnect.v1";
 const KEPT = "sc.call"; // in sessionStorage: one call for each tab
 const FIRST_WAIT_MS = 200;
-const LONGEST_WAIT_MS = 4_000;
+const LONGEST_WAIT_MS = 2_000; // of a call's few devices: the server bears it, and one is back soon
 const PING_MS = 10_000;
 const SILENT_MS = 25_000; // after two pings that nobody answered the connection is taken for lost
 const ASK_AFTER = 3; // attempts that did not even open: ask whether the call is still there

@@ -1,4 +1,4 @@
-"""The other end of a call that is no browser: drives `kit/launchers/aiortc_device.py`."""
+"""The other end of a call that is no browser: drives `launchers/aiortc_device.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from kit.keeper import keep
 from kit.people import PASSWORD, unique
 
-PROGRAM = Path(__file__).parents[1] / "kit" / "launchers" / "aiortc_device.py"
+PROGRAM = Path(__file__).parent / "launchers" / "aiortc_device.py"
 WITHIN_S = 20.0
 STOP_S = 10.0
 
