@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import playwright.sync_api as playwright
@@ -74,12 +76,16 @@ class Chromium:
         return f"ws://127.0.0.1:{port}{path}"
 
     def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_S)
+        """The program may be a script that waits for the browser: both go, as the group they are."""
+        give_up = time.monotonic() + STOP_S
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+            while time.monotonic() < give_up:
+                self._process.poll()
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.02)
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
