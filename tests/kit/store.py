@@ -144,7 +144,8 @@ class ObjectStore:
             f"-master.port.grpc={master_grpc}",
             "-master.volumeSizeLimitMB=1024",
             "-master.telemetry=false",
-            "-master.electionTimeout=1s",  # ten by default, after each restart
+            "-master.electionTimeout=200ms",  # ten seconds by default, after each restart
+            "-master.heartbeatInterval=50ms",
             f"-volume.port={volume}",
             f"-volume.port.grpc={volume_grpc}",
             "-volume.max=500",
