@@ -30,6 +30,8 @@ class Log:
     """Follows `room` on a stream.
 
     changes, keys: those of its events, as they came.  state: content by message_id, None once deleted.
+    What is shown before it is stored does not count: where a node waits long for its database, as on a busy
+    machine, it comes again.
     """
 
     def __init__(self, stream: Stream, room: str) -> None:
@@ -62,7 +64,7 @@ class Log:
     def _take(self, event: Event) -> None:
         if event["type"] == "offline":
             self.offline.append(event["reason"])
-        if event.get("conversation_id") != self._room:
+        if event.get("conversation_id") != self._room or event.get("provisional"):
             return
         match event["type"]:
             case "chat" | "message_edited":

@@ -218,7 +218,9 @@ async def cluster(
             server = Server(folder / f"node-{name}", program, **shared | own)
             stack.callback(server.close)
             members.append(Member(name, server, tolls))
-            await members[-1].start()
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(member.start)
         front = None
         if balancer is not None:
             addresses = [f"127.0.0.1:{member.server.port}" for member in members]
