@@ -10,6 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import CDPSession, Locator, expect
 
+from kit.fixtures import StartServer
 from kit.server import Server
 
 from .people import PHONE, People, Person
@@ -232,6 +233,23 @@ def test_what_is_said_in_a_group_as_it_is_made_is_not_missed(people: People, ser
     for title in titles:
         expect(row(ann, title)).to_contain_text(f"first of {title}")
         expect(row(ann, title)).to_contain_text("1 unread")
+
+
+def test_a_server_may_want_what_is_new_encrypted(people: People, start_server: StartServer) -> None:
+    server = start_server(CHAT__E2EE_DEFAULT_DIRECT="true")
+    ann, bob = people.enter(server, "Ann", "Bob")
+    ann.at("/new")
+    wanted = ann.page.get_by_label("End-to-end encrypted")
+    expect(wanted).to_be_checked()
+    ann.page.get_by_label("Find people by name").fill(bob.me.username)
+    ann.page.get_by_role("checkbox", name=bob.me.username).check()
+    ann.page.get_by_label("As a group").check()
+    expect(wanted).not_to_be_checked()
+    ann.page.get_by_label("As a group").uncheck()
+    ann.presses("Begin")
+    ann.comes_to("app.state.current.peek() !== null")
+    begun = bob.me.ask("GET", "/v1/conversations")["conversations"][0]
+    assert begun["settings"]["is_e2ee_enabled"] is True
 
 
 def test_a_thousand_conversations(people: People, tmp_path: Path) -> None:

@@ -137,6 +137,9 @@ class KeysConfig:
 class ChatConfig:
     max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
     max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
+    e2ee_default_direct: bool = setting(
+        False, "whether the web client begins direct conversations encrypted end to end, where it can"
+    )
     max_members: int = setting(500, "members of a group", low=2, high=100_000)
     first_sync_conversations: int = setting(
         20, "conversations whose newest messages a first sync brings", low=1, high=100

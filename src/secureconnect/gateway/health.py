@@ -43,7 +43,9 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """sends_mail: there is a mail server; without one nobody can confirm an address, or reset a password."""
+    """e2ee_default_direct: the web client begins direct conversations encrypted, where it can.
+
+    sends_mail: there is a mail server; without one nobody can confirm an address, or reset a password."""
 
     version: str
     server_name: str
@@ -79,6 +81,7 @@ class Health:
         self._server_name = server_name
         self._vapid_public_key = vapid_public_key
         self._registration = msgspec.convert(config.auth.registration, Registration)
+        self._e2ee_default_direct = config.chat.e2ee_default_direct
         self._sends_mail = config.smtp.url != ""
         self._limits = Limits(
             message_chars=config.chat.max_message_chars,
@@ -100,7 +103,7 @@ class Health:
             registration=self._registration,
             features=sorted(self._rooms),
             limits=self._limits,
-            e2ee_default_direct=False,
+            e2ee_default_direct=self._e2ee_default_direct,
             vapid_public_key=self._vapid_public_key(),
             sends_mail=self._sends_mail,
         )
