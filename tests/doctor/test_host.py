@@ -15,6 +15,7 @@ import trustme
 
 from kit.server import Server
 from secureconnect.config import AuthConfig, Config, GatewayConfig, MinioConfig, PostgresConfig, SqliteConfig
+from secureconnect.doctor import gateway
 
 from .conftest import look
 
@@ -131,7 +132,8 @@ async def test_beside_a_running_server(config: Config, folder: Path) -> None:
         server.close()
 
 
-async def test_ports_that_cannot_be_had(config: Config) -> None:
+async def test_ports_that_cannot_be_had(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "LIVEZ_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         found = await look(at(config, port=other.getsockname()[1]))
     assert "does not answer /livez" in found.failed["port"]

@@ -51,7 +51,7 @@ class PostgresServer:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
-                  "--no-sync", "--no-instructions")  # fmt: skip
+                  "--no-sync", "--no-instructions", **self._as)  # fmt: skip
 
     @property
     def _data(self) -> Path:
@@ -133,7 +133,7 @@ class PostgresServer:
         self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """What psql prints for it."""
+        """What psql prints for it, run as who asks: to become another costs a copy of this process's tables."""
         return self._run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
 
     def _accepts(self) -> bool:
@@ -144,10 +144,11 @@ class PostgresServer:
         time.sleep(0.02)
         return False
 
-    def _run(self, program: str, *arguments: str | Path) -> str:
+    def _run(self, program: str, *arguments: str | Path, **options: Any) -> str:
+        """options: of subprocess."""
         done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(self._binaries / program), *map(str, arguments)],
-            cwd=self._folder, capture_output=True, text=True, check=False, timeout=START_S, **self._as,
+            cwd=self._folder, capture_output=True, text=True, check=False, timeout=START_S, **options,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
