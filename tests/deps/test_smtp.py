@@ -194,6 +194,19 @@ async def guarded(url: str, **settings: Any) -> AsyncIterator[tuple[GuardedMaile
         nursery.cancel_scope.cancel()
 
 
+async def works(mailer: GuardedMailer) -> None:
+    """By itself: nothing is done but to try, and on a busy machine half a second may not do."""
+
+    async def is_sent() -> bool:
+        try:
+            await mailer.send(mail())
+        except Unavailable:
+            return False
+        return not mailer.is_away
+
+    await until(is_sent)
+
+
 async def test_a_frozen_server_is_away_within_its_time_and_comes_back_by_itself(
     smtp_server: SmtpServer,
 ) -> None:
@@ -211,8 +224,7 @@ async def test_a_frozen_server_is_away_within_its_time_and_comes_back_by_itself(
             await mailer.send(mail())
         assert trio.current_time() - began < 0.3, "it was asked again"
         smtp_server.thaw()
-        await until(lambda: not mailer.is_away)
-        await mailer.send(mail())
+        await works(mailer)
 
 
 async def test_stalled_half_way(smtp_server: SmtpServer, toll: Toll) -> None:
@@ -222,8 +234,7 @@ async def test_stalled_half_way(smtp_server: SmtpServer, toll: Toll) -> None:
             await mailer.send(mail())
         assert mailer.is_away
         toll.flow()
-        await until(lambda: not mailer.is_away)
-        await mailer.send(mail())
+        await works(mailer)
 
 
 async def test_one_that_is_away_is_asked_less_and_less(autojump_clock: trio.testing.MockClock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import cache
 from typing import Any
 
@@ -9,6 +11,7 @@ import httpx
 import jsonschema_rs
 
 OUR = "application/json"
+NAMED = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
 class Document:
@@ -39,4 +42,15 @@ class Document:
 
     def _make_validator(self, method: str, path: str, status: str) -> jsonschema_rs.Draft202012Validator:
         shape = self._openapi["paths"][path][method]["responses"][status]["content"][OUR]["schema"]
-        return jsonschema_rs.Draft202012Validator(shape | {"components": self._openapi["components"]})
+        return jsonschema_rs.Draft202012Validator(shape | {"components": {"schemas": self._named_in(shape)}})
+
+    def _named_in(self, shape: dict[str, Any]) -> dict[str, Any]:
+        """The schemas it refers to, and those that these do: with all of them it takes 8 ms to make."""
+        found: dict[str, Any] = {}
+        left = [shape]
+        while left:
+            for name in NAMED.findall(json.dumps(left.pop())):
+                if name not in found:
+                    found[name] = self._openapi["components"]["schemas"][name]
+                    left.append(found[name])
+        return found

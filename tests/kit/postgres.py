@@ -133,7 +133,7 @@ class PostgresServer:
         self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """What psql prints for it, run as who asks: to become another costs a copy of this process's tables."""
+        """What psql prints for it, run as who asks: to become another costs a copy of our page tables."""
         return self._run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
 
     def _accepts(self) -> bool:
