@@ -429,6 +429,10 @@ async def test_a_backup_keeps_the_better_key(node: Node) -> None:
     page = await node.ask("GET /v1/e2ee/backup/keys", as_=ann, query=which)
     assert page["rooms"]["!room"]["sessions"]["s"]["session_data"] == {"sealed": "better"}
     assert page["next_cursor"] is None
+    one = which | {"room_id": "!room", "session_id": "s"}
+    assert await node.ask("GET /v1/e2ee/backup/keys", as_=ann, query=one) == page
+    other_one = one | {"session_id": "t"}
+    assert (await node.ask("GET /v1/e2ee/backup/keys", as_=ann, query=other_one))["rooms"] == {}
     latest = await node.ask("GET /v1/e2ee/backup/version", as_=ann)
     assert (latest["version"], latest["count"], latest["auth_data"]) == (made["version"], 1, {"k": "v"})
     other = await node.ask("POST /v1/e2ee/backup/version", {"algorithm": "m.x", "auth_data": {}}, as_=ann)

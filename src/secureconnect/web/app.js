@@ -72,8 +72,13 @@ class App {
   async start() {
     void this.#learnServer();
     let userId = /** @type {string | null} */ (null);
+    let deviceId = /** @type {string | null} */ (null);
     effect(() => {
       const next = this.session.userId;
+      const device = this.session.tokens.value?.device_id ?? null;
+      const isOther = next !== null && next === userId && device !== deviceId;
+      deviceId = device;
+      if (isOther) void this.#beginAnew();
       if (next === userId) return;
       const before = userId;
       userId = next;
@@ -99,6 +104,12 @@ class App {
     if (next !== null) await this.#open(next);
   }
 
+  /** This browser is another device of the same person now; what waits to be sent stays. */
+  async #beginAnew() {
+    await Promise.allSettled([this.account.peek()?.secrecy.erase(), this.session.leaving]);
+    location.reload();
+  }
+
   /** @param {string} userId */
   async #open(userId) {
     const { state, session } = this;
@@ -108,9 +119,10 @@ class App {
     if (disk === null) return;
     const client = new Client(session);
     const positions = new Positions();
-    await load(disk, state, positions);
+    const shorter = await load(disk, state, positions);
     const socket = new ChatSocket(session, positions, () => this.learnMe());
     const writer = new Writer(disk, state, positions);
+    for (const id of shorter) writer.note(id);
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
     const uploads = new Uploads(client, disk, socket.link, sealing);
     const outbox = new Outbox(disk, socket, uploads, (entry) => this.#wrap(entry));

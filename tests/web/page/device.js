@@ -1,5 +1,5 @@
 // A device at a page: an account, its chat socket, and the client's encryption with nothing around it.
-// Runs before any page's own scripts. What has to outlive a reload, and is known to every tab, is in localStorage.
+// Runs before any page's own scripts. What has to outlive a reload is in sessionStorage, which every tab has for itself.
 
 const PROTOCOL = "secureconnect.v1";
 
@@ -10,7 +10,7 @@ class Device {
     this.refused = null; // a part of paths that cannot be asked
     this.asked = []; // of the server: [path, body]
     this.tamper = (path, data) => data; // what the server could do to its answers
-    Object.assign(this, JSON.parse(localStorage.getItem("account") ?? "{}"));
+    this.become(JSON.parse(sessionStorage.getItem("account") ?? "{}"));
   }
 
   // The data of an answer; what is refused is thrown with its status and code.
@@ -29,13 +29,16 @@ class Device {
   async enter(way, body) {
     const { user, access_token, device_id } = await this.ask("POST", `/v1/auth/${way}`, { body });
     const { server_name } = await this.ask("GET", "/v1/server");
-    const account = { user: user.user_id, deviceId: device_id, token: access_token, serverName: server_name };
-    localStorage.setItem("account", JSON.stringify(account));
-    Object.assign(this, account);
+    this.become({ user: user.user_id, deviceId: device_id, token: access_token, serverName: server_name });
+  }
+
+  become(account) {
+    sessionStorage.setItem("account", JSON.stringify(account));
+    Object.assign(this, account, { account });
   }
 
   // Resolves when the keys are published and the socket is open.
-  async open(module, more = {}) {
+  async open(module) {
     this.lib = await import(module);
     const { user, deviceId, serverName } = this;
     this.crypto = await this.lib.open({
@@ -45,7 +48,6 @@ class Device {
       deviceId,
       serverName,
       storeName: `sc-keys:${user}:${deviceId}`,
-      ...more,
     });
     for (const event of ["decrypted", "trust", "verification", "backup", "restarted", "failed", "leader"]) {
       this.crypto.on(event, (data) => this.heard.push([event, data]));

@@ -129,6 +129,17 @@ class Backups:
 
         return await self._db.read(unit)
 
+    async def one(self, user: UserId, version: int, room: str, session: str) -> list[Key]:
+        """The key of this session, if it is there. Raises NotFound."""
+
+        async def unit(tx: Tx) -> list[Key]:
+            if await backup_store.get(tx, user, version) is None:
+                raise NotFound
+            key = await backup_store.held(tx, user, version, room, session)
+            return [key] if key else []
+
+        return await self._db.read(unit)
+
     async def drop(self, user: UserId, version: int) -> Backup:
         """Delete every key of this version. Raises NotFound."""
 

@@ -207,10 +207,11 @@ async def put_backup_keys(auth: Auth, call: Call) -> Reply:
 
 async def list_backup_keys(auth: Auth, call: Call) -> Reply:
     query: BackupPageQuery = call.query
-    after = _place(query.cursor)
-    found = await auth.device_keys.backups.page(
-        call.caller.user_id, version_of(query.version), after, query.limit
-    )
+    backups, version = auth.device_keys.backups, version_of(query.version)
+    if query.room_id is not None and query.session_id is not None:
+        found = await backups.one(call.caller.user_id, version, query.room_id, query.session_id)
+    else:
+        found = await backups.page(call.caller.user_id, version, _place(query.cursor), query.limit)
     rooms: dict[str, BackupRoom] = {}
     for key in found[: query.limit]:
         sessions = rooms.setdefault(key.room_id, BackupRoom({})).sessions

@@ -218,6 +218,10 @@ class WhichBackup(Struct, frozen=True):
 
 
 class BackupPageQuery(WhichBackup, frozen=True, kw_only=True):
+    """room_id, session_id: both, for the key of this session alone."""
+
+    room_id: Annotated[str, Meta(max_length=255)] | None = None
+    session_id: Annotated[str, Meta(max_length=255)] | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     cursor: Annotated[str, Meta(max_length=600)] | None = None
 

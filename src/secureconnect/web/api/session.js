@@ -27,6 +27,8 @@ export class Session {
     this.tokens = new Signal(kept());
     /** @type {Signal<string | null>} why the last one ended, to be shown where one signs in */
     this.ended = new Signal(/** @type {string | null} */ (null));
+    /** the end of what this browser was before @type {Promise<unknown>} */
+    this.leaving = Promise.resolve();
     addEventListener("storage", (event) => {
       if (event.key !== KEPT) return;
       const now = kept();
@@ -45,14 +47,19 @@ export class Session {
    */
   async signIn({ name, password, totp_code }) {
     const known = deviceFor(name);
-    const body = {
-      ...(name.includes("@") ? { email: name } : { username: name }),
-      password,
-      ...(totp_code ? { totp_code } : {}),
-      ...(known ? { device_id: known.device_id, device_secret: known.device_secret } : {}),
-      device_name: deviceName(),
-    };
-    const { data } = await send("POST", "/v1/auth/login", { body }, null);
+    this.#take(await logIn({ name, password, totp_code }, known));
+  }
+
+  /**
+   * As another device, in the place of this one, which is signed out.
+   * @param {{ password: string, totp_code?: string }} asked
+   */
+  async signInAnew(asked) {
+    const before = this.tokens.peek();
+    if (before === null) throw new SignedOut();
+    const data = await logIn({ name: before.user.username, ...asked }, null);
+    // it can be ended in the settings, too; the socket it closes opens again with the tokens that are kept by then
+    this.leaving = send("POST", "/v1/auth/logout", {}, before.access_token).catch(() => {});
     this.#take(data);
   }
 
@@ -185,6 +192,21 @@ export class Session {
     this.ended.value = why;
     this.tokens.value = null;
   }
+}
+
+/**
+ * @param {{ name: string, password: string, totp_code?: string }} asked
+ * @param {{ device_id: string, device_secret: string } | null} known the device to be again; null: another one
+ */
+async function logIn({ name, password, totp_code }, known) {
+  const body = {
+    ...(name.includes("@") ? { email: name } : { username: name }),
+    password,
+    ...(totp_code ? { totp_code } : {}),
+    ...(known ? { device_id: known.device_id, device_secret: known.device_secret } : {}),
+    device_name: deviceName(),
+  };
+  return (await send("POST", "/v1/auth/login", { body }, null)).data;
 }
 
 /**

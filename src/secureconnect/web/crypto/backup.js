@@ -14,14 +14,19 @@ const SECRET = "m.megolm_backup.v1"; // as one's devices ask each other for it
 const BATCHES = 1_000; // of one upload
 const PAGES = 2_000; // of one restore
 const PAGE = 100;
+const SOUGHT_AGAIN_MS = 600_000; // after which the same key is asked for once more
+const MOST_SOUGHT = 5_000; // that are remembered; the ones of longest ago go
 
 export class Backup {
   #uploading = new Again(() => this.#uploadAll());
+  /** @type {Map<string, number>} when the backup was asked for a session, by its place and name */
+  #sought = new Map();
+  #seeking = Promise.resolve();
 
   /**
    * @param {Machine} machine
    * @param {() => void} onChange when its state is another
-   * @param {() => void} onRestored when messages may be readable that were not
+   * @param {(sessions: string[]?) => void} onRestored when messages may be readable that were not: of these sessions, or any
    */
   constructor(machine, onChange, onRestored) {
     this.machine = machine;
@@ -48,11 +53,13 @@ export class Backup {
     };
   }
 
-  /** Whether every key of this device is in the backup, as far as is known without asking the server. */
+  /** Whether every key of this device is in a backup that there still is. Where that cannot be asked, it is not. */
   async isBackedUp() {
     const counts = await this.machine.run((olm) => olm.roomKeyCounts());
     if (counts.total === 0) return true;
-    return counts.total === counts.backedUp && (await this.machine.run((olm) => olm.isBackupEnabled()));
+    if (counts.total !== counts.backedUp) return false;
+    const latest = await this.#latest().catch(() => null);
+    return latest !== null && (await this.#isOurs(latest.version));
   }
 
   /**
@@ -183,8 +190,42 @@ export class Backup {
       if (!told.next_cursor) break;
       cursor = told.next_cursor;
     }
-    this.onRestored();
+    this.onRestored(null);
     return counted;
+  }
+
+  /**
+   * Take one key out of the backup, if it is there and this device can open it; one after another.
+   * @param {string} conversationId
+   * @param {string} session
+   */
+  seekLater(conversationId, session) {
+    const room = this.machine.roomId(conversationId).toString();
+    const name = `${room} ${session}`;
+    if (Date.now() - (this.#sought.get(name) ?? -Infinity) < SOUGHT_AGAIN_MS) return;
+    this.#sought.delete(name);
+    this.#sought.set(name, Date.now());
+    if (this.#sought.size > MOST_SOUGHT) this.#sought.delete([...this.#sought.keys()][0]);
+    this.#seeking = this.#seeking.then(() => this.#seek(room, session)).catch(() => this.#missed(name));
+  }
+
+  /** @param {string} name what could not be asked for may be asked for again */
+  #missed(name) {
+    this.#sought.delete(name);
+  }
+
+  /**
+   * @param {string} room
+   * @param {string} session
+   */
+  async #seek(room, session) {
+    const { machine } = this;
+    const { decryptionKey: key, backupVersion: version } = await machine.run((olm) => olm.getBackupKeys());
+    if (!key || !version) return;
+    const query = Object.entries({ version, room_id: room, session_id: session });
+    const path = `/v1/e2ee/backup/keys?${query.map((each) => each.map(encodeURIComponent).join("=")).join("&")}`;
+    const { rooms } = await machine.account.ask("GET", path);
+    if ((await this.#import(key, version, rooms)).imported > 0) this.onRestored([session]);
   }
 
   /**

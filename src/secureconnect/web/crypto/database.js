@@ -25,11 +25,12 @@ export function committed(transaction) {
 
 /**
  * @param {string} name
- * @param {(database: IDBDatabase) => void} make its stores, the first time
+ * @param {(database: IDBDatabase) => void} make its stores, the first time and for a later version
+ * @param {number} [version]
  * @returns {Promise<IDBDatabase>}
  */
-export async function openDatabase(name, make) {
-  const request = indexedDB.open(name, 1);
+export async function openDatabase(name, make, version = 1) {
+  const request = indexedDB.open(name, version);
   request.onupgradeneeded = () => make(request.result);
   const database = await done(request);
   database.onversionchange = () => database.close(); // it is being deleted

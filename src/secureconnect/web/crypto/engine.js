@@ -1,13 +1,14 @@
 // What the leading tab does for all: one machine, and what is asked of it by name.
 
 import { Backup } from "./backup.js";
-import { Machine } from "./machine.js";
+import { Machine, lost } from "./machine.js";
 import { Problem } from "./problem.js";
 import { Rooms } from "./rooms.js";
 import { Sealing } from "./sealing.js";
 import { SearchIndex } from "./searchindex.js";
 import { Trust } from "./trust.js";
 import { Verifications } from "./verification.js";
+import { isHopeful } from "./waiting.js";
 
 /**
  * @typedef {import("./machine.js").Account} Account
@@ -118,7 +119,7 @@ export class Engine {
     this.backup = new Backup(
       machine,
       () => tell("backup", null),
-      () => tell("keys", { sessions: null }),
+      (sessions) => tell("keys", { sessions }),
     );
     this.verifications = new Verifications(machine, (flow) => tell("verification", flow));
     /** @type {Record<string, (...args: any[]) => unknown>} */
@@ -141,11 +142,12 @@ export class Engine {
 
   /** @param {On} on */
   #listen(on) {
-    const { machine, rooms, verifications, backup } = this;
+    const { machine, rooms, verifications, backup, tell } = this;
     machine.onToDevice = (events) => {
       verifications.hear(events);
       if (events.length > 0) backup.uploadLater();
     };
+    machine.onLost = () => tell("failed", lost().told());
     rooms.onNewSession = () => backup.uploadLater();
     verifications.onDone = (userId, isSelf) => void this.#verified(userId, isSelf).catch(() => {});
     const { olm } = machine;
@@ -200,12 +202,29 @@ export class Engine {
     return this.methods[method](...args);
   }
 
+  async #ready() {
+    const { machine } = this;
+    await (machine.syncing.running ?? (machine.hasSynced ? null : machine.sync()));
+    if (machine.isLost) throw lost();
+  }
+
+  /**
+   * What lacks a key is asked of the backup, too.
+   * @param {import("./rooms.js").Sealed} message
+   */
+  async #decrypt(message) {
+    const answer = await this.rooms.decrypt(message);
+    if ("reason" in answer && isHopeful(answer) && answer.session)
+      this.backup.seekLater(message.conversation_id, answer.session);
+    return answer;
+  }
+
   #methods() {
     const { rooms, trust, verifications, backup, sealing, index, machine } = this;
     return {
-      ready: () => machine.syncing.running ?? (machine.hasSynced ? undefined : machine.sync()),
+      ready: () => this.#ready(),
       encrypt: rooms.encrypt.bind(rooms),
-      decrypt: rooms.decrypt.bind(rooms),
+      decrypt: this.#decrypt.bind(this),
       seal: sealing.seal.bind(sealing),
       unseal: sealing.unseal.bind(sealing),
       trust: trust.of.bind(trust),
@@ -231,6 +250,7 @@ export class Engine {
       "backup.isComplete": backup.isBackedUp.bind(backup),
       "index.add": index.add.bind(index),
       "index.remove": index.remove.bind(index),
+      "index.leave": index.leave.bind(index),
       "index.search": index.search.bind(index),
     };
   }

@@ -25,7 +25,8 @@ export { SealedFile, newFileKey, openFile, openedFile, sealedSize } from "./file
 /**
  * What can be heard. decrypted: a message that could not be opened before.  trust: a person's devices or identity
  * are others.  restarted: the encryption module broke and was loaded again; messages that were being sealed were
- * tried again.  failed: there is no encryption in this tab, and why.  leader: another tab has the machine now.
+ * tried again.  failed: there is no encryption in this tab, and why; KEYS_LOST: none until this browser is another
+ * device.  leader: another tab has the machine now.
  *
  * @typedef {{
  *   decrypted: {message: Sealed, opened: Opened},
@@ -85,6 +86,8 @@ export class Crypto {
       add: (conversationId, messageId, text) => call("index.add", conversationId, messageId, text),
       /** @type {(messageId: string) => Promise<void>} */
       remove: (messageId) => call("index.remove", messageId),
+      /** @type {(conversationId: string) => Promise<void>} nothing of it is found any more */
+      leave: (conversationId) => call("index.leave", conversationId),
       /** @type {(question: string, conversationId?: string?) => Promise<import("./searchindex.js").Found[]>} */
       search: (question, conversationId = null) => call("index.search", question, conversationId),
     };
@@ -117,6 +120,14 @@ export class Crypto {
    */
   decrypt(message) {
     return this.waiting.decrypt(onlySealed(message));
+  }
+
+  /**
+   * A message that was deleted: it is not waited for any more.
+   * @param {string} messageId
+   */
+  forget(messageId) {
+    this.waiting.forget(messageId);
   }
 
   /**
@@ -221,12 +232,14 @@ export class Crypto {
 
 /**
  * @param {Account & {on: import("./engine.js").On}} given
- * @returns {Promise<Crypto>} at once; what is asked of it waits until there are keys.  Rejects with INSECURE_CONTEXT
+ * @returns {Promise<Crypto>} at once; what is asked of it waits until there are keys.  Rejects with INSECURE_CONTEXT,
+ *   LOCKS_MISSING: two tabs would write to one store
  */
 export async function open({ on, ...account }) {
   if (!globalThis.isSecureContext) {
     throw new Problem("INSECURE_CONTEXT", "Encryption needs https, or localhost.");
   }
+  if (!navigator.locks) throw new Problem("LOCKS_MISSING", "Encryption needs a browser with Web Locks.");
   return new Crypto(account, on);
 }
 
@@ -244,6 +257,14 @@ export async function erase(storeName) {
 }
 
 /** @param {Sealed} message @returns {Sealed} what can be posted to another tab */
-function onlySealed({ message_id, conversation_id, sender_id, content, sent_at, client_message_id }) {
-  return { message_id, conversation_id, sender_id, content, sent_at, client_message_id };
+function onlySealed({
+  message_id,
+  conversation_id,
+  sender_id,
+  content,
+  sent_at,
+  client_message_id,
+  expires_at,
+}) {
+  return { message_id, conversation_id, sender_id, content, sent_at, client_message_id, expires_at };
 }

@@ -15,13 +15,15 @@ import { Vault } from "./vault.js";
  * @typedef {{id?: string, type: number, body: string, event_type?: string, txn_id?: string, version?: string}} Outgoing
  * @typedef {(method: string, path: string, more?: {body?: object, idempotencyKey?: string}) => Promise<any>} Ask
  * @typedef {{sender: string, type: string, content: Record<string, any>}} ToDevice what another device has sent
- * @typedef {{ask: Ask, user: string, deviceId: string, serverName: string, storeName: string, passphrase?: string}} Account
+ * @typedef {{ask: Ask, user: string, deviceId: string, serverName: string, storeName: string}} Account
  */
 
 const STORES = ["::matrix-sdk-crypto", "::matrix-sdk-crypto-meta"]; // the databases of the library, behind the name
 const RETRY_MS = 2_000;
 const LONGEST_RETRY_MS = 60_000;
 const ROUNDS = 20; // of requests that follow from answers, before the rest waits for the next time
+/** of an upload of keys: the server has others of this device, which are not here any more */
+const OTHER_KEYS = new Set(["IDENTITY_KEY_CHANGED", "KEY_ID_REUSED"]);
 const PAGES = 200; // of one sync
 const CLAIMED = 50; // people whose devices are claimed for in one call; each may have many
 
@@ -41,10 +43,13 @@ export class Machine {
     this.guard = guard;
     this.hasSynced = false;
     this.isClosed = false;
+    /** whether the keys that this device has published are gone: others cannot reach it until it is another device */
+    this.isLost = false;
     /** @type {Set<string>} people whose devices must be asked for before anything is encrypted for them */
     this.stale = new Set();
     /** @type {(events: ToDevice[]) => void} what has come for this device, opened where it was sealed */
     this.onToDevice = () => {};
+    this.onLost = () => {};
     this.syncing = new Again(() => this.#syncAll());
     this.pumping = new Again(() => this.#pumpAll());
     this.retryMs = RETRY_MS;
@@ -63,7 +68,7 @@ export class Machine {
     const guard = new Guard(onBroken);
     const vault = await Vault.open(account.storeName);
     try {
-      const key = await vault.storeKey(account.passphrase);
+      const key = await vault.storeKey();
       const olm = await guard.run(async () => {
         const store = await library.StoreHandle.openWithKey(account.storeName, key, SILENT);
         const user = new library.UserId(`@${account.user}:${account.serverName}`);
@@ -193,9 +198,19 @@ export class Machine {
       body: isSigned ? { signatures: body } : body,
       // A claim whose answer was lost is given the same keys again.
       ...(request.type === this.library.RequestType.KeysClaim ? { idempotencyKey: request.id } : {}),
+    }).catch((error) => {
+      throw request.type === this.library.RequestType.KeysUpload ? this.#lostBy(error) : error;
     });
     const { id } = request;
     if (id) await this.run((olm) => olm.markRequestAsSent(id, request.type, JSON.stringify(answer ?? {})));
+  }
+
+  /** @param {{ code?: string }} error that an upload of keys was refused with */
+  #lostBy(error) {
+    if (!OTHER_KEYS.has(error.code ?? "")) return error;
+    this.isLost = true;
+    this.onLost();
+    return lost();
   }
 
   /**
@@ -224,7 +239,7 @@ export class Machine {
 
   /** Send all that the machine wants sent. Rejects with the first refusal. */
   pump() {
-    return this.pumping.run();
+    return this.isLost ? Promise.reject(lost()) : this.pumping.run();
   }
 
   async #pumpAll() {
@@ -308,7 +323,7 @@ export class Machine {
   }
 
   #later() {
-    if (this.isClosed || this.guard.isBroken) return;
+    if (this.isClosed || this.isLost || this.guard.isBroken) return;
     clearTimeout(this.retry);
     this.retry = setTimeout(() => this.sync().catch(() => {}), this.retryMs * (0.5 + Math.random() / 2));
     this.retryMs = Math.min(2 * this.retryMs, LONGEST_RETRY_MS);
@@ -356,6 +371,13 @@ export class Machine {
   #bear(error) {
     if (!this.hasSynced || Problem.of(error).status !== 503) throw error;
   }
+}
+
+/** What is to be said waits: it can be said once this is another device. */
+export function lost() {
+  return new Problem("KEYS_LOST", "The keys of this device are not in this browser any more.", {
+    passes: true,
+  });
 }
 
 /**

@@ -8,7 +8,7 @@ import { Problem } from "./problem.js";
  *
  * @typedef {object} Payload what a message says; docs/e2ee.md has all fields
  * @property {1} v
- * @property {string} [id] client_message_id: a message that is shown again under another one is refused
+ * @property {string} id client_message_id: a message that is shown again under another one is refused
  * @property {string} [body]
  * @property {string} [reply_to]
  * @property {string[]} [mentions]
@@ -22,11 +22,13 @@ import { Problem } from "./problem.js";
  * @property {string} sender_id
  * @property {string} content
  * @property {string} sent_at
- * @property {string} [client_message_id]
+ * @property {string | null} [client_message_id]
+ * @property {string | null} [expires_at] when it disappears
  *
  * @typedef {"verified" | "unverified" | "unknown" | "changed"} Trusted
+ * @typedef {Trusted | "unsigned"} Believed unsigned: from a device that a person one has verified has not signed
  * @typedef {"waiting_for_key" | "withheld" | "before_you" | "broken" | "too_new"} Reason
- * @typedef {{payload: Payload, device: string?, trust: Trusted, session: string}} Opened
+ * @typedef {{payload: Payload, device: string?, trust: Believed, session: string}} Opened
  * @typedef {{reason: Reason, session: string?}} Unopened session: whose key would help
  */
 
@@ -43,6 +45,8 @@ export class Rooms {
   #turns = new Map();
   /** @type {Map<string, Set<string>>} for whom it was last sealed, by conversation */
   #members = new Map();
+  /** @type {Set<string>} people who were asked for, because something came from a device that was not known */
+  #strangers = new Set();
 
   /**
    * @param {Machine} machine
@@ -146,24 +150,42 @@ export class Rooms {
     if (!event) return { reason: "broken", session: null };
     const session = event.content.session_id ?? null;
     try {
-      const opened = await machine.run((olm) =>
-        olm.decryptRoomEvent(
-          JSON.stringify(event),
-          machine.roomId(message.conversation_id),
-          machine.untrusting,
-        ),
-      );
+      const opened = await this.#open(event, message);
       const { type, content } = JSON.parse(opened.event);
-      const shield = opened.shieldState(true);
-      const reason = this.#refuse(message, type, content, shield.code);
+      const reason = this.#refuse(message, type, content, opened.shieldState(false).code);
       if (reason) return { reason, session };
       const device = opened.senderDevice?.toString() ?? null;
-      return { payload: content, device, trust: this.trust.ofShield(shield), session };
+      return {
+        payload: content,
+        device,
+        trust: await this.trust.ofMessage(opened, message.sender_id),
+        session,
+      };
     } catch (error) {
       if (!(error instanceof machine.library.MegolmDecryptionError)) throw error;
       machine.pumpLater(); // the library asks one's other devices for the key
       return { reason: this.#why(message, error.code, error.withheldCode), session };
     }
+  }
+
+  /**
+   * The first time that somebody's device is not known, they are asked for.
+   * @param {object} event
+   * @param {Sealed} message
+   */
+  async #open(event, { conversation_id, sender_id }) {
+    const { machine } = this;
+    const open = () =>
+      machine.run((olm) =>
+        olm.decryptRoomEvent(JSON.stringify(event), machine.roomId(conversation_id), machine.untrusting),
+      );
+    const opened = await open();
+    const { UnknownDevice } = machine.library.ShieldStateCode;
+    if (opened.shieldState(false).code !== UnknownDevice || this.#strangers.has(sender_id)) return opened;
+    this.#strangers.add(sender_id);
+    if (this.#strangers.size > MOST_ROOMS) this.#strangers.clear();
+    machine.stale.add(sender_id);
+    return machine.meet([sender_id]).then(open, () => opened); // without the server it is not known yet
   }
 
   /**
@@ -179,8 +201,7 @@ export class Rooms {
     if (code === ShieldStateCode.MismatchedSender) return "broken"; // sealed by a device of somebody else
     if (type !== EVENT || typeof payload?.v !== "number") return "broken";
     if (payload.v > VERSION) return "too_new";
-    const isOther = payload.id !== undefined && client_message_id && payload.id !== client_message_id;
-    return isOther ? "broken" : null;
+    return payload.id === client_message_id ? null : "broken";
   }
 
   /**

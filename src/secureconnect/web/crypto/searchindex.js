@@ -11,7 +11,9 @@ import { words } from "./words.js";
 /** @typedef {{message_id: string, conversation_id: string, text: string}} Found */
 
 const STORE = "messages";
+const VERSION = 2;
 const WORDS = "words";
+const CONVERSATION = "conversation";
 const MOST = 50_000; // messages; the oldest go
 const DROPPED = 500; // at a time
 const PREFIX = 2; // letters, at least, of the beginning of a word
@@ -44,10 +46,16 @@ export class SearchIndex {
       keys = { seal, hash };
       await vault.set("indexKeys", keys);
     }
-    const database = await openDatabase(SearchIndex.nameOf(storeName), (made) => {
-      const store = made.createObjectStore(STORE, { keyPath: "message_id" });
-      store.createIndex(WORDS, "words", { multiEntry: true });
-    });
+    const database = await openDatabase(
+      SearchIndex.nameOf(storeName),
+      (made) => {
+        if (made.objectStoreNames.contains(STORE)) made.deleteObjectStore(STORE); // it fills again
+        const store = made.createObjectStore(STORE, { keyPath: "message_id" });
+        store.createIndex(WORDS, "words", { multiEntry: true });
+        store.createIndex(CONVERSATION, "conversation_id");
+      },
+      VERSION,
+    );
     return new SearchIndex(database, keys);
   }
 
@@ -83,6 +91,14 @@ export class SearchIndex {
   async remove(messageId) {
     const transaction = this.database.transaction(STORE, "readwrite");
     transaction.objectStore(STORE).delete(messageId);
+    await committed(transaction);
+  }
+
+  /** @param {string} conversationId */
+  async leave(conversationId) {
+    const transaction = this.database.transaction(STORE, "readwrite");
+    const store = transaction.objectStore(STORE);
+    for (const key of await done(store.index(CONVERSATION).getAllKeys(conversationId))) store.delete(key);
     await committed(transaction);
   }
 

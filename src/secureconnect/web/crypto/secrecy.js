@@ -22,10 +22,24 @@ import { describe } from "../store/attachments.js";
  */
 
 const MOST_READ = 5_000; // messages held opened; the oldest go
+const MOST_FLOWS = 20; // comparisons that are remembered
+/** what does not pass by itself: there is no encryption at this page until somebody does something about it */
+const LASTING = new Set([
+  "INSECURE_CONTEXT",
+  "LOCKS_MISSING",
+  "CRYPTO_MISSING",
+  "CRYPTO_BROKEN",
+  "CRYPTO_FAILED",
+  "KEYS_LOST",
+]);
 const BEGIN_AFTER_MS = 2_000; // of being online: others cannot write to this device before it has published keys
 
-/** @type {{ content: string, answer: Opened | Unopened | null }} */
-const NOT_READ = { content: "", answer: null };
+const MOST_VERSIONS = 3; // of one message, as it was and is shown at once while it is edited
+
+/** @typedef {readonly { content: string, answer: Opened | Unopened | null }[]} Read what is known of its versions */
+
+/** @type {Read} */
+const NOT_READ = [];
 
 export class Secrecy {
   /** why there is no encryption at this page, if so @type {Signal<{ code: string } | null>} */
@@ -34,10 +48,12 @@ export class Secrecy {
   flows = signal(/** @type {readonly import("./index.js").Flow[]} */ ([]));
   /** grows when devices or identities of people have changed, or the backup */
   changes = signal(0);
+  /** conversations whose members were asked for since there is this link @type {Set<string>} */
+  #learnt = new Set();
 
-  /** @type {Map<string, Signal<{ content: string, answer: Opened | Unopened | null }>>} by message */
+  /** @type {Map<string, Signal<Read>>} by message */
   #read = new Map();
-  /** @type {Set<Signal<{ content: string, answer: Opened | Unopened | null }>>} tried in vain: without a network, say */
+  /** @type {Set<Signal<Read>>} tried in vain: without a network, say */
   #unread = new Set();
   /** @type {Promise<Crypto> | null} */
   #crypto = null;
@@ -51,10 +67,15 @@ export class Secrecy {
   constructor(given) {
     this.given = given;
     const begin = () => this.#begin();
+    const isMe = (/** @type {Event} */ { user }) => user.user_id === given.userId;
     this.#deaf = [
       given.socket.on("resumed", begin),
       given.socket.on("resuming", begin),
-      given.socket.on("message_deleted", ({ message_id }) => this.#forget(message_id)),
+      given.socket.on("message_deleted", ({ message_id }) => this.forget(message_id)),
+      given.socket.on("message_edited", (/** @type {any} */ event) => void this.#edited(event)),
+      given.socket.on("conversation_deleted", ({ conversation_id }) => this.#leave(conversation_id)),
+      given.socket.on("user_left", (event) => isMe(event) && this.#leave(event.conversation_id)),
+      given.socket.on("resumed", ({ lost }) => lost.forEach((/** @type {string} */ id) => this.#leave(id))),
     ];
   }
 
@@ -64,6 +85,7 @@ export class Secrecy {
   }
 
   #begin() {
+    this.#learnt.clear();
     this.#readAgain();
     clearTimeout(this.#timer);
     if (this.#crypto) return;
@@ -77,6 +99,7 @@ export class Secrecy {
   crypto() {
     this.#crypto ??= this.#open().catch((error) => {
       this.#crypto = null; // the network may be back the next time
+      this.#fail(error);
       throw error;
     });
     return this.#crypto;
@@ -97,11 +120,22 @@ export class Secrecy {
     if (this.#isClosed) crypto.close();
     crypto.on("decrypted", ({ message, opened }) => this.#keep(message, opened));
     crypto.on("verification", (flow) => this.#follow(flow));
-    crypto.on("failed", (problem) => (this.failure.value = problem));
+    crypto.on("failed", (problem) => this.#fail(problem));
     const changed = () => (this.changes.value += 1);
     for (const event of /** @type {const} */ (["trust", "backup", "restarted"])) crypto.on(event, changed);
-    crypto.on("leader", () => this.#readAgain());
+    crypto.on("leader", () => {
+      this.failure.value = null;
+      this.#readAgain();
+    });
+    this.failure.value = null;
+    crypto.ready().catch((problem) => this.#fail(problem)); // also where another tab has the machine
     return crypto;
+  }
+
+  /** @param {{ code?: string, passes?: boolean }} problem */
+  #fail({ code, passes }) {
+    if (!code || !LASTING.has(code)) return;
+    if (!passes || code === "KEYS_LOST") this.failure.value = { code }; // then what is to be said waits for it
   }
 
   /**
@@ -124,8 +158,8 @@ export class Secrecy {
    */
   read(message) {
     const row = this.#row(message.message_id);
-    const { content, answer } = row.value;
-    if (content === message.content) return answer;
+    const known = row.value.find(({ content }) => content === message.content);
+    if (known) return known.answer;
     // it is another since an edit, or has not been seen before
     queueMicrotask(() => void this.#decrypt(message, row));
     return null;
@@ -133,21 +167,31 @@ export class Secrecy {
 
   /**
    * @param {Message} message
-   * @param {Signal<{ content: string, answer: Opened | Unopened | null }>} row
+   * @param {Signal<Read>} row
    */
   async #decrypt(message, row) {
     const { content } = message;
-    if (row.peek().content === content) return;
-    row.value = { content, answer: null };
+    if (row.peek().some((each) => each.content === content)) return;
+    put(row, content, null);
     try {
       const crypto = await this.crypto();
       const answer = await crypto.decrypt(message);
-      if (row.peek().content !== content) return;
-      row.value = { content, answer };
+      put(row, content, answer);
       if ("payload" in answer) this.#index(message, answer.payload);
-    } catch {
+    } catch (error) {
+      this.#fail(/** @type {object} */ (error));
       this.#unread.add(row);
     }
+  }
+
+  /**
+   * It is not found any more by what it said before.
+   * @param {Message} message
+   */
+  async #edited(message) {
+    if (!message.is_encrypted) return;
+    await this.#unindex((index) => index.remove(message.message_id));
+    await this.#decrypt(message, this.#row(message.message_id));
   }
 
   /** Whoever follows them asks for them anew. */
@@ -161,7 +205,7 @@ export class Secrecy {
    * @param {Opened} opened
    */
   #keep(message, opened) {
-    this.#row(message.message_id).value = { content: message.content, answer: opened };
+    put(this.#row(message.message_id), message.content, opened);
     this.#index(message, opened.payload);
   }
 
@@ -176,10 +220,28 @@ export class Secrecy {
       .catch(() => {}); // without room it is only not found
   }
 
-  /** @param {string} messageId */
-  #forget(messageId) {
+  /**
+   * A message that was deleted.
+   * @param {string} messageId
+   */
+  forget(messageId) {
     this.#read.delete(messageId);
-    void this.#crypto?.then((crypto) => crypto.index.remove(messageId)).catch(() => {});
+    void this.#crypto?.then((crypto) => crypto.forget(messageId)).catch(() => {});
+    void this.#unindex((index) => index.remove(messageId));
+  }
+
+  /** @param {string} conversationId in which one is no more */
+  #leave(conversationId) {
+    void this.#unindex((index) => index.leave(conversationId));
+  }
+
+  /** @param {(index: Crypto["index"]) => Promise<void>} work */
+  async #unindex(work) {
+    try {
+      await work((await this.crypto()).index);
+    } catch {
+      // there is none: nothing is found
+    }
   }
 
   /** @param {string} messageId */
@@ -238,17 +300,30 @@ export class Secrecy {
    * @returns {Promise<Event>}
    */
   async rewrap(message, content, mentions) {
-    const { answer } = this.#row(message.message_id).peek();
-    const { reply_to, files } = answer && "payload" in answer ? answer.payload : {};
+    const { reply_to, files, recording } = await this.#kept(message);
     const sealed = await this.encrypt(message.conversation_id, {
       id: message.client_message_id,
       body: content,
       ...(reply_to ? { reply_to } : {}),
       ...(mentions.length ? { mentions } : {}),
       ...(files ? { files } : {}),
+      ...(recording ? { recording } : {}),
     });
     const metadata = mentions.length ? { mentions } : null;
     return { type: "edit", message_id: message.message_id, content: sealed, is_encrypted: true, metadata };
+  }
+
+  /**
+   * What an edit does not change. Rejects where that is not known: it would be lost.
+   * @param {Message} message
+   * @returns {Promise<{ reply_to?: string | null, files?: object[], recording?: object }>}
+   */
+  async #kept(message) {
+    const { is_encrypted, reply_to, metadata } = message;
+    if (!is_encrypted) return { reply_to, files: metadata?.files };
+    const answer = await (await this.crypto()).decrypt(message);
+    if ("payload" in answer) return answer.payload;
+    throw Object.assign(new Error("it cannot be opened"), { code: "CANNOT_OPEN" });
   }
 
   /**
@@ -258,14 +333,30 @@ export class Secrecy {
    * @returns {Promise<string>}
    */
   async encrypt(conversationId, payload) {
-    const { state, learn } = this.given;
-    if (!state.conversations.peek(conversationId)?.participants) await learn(conversationId);
-    const members = state.conversations.peek(conversationId)?.participants;
+    await this.#learn(conversationId);
+    const members = this.given.state.conversations.peek(conversationId)?.participants;
     // sealed for nobody else it would be lost
     if (!members) throw Object.assign(new Error("no such conversation"), { code: "NOT_FOUND" });
     const crypto = await this.crypto();
     const ids = members.map(({ user_id }) => user_id);
     return crypto.encrypt(conversationId, ids, payload);
+  }
+
+  /**
+   * Who is in it now: whoever has come while there was no link must be able to read what is said next.
+   * @param {string} conversationId
+   */
+  async #learn(conversationId) {
+    const { state, learn } = this.given;
+    const isKnown = Boolean(state.conversations.peek(conversationId)?.participants);
+    if (isKnown && this.#learnt.has(conversationId)) return;
+    try {
+      await learn(conversationId);
+      this.#learnt.add(conversationId);
+    } catch (error) {
+      // while its database is away the server takes messages, but tells nothing
+      if (!isKnown || /** @type {{ status?: number }} */ (error).status !== 503) throw error;
+    }
   }
 
   // calls: what call/types.js wants of `Sealing`
@@ -323,7 +414,7 @@ export class Secrecy {
   /** @param {import("./index.js").Flow} flow */
   #follow(flow) {
     const others = this.flows.peek().filter((each) => each.flowId !== flow.flowId);
-    this.flows.value = [...others, flow];
+    this.flows.value = [...others, flow].slice(-MOST_FLOWS);
   }
 
   /**
@@ -350,4 +441,14 @@ export class Secrecy {
     const { erase } = await import("./index.js");
     await erase(Secrecy.storeName(this.given));
   }
+}
+
+/**
+ * @param {Signal<Read>} row
+ * @param {string} content
+ * @param {Opened | Unopened | null} answer
+ */
+function put(row, content, answer) {
+  const others = row.peek().filter((each) => each.content !== content);
+  row.value = [...others, { content, answer }].slice(-MOST_VERSIONS);
 }

@@ -80,15 +80,19 @@ export class Trust {
   }
 
   /**
-   * @param {import("../vendor/matrix-sdk-crypto-wasm/pkg/matrix_sdk_crypto_wasm.js").ShieldState} shield
-   * @returns {Trusted}
+   * From whom a message is. Asked strictly, the library tells alone whether there is any doubt; else, of which kind.
+   * @param {import("../vendor/matrix-sdk-crypto-wasm/pkg/matrix_sdk_crypto_wasm.js").DecryptedRoomEvent} opened
+   * @param {string} sender
+   * @returns {Promise<import("./rooms.js").Believed>}
    */
-  ofShield({ code }) {
+  async ofMessage(opened, sender) {
     const { ShieldStateCode } = this.machine.library;
-    if (code === undefined) return "verified";
+    if (opened.shieldState(true).code === undefined) return "verified";
+    const { code } = opened.shieldState(false);
+    if (code === undefined) return "unverified";
     if (code === ShieldStateCode.VerificationViolation) return "changed";
-    const isKnown = code === ShieldStateCode.UnsignedDevice || code === ShieldStateCode.UnverifiedIdentity;
-    return isKnown ? "unverified" : "unknown";
+    if (code !== ShieldStateCode.UnsignedDevice) return "unknown";
+    return (await this.of(sender)) === "verified" ? "unsigned" : "unverified";
   }
 
   /**

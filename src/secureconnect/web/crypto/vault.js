@@ -1,14 +1,12 @@
 // What this browser keeps beside the library's store: the key of that store, how far it has come, choices.
 //
 // The store is encrypted by a random key. That key lies here, sealed by another one that the browser does not give
-// out (not extractable) or that is made of a passphrase. Without a passphrase this keeps the store from being read
-// by looking at files; whoever can run code in this page, or copies the whole profile of the browser, can read it.
+// out (not extractable). This keeps the store from being read by looking at files; whoever can run code in this page,
+// or copies the whole profile of the browser, can read it.
 
 import { committed, deleteDatabase, done, openDatabase } from "./database.js";
-import { Problem } from "./problem.js";
 
 const STORE = "kept";
-const ROUNDS = 600_000; // of PBKDF2 with SHA-256, as OWASP advises
 
 export class Vault {
   /** @param {IDBDatabase} database */
@@ -53,45 +51,22 @@ export class Vault {
 
   /**
    * 32 bytes, made the first time.
-   * @param {string} [passphrase]
-   * @returns {Promise<Uint8Array<ArrayBuffer>>} rejects with CRYPTO_PASSPHRASE for a wrong one
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
-  async storeKey(passphrase) {
+  async storeKey() {
     const kept = await this.get("storeKey");
-    if (kept) return this.#unseal(kept, passphrase);
-    const salt = crypto.getRandomValues(new Uint8Array(16));
+    if (kept) return unsealed(kept);
     const iv = crypto.getRandomValues(new Uint8Array(12));
     const key = crypto.getRandomValues(new Uint8Array(32));
-    const around = await aroundKey(passphrase, salt);
+    const algorithm = { name: "AES-GCM", length: 256 };
+    const around = await crypto.subtle.generateKey(algorithm, false, ["encrypt", "decrypt"]);
     const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv }, around, key);
-    await this.set("storeKey", { salt, iv, sealed, around: passphrase === undefined ? around : null });
+    await this.set("storeKey", { iv, sealed, around });
     return key;
-  }
-
-  /**
-   * @param {{salt: Uint8Array<ArrayBuffer>, iv: Uint8Array<ArrayBuffer>, sealed: ArrayBuffer, around: CryptoKey?}} kept
-   * @param {string} [passphrase]
-   */
-  async #unseal({ salt, iv, sealed, around }, passphrase) {
-    try {
-      const key = around ?? (await aroundKey(passphrase ?? "", salt));
-      return new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", iv }, key, sealed));
-    } catch {
-      throw new Problem("CRYPTO_PASSPHRASE", "This passphrase does not open the keys of this browser.");
-    }
   }
 }
 
-/**
- * @param {string | undefined} passphrase
- * @param {Uint8Array<ArrayBuffer>} salt
- * @returns {Promise<CryptoKey>}
- */
-async function aroundKey(passphrase, salt) {
-  const algorithm = { name: "AES-GCM", length: 256 };
-  if (passphrase === undefined) return crypto.subtle.generateKey(algorithm, false, ["encrypt", "decrypt"]);
-  const bytes = new TextEncoder().encode(passphrase.normalize("NFC"));
-  const secret = await crypto.subtle.importKey("raw", bytes, "PBKDF2", false, ["deriveKey"]);
-  const how = { name: "PBKDF2", hash: "SHA-256", salt, iterations: ROUNDS };
-  return crypto.subtle.deriveKey(how, secret, algorithm, false, ["encrypt", "decrypt"]);
+/** @param {{iv: Uint8Array<ArrayBuffer>, sealed: ArrayBuffer, around: CryptoKey}} kept */
+async function unsealed({ iv, sealed, around }) {
+  return new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", iv }, around, sealed));
 }

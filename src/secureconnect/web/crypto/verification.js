@@ -26,6 +26,7 @@ import { Problem } from "./problem.js";
 const MOST_FLOWS = 20; // at once; further ones of others are not heard of
 const MOST_DEVICES = 10; // of another person that are asked at once
 const LATE_MS = 1_000;
+const CANCEL = "m.key.verification.cancel";
 
 export class Verifications {
   /** @type {Map<string, Known>} */
@@ -61,27 +62,65 @@ export class Verifications {
     await machine.meet([userId]);
     const isSelf = userId === machine.account.user;
     if (isSelf && deviceId === null) return this.#describe(await this.#askOwn());
-    const group = await machine.withDevices(userId, (devices) => this.#ask(devices, deviceId));
-    if (group.length === 0) throw new Problem("NO_DEVICE", "This person has no device with keys.");
-    return this.#describe(group[0]);
+    const known = await machine.withDevices(userId, (devices) => this.#ask(devices, userId, deviceId));
+    return this.#describe(known);
   }
 
   /**
+   * The library asks one device, and cancels both where two are asked; but it takes the answer of any. So the others are
+   * asked the same, and told when it is over.
    * @param {OlmDevice[]} devices
+   * @param {string} userId
    * @param {string?} deviceId
    */
-  async #ask(devices, deviceId) {
-    /** @type {Known[]} */
-    const group = [];
-    const asked = devices.filter((each) => deviceId === null || each.deviceId.toString() === deviceId);
-    for (const device of asked.slice(0, MOST_DEVICES)) {
-      const [request, message] = await this.machine.run((olm, { VerificationMethod }) =>
-        device.requestVerification([VerificationMethod.SasV1]),
-      );
-      group.push(this.#add(request, device.deviceId.toString(), group));
-      await this.machine.send(message);
-    }
-    return group;
+  async #ask(devices, userId, deviceId) {
+    const { machine } = this;
+    const asked = devices
+      .filter((each) => deviceId === null || each.deviceId.toString() === deviceId)
+      .slice(0, MOST_DEVICES);
+    if (asked.length === 0) throw new Problem("NO_DEVICE", "This person has no device with keys.");
+    const [request, { id, type, event_type, txn_id, body }] = await machine.run(
+      (olm, { VerificationMethod }) => asked[0].requestVerification([VerificationMethod.SasV1]),
+    );
+    const [first, ...others] = asked.map((each) => each.deviceId.toString());
+    const known = this.#add(request, others.length ? null : first, others);
+    const content = JSON.parse(body).messages[machine.userName(userId)][first];
+    await machine.send({
+      id,
+      type,
+      event_type,
+      txn_id,
+      body: this.#toAll(userId, [first, ...others], content),
+    });
+    return known;
+  }
+
+  /**
+   * @param {string} userId
+   * @param {string[]} devices
+   * @param {object} content
+   */
+  #toAll(userId, devices, content) {
+    const messages = {
+      [this.machine.userName(userId)]: Object.fromEntries(devices.map((id) => [id, content])),
+    };
+    return JSON.stringify({ messages });
+  }
+
+  /**
+   * To the devices that were asked, too: it is over for them.
+   * @param {Known} known
+   * @param {"m.accepted" | "m.user"} code
+   */
+  async #release({ request, others }, code) {
+    const answering = request.otherDeviceId?.toString();
+    const waiting = others.splice(0).filter((id) => id !== answering);
+    if (waiting.length === 0) return;
+    const content = { transaction_id: request.flowId, code, reason: "" };
+    const user = this.machine.idOf(request.otherUserId);
+    await this.machine.account.ask("PUT", `/v1/e2ee/to-device/${CANCEL}/${crypto.randomUUID()}`, {
+      body: JSON.parse(this.#toAll(user, waiting, content)),
+    });
   }
 
   #askOwn() {
@@ -128,8 +167,7 @@ export class Verifications {
    * @param {boolean} [isMismatch] the pictures are not the same
    */
   async cancel(flowId, isMismatch = false) {
-    const known = this.#require(flowId);
-    for (const each of new Set([known, ...known.group])) await this.#cancelOne(each, isMismatch);
+    await this.#cancelOne(this.#require(flowId), isMismatch);
     await this.#look(flowId);
   }
 
@@ -169,14 +207,24 @@ export class Verifications {
   /**
    * @param {Request} request
    * @param {string?} deviceId
-   * @param {Known[]} group the requests that ask the same of other devices of a person
+   * @param {string[]} others of the person's devices, which were asked the same
    * @returns {Known}
    */
-  #add(request, deviceId, group) {
+  #add(request, deviceId, others) {
     const { flowId } = request;
     const timer = setTimeout(() => this.#expire(flowId), request.timeRemainingMillis() + LATE_MS);
     /** @type {Known} */
-    const known = { flowId, request, deviceId, group, timer, hasSas: false, hasBegun: false, said: "" };
+    const known = {
+      flowId,
+      request,
+      deviceId,
+      others,
+      timer,
+      hasSas: false,
+      hasBegun: false,
+      isLate: false,
+      said: "",
+    };
     this.#flows.set(flowId, known);
     request.registerChangesCallback(async () => this.#lookSoon(flowId));
     return known;
@@ -186,6 +234,7 @@ export class Verifications {
   #expire(flowId) {
     const known = this.#flows.get(flowId);
     if (!known) return;
+    known.isLate = true;
     this.#cancelOne(known, false)
       .then(() => this.#look(flowId))
       .catch(() => {});
@@ -225,9 +274,7 @@ export class Verifications {
   /** @param {Known} known */
   async #startSas(known) {
     known.hasBegun = true;
-    for (const other of known.group) {
-      if (other !== known) await this.#cancelOne(other, false); // this device has answered first
-    }
+    await this.#release(known, "m.accepted"); // this device has answered first
     const started = await this.machine.run(() => known.request.startSas());
     if (started) await this.machine.send(started[1]);
   }
@@ -239,6 +286,7 @@ export class Verifications {
   #end(known, flow) {
     if (!this.#flows.delete(known.flowId)) return;
     clearTimeout(known.timer);
+    this.#release(known, "m.user").catch(() => {}); // they notice by themselves, later
     if (flow.phase === "done") this.onDone(flow.userId, flow.isSelf);
   }
 
@@ -250,6 +298,7 @@ export class Verifications {
     const { request } = known;
     const sas = this.#sasOf(known);
     const info = request.cancelInfo ?? sas?.cancelInfo();
+    const code = known.isLate ? "m.timeout" : info?.cancelCode();
     const pictures = sas?.canBePresented() ? sas.emoji() : undefined;
     const indexes = pictures ? sas?.emojiIndex() : undefined;
     return {
@@ -265,7 +314,7 @@ export class Verifications {
           symbol,
           name: description,
         })) ?? null,
-      cancelled: info ? { code: info.cancelCode(), byUs: info.cancelledbyUs() } : null,
+      cancelled: info && code ? { code, byUs: info.cancelledbyUs() } : null,
     };
   }
 
@@ -308,6 +357,6 @@ export class Verifications {
 }
 
 /**
- * @typedef {{flowId: string, request: Request, deviceId: string?, group: Known[], timer: ReturnType<typeof setTimeout>,
- *   hasSas: boolean, hasBegun: boolean, said: string, sas?: Sas}} Known
+ * @typedef {{flowId: string, request: Request, deviceId: string?, others: string[], timer: ReturnType<typeof setTimeout>,
+ *   hasSas: boolean, hasBegun: boolean, isLate: boolean, said: string, sas?: Sas}} Known
  */

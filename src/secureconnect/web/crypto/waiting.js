@@ -50,6 +50,11 @@ export class Waiting {
     if (this.#messages.size > MOST) this.#messages.delete([...this.#messages.keys()][0]);
   }
 
+  /** @param {string} messageId of one that nobody is to read any more */
+  forget(messageId) {
+    this.#messages.delete(messageId);
+  }
+
   /** @param {string[]?} sessions whose keys have come; null: any may have */
   async tryAgain(sessions) {
     this.#comings += 1;
@@ -57,6 +62,7 @@ export class Waiting {
       ({ session }) => sessions === null || (session !== null && sessions.includes(session)),
     );
     for (const { message } of some) {
+      if (!this.#messages.has(message.message_id)) continue; // deleted meanwhile
       try {
         const answer = await this.decrypt(message);
         if ("payload" in answer) this.tell(message, answer);
@@ -71,6 +77,6 @@ export class Waiting {
  * @param {Opened | Unopened} answer
  * @returns {answer is Unopened}
  */
-function isHopeful(answer) {
+export function isHopeful(answer) {
   return "reason" in answer && HOPEFUL.has(answer.reason);
 }

@@ -71,6 +71,18 @@ export function attachmentsOf(ids, described) {
 }
 
 /**
+ * The files of an encrypted message: those alone that it says itself, whatever the server puts beside it.
+ * @param {unknown} described
+ */
+export function sealedAttachments(described) {
+  const ids = Array.isArray(described) ? described.map((each) => each?.file_id) : [];
+  return attachmentsOf(
+    ids.slice(0, MOST).filter((id) => typeof id === "string"),
+    described,
+  );
+}
+
+/**
  * @param {any} given
  * @returns {Attachment | null}
  */

@@ -3,6 +3,8 @@
 const PAUSE_MS = 1_500; // between writes
 const MESSAGES_KEPT = 40; // of each conversation
 const CONVERSATIONS_WITH_MESSAGES = 200;
+const SEALED = "sealed"; // the ids of conversations that are encrypted, among the facts
+const MOST_SEALED = 20_000; // the oldest go
 
 /**
  * @typedef {import("./state.js").State} State
@@ -15,25 +17,33 @@ const CONVERSATIONS_WITH_MESSAGES = 200;
  * @param {Disk} disk
  * @param {State} state
  * @param {Positions} positions
+ * @returns {Promise<string[]>} conversations to be written down anew: of them something lies there that has disappeared
  */
 export async function load(disk, state, positions) {
-  const [rows, people, history] = await Promise.all([
+  const [rows, people, history, sealed] = await Promise.all([
     /** @type {Promise<Row[]>} */ (disk.all("conversations")),
     disk.all("people"),
     disk.get("facts", "history_id"),
+    disk.get("facts", SEALED),
   ]);
-  if (!history) return;
+  for (const id of sealed ?? []) state.sealed.add(id);
+  if (!history) return [];
   positions.historyId = history;
   state.people.setAll(people.map((each) => [each.user_id, each]));
   state.conversations.setAll(rows.map(({ conversation }) => [conversation.conversation_id, conversation]));
+  /** @type {string[]} */
+  const shorter = [];
   for (const { conversation, change, messages } of rows) {
     positions.reset(conversation.conversation_id, change);
     if (messages?.length) {
       const hasOlder = (messages[0].seq ?? 0) > conversation.first_seq;
-      state.timeline(conversation.conversation_id).reset(messages, { hasOlder, hasNewer: false });
+      const lasting = messages.filter(isLasting);
+      if (lasting.length < messages.length) shorter.push(conversation.conversation_id);
+      state.timeline(conversation.conversation_id).reset(lasting, { hasOlder, hasNewer: false });
     }
   }
   state.isSynced.value = true;
+  return shorter;
 }
 
 /** Writes down what has changed, a moment later. */
@@ -42,6 +52,7 @@ export class Writer {
   #dirty = new Set();
   /** @type {number | null} */
   #timer = null;
+  #sealed = 0; // how many are written down
 
   /**
    * @param {Disk} disk
@@ -65,6 +76,7 @@ export class Writer {
     this.#timer = null;
     const dirty = [...this.#dirty];
     this.#dirty.clear();
+    const sealed = [...this.state.sealed].slice(-MOST_SEALED);
     const withMessages = new Set(this.state.order.peek().slice(0, CONVERSATIONS_WITH_MESSAGES));
     try {
       await this.disk.write(["conversations", "people", "facts"], ([conversations, people, facts]) => {
@@ -81,7 +93,9 @@ export class Writer {
           }
         }
         facts.put(this.positions.historyId, "history_id");
+        if (sealed.length !== this.#sealed) facts.put(sealed, SEALED);
       });
+      this.#sealed = sealed.length;
     } catch {
       // a cache: without room, or signed out meanwhile, the next load reads from the server
     }
@@ -99,10 +113,16 @@ export class Writer {
     const timeline = this.state.timeline(id);
     const isWhole = withMessages && timeline.isLoaded.peek() && !timeline.hasNewer.peek();
     const { messages: _, ...kept } = conversation;
+    if (kept.last_message && !isLasting(kept.last_message)) kept.last_message = null;
     return {
       conversation: kept,
       change,
-      messages: isWhole ? timeline.messages.peek().slice(-MESSAGES_KEPT) : null,
+      messages: isWhole ? timeline.messages.peek().slice(-MESSAGES_KEPT).filter(isLasting) : null,
     };
   }
+}
+
+/** @param {import("./types.js").Message} message one that has disappeared is neither read nor written any more */
+function isLasting({ expires_at }) {
+  return !expires_at || Date.parse(expires_at) > Date.now();
 }

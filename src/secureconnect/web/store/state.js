@@ -21,9 +21,13 @@ export class Table {
   /** @type {Map<string, Signal<T | undefined>>} */
   #rows = new Map();
 
-  /** @param {number} [most] beyond, the oldest are forgotten */
-  constructor(most = Infinity) {
+  /**
+   * @param {number} [most] beyond, the oldest are forgotten
+   * @param {(value: T) => T} [mended] what is held in the place of what is given
+   */
+  constructor(most = Infinity, mended = (value) => value) {
     this.most = most;
+    this.mended = mended;
     this.ids = signal(/** @type {readonly string[]} */ ([]));
   }
 
@@ -44,7 +48,7 @@ export class Table {
   set(id, value) {
     const row = this.#row(id);
     const isNew = row.peek() === undefined;
-    row.value = value;
+    row.value = this.mended(value);
     if (!isNew) return;
     const ids = [...this.ids.peek(), id];
     const forgotten = ids.splice(0, Math.max(0, ids.length - this.most));
@@ -61,7 +65,7 @@ export class Table {
     for (const [id, value] of rows) {
       const row = this.#row(id);
       if (row.peek() === undefined) isNew.add(id);
-      row.value = value;
+      row.value = this.mended(value);
     }
     if (isNew.size) this.ids.value = [...this.ids.peek(), ...isNew];
   }
@@ -73,7 +77,7 @@ export class Table {
   change(id, change) {
     const row = this.#rows.get(id);
     const value = row?.peek();
-    if (row && value !== undefined) row.value = change(value);
+    if (row && value !== undefined) row.value = this.mended(change(value));
   }
 
   /** @param {string} id */
@@ -118,8 +122,10 @@ export class State {
   people = new Table(MOST_PEOPLE);
   /** @type {Table<Presence>} */
   presence = new Table(MOST_PEOPLE);
+  /** conversations that are encrypted: for good, whatever the server says later @type {Set<string>} */
+  sealed = new Set();
   /** @type {Table<Conversation>} */
-  conversations = new Table();
+  conversations = new Table(Infinity, (conversation) => this.#stillSealed(conversation));
   /** who types, by conversation: `{user_id: until when, in ms}` @type {Table<Record<string, number>>} */
   typing = new Table();
   /** @type {Table<Poll>} */
@@ -157,6 +163,15 @@ export class State {
     }
     return count;
   });
+
+  /** @param {Conversation} conversation */
+  #stillSealed(conversation) {
+    const { conversation_id: id, settings } = conversation;
+    if (settings?.is_e2ee_enabled) this.sealed.add(id);
+    else if (this.sealed.has(id))
+      return { ...conversation, settings: { ...settings, is_e2ee_enabled: true } };
+    return conversation;
+  }
 
   /** @param {string} conversationId */
   timeline(conversationId) {
@@ -215,6 +230,7 @@ export class State {
   clear() {
     this.me.value = null;
     this.conversations.clear();
+    this.sealed.clear();
     this.people.clear();
     this.presence.clear();
     this.typing.clear();

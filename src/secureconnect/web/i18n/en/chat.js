@@ -40,6 +40,12 @@ export default {
   "sealed.before": "This message is from before this device. A backup may bring it back.",
   "sealed.newer": "This message was written with a newer version. Reload the page.",
   "sealed.broken": "This message cannot be read on this device.",
+  "sealed.closed": "This message cannot be read on this page: there is no encryption here.",
+  "doubt.plain": "Not encrypted",
+  "doubt.unknown":
+    "It is not certain who has written this: its key came out of a backup, or from an unknown device",
+  "doubt.changed": "The identity of its author has changed",
+  "doubt.unsigned": "From a device that its author, whom you have verified, has not signed",
   "kind.image": "Picture",
   "kind.video": "Video",
   "kind.audio": "Audio",

@@ -7,8 +7,7 @@ export default {
   makeIdentity: "Make an identity",
   makeExplained: "Your password is asked for once more, so that nobody else makes one in your name.",
   isVerified: "This device is yours for sure: it is signed by your identity.",
-  notVerified:
-    "This device is not signed by your identity. Verify it with another device of yours, or with the recovery key.",
+  notVerified: "This device is not signed by your identity. Verify it with another device of yours.",
   verifyOther: "Verify with another device",
   reset: "Begin with a new identity",
   resetExplained:
@@ -64,8 +63,14 @@ export default {
   fingerprint: "Fingerprint",
   look: "Look",
   fine: "OK",
+  "news.members": "New here: {name}. What is said from now on can be read there.",
+  "news.keyless": "{name} has no keys yet, and cannot read what is said here until then.",
+  "news.waits": "{name} has no keys yet. What you write waits until then.",
   "news.devices": "{name} has a new device. It can read what is said from now on.",
   "news.changed": "The identity of {name} has changed.",
   notBackedUp:
     "The keys of your encrypted messages are on this device alone. Without a recovery key nobody can read them again.",
+  beginAnew: "Make this a new device",
+  lostExplained:
+    "The keys were deleted with other data of this browser. With your password it becomes a new device with keys of its own. What you have written and not sent is kept. What was said before is read again with the recovery key, or once another device of yours has verified this one.",
 };

@@ -53,7 +53,8 @@ export default {
   IDENTITY_CHANGED:
     "Somebody here whom you have verified has other keys now. Agree to them, or verify them again, before you write.",
   IDENTITY_EXISTS: "Another device of yours has made your identity. Verify this device with it.",
-  IDENTITY_KEY_CHANGED: "The keys of this device are lost. Sign out and in again.",
+  LOCKS_MISSING: "This browser is too old for encryption. Update it.",
+  KEYS_LOST: "This browser has lost its keys. Make it a new device, as it says above.",
   NO_DEVICE: "Nobody is there with keys to encrypt for.",
   NO_IDENTITY: "Set up your identity first.",
   NO_BACKUP: "There is no backup.",

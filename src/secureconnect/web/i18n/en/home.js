@@ -91,4 +91,6 @@ export default {
   switchTo: "Name of a person or a group",
   switchSearch: "Nobody and nothing of this name. Press Enter to search messages for “{words}”.",
   draft: "Draft:",
+  keysLost: "This browser has lost its keys: what is encrypted cannot be read or sent here.",
+  beginAnew: "What to do",
 };

@@ -15,4 +15,5 @@ export default {
   "poll.change": "One may change one’s vote",
   "poll.until": "Ends",
   "poll.untilHint": "Left empty it ends when it is closed.",
+  forwardOpen: "Not all of these are encrypted: there the server can read it.",
 };

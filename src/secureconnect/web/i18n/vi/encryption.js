@@ -7,8 +7,7 @@ export default {
   makeIdentity: "Tạo danh tính",
   makeExplained: "Mật khẩu được hỏi lại một lần để không ai khác tạo danh tính thay bạn.",
   isVerified: "Thiết bị này chắc chắn là của bạn: nó được danh tính của bạn ký.",
-  notVerified:
-    "Thiết bị này chưa được danh tính của bạn ký. Hãy xác minh bằng một thiết bị khác của bạn hoặc bằng khóa khôi phục.",
+  notVerified: "Thiết bị này chưa được danh tính của bạn ký. Hãy xác minh bằng một thiết bị khác của bạn.",
   verifyOther: "Xác minh bằng thiết bị khác",
   reset: "Bắt đầu với danh tính mới",
   resetExplained:
@@ -64,8 +63,14 @@ export default {
   fingerprint: "Dấu vân tay",
   look: "Xem",
   fine: "Được",
+  "news.members": "Mới vào: {name}. Từ giờ họ đọc được nội dung ở đây.",
+  "news.keyless": "{name} chưa có khóa, và chưa đọc được nội dung ở đây.",
+  "news.waits": "{name} chưa có khóa. Tin bạn viết sẽ chờ đến khi có.",
   "news.devices": "{name} có thiết bị mới. Từ giờ thiết bị đó đọc được nội dung.",
   "news.changed": "Danh tính của {name} đã thay đổi.",
   notBackedUp:
     "Khóa của các tin nhắn được mã hóa chỉ nằm trên thiết bị này. Không có khóa khôi phục thì không ai đọc lại được.",
+  beginAnew: "Biến thành thiết bị mới",
+  lostExplained:
+    "Khóa đã bị xóa cùng dữ liệu khác của trình duyệt này. Với mật khẩu của bạn, nó trở thành một thiết bị mới có khóa riêng. Những gì bạn đã viết mà chưa gửi vẫn còn. Tin nhắn cũ sẽ đọc lại được bằng khóa khôi phục, hoặc sau khi một thiết bị khác của bạn xác minh thiết bị này.",
 };

@@ -55,7 +55,8 @@ export default {
   IDENTITY_CHANGED:
     "Một người bạn đã xác minh nay có khóa khác. Hãy chấp nhận khóa mới hoặc xác minh lại trước khi viết.",
   IDENTITY_EXISTS: "Một thiết bị khác của bạn đã tạo danh tính. Hãy dùng nó để xác minh thiết bị này.",
-  IDENTITY_KEY_CHANGED: "Khóa của thiết bị này đã mất. Hãy đăng xuất rồi đăng nhập lại.",
+  LOCKS_MISSING: "Trình duyệt này quá cũ để mã hóa. Hãy cập nhật.",
+  KEYS_LOST: "Trình duyệt này đã mất khóa. Hãy biến nó thành thiết bị mới, như hướng dẫn ở trên.",
   NO_DEVICE: "Không có thiết bị nào có khóa để mã hóa cho.",
   NO_IDENTITY: "Hãy thiết lập danh tính của bạn trước.",
   NO_BACKUP: "Chưa có bản sao lưu nào.",

@@ -91,4 +91,6 @@ export default {
   switchTo: "Tên người hoặc nhóm",
   switchSearch: "Không có ai hay nhóm nào mang tên này. Nhấn Enter để tìm “{words}” trong tin nhắn.",
   draft: "Bản nháp:",
+  keysLost: "Trình duyệt này đã mất khóa: ở đây không đọc hay gửi được nội dung mã hóa.",
+  beginAnew: "Cách xử lý",
 };

@@ -15,4 +15,5 @@ export default {
   "poll.change": "Được đổi lựa chọn",
   "poll.until": "Kết thúc",
   "poll.untilHint": "Để trống thì bình chọn kết thúc khi được đóng.",
+  forwardOpen: "Có cuộc trò chuyện không được mã hóa: ở đó máy chủ đọc được.",
 };

@@ -6,7 +6,7 @@ import { avatar } from "../../parts/avatar.js";
 import { h, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { textNodes } from "../../parts/text.js";
-import { computed } from "../../store/signal.js";
+import { computed, effect, untracked } from "../../store/signal.js";
 import { callBack, recordedCall } from "../call/buttons.js";
 import { attached } from "../files/attached.js";
 import { sending } from "../files/sending.js";
@@ -15,7 +15,7 @@ import { openActions } from "./actions.js";
 import { noticeOf } from "./notice.js";
 import { quote } from "./quote.js";
 import { reactions } from "./reactions.js";
-import { isGone, said } from "./said.js";
+import { doubtOf, isGone, said } from "./said.js";
 
 /**
  * @typedef {import("../../store/types.js").Message} Message
@@ -221,6 +221,10 @@ function recordingOf(row) {
 
 /** @param {() => Message | Outgoing} message */
 function body(message) {
+  effect(() => {
+    const { is_encrypted, deleted_at, message_id } = /** @type {Message} */ (message());
+    if (is_encrypted && deleted_at) untracked(() => app.mine.secrecy.forget(message_id)); // while this page was away
+  });
   const isReadable = computed(() => {
     const { state } = said(message());
     return !isGone(message()) && (state === "plain" || state === "decrypted");
@@ -259,6 +263,7 @@ function meaning(mentions) {
  */
 function footer(row, message, isOwn, talk) {
   const isEdited = () => Boolean(row().message?.edited_at) && !isGone(message());
+  const doubted = computed(() => (isGone(message()) ? null : doubtOf(row().message)));
   return h(
     "footer",
     null,
@@ -273,6 +278,7 @@ function footer(row, message, isOwn, talk) {
         ),
     ),
     when(isEdited, () => h("span", { class: "mark" }, t("chat.edited"))),
+    () => doubt(doubted.value),
     h(
       "time",
       {
@@ -302,6 +308,13 @@ function timeOf(message) {
 function mark(state, picture, values) {
   const text = t(`chat.state.${state}`, values);
   return h("span", { class: `state state-${state}`, title: text }, icon(picture), hidden(text));
+}
+
+/** @param {ReturnType<typeof doubtOf>} kind */
+function doubt(kind) {
+  if (kind === null) return null;
+  const text = t(`chat.doubt.${kind}`);
+  return h("span", { class: "mark doubt", title: text }, icon("warning"), hidden(text));
 }
 
 /** @param {string} text */

@@ -2,7 +2,7 @@
 
 import { app } from "../../app.js";
 import { t } from "../../i18n/index.js";
-import { attachmentsOf, recordedIn } from "../../store/attachments.js";
+import { attachmentsOf, recordedIn, sealedAttachments } from "../../store/attachments.js";
 import { noticeOf } from "./notice.js";
 
 /**
@@ -18,7 +18,7 @@ import { noticeOf } from "./notice.js";
  * @property {import("../../store/attachments.js").Recorded | null} [recording] of a call
  * @property {string | null} replyTo the message it answers
  * @property {Message["message_type"]} kind
- * @property {"plain" | "decrypted" | "waiting" | "withheld" | "before" | "broken" | "newer"} state all but the first two have no body
+ * @property {"plain" | "decrypted" | "waiting" | "withheld" | "before" | "broken" | "newer" | "closed"} state all but the first two have no body
  */
 
 /**
@@ -51,10 +51,12 @@ const STATES = /** @type {const} */ ({
  * @returns {Said}
  */
 function unsealed(message) {
-  const answer = app.account.value?.secrecy.read(message);
+  const secrecy = app.account.value?.secrecy;
+  const answer = secrecy?.read(message);
   const kind = message.message_type ?? "text";
   const nothing = { body: "", mentions: [], files: [], replyTo: message.reply_to, kind };
-  if (!answer) return { ...nothing, state: "decrypted" }; // for the moment that it takes
+  // nothing for the moment that it takes; where there is no encryption it is said at once
+  if (!answer) return { ...nothing, state: secrecy?.failure.value ? "closed" : "decrypted" };
   if ("reason" in answer) return { ...nothing, state: STATES[answer.reason] };
   const { body, reply_to, files, mentions, recording } = /** @type {Record<string, unknown>} */ (
     answer.payload
@@ -62,12 +64,29 @@ function unsealed(message) {
   return {
     body: typeof body === "string" ? body : "",
     mentions: mentionsOf({ mentions }),
-    files: attachmentsOf(message.file_ids ?? [], files),
+    files: sealedAttachments(files),
     recording: recordedIn(recording),
     replyTo: typeof reply_to === "string" ? reply_to : null,
     kind,
     state: "decrypted",
   };
+}
+
+/**
+ * Why one should not take it for granted that its author alone has written it, and its readers alone can read it, where
+ * that is what an encrypted conversation promises.
+ * @param {Message | Outgoing | undefined} message
+ * @returns {"plain" | "unknown" | "changed" | "unsigned" | null}
+ */
+export function doubtOf(message) {
+  if (!message || !("sent_at" in message) || message.message_type === "system") return null;
+  if (!message.is_encrypted) {
+    const conversation = app.state.conversations.get(message.conversation_id);
+    return conversation?.settings.is_e2ee_enabled ? "plain" : null;
+  }
+  const answer = app.account.value?.secrecy.read(message);
+  if (!answer || "reason" in answer) return null;
+  return answer.trust === "verified" || answer.trust === "unverified" ? null : answer.trust;
 }
 
 /** @param {Record<string, any> | null | undefined} metadata as somebody else's client made it */

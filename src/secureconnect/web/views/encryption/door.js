@@ -3,7 +3,7 @@
 import { app } from "../../app.js";
 import { loadTexts, refused, t } from "../../i18n/index.js";
 import { openDialog } from "../../parts/dialog.js";
-import { part } from "../../parts/dom.js";
+import { h, part } from "../../parts/dom.js";
 import { sheet } from "../../parts/sheet.js";
 import { toast } from "../../parts/toast.js";
 import { effect } from "../../store/signal.js";
@@ -28,6 +28,27 @@ export async function showKeys(userId) {
   } catch (error) {
     toast(refused(error));
   }
+}
+
+/** This browser has lost its keys: it becomes another device, and what waits to be sent stays. */
+export async function beginAnew() {
+  const [{ form, passwordField, whose }] = await Promise.all([
+    import("../../parts/form.js"),
+    loadEncryption(),
+    loadTexts("form", "settings"),
+    sheet("form"),
+  ]);
+  const action = t("encryption.beginAnew");
+  const run = (/** @type {Record<string, string>} */ { password, totp_code }) =>
+    app.session.signInAnew(totp_code ? { password, totp_code } : { password });
+  await openDialog(action, () => [
+    h("p", null, t("encryption.lostExplained")),
+    form(
+      { action, run },
+      whose(app.state.me.peek()?.username),
+      passwordField(t("settings.yourPassword"), { name: "password", autocomplete: "current-password" }),
+    ),
+  ]);
 }
 
 /** What would be lost by signing out, said before. */

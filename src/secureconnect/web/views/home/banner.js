@@ -6,6 +6,7 @@ import { moment, refused, t } from "../../i18n/index.js";
 import { h, listen, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { toast } from "../../parts/toast.js";
+import { beginAnew } from "../encryption/door.js";
 import { effect, onEnd, signal } from "../../store/signal.js";
 
 /** @typedef {import("../../parts/dom.js").Child} Child */
@@ -42,6 +43,15 @@ export class Banner extends Part {
             "info",
             [t("home.updated")],
             action(t("common.reload"), () => location.reload()),
+          ),
+      ),
+      when(
+        () => app.mine.secrecy.failure.value?.code === "KEYS_LOST",
+        () =>
+          line(
+            "warning",
+            [t("home.keysLost")],
+            action(t("home.beginAnew"), () => this.run(beginAnew)),
           ),
       ),
       this.goingAccount(),

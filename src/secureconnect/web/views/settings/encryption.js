@@ -94,7 +94,6 @@ class Encryption extends Part {
         "div",
         { class: "row-actions" },
         button(t("encryption.verifyOther"), () => this.run(() => verify(this.crypto, me)), "primary"),
-        button(t("encryption.useRecovery"), () => this.restore()),
         button(t("encryption.reset"), () => this.begin(true), "danger"),
       ),
     ];

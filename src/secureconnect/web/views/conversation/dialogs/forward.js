@@ -5,8 +5,9 @@ import { app } from "../../../app.js";
 import { t } from "../../../i18n/index.js";
 import { avatar } from "../../../parts/avatar.js";
 import { openDialog } from "../../../parts/dialog.js";
-import { each, focus, h } from "../../../parts/dom.js";
+import { each, focus, h, when } from "../../../parts/dom.js";
 import { form } from "../../../parts/form.js";
+import { icon } from "../../../parts/icons.js";
 import { toast } from "../../../parts/toast.js";
 import { fold, matches } from "../../../store/fold.js";
 import { signal } from "../../../store/signal.js";
@@ -45,6 +46,10 @@ export async function forward(message) {
         },
       },
       h("p", { class: "excerpt", dir: "auto" }, excerptOf(message)),
+      when(
+        () => message.is_encrypted && chosen.value.some((id) => !isSealed(id)),
+        () => h("p", { class: "with-icon", role: "alert" }, icon("warning"), t("message.forwardOpen")),
+      ),
       h(
         "label",
         { class: "field" },
@@ -90,14 +95,17 @@ function row(id, isChosen, toggle) {
   );
 }
 
+/** @param {string} id */
+function isSealed(id) {
+  return app.state.conversations.peek(id)?.settings.is_e2ee_enabled ?? true;
+}
+
 /**
  * @param {Message} message
  * @param {readonly string[]} conversations
  * @param {string} key
  */
 async function send(message, conversations, key) {
-  const isSealed = (/** @type {string} */ id) =>
-    app.state.conversations.peek(id)?.settings.is_e2ee_enabled ?? true;
   const again = message.is_encrypted ? conversations : conversations.filter(isSealed);
   const rest = conversations.filter((id) => !again.includes(id));
   if (again.length && said(message).files.length) throw { code: "FORWARD_SEALED_FILES" };
