@@ -15,6 +15,8 @@ from typing import Any
 
 from kit.http import plain
 from kit.keeper import keep
+from secureconnect.config import Config
+from secureconnect.config_file import load
 
 START_S = 20.0
 STOP_S = 20.0
@@ -48,6 +50,12 @@ class Server:
         self._grew = threading.Condition()
         self._expected: set[str] = set()
         self._checked = 0
+
+    @property
+    def config(self) -> Config:
+        """As the server has read it."""
+        settings = {f"SECURECONNECT_{key}": value for key, value in self.settings.items()}
+        return load(None, settings, {"data_dir": str(self.data_dir)})
 
     @property
     def pid(self) -> int:

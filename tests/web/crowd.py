@@ -10,7 +10,6 @@ import trio
 from kit.server import Server
 from secureconnect.chat import store, tallies
 from secureconnect.clock import now_us
-from secureconnect.config_file import load
 from secureconnect.deps.contracts import Tx
 from secureconnect.deps.policy import open_database
 from secureconnect.identity import ConversationId, UserId, new_id
@@ -50,18 +49,20 @@ class Crowd:
     long: str
 
 
-def gather(server: Server, ann: Account, bob: Account) -> Crowd:
-    """Written into the database beside the running server, which has not heard of these conversations."""
+def gather(server: Server, ann: Account, bob: Account, long: int = LONG) -> Crowd:
+    """Written into the database beside the running server, which has not heard of these conversations.
+
+    long: so many lines has the longest.
+    """
     groups = [new_id() for _ in range(CONVERSATIONS)]
-    lines = dict.fromkeys(groups[:BUSY], LINES) | {groups[-1]: LONG}
+    lines = dict.fromkeys(groups[:BUSY], LINES) | {groups[-1]: long}
 
     async def unit(tx: Tx) -> None:
         for number, group in enumerate(groups):
             await _make(tx, ConversationId(group), f"group {number}", [ann, bob], lines.get(group, 0))
 
     async def write() -> None:
-        settings = {f"SECURECONNECT_{name}": value for name, value in server.settings.items()}
-        async with open_database(load(None, settings, {"data_dir": str(server.data_dir)})) as db:
+        async with open_database(server.config) as db:
             await db.write(unit)
 
     trio.run(write)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +13,18 @@ from urllib.parse import urlsplit
 
 import httpx
 import playwright.sync_api as playwright
+import trio
 from playwright.sync_api import expect
 
 from kit.people import PASSWORD, unique
 from kit.server import Server
+from secureconnect.auth.admin import standing
+from secureconnect.deps.policy import open_database
+from secureconnect.identity import UserId
 
 WITHIN_MS = 20_000.0  # what a page comes to in one second, and in ten on a machine with other work
 LOOK_MS = 20.0
+SLICE_MS = 500.0  # that a page looks for itself
 QUIET_LOOKS = 5
 NO_WORKER = """if (globalThis.ServiceWorkerContainer)
   ServiceWorkerContainer.prototype.register = async () => { throw new Error("not in this browser"); }"""
@@ -79,11 +82,14 @@ class Account:
         return session
 
     def becomes_administrator(self, server: Server) -> None:
-        """By the command line. Sessions it had do not know it; the one it has from now on does."""
-        command = [sys.executable, *server.program, "user", "promote", self.username]
-        command += ["--data-dir", str(server.data_dir)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, done.stderr
+        """In the database, beside the server. The sessions it had are over; it has another from now on."""
+
+        async def promote() -> None:
+            async with open_database(server.config) as db:
+                user = UserId(self.user_id)
+                await db.write(standing.set_role, server.config.auth, user, "admin", None, db.now_us())
+
+        trio.run(promote)
         self.session = self.log_in()
 
     def group(self, title: str, *others: Account) -> str:
@@ -153,6 +159,11 @@ class Person:
         """Loads the page there."""
         self.page.goto(path)
         return self
+
+    def goes(self, path: str) -> None:
+        """There without loading the page, as by a link; returns when what is there has been loaded."""
+        self.finds("app.router.go(given[0])", path)
+        self.settles()
 
     def opens(self, title: str) -> None:
         """A conversation of the list."""
@@ -232,13 +243,25 @@ class Person:
         )
 
     def comes_to(self, condition: str, *given: object, within_s: float = WITHIN_MS / 1_000) -> None:
-        """Returns when it is true; it may throw meanwhile."""
+        """Returns when it is true; it may throw meanwhile. The page itself looks, again and again."""
         latest: object = None
+        looks = f"""(async () => {{
+          for (const end = performance.now() + {SLICE_MS}; ; ) {{
+            let found;
+            try {{
+              found = {condition};
+            }} catch (error) {{
+              found = String(error);
+            }}
+            if (found === true || performance.now() > end) return found;
+            await new Promise((resolve) => setTimeout(resolve, {LOOK_MS}));
+          }}
+        }})()"""
 
         def holds() -> bool:
             nonlocal latest
             try:
-                latest = self.finds(condition, *given)
+                latest = self.finds(f"await {looks}", *given)
             except playwright.Error as error:  # it is being loaded, or is somewhere else yet
                 latest = error
             return latest is True

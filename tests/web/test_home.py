@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-import uuid
-from contextlib import closing
-from pathlib import Path
 
-from playwright.sync_api import CDPSession, Locator, expect
+from playwright.sync_api import Locator, expect
 
 from kit.fixtures import StartServer
 from kit.server import Server
 
 from .people import PHONE, People, Person
-
-CONVERSATIONS = 1_000
-BUSY_S = 5.0  # it is less than one
 
 
 def rows(person: Person) -> Locator:
@@ -250,59 +243,3 @@ def test_a_server_may_want_what_is_new_encrypted(people: People, start_server: S
     ann.comes_to("app.state.current.peek() !== null")
     begun = bob.me.ask("GET", "/v1/conversations")["conversations"][0]
     assert begun["settings"]["is_e2ee_enabled"] is True
-
-
-def test_a_thousand_conversations(people: People, tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", RATE_LIMITS__ENABLED="false")
-    server.start()
-    try:
-        ann, bob = people.enter(server, "Ann", "Bob")
-        pattern = ann.me.group("Group 0", bob.me)
-        server.kill()
-        multiply(tmp_path / "data" / "secureconnect.db", pattern, CONVERSATIONS)
-        server.start()
-        ann = people.device(server, ann.me)
-        session = ann.context.new_cdp_session(ann.page)
-        session.send("Performance.enable", {"timeDomain": "threadTicks"})
-        for _ in ("cold", "warm"):
-            ann.at("/")
-            expect(rows(ann).first).to_be_visible()
-            ann.comes_to(f"app.state.order.peek().length === {CONVERSATIONS}")
-            assert rows(ann).count() < CONVERSATIONS / 2  # rows are made as one comes to them
-            ann.page.get_by_role("searchbox", name="Filter conversations").fill("group 777")
-            expect(rows(ann)).to_have_count(1)
-            row(ann, "Group 777").click()
-            expect(ann.page.get_by_role("heading", name="Group 777", level=2)).to_be_visible()
-            ann.comes_to("app.state.isSynced.peek()")
-            ann.finds("app.mine.writer.flush()")
-            assert task_s(session) < BUSY_S
-        ann.check()
-    finally:
-        people.clear()
-        server.check()
-        server.close()
-
-
-def task_s(session: CDPSession) -> float:
-    """How long the page has worked, by its thread's clock: other work of the machine does not count."""
-    metrics = session.send("Performance.getMetrics")["metrics"]
-    return next(float(each["value"]) for each in metrics if each["name"] == "TaskDuration")
-
-
-def multiply(database: Path, pattern: str, count: int) -> None:
-    """So many conversations like this one in all, with titles of their own. The server must not run."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        for table in ("conversations", "members", "changes"):
-            select = f"SELECT * FROM {table} WHERE conversation_id = ?"
-            cursor = connection.execute(select, (pattern,))
-            names = [column[0] for column in cursor.description]
-            ours = cursor.fetchall()
-            places = ", ".join("?" * len(names))
-            insert = f"INSERT INTO {table} VALUES ({places})"
-            for number in range(1, count):
-                for each in ours:
-                    changed = dict(zip(names, each, strict=True))
-                    changed["conversation_id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
-                    if table == "conversations":
-                        changed["title"] = f"Group {number}"
-                    connection.execute(insert, list(changed.values()))

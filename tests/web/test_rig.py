@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from playwright.sync_api import Browser
 
 from kit.server import Server
 
-from .people import People
+from .people import People, Person
 
 
 def test_two_people_write_to_each_other(people: People, server: Server) -> None:
@@ -18,6 +21,24 @@ def test_two_people_write_to_each_other(people: People, server: Server) -> None:
     bob.sees("Hello Bob")
     bob.writes("Hello Ann")
     ann.sees_once("Hello Bob", "Hello Ann")
+
+
+@pytest.fixture(scope="module")
+def shared_visitor(browser: Browser, shared_server: Server) -> Iterator[Person]:
+    people = People(browser)
+    yield people.visitor(shared_server).at("/sign-in")
+    people.clear()
+
+
+@pytest.fixture
+def visitor(shared_visitor: Person) -> Person:
+    """Without a fault yet."""
+    for page in shared_visitor.context.pages:
+        if page is not shared_visitor.page:
+            page.close()
+    shared_visitor.page.evaluate("0")  # what was told late of the test before is heard
+    shared_visitor.faults.clear()
+    return shared_visitor
 
 
 @pytest.mark.parametrize(
@@ -33,24 +54,20 @@ def test_two_people_write_to_each_other(people: People, server: Server) -> None:
         ("open('http://127.0.0.1:9/')", "went to http://127.0.0.1:9/"),
     ],
 )
-def test_a_fault_is_noticed(people: People, server: Server, deed: str, told: str) -> None:
-    visitor = people.visitor(server).at("/sign-in")
+def test_a_fault_is_noticed(visitor: Person, deed: str, told: str) -> None:
     visitor.page.evaluate(f"() => {{ {deed} }}")
     assert visitor.waits(lambda: bool(visitor.faults))
     with pytest.raises(AssertionError, match=told):
         visitor.check()
-    visitor.faults.clear()
 
 
-def test_an_excuse_lasts_as_long_as_it_is_given(people: People, server: Server) -> None:
-    visitor = people.visitor(server).at("/sign-in")
+def test_an_excuse_lasts_as_long_as_it_is_given(visitor: Person) -> None:
     with visitor.excused("here"):
         visitor.page.evaluate("console.log('here')")
     visitor.check()
     visitor.page.evaluate("console.log('here')")
     with pytest.raises(AssertionError, match="here"):
         visitor.check()
-    visitor.faults.clear()
 
 
 def test_times_are_written_as_the_browsers_own_english_has_them(people: People, server: Server) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from kit.server import Server
 
-from .people import Account, People
+from .people import Account, People, Person
 
 OWN = "document.documentElement.dataset.owned=1"
 MARKUP = [
@@ -101,9 +101,10 @@ def test_what_was_said_is_shown_as_it_was_written(people: People, den: Den) -> N
 
 
 def test_no_screen_makes_markup_of_it(people: People, den: Den) -> None:
-    reader = people.device(den.server, den.reader)
+    reader = people.device(den.server, den.reader).at("/")
+    reader.is_online()
     for path in SCREENS:
-        reader.at(path).settles()
+        reader.goes(path)
         is_harmless(reader.page)
 
 
@@ -121,6 +122,14 @@ def is_harmless(page: playwright.Page) -> None:
     assert page.evaluate("document.documentElement.dataset.owned ?? null") is None
 
 
+@pytest.fixture(scope="module")
+def visitor(browser: playwright.Browser, shared_server: Server) -> Iterator[Person]:
+    people = People(browser)
+    yield people.visitor(shared_server).at("/sign-in")
+    people.check()
+    people.clear()
+
+
 @pytest.mark.parametrize(
     "deed",
     [
@@ -131,8 +140,7 @@ def is_harmless(page: playwright.Page) -> None:
         "new Worker('data:text/javascript,1')",
     ],
 )
-def test_the_browser_lets_no_text_become_script(people: People, server: Server, deed: str) -> None:
-    visitor = people.visitor(server).at("/sign-in")
+def test_the_browser_lets_no_text_become_script(visitor: Person, deed: str) -> None:
     with visitor.excused(r"content security policy", r"Content Security Policy|Trusted|require"):
         refused = visitor.page.evaluate(  # by a timer: what the debugger runs itself may do more
             f"""() => new Promise((resolve) => setTimeout(() => {{
