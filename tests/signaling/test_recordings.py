@@ -31,6 +31,8 @@ from secureconnect.errors import (
     UploadMismatch,
 )
 from secureconnect.identity import CallId, ConversationId, Principal, UserId, new_id
+from secureconnect.signaling.frames import Out
+from secureconnect.signaling.recordings.shapes import Answered, Requested, Started
 from secureconnect.signaling.recordings.store import Recording
 
 from .rig import CONFIG, Node
@@ -134,11 +136,19 @@ async def test_latecomers_are_asked_before_more_is_taken(
     await studio.watch()
     seen = (await studio.rules.list_of(ann.user_id, call))[0]
     assert [each.agrees for each in seen.consents if each.user_id == cid.user_id] == [None]
+    # a device that was away meanwhile does not take it for agreed, though its own person has
+    heard = await studio.rules.under_way(call, 1, ann.user_id)
+    assert [type(each) for each in heard] == [Requested, Answered]
+    told: list[Out] = []
+    studio.rules.tell = lambda _, out: told.append(out)
     studio.db.ahead_us += int(CONFIG.recording_idle_s * 0.7 * SECOND_US)
     await studio.watch()
     studio.db.ahead_us += int(CONFIG.recording_idle_s * 0.7 * SECOND_US)
     await studio.node.room.calls.leave(cid.user_id, call)  # without a word: nobody is waited for any more
     await studio.watch()
+    await studio.watch()
+    assert [type(each) for each in told] == [Started]  # once, so that its recorder goes on
+    assert [type(each) for each in await studio.rules.under_way(call, 1, ann.user_id)] == [Started]
     await studio.send(ann, call, name, 2, PIECES[1])
     await studio.node.room.calls.join(cid, call)
     await studio.rules.consent(cid, call, name, agrees=True)

@@ -103,13 +103,17 @@ class Recordings:
 
     @staticmethod
     async def _under_way(tx: Tx, call: CallId, epoch: int, user: UserId) -> Sequence[Out]:
-        recording = await store.open_in(tx, call)
-        if recording is None:
+        recording, here = await store.open_in(tx, call), await calls.get(tx, call)
+        if recording is None or here is None:
             return ()
         consents = await store.consents(tx, recording.recording_id)
-        if not any(each.user_id == user and each.agrees for each in consents):
+        agreed = {each.user_id for each in consents if each.agrees}
+        if user not in agreed:
             return (requested(recording, epoch),)
-        return (started(recording, epoch),) if recording.state == "recording" else ()
+        if recording.state == "recording" and agreed.issuperset(here.joined):
+            return (started(recording, epoch),)
+        mine = Answered(recording_id=recording.recording_id, user_id=user, consent=True, epoch=epoch)
+        return requested(recording, epoch), mine  # somebody came while this device heard nothing
 
     async def address(
         self, caller: UserId, call_id: CallId, wanted: RecordingId, client: str
@@ -240,6 +244,9 @@ class Recordings:
             await store.ask(tx, name, fresh, now_us)
             told.append(requested(recording, call.epoch))
         if all(asked.get(user) for user in call.joined):
+            if gone := [user for user, agrees in asked.items() if agrees is None and user not in call.joined]:
+                await store.unask(tx, name, gone)  # who left without a word is asked anew when they come back
+                is_news = True
             if recording.state == "asking":
                 recording = recording._replace(state="recording", begun_us=now_us, touched_us=now_us)
                 await self.note(tx, "signaling:recording:started", recording.recorder_id, recording)

@@ -233,6 +233,7 @@ _ASK = (
     "INSERT INTO recording_consents (recording_id, user_id, asked_at) VALUES ($1, $2, $3)"
     " ON CONFLICT (recording_id, user_id) DO NOTHING"
 )
+_UNASK = "DELETE FROM recording_consents WHERE recording_id = $1 AND user_id = $2 AND agrees IS NULL"
 _ANSWER = (
     "UPDATE recording_consents SET agrees = $3, device_id = $4, answered_at = $5"
     " WHERE recording_id = $1 AND user_id = $2"
@@ -253,6 +254,11 @@ def _consent(row: Sequence[object]) -> Consent:
 async def ask(tx: Tx, recording: RecordingId, users: Sequence[UserId], now_us: int) -> None:
     """Whoever was asked before is not asked again."""
     await tx.many(_ASK, [(recording, user, now_us) for user in users])
+
+
+async def unask(tx: Tx, recording: RecordingId, users: Sequence[UserId]) -> None:
+    """Nobody waits for them, if they have not answered."""
+    await tx.many(_UNASK, [(recording, user) for user in users])
 
 
 async def answer(tx: Tx, recording: RecordingId, consent: Consent) -> None:
