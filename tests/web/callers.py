@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import playwright.sync_api as playwright
 from playwright.sync_api import expect
@@ -32,8 +33,8 @@ Enter = Callable[..., list[Person]]
 def callers(people: People) -> Enter:
     """People who are content with small pictures, at their conversations."""
 
-    def come(server: Server, *names: str, silent: bool = False) -> list[Person]:
-        found = people.enter(server, *names, size=SIZE)
+    def come(server: Server, *names: str, silent: bool = False, **how: Any) -> list[Person]:
+        found = people.enter(server, *names, size=SIZE, **how)
         for person in found:
             keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
             person.context.add_init_script(f"if (location.host) {keep}")

@@ -79,13 +79,13 @@ def test_four_see_each_other_whatever_becomes_of_the_server(start_server: StartS
     heard = {each.me.name: hears(each) for each in four}
     for each in (*four[1:], eve):
         each.at("/").is_online()
-    with ann.excused("400"):
-        calls(ann, group)
-        expect(ann.page.get_by_role("dialog")).to_contain_text("The call is full.")
-    callees = [each.me.user_id for each in four[1:]]
-    asked = {"conversation_id": group, "call_type": "video", "callee_ids": callees}
-    ann.me.ask("POST", "/v1/calls/initiate", asked)
-    joins(ann, group)
+    ann.at(f"/c/{group}")
+    button(ann, "Video call").click()
+    expect(button(ann, "Call")).to_be_disabled()  # there is no room for all of them
+    for each in four[1:]:
+        ann.page.get_by_label(each.me.name, exact=True).check()
+    expect(ann.page.get_by_label("Eve", exact=True)).to_be_disabled()
+    button(ann, "Call").click()
     for each in four[1:]:
         answers(each, "Ann")
     everybody_moves(*four)

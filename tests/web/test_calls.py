@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,9 +15,23 @@ from playwright.sync_api import expect
 from kit.fixtures import StartServer
 from kit.server import Server
 
-from .callers import SIZE, Enter, answers, button, calls, in_call, moves, tile
+from .callers import SIZE, Enter, all_move, answers, button, calls, in_call, moves, tile
 from .people import AWAY, People, Person, kept_session
 
+CALL = "app.mine.calls.current.peek()"
+IN_APP = """async () => {
+  const main = document.querySelector('script[type="module"]').src;
+  const { app } = await import(new URL("app.js", main).href);
+  return %s;
+}"""
+# packets need a second to go and come
+SLOW = """(() => {
+  const ask = RTCPeerConnection.prototype.getStats;
+  RTCPeerConnection.prototype.getStats = async function () {
+    const slow = (each) => each.type === "remote-inbound-rtp" ? { ...each, roundTripTime: 1 } : each;
+    return new Map([...(await ask.call(this))].map(([id, each]) => [id, slow(each)]));
+  };
+})()"""
 NO_CAMERA = """(() => {
   const { mediaDevices } = navigator;
   const ask = mediaDevices.getUserMedia.bind(mediaDevices);
@@ -66,6 +81,28 @@ CUT = """(async () => {
   };
 })()"""
 
+RETURN_MS = 7_000  # more than the worker waits for a page that is loaded anew
+
+# no sound before somebody has clicked; and what keeps the device awake
+TIMID = """(() => {
+  const play = HTMLMediaElement.prototype.play;
+  HTMLMediaElement.prototype.play = function () {
+    if (globalThis.mayPlay) return play.call(this);
+    return Promise.reject(new DOMException("a click first", "NotAllowedError"));
+  };
+  globalThis.locks = [];
+  WakeLock.prototype.request = async () => {
+    const lock = { released: false, release: async () => (lock.released = true) };
+    locks.push(lock);
+    return lock;
+  };
+})()"""
+
+
+def hears(person: Person, other: Person) -> bool:
+    """They beep."""
+    return "speaks" in str(tile(person, other.me.name).get_attribute("class"))
+
 
 def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
     ann, bob = enter(server, "Ann", "Bob")
@@ -84,8 +121,15 @@ def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
 
     button(ann, "Share your screen").click()
     moves(bob, "Screen of Ann")
-    button(ann, "Share your screen").click()
-    expect(tile(bob, "Screen of Ann")).to_be_hidden()
+    ann.finds(f"{CALL}.media.screen.peek().getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(tile(bob, "Screen of Ann")).to_be_hidden()  # the browser has a button for it, too
+    expect(button(ann, "Share your screen")).to_have_attribute("aria-pressed", "false")
+
+    expect(tile(bob, "Ann").get_by_label("Good connection")).to_be_visible()
+    expect(tile(ann, "Bob").get_by_label("Good connection")).to_be_visible()
+    bob.page.evaluate(SLOW)
+    expect(tile(bob, "Ann").get_by_label("Poor connection")).to_be_visible()
+    expect(tile(ann, "Bob").get_by_label("Good connection")).to_be_visible()  # it is told of each by itself
 
     button(bob, "Make the call small").click()
     bob.opens("Ann")
@@ -99,22 +143,59 @@ def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
     assert ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["status"] == "ended"
 
 
+def test_another_device_and_one_that_is_gone(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob")
+    in_call(ann, bob)
+    held = f"[...{CALL}.media.stream.getTracks()].map((each) => [each.label, each.readyState])"
+    button(ann, "Microphone and camera").click()
+    chooser = ann.page.get_by_role("dialog", name="Microphone and camera")
+    before = ann.finds(held)
+    chooser.get_by_role("combobox", name="Camera").select_option("fake_device_1")
+    chooser.get_by_role("combobox", name="Microphone").select_option("Fake Audio Input 2")
+    other = [["Fake Audio Input 2", "live"], ["fake_device_1", "live"]]
+    assert ann.waits(lambda: sorted(ann.finds(held)) == other), ann.finds(held)
+    assert sorted(before) != other
+    # of its second camera that is none Chromium encodes nothing: one sees it oneself
+    moves(ann, "You")
+    chooser.get_by_role("combobox", name="Camera").select_option("fake_device_0")
+    chooser.get_by_role("button", name="Done").click()
+    moves(bob, "Ann")
+
+    # it is unplugged, and another one is there
+    ann.finds(f"{CALL}.media.camera.peek().dispatchEvent(new Event('ended'))")
+    moves(bob, "Ann")
+    assert [state for _, state in ann.finds(held)] == ["live", "live"]
+    # and when none is there
+    ann.page.evaluate(NO_CAMERA)
+    ann.finds(f"{CALL}.media.camera.peek().dispatchEvent(new Event('ended'))")
+    ann.is_told("No camera was found. The others hear you.")
+    expect(tile(bob, "Ann").get_by_label("Camera off")).to_be_visible()
+    assert [state for _, state in ann.finds(held)] == ["live"]
+
+    # nothing is held of a call that is over, though its recording could not be kept
+    ann.finds(f"{CALL}.recording.close = () => Promise.reject(new Error('the disk is full'))")
+    tracks = ann.page.evaluate_handle(IN_APP % f"{CALL}.media.stream.getTracks()")
+    button(bob, "Leave").click()
+    ann.is_told("The call with Bob has ended.")
+    assert tracks.evaluate("(tracks) => tracks.map((each) => each.readyState)") == ["ended"]
+
+
 def test_a_third_comes_and_the_owner_ends_it_for_all(enter: Enter, server: Server) -> None:
     ann, bob, cid = enter(server, "Ann", "Bob", "Cid")
     group = ann.me.group("Trio", bob.me, cid.me)
     bob.at("/").is_online()
     cid.at(f"/c/{group}").is_online()
     calls(ann, group)
-    answers(bob, "Ann")
     ringing = cid.page.get_by_role("dialog", name="Ann is calling")
     expect(ringing).to_contain_text("In Trio")
     cid.page.keyboard.press("Escape")  # it rings here no more, and goes on
     expect(ringing).to_be_hidden()
+    answers(bob, "Ann")  # of which all are told
     moves(ann, "Bob")
+    expect(ringing).to_be_hidden()
     button(cid, "Join the call").click()
     button(cid, "Join").click()
-    for person, others in ((ann, ("Bob", "Cid")), (bob, ("Ann", "Cid")), (cid, ("Ann", "Bob"))):
-        moves(person, *others)
+    all_move({ann: ("Bob", "Cid"), bob: ("Ann", "Cid"), cid: ("Ann", "Bob")})
     expect(button(bob, "End for everybody")).to_be_hidden()
     button(ann, "End for everybody").click()
     for person in (ann, bob, cid):
@@ -195,6 +276,23 @@ def test_whoever_loads_the_page_anew_returns(enter: Enter, server: Server) -> No
     bob.is_told("You are in this call in another tab.")
     moves(other_tab, "Ann")
     moves(ann, "Bob")
+
+
+def test_a_tab_that_is_closed_leaves_and_one_that_is_loaded_anew_does_not(
+    enter: Enter, server: Server
+) -> None:
+    ann, bob = enter(server, "Ann", "Bob", installs=True)
+    in_call(ann, bob)
+    bob.comes_to("navigator.serviceWorker.controller !== null")
+    bob.page.reload()
+    bob.is_told("You are in a call with Ann.")
+    bob.page.wait_for_timeout(RETURN_MS)  # nothing happens meanwhile
+    button(bob, "Return to the call").click()
+    moves(ann, "Bob")
+    bob.page.goto("about:blank")
+    gone = time.monotonic()
+    ann.is_told("The call with Bob has ended.")
+    assert time.monotonic() - gone < 15  # and not the 30 s for which a device that is lost is waited for
 
 
 @pytest.fixture
@@ -346,7 +444,25 @@ def test_in_an_encrypted_conversation_all_is_sealed(enter: Enter, server: Server
 def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
     ann, bob = enter(server, "Ann", "Bob")
     bob.context.add_init_script(NO_CAMERA)
+    bob.context.add_init_script(f"if (location.host) {TIMID}")
     conversation = ann.me.direct(bob.me)
+
+    # who thinks better of it while the call is being begun has called nobody
+    held: list[playwright.Route] = []
+    ann.page.route("**/v1/calls/initiate", lambda route: held.append(route))
+    calls(ann, conversation)
+    assert ann.waits(lambda: bool(held))
+    button(ann, "Cancel").click()
+    held[0].continue_()
+    ann.page.unroute("**/v1/calls/initiate")
+
+    def is_over() -> bool:
+        begun = ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"]
+        return bool(begun) and begun[0]["ended_at"] is not None
+
+    assert ann.waits(is_over)
+    expect(ann.page.get_by_role("region", name="Call with Bob")).to_be_hidden()
+
     bob.at("/").is_online()
     calls(ann, conversation)
     answers(bob, "Ann")
@@ -354,7 +470,15 @@ def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
     moves(bob, "Ann")
     expect(tile(ann, "Bob").locator("video")).to_be_hidden()
     expect(tile(ann, "Bob").get_by_label("Camera off")).to_be_visible()
-    assert ann.waits(lambda: "speaks" in str(tile(ann, "Bob").get_attribute("class")))  # it beeps
+    assert ann.waits(lambda: hears(ann, bob))
+    bob.page.evaluate("globalThis.mayPlay = true")
+    button(bob, "Your browser plays no sound yet: hear the others").click()
+    expect(button(bob, "Your browser plays no sound yet: hear the others")).to_be_hidden()
+    locks = "locks.map((lock) => lock.released)"
+    assert bob.page.evaluate(locks) == [False]
+    button(bob, "Leave").click()
+    expect(tile(bob, "Ann")).to_be_hidden()
+    assert bob.page.evaluate(locks) == [True]
 
 
 def test_without_tls_one_is_told_why_there_is_no_camera(people: People, server: Server) -> None:

@@ -190,6 +190,7 @@ class App {
       ask: (method, path, asked) => client.ask(method, path, asked),
       put: (path, content) => client.ask("PUT", path, { content, limitMs: PART_LIMIT_MS }),
       token: () => session.token(),
+      heldToken: () => session.tokens.peek()?.access_token ?? null,
       on: (type, listener) => socket.on(type, listener),
       userId,
       nameOf: (id) => (id === null ? (state.me.peek()?.display_name ?? "") : state.nameOf(id)),

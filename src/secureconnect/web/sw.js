@@ -11,6 +11,8 @@ const FILES = /** @type {string[]} */ (/** @type {unknown} */ ("{{files}}"));
 const CACHE = `sc.page.${VERSION}`;
 const PAGE = "/";
 const PATIENCE_MS = 3_000; // for the page from the network, before the one that is kept is shown
+const RETURN_MS = 6_000; // in which a page that is loaded anew is here again
+const LOOK_MS = 500;
 const NOT_PAGES = /^\/(v1|docs|app|health|livez|readyz|metrics|openapi)/;
 
 /** @type {Record<string, Record<string, string>>} by language: without what was said, which a push does not know */
@@ -46,11 +48,44 @@ worker.addEventListener("fetch", (event) => {
     event.respondWith(page(event.request));
   else if (url.pathname.startsWith("/app/")) event.respondWith(file(event.request));
 });
+worker.addEventListener("message", (event) => {
+  if (event.data?.type === "gone") event.waitUntil(leave(event.data));
+});
 worker.addEventListener("push", (event) => event.waitUntil(wake(event.data?.json() ?? {})));
 worker.addEventListener("notificationclick", (event) => {
   event.notification.close();
   event.waitUntil(open(event.notification.data));
 });
+
+/**
+ * A tab that was in a call was closed, or is loaded anew. If it does not come back, the others need not wait for it.
+ * @param {{ callId: string, token: string }} gone
+ */
+async function leave({ callId, token }) {
+  for (let waitedMs = 0; waitedMs < RETURN_MS; waitedMs += LOOK_MS) {
+    const windows = await worker.clients.matchAll({ type: "window", includeUncontrolled: true });
+    const isBack = await Promise.race([
+      new Promise((resolve) => setTimeout(() => resolve(false), LOOK_MS)),
+      ...windows.map((each) => isInCall(each, callId)),
+    ]);
+    if (isBack) return;
+  }
+  const headers = { Authorization: `Bearer ${token}` };
+  await fetch(`/v1/calls/${callId}/leave`, { method: "POST", headers }).catch(() => {}); // its time runs out
+}
+
+/**
+ * Resolves if it is; one that is being loaded does not answer.
+ * @param {WindowClient} page
+ * @param {string} callId
+ * @returns {Promise<boolean>}
+ */
+function isInCall(page, callId) {
+  const { port1, port2 } = new MessageChannel();
+  const answered = new Promise((resolve) => (port1.onmessage = () => resolve(true)));
+  page.postMessage({ type: "in call?", callId }, [port2]);
+  return answered;
+}
 
 async function keep() {
   const cache = await caches.open(CACHE);

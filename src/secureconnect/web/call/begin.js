@@ -13,13 +13,21 @@ import { Call } from "./call.js";
  * @param {Calls} calls
  * @param {Wanted} wanted
  * @param {Media} media
+ * @param {AbortSignal} [cancelled]
  */
-export async function begin(calls, wanted, media) {
-  const { ask, put, token, userId, nameOf, connecting } = calls.given;
+export async function begin(calls, wanted, media, cancelled) {
+  const { ask, put, token, heldToken, userId, nameOf, connecting } = calls.given;
+  const isUnwanted = () => cancelled?.aborted === true || calls.isClosed;
   const sealing = await sealingOf(calls, wanted.conversationId);
+  if (isUnwanted()) return media.close();
   const joined = await enter(calls, wanted);
+  if (isUnwanted()) {
+    media.close();
+    await ask("POST", `/v1/calls/${joined.call_id}/leave`).catch(() => {}); // its time runs out
+    return;
+  }
   const recording = { put, nameOf };
-  const call = new Call({ ask, token, joined, media, userId, sealing, connecting, recording });
+  const call = new Call({ ask, token, heldToken, joined, media, userId, sealing, connecting, recording });
   batch(() => {
     calls.note(joined.call);
     calls.wanted.value = null;
@@ -30,7 +38,6 @@ export async function begin(calls, wanted, media) {
   if (joined.call.ended_at)
     call.heardOf(joined.call); // everybody was engaged
   else call.begin();
-  return call;
 }
 
 /**
@@ -52,9 +59,10 @@ async function sealingOf({ given }, conversationId) {
  * @param {Wanted} wanted
  * @returns {Promise<JoinedCall>}
  */
-async function enter({ given: { ask } }, { conversationId, callId, withCamera }) {
+async function enter({ given: { ask } }, { conversationId, callId, withCamera, calleeIds }) {
   if (callId) return ask("POST", `/v1/calls/${callId}/join`);
-  const body = { conversation_id: conversationId, call_type: withCamera ? "video" : "audio" };
+  const call_type = withCamera ? "video" : "audio";
+  const body = { conversation_id: conversationId, call_type, callee_ids: calleeIds };
   try {
     return await ask("POST", "/v1/calls/initiate", { body, idempotencyKey: newId() });
   } catch (error) {

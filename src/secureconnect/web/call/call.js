@@ -5,6 +5,7 @@ import { Link } from "./link.js";
 import { Quality } from "./quality.js";
 import { Recording } from "./recording.js";
 import { Signaling, keepCall } from "./socket.js";
+import { stayAwake } from "./wake.js";
 
 /** @import { CallShape, Frame, JoinedCall, PeerShape, Sealing } from "./types.js" */
 /** @import { Media } from "./media.js" */
@@ -14,8 +15,9 @@ const MOST_EARLY = 64; // frames held of somebody who was not announced yet
 const MOST_STRANGERS = 8; // of whom frames are held
 
 /**
- * ask: of the REST client.  token: a good access token.  sealing: null where the conversation is not encrypted.
- * @typedef {{ ask: RecordingGiven["ask"], token: () => Promise<string>, joined: JoinedCall, media: Media,
+ * ask: of the REST client.  token: a good access token.  heldToken: the one there is.  sealing: null where the conversation is not encrypted.
+ * @typedef {{ ask: RecordingGiven["ask"], token: () => Promise<string>,
+ *   heldToken: () => string | null, joined: JoinedCall, media: Media,
  *   userId: string, sealing: Sealing | null, connecting?: RTCConfiguration,
  *   recording: Pick<RecordingGiven, "put" | "nameOf"> }} Given
  */
@@ -40,6 +42,10 @@ export class Call {
     /** @type {Map<string, Frame[]>} */
     this.early = new Map();
     this.quality = new Quality(() => this.links.peek());
+    this.sleep = () => {}; // lets the device sleep
+    /** whether the browser plays no sound before somebody has clicked */
+    this.isSilenced = signal(false);
+    this.onPageHide = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || this.sayGone();
     this.recording = new Recording({
       ...given.recording,
       ask: given.ask,
@@ -65,7 +71,19 @@ export class Call {
   }
 
   begin() {
+    this.sleep = stayAwake();
+    addEventListener("pagehide", this.onPageHide);
     this.signaling.open();
+  }
+
+  /**
+   * The tab is closed, or loaded anew: nobody can tell which. The worker lives on, and says `leave` if no page comes that
+   * knows of the call.
+   */
+  sayGone() {
+    const token = this.given.heldToken();
+    const gone = { type: "gone", callId: this.callId, token };
+    if (token) navigator.serviceWorker?.controller?.postMessage(gone);
   }
 
   // what is heard
@@ -113,6 +131,7 @@ export class Call {
     const wasHere = this.peerId === frame.peer_id;
     this.peerId = frame.peer_id ?? "";
     const others = (frame.peers ?? []).filter(({ peer_id }) => peer_id !== this.peerId);
+    for (const { user_id } of others) this.recording.somebodyCame(user_id); // while nothing was heard
     const present = new Set(others.map(({ peer_id }) => peer_id));
     for (const { peerId } of this.links.peek()) if (!wasHere || !present.has(peerId)) this.unlink(peerId);
     for (const peer of others) this.linkTo(peer).resync();
@@ -120,6 +139,7 @@ export class Call {
       this.isAttached.value = true;
       this.hasBeenAttached = true;
     });
+    this.recording.lookAgain();
     this.tell();
   }
 
@@ -287,14 +307,17 @@ export class Call {
       this.end.value = reason;
       this.isOver.value = true;
     });
+    removeEventListener("pagehide", this.onPageHide);
+    this.sleep();
     this.quality.end();
     this.signaling.close();
-    await this.recording.close();
+    const kept = this.recording.close();
     for (const link of this.links.peek()) link.close();
     batch(() => {
       this.links.value = [];
       this.isAttached.value = false;
     });
-    this.media.close();
+    this.media.close(); // whatever becomes of what was recorded
+    await kept.catch(() => {}); // without room, or signed out
   }
 }

@@ -15,7 +15,9 @@ const EVENTS = ["call_incoming", "call_answered", "call_declined", "call_missed"
 
 /**
  * What somebody wants who has not said yet with which camera and microphone.
- * @typedef {{ conversationId: string, callId: string | null, withCamera: boolean, isMuted?: boolean }} Wanted
+ * calleeIds: all others, if left out.
+ * @typedef {{ conversationId: string, callId: string | null, withCamera: boolean, isMuted?: boolean,
+ *   calleeIds?: string[] }} Wanted
  */
 
 /**
@@ -27,6 +29,7 @@ const EVENTS = ["call_incoming", "call_answered", "call_declined", "call_missed"
  *     idempotencyKey?: string }) => Promise<any>,
  *   put: (path: string, content: ArrayBuffer) => Promise<unknown>,
  *   token: () => Promise<string>,
+ *   heldToken: () => string | null,
  *   on: (type: string, listener: (event: any) => void) => () => void,
  *   userId: string,
  *   nameOf: (userId: string | null) => string,
@@ -50,17 +53,19 @@ export class Calls {
     this.ringing = undefined;
     /** @type {string | null} a call that somebody here wants to hear no more of, though it goes on ringing elsewhere */
     this.silenced = null;
+    this.isClosed = false;
     /** @type {(() => void)[]} */
     this.ends = EVENTS.map((type) => given.on(type, ({ call }) => this.hear(call)));
     // what rings is not told again after a connection
     for (const type of ["resumed", "resuming"])
-      this.ends.push(given.on(type, ({ more }) => void (more || this.look())));
-    this.lookBack();
+      this.ends.push(given.on(type, ({ more }) => void (more || (this.look(), this.lookBack()))));
+    this.ends.push(answerWorker());
     if (localStorage.getItem(UNSENT) !== null) this.sendKept();
   }
 
   /** Somebody has signed out: nothing stays of their calls. */
   close() {
+    this.isClosed = true;
     for (const end of this.ends) end();
     clearTimeout(this.ringing);
     this.sender?.end();
@@ -100,10 +105,11 @@ export class Calls {
   /** @param {CallShape} call */
   ring(call) {
     clearTimeout(this.ringing);
-    const leftMs = call.ring_until ? new Date(call.ring_until).getTime() - Date.now() : 0;
+    // by the server's clock alone: this one may be wrong
+    const ringsMs = call.ring_until ? Date.parse(call.ring_until) - Date.parse(call.started_at) : 0;
     this.incoming.value = call;
     // the server says when it is over; this is for when it cannot
-    this.ringing = setTimeout(() => this.hush(), Math.max(leftMs, 0) + 5_000);
+    this.ringing = setTimeout(() => this.hush(), Math.max(ringsMs, 0) + 5_000);
   }
 
   hush() {
@@ -157,8 +163,8 @@ export class Calls {
   // after a reload
 
   async lookBack() {
-    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-    if (!kept) return;
+    const kept = keptHere();
+    if (!kept || this.current.peek() || this.left.peek()) return;
     try {
       const call = /** @type {CallShape} */ (await this.given.ask("GET", `/v1/calls/${kept.callId}`));
       if (call.ended_at) return this.forget();
@@ -206,14 +212,33 @@ export class Calls {
    * Begin the call that is wanted, or come to it. Throws what refuses it.
    * @param {Wanted} wanted
    * @param {Media} media with what was chosen; the call closes it
+   * @param {AbortSignal} [cancelled] somebody wants it no more
    */
-  async begin(wanted, media) {
+  async begin(wanted, media, cancelled) {
     const { begin } = await import("./begin.js");
-    return begin(this, wanted, media);
+    return begin(this, wanted, media, cancelled);
   }
 
   /** The call is over, and the page has said why. */
   clear() {
     this.current.value = null;
   }
+}
+
+/** Which call this tab is in, or was before it was loaded anew. */
+function keptHere() {
+  return JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+}
+
+/**
+ * The worker wants to know whether a tab that was in a call is here again.
+ * @returns {() => void} ends it
+ */
+function answerWorker() {
+  const { serviceWorker } = navigator;
+  const answer = (/** @type {MessageEvent} */ { data, ports }) => {
+    if (data.type === "in call?" && keptHere()?.callId === data.callId) ports[0].postMessage(true);
+  };
+  serviceWorker?.addEventListener("message", answer);
+  return () => serviceWorker?.removeEventListener("message", answer);
 }

@@ -42,6 +42,8 @@ export class Media {
     );
     this.changed = (/** @type {Kind} */ _kind, /** @type {MediaStreamTrack | null} */ _track) => {};
     this.isClosed = false;
+    this.isSharing = false; // or the browser asks what
+    this.wantsCamera = false;
     this.onDevices = () => this.look();
     if (isSecure()) navigator.mediaDevices.addEventListener("devicechange", this.onDevices);
   }
@@ -51,26 +53,39 @@ export class Media {
    * @param {boolean} withCamera
    */
   async open(withCamera) {
+    this.wantsCamera = withCamera;
     if (withCamera && isSecure()) {
       // asked for together, so that the browser asks its person once
       const both = await this.get({ audio: this.wish("audio"), video: this.wish("video") });
       if (both instanceof MediaStream) {
-        for (const track of both.getTracks()) this.use(/** @type {Kind} */ (track.kind), track);
+        for (const track of both.getTracks()) this.take(/** @type {Kind} */ (track.kind), track);
         return this.look();
       }
     }
     await this.obtain("audio");
-    if (withCamera) await this.obtain("video");
+    if (this.wantsCamera) await this.obtain("video");
     await this.look();
+  }
+
+  /**
+   * What the browser has given, if it is still wanted: it may have asked its person for long.
+   * @param {Kind} kind
+   * @param {MediaStreamTrack} track
+   */
+  take(kind, track) {
+    if (kind === "video" && !this.wantsCamera) track.stop();
+    else this.use(kind, track);
   }
 
   /** @param {Kind} kind */
   async obtain(kind) {
+    if (kind === "video") this.camera.peek()?.stop(); // phones have one at a time
     const got = await this.get({ [kind]: this.wish(kind) });
-    const isThere = got instanceof MediaStream;
-    if (isThere) this.use(kind, got.getTracks()[0]);
-    else (kind === "audio" ? this.noMicrophone : this.noCamera).value = got;
-    return isThere;
+    if (got instanceof MediaStream) this.take(kind, got.getTracks()[0]);
+    else {
+      if (kind === "video" && this.camera.peek()?.readyState === "ended") this.use(kind, null);
+      (kind === "audio" ? this.noMicrophone : this.noCamera).value = got;
+    }
   }
 
   /**
@@ -80,12 +95,27 @@ export class Media {
   async get(wanted) {
     if (!isSecure()) return "insecure";
     try {
-      const got = await navigator.mediaDevices.getUserMedia(wanted);
+      const got = await this.ask(wanted);
       if (!this.isClosed) return got;
       for (const track of got.getTracks()) track.stop();
       return "failed";
     } catch (error) {
       return TROUBLES[/** @type {Error} */ (error).name] ?? "failed";
+    }
+  }
+
+  /**
+   * What was chosen, or another one where that is not there: a mere preference Chromium does not always heed.
+   * @param {MediaStreamConstraints} wanted
+   */
+  async ask(wanted) {
+    const { mediaDevices } = navigator;
+    try {
+      return await mediaDevices.getUserMedia(wanted);
+    } catch (error) {
+      if (/** @type {Error} */ (error).name !== "OverconstrainedError") throw error;
+      const some = Object.entries(wanted).map(([kind, { deviceId: _, ...rest }]) => [kind, rest]);
+      return mediaDevices.getUserMedia(Object.fromEntries(some));
     }
   }
 
@@ -96,7 +126,7 @@ export class Media {
   wish(kind) {
     const { audioinput, videoinput, thrifty } = this.chosen.peek();
     const device = kind === "audio" ? audioinput : videoinput;
-    const which = device ? { deviceId: { ideal: device } } : {};
+    const which = device ? { deviceId: { exact: device } } : {};
     if (kind === "audio")
       return { echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...which };
     return { ...(thrifty ? THRIFTY : PICTURE), ...which };
@@ -142,6 +172,7 @@ export class Media {
 
   /** Off, the camera's light goes out. @param {boolean} on */
   async show(on) {
+    this.wantsCamera = on;
     if (on === (this.camera.peek() !== null)) return;
     if (on) await this.obtain("video");
     else this.use("video", null);
@@ -178,16 +209,24 @@ export class Media {
 
   /** Whether something is shared then: people may change their mind in the browser's dialog. */
   async share() {
+    if (this.isSharing || this.screen.peek()) return false;
+    this.isSharing = true;
     try {
       const screen = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN });
       for (const track of screen.getVideoTracks()) {
         track.contentHint = "detail";
         track.onended = () => this.unshare();
       }
+      if (this.isClosed) {
+        for (const track of screen.getTracks()) track.stop();
+        return false;
+      }
       this.screen.value = screen;
       return true;
     } catch {
       return false;
+    } finally {
+      this.isSharing = false;
     }
   }
 

@@ -99,6 +99,18 @@ export class Recording {
     if (!this.agreed.has(userId)) this.wait();
   }
 
+  /** The connection is new: that a recording has ended may not have been heard. */
+  async lookAgain() {
+    const now = this.now.peek();
+    if (!now) return;
+    const path = `/v1/calls/${this.given.call.callId}/recordings`;
+    const answer = await this.given.ask("GET", path).catch(() => null); // then it is heard with the next connection
+    const { recordings = [] } = /** @type {{ recordings?: RecordingShape[] } | null} */ (answer) ?? {};
+    const found = recordings.find(({ recording_id }) => recording_id === now.id);
+    const isOpen = !found || found.state === "asking" || found.state === "recording";
+    if (!isOpen && this.now.peek()?.id === now.id) this.over(found.end_reason ?? "stopped");
+  }
+
   /** Nothing is recorded, and the server takes nothing, until all who are there have agreed. */
   wait() {
     this.recorder?.pause();

@@ -16,6 +16,7 @@ export default {
 
   callTitle: "Call {name}",
   joinTitle: "Join the call with {name}",
+  whom: "Whom do you call? {count} at most; others can join.",
   start: "Call",
   join: "Join",
   withoutCamera: "Without camera",
@@ -65,6 +66,7 @@ export default {
   serverAway: "No connection to the server. The call goes on.",
   unsealable:
     "This call cannot be confirmed to be private. No picture and no sound are exchanged with this device.",
+  hear: "Your browser plays no sound yet: hear the others",
   isMuted: "Muted",
   isCameraOff: "Camera off",
   speaks: "Speaking",

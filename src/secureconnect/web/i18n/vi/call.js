@@ -16,6 +16,7 @@ export default {
 
   callTitle: "Gọi cho {name}",
   joinTitle: "Tham gia cuộc gọi với {name}",
+  whom: "Bạn gọi cho ai? Tối đa {count} người; những người khác vẫn có thể tham gia.",
   start: "Gọi",
   join: "Tham gia",
   withoutCamera: "Không dùng camera",
@@ -64,6 +65,7 @@ export default {
   serverAway: "Mất kết nối với máy chủ. Cuộc gọi vẫn tiếp tục.",
   unsealable:
     "Không xác nhận được cuộc gọi này là riêng tư. Không có hình và tiếng nào được trao đổi với thiết bị này.",
+  hear: "Trình duyệt chưa phát âm thanh: bấm để nghe mọi người",
   isMuted: "Đã tắt tiếng",
   isCameraOff: "Đã tắt camera",
   speaks: "Đang nói",

@@ -64,8 +64,11 @@ export class Incoming extends Part {
 /** In the title of the page, for those who look at another. @param {string} title */
 function announce(title) {
   const before = document.title;
-  document.title = `☎ ${title}`;
-  onEnd(() => (document.title = before));
+  const ours = `☎ ${title}`;
+  document.title = ours;
+  onEnd(() => {
+    if (document.title === ours) document.title = before; // else the page has another one by now
+  });
 }
 
 customElements.define("sc-call-incoming", Incoming);

@@ -4,6 +4,7 @@ import { h, Part, when } from "../../parts/dom.js";
 import { refused, t } from "../../i18n/index.js";
 import { onEnd, signal } from "../../store/signal.js";
 import { Media } from "../../call/media.js";
+import { calleesOf } from "./callees.js";
 import { deviceFields, troubles } from "./devices.js";
 import { icon } from "./icons.js";
 import { modal } from "./modal.js";
@@ -24,8 +25,13 @@ export class PreJoin extends Part {
     const wantsCamera = signal(wanted.withCamera);
     let isUsed = false;
     const opened = media.open(wanted.withCamera).finally(() => (isOpening.value = false));
-    onEnd(() => isUsed || media.close());
+    const cancelled = new AbortController();
+    onEnd(() => {
+      if (!isUsed) media.close();
+      if (calls.current.peek()?.media !== media) cancelled.abort();
+    });
 
+    const callees = calleesOf(wanted);
     const cancel = () => (calls.wanted.value = null);
     const begin = async (/** @type {boolean} */ withCamera) => {
       isBusy.value = true;
@@ -34,13 +40,17 @@ export class PreJoin extends Part {
         await opened;
         if (!withCamera) await media.show(false);
         isUsed = true;
-        await calls.begin({ ...wanted, withCamera: wanted.callId ? wanted.withCamera : withCamera }, media);
+        const calleeIds = callees.ids() ?? undefined;
+        const kind = { ...wanted, calleeIds, withCamera: wanted.callId ? wanted.withCamera : withCamera };
+        await calls.begin(kind, media, cancelled.signal);
       } catch (error) {
         isUsed = false;
+        if (cancelled.signal.aborted) return media.close();
         problem.value = refused(error);
         isBusy.value = false;
       }
     };
+    const cannotBegin = () => isBusy.value || callees.ids()?.length === 0;
     const turnCamera = async () => {
       wantsCamera.value = !wantsCamera.peek();
       await media.show(wantsCamera.peek());
@@ -62,6 +72,7 @@ export class PreJoin extends Part {
     return modal(
       { label: title, class: "call-prejoin", close: cancel },
       h("h2", null, title),
+      callees.field,
       h(
         "div",
         { class: "call-preview" },
@@ -102,7 +113,7 @@ export class PreJoin extends Part {
           () =>
             h(
               "button",
-              { type: "button", disabled: () => isBusy.value, onclick: () => begin(false) },
+              { type: "button", disabled: cannotBegin, onclick: () => begin(false) },
               t("call.withoutCamera"),
             ),
         ),
@@ -112,7 +123,7 @@ export class PreJoin extends Part {
             type: "button",
             class: "primary",
             autofocus: true,
-            disabled: () => isBusy.value,
+            disabled: cannotBegin,
             onclick: () => begin(true),
           },
           () => t(isBusy.value ? "call.connecting" : wanted.callId ? "call.join" : "call.start"),

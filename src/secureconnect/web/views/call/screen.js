@@ -48,6 +48,15 @@ export class CallScreen extends Part {
         ),
         recordingBanner(call),
         troubles(call.media, () => true),
+        when(
+          () => call.isSilenced.value,
+          () =>
+            h(
+              "button",
+              { type: "button", class: "primary", onclick: () => (call.isSilenced.value = false) },
+              t("call.hear"),
+            ),
+        ),
         tiles(call),
         controls(call),
       ),

@@ -169,6 +169,14 @@ function mark(picture, label) {
  */
 function player(call, stream, isHidden) {
   const video = h("video", { autoplay: true, playsinline: true, srcObject: stream, hidden: isHidden });
+  const onresize = () => video.classList.toggle("tall", video.videoHeight > video.videoWidth); // a phone was turned
+  video.addEventListener("resize", onresize);
+  effect(() => {
+    if (!stream() || call.isSilenced.value) return;
+    video.play().catch(({ name }) => {
+      if (name === "NotAllowedError") call.isSilenced.value = true; // no sound before somebody clicks
+    });
+  });
   effect(() => {
     const speaker = call.media.chosen.value.audiooutput ?? "";
     if (speaker || video.sinkId) video.setSinkId?.(speaker).catch(() => {}); // it is gone: the default is heard
