@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import statistics
 import time
 import unicodedata
 from dataclasses import replace
@@ -52,7 +51,7 @@ async def test_unknown_users_take_as_long_as_wrong_passwords(site: Site) -> None
             with refused("INVALID_CREDENTIALS"):
                 await node.login(username, "wrong password")
             times.append(time.perf_counter() - start)
-    known, unknown = (statistics.median(times) for times in took.values())
+    known, unknown = (min(times) for times in took.values())  # what else the machine does only adds
     assert known / 1.5 < unknown < known * 1.5
 
 
