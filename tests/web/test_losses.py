@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import playwright.sync_api as playwright
+import pytest
 from playwright.sync_api import expect
 
 from kit.fixtures import StartServer
+from kit.people import unique
 from kit.postgres import PostgresServer
 from kit.redis import RedisServer
 from kit.server import Server
@@ -15,6 +18,8 @@ from kit.server import Server
 from .people import AWAY, People, Person
 
 UNAVAILABLE = "status of 503"
+
+Garden = tuple[Person, Person, str]
 
 
 def in_group(server: Server, people: People) -> tuple[Person, Person, str]:
@@ -24,6 +29,33 @@ def in_group(server: Server, people: People) -> tuple[Person, Person, str]:
     for person in (ann, bob):
         person.at(f"/c/{group}").is_online()
     return ann, bob, group
+
+
+@pytest.fixture(scope="module")
+def couple(browser: playwright.Browser) -> Iterator[People]:
+    """Two who stay for several tests, at pages that have been loaded."""
+    people = People(browser)
+    yield people
+    people.clear()
+
+
+@pytest.fixture
+def garden(couple: People, server: Server, request: pytest.FixtureRequest) -> Iterator[Garden]:
+    """The two, with a group of the test's own open in front of both; its id. They leave all as it was."""
+    failed_before = request.session.testsfailed
+    if not couple.all:
+        for person in couple.enter(server, "ann", "bob"):
+            person.at("/").is_online()
+    ann, bob = couple.all
+    group = ann.me.group(unique("garden"), bob.me)
+    for person in (ann, bob):
+        person.comes_to("app.state.conversations.peek(given[0]) !== undefined", group)
+        person.goes(f"/c/{group}")
+    yield ann, bob, group
+    if request.session.testsfailed == failed_before:
+        couple.check()
+    else:
+        couple.clear()  # the next test has others
 
 
 def test_a_server_dies_in_the_middle_of_sending(people: People, start_server: StartServer) -> None:
@@ -82,16 +114,16 @@ class Lossy:
         server.on_message(forward)
 
 
-def test_what_is_written_without_a_network_is_sent_with_it(people: People, server: Server) -> None:
-    ann, bob, group = in_group(server, people)
-    ann.excuses(AWAY)
-    ann.context.set_offline(True)
-    ann.writes("from the tunnel")
-    ann.is_told("You are offline")
-    bob.writes("where are you?")
-    bob.has_sent()
-    ann.context.set_offline(False)
-    ann.has_sent()
+def test_what_is_written_without_a_network_is_sent_with_it(garden: Garden) -> None:
+    ann, bob, group = garden
+    with ann.excused(AWAY):
+        ann.context.set_offline(True)
+        ann.writes("from the tunnel")
+        ann.is_told("You are offline")
+        bob.writes("where are you?")
+        bob.has_sent()
+        ann.context.set_offline(False)
+        ann.has_sent()
     ann.sees_once("from the tunnel", "where are you?")
     bob.sees_once("from the tunnel", "where are you?")
     assert ann.me.said(group) == ["where are you?", "from the tunnel"]
@@ -117,26 +149,26 @@ def test_a_reload_in_the_middle_of_sending(people: People, start_server: StartSe
     assert ann.me.said(group) == said
 
 
-def test_a_tab_sends_what_another_has_left(people: People, server: Server) -> None:
-    ann, bob, group = in_group(server, people)
+def test_a_tab_sends_what_another_has_left(garden: Garden) -> None:
+    ann, bob, group = garden
     other = ann.opens_tab()
     other.is_online()
-    ann.excuses(AWAY)
-    ann.context.set_offline(True)
-    other.writes("from the other tab")
-    ann.writes("from this one")
-    ann.sees("from the other tab")
-    other.sees("from this one")
-    other.page.close()
-    ann.context.set_offline(False)
-    ann.has_sent()
+    with ann.excused(AWAY):
+        ann.context.set_offline(True)
+        other.writes("from the other tab")
+        ann.writes("from this one")
+        ann.sees("from the other tab")
+        other.sees("from this one")
+        other.page.close()
+        ann.context.set_offline(False)
+        ann.has_sent()
     bob.sees_once("from the other tab", "from this one")
     ann.sees_once("from the other tab", "from this one")
     assert sorted(ann.me.said(group)) == ["from the other tab", "from this one"]
 
 
-def test_what_one_tab_says_another_shows_once(people: People, server: Server) -> None:
-    ann, _, group = in_group(server, people)
+def test_what_one_tab_says_another_shows_once(garden: Garden) -> None:
+    ann, _, group = garden
     other = ann.opens_tab()
     said = [f"line {number}" for number in range(6)]
     for number, text in enumerate(said):
@@ -145,10 +177,11 @@ def test_what_one_tab_says_another_shows_once(people: People, server: Server) ->
         tab.has_sent()
         tab.sees_once(*said)
     assert sorted(ann.me.said(group)) == said
+    other.page.close()
 
 
-def test_one_writes_faster_than_the_disk(people: People, server: Server) -> None:
-    ann, _, group = in_group(server, people)
+def test_one_writes_faster_than_the_disk(garden: Garden) -> None:
+    ann, _, group = garden
     said = [f"line {number}" for number in range(20)]
     field = ann.page.get_by_label("Write a message")
     field.evaluate(
@@ -205,8 +238,8 @@ def test_who_signs_out_in_one_tab_has_signed_out_in_all(people: People, server: 
     assert ann.me.user_id not in str(ann.page.evaluate("localStorage.getItem('sc.session')"))
 
 
-def test_another_device_sees_what_was_said(people: People, server: Server) -> None:
-    ann, bob, group = in_group(server, people)
+def test_another_device_sees_what_was_said(garden: Garden, people: People, server: Server) -> None:
+    ann, bob, group = garden
     ann.writes("seen on both")
     bob.writes("on all of them")
     ann.sees("on all of them")
@@ -261,13 +294,9 @@ def test_what_is_away_is_told_and_what_is_written_meanwhile_is_stored(
     assert ann.me.said(group) == ["without redis", "without postgres"]
 
 
-def test_a_conversation_that_is_read_while_the_link_is_away_lacks_no_message(
-    people: People, server: Server
-) -> None:
+def test_a_conversation_that_is_read_while_the_link_is_away_lacks_no_message(garden: Garden) -> None:
     """What is read of it is later than the messages that are held."""
-    ann, bob = people.enter(server, "ann", "bob")
-    place = ann.me.direct(bob.me)
-    bob.at(f"/c/{place}").is_online()
+    ann, bob, place = garden
     ann.me.says(place, "before")
     bob.sees("before")
     bob.finds("app.mine.socket.close()")
