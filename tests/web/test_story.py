@@ -96,6 +96,9 @@ def test_a_first_hour(start_server: StartServer, people: People) -> None:
     bob.sees(SECRET)
     bob.writes("I have one, too")
     ann.sees_once("I have one, too")
+    compare(ann, bob)
+    stored = [path for path in server.data_dir.rglob("*") if path.is_file()]
+    assert not [path for path in stored if SECRET.encode() in path.read_bytes()]
     assert not [
         line for line in server.output if any(text in line for text in (SECRET, "tomatoes", PASSWORD))
     ]
@@ -106,6 +109,32 @@ def begins(person: Person, other: str) -> None:
     person.page.get_by_role("link", name="New conversation").click()
     person.page.get_by_label("Find people").fill(other)
     person.page.get_by_role("checkbox", name=other).check()
+
+
+def compare(ann: Person, bob: Person) -> None:
+    """They see the same pictures, and so nobody stands between them."""
+    for person in (ann, bob):
+        where = person.page.url
+        person.at("/settings/encryption")
+        person.presses("Make an identity")
+        person.page.get_by_role("dialog").get_by_label("Your password").fill(PASSWORD)
+        person.page.get_by_role("dialog").get_by_role("button", name="Make an identity").click()
+        person.is_told("This device is yours for sure")
+        person.at(where)
+    ann.page.get_by_role("link", name="Details").click()
+    ann.presses("Keys and verification")
+    ann.presses("Verify")
+    bob.presses("Compare")
+    pictures = []
+    for person in (ann, bob):
+        items = person.page.get_by_role("dialog", name="Verify").get_by_role("listitem")
+        expect(items).to_have_count(7)
+        pictures.append(items.all_inner_texts())
+    assert pictures[0] == pictures[1]
+    for person in (ann, bob):
+        person.presses("They are the same")
+    for person in (ann, bob):
+        person.is_told("Verified: nobody stands between you")
 
 
 def speaks(ann: Person, bob: Person, caller: str) -> None:
