@@ -154,7 +154,7 @@ async def test_a_ban_in_mid_conversation(start_server: StartServer) -> None:
         async with socket(here, bob) as one, socket(there, bob) as other, trio.open_nursery() as nursery:
             nursery.start_soon(talk, one, room, acked)
             nursery.start_soon(talk, other, room, acked)
-            await until(partial(has_many, acked))
+            await until(partial(has_many, acked), TALK_S)
             await admin.call("POST", f"{path}/ban", {"reason": "spam"})
             nursery.cancel_scope.deadline = trio.current_time() + ENDED_S
         assert not nursery.cancel_scope.cancelled_caught
@@ -208,7 +208,7 @@ async def test_two_nodes_with_and_without_what_they_stand_on(
                         while heard(await wire.receive()) != f"without {away}":
                             pass
                     nursery.start_soon(talk, wire, room, acked)
-                    await until(partial(has_many, acked))
+                    await until(partial(has_many, acked), TALK_S)
                     path = f"/v1/admin/users/{other.me.user_id}/ban"
                     assert (await admin.call("POST", path, {}))["status"] == "banned"
                     nursery.cancel_scope.deadline = trio.current_time() + ENDED_S
