@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Locator, expect
@@ -9,7 +10,7 @@ from playwright.sync_api import Locator, expect
 from kit.server import Server
 
 from . import axe
-from .people import People, Person
+from .people import Account, People, Person
 
 DESK = {"width": 1280, "height": 800}
 NARROW = {"width": 320, "height": 568}
@@ -80,7 +81,9 @@ class Look:
 
 
 def test_what_opens_can_be_seen_heard_and_left_by_keys(people: People, server: Server) -> None:
-    ann, bob = people.enter(server, "Ann", "Bob", bypass_csp=True)
+    ann, bob, cara = people.enter(server, "Ann", "Bob", "Cara")
+    ann.me.becomes_administrator(server)
+    ann = people.device(server, ann.me, bypass_csp=True)
     room = ann.me.group("Garden of the whole neighbourhood", bob.me)
     bob.me.says(room, "Who waters the tomatoes?")
     ann.me.says(room, "I do, on Mondays")
@@ -90,7 +93,8 @@ def test_what_opens_can_be_seen_heard_and_left_by_keys(people: People, server: S
     of_a_message(look, ann)
     of_the_composer(look)
     of_the_details(look)
-    of_the_page(look, room)
+    of_the_page(look, cara.me)
+    of_the_administration(look, cara.me)
     assert not look.found, "\n".join(look.found)
 
 
@@ -167,7 +171,8 @@ def of_the_details(look: Look) -> None:
     page.get_by_role("link", name="Close the details").press("Enter")
 
 
-def of_the_page(look: Look, room: str) -> None:
+def of_the_page(look: Look, other: Account) -> None:
+    """other: somebody with whom there is no conversation yet."""
     page = look.page
     writing = page.get_by_label("Write a message")
 
@@ -178,6 +183,13 @@ def of_the_page(look: Look, room: str) -> None:
         expect(page.get_by_role("option")).to_have_count(1)
 
     look.over(writing, "switcher", switches)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox")).to_be_focused()
+    page.keyboard.type(other.username)
+    expect(page.get_by_role("option", name=f"@{other.username}")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Cara", level=2)).to_be_visible()
+    page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Garden").press("Enter")
     own = page.get_by_role("button", name="How others see you")
     look.over(own, "presence", presses(own))
     link = page.get_by_role("navigation", name="Conversations").get_by_role("link", name="Garden")
@@ -191,10 +203,23 @@ def of_the_page(look: Look, room: str) -> None:
         page.get_by_role("main").get_by_role("link", name=name, exact=True).press("Enter")
         look.person.settles()
         look.at(f"settings, {name}")
+        if name == "About":
+            expect(page.get_by_text(re.compile(r"matrix-sdk-crypto-wasm \d+\.\d+"))).to_be_visible()
     rename = page.get_by_role("button", name="Rename").first
     look.over(rename, "rename", presses(rename))
     out = page.get_by_role("main").get_by_role("button", name="Sign out", exact=True)
     look.over(out, "sign out", presses(out))
+
+
+def of_the_administration(look: Look, other: Account) -> None:
+    page = look.page
+    look.person.finds("app.router.go('/admin/users')")
+    page.get_by_label("Name or e-mail").fill(other.username)
+    row = page.get_by_role("listitem").filter(has_text=other.username)
+    expect(page.get_by_role("main").locator(".admin").get_by_role("listitem")).to_have_count(1)
+    for name in ("Ban", "Delete account"):
+        button = row.get_by_role("button", name=name, exact=True)
+        look.over(button, name, presses(button))
 
 
 def presses(locator: Locator) -> Callable[[], None]:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import FilePayload, expect
 
 from kit.fixtures import StartServer
+from kit.ports import free_port
 from kit.server import Server
 from kit.store import ObjectStore
 
@@ -30,6 +31,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("shelf") / "data"
     limits = {"PART_MB": PART_MB, "MAX_FILE_MB": FILE_MB, "QUOTA_MB": 60}
     server = Server(folder, **{f"STORAGE__{name}": str(value) for name, value in limits.items()})
+    server.port = free_port()  # it comes back there
     server.start()
     yield server
     server.check()
@@ -232,7 +234,7 @@ def test_an_upload_is_cancelled_and_leaves_nothing(pair: Pair) -> None:
     assert "Here is never.bin" not in ann.me.said(place)
 
 
-def test_an_upload_rests_and_goes_on_and_holds_up_nothing(pair: Pair) -> None:
+def test_an_upload_rests_and_goes_on_after_a_reload_and_holds_up_nothing(pair: Pair) -> None:
     ann, bob, place = pair
     with slow(ann):
         content = sends(ann, "rests.bin")
@@ -241,7 +243,10 @@ def test_an_upload_rests_and_goes_on_and_holds_up_nothing(pair: Pair) -> None:
         ann.writes("Meanwhile")
         bob.sees("Meanwhile")
         ann.presses("Go on with rests.bin")
+        ann.page.reload()
     arrives(bob, place, "rests.bin", content)
+    ann.has_sent()
+    ann.sees_once("Here is rests.bin")
 
 
 def test_an_upload_goes_on_when_the_server_was_killed(pair: Pair, shelf: Server) -> None:
@@ -256,16 +261,6 @@ def test_an_upload_goes_on_when_the_server_was_killed(pair: Pair, shelf: Server)
         arrives(bob, place, "broken off.bin", content)
         ann.has_sent()
     assert sent.count(204) == 3  # no part that had arrived was sent again
-
-
-def test_an_upload_goes_on_after_a_reload(pair: Pair) -> None:
-    ann, bob, place = pair
-    with slow(ann):
-        content = sends(ann, "reloaded.bin")
-        ann.page.reload()
-    arrives(bob, place, "reloaded.bin", content)
-    ann.has_sent()
-    ann.sees_once("Here is reloaded.bin")
 
 
 def test_a_file_that_is_gone_from_the_browser_is_chosen_again(pair: Pair) -> None:
@@ -386,6 +381,25 @@ def test_a_deleted_file_says_so_where_it_was(pair: Pair) -> None:
         expect(bob.messages("Read this")).to_contain_text("This file is no longer there")
 
 
+def test_a_file_on_a_server_that_is_away_is_waited_for(pair: Pair) -> None:
+    """The server says so of what lies with another one; what it says is put in its place here."""
+    ann, bob, _ = pair
+    away = {"success": False, "error": {"code": "FILE_ON_AWAY_NODE", "message": "-"}, "meta": {}}
+    bob.page.route("**/download-url/*", lambda route: route.fulfill(status=503, json=away))
+    text = "This file lies on a server that cannot be reached right now."
+    with bob.excused("status of 503"):
+        choose(ann, picture(ann, "far.png"), named("far.txt", b"away", "text/plain"))
+        ann.writes("Over there")
+        message = bob.messages("Over there")
+        message.scroll_into_view_if_needed()
+        expect(message.get_by_text(text)).to_be_visible()
+        bob.page.get_by_role("button", name="Download far.txt").click()
+        expect(bob.page.get_by_role("status").filter(has_text=text)).to_be_visible()
+        bob.page.unroute_all()
+    message.get_by_role("button", name="Try again").click()
+    expect(message.locator("img")).to_have_js_property("naturalWidth", 800)
+
+
 def test_nobody_but_members_has_what_is_sent_sealed(people: People, shelf: Server) -> None:
     ann, bob = people.enter(shelf, "ann", "bob")
     sealed = {
@@ -398,7 +412,7 @@ def test_nobody_but_members_has_what_is_sent_sealed(people: People, shelf: Serve
     for person in (ann, bob):
         person.at(f"/c/{place}").is_online()
         person.finds("app.mine.secrecy.crypto().then((crypto) => crypto.ready())")
-    drawn, plan = picture(ann, "plan.png"), b"to be kept from others " * 300_000  # more than one part
+    drawn, plan = picture(ann, "plan.png"), b"to be kept from others " * 240_000  # more than one part
     choose(ann, drawn, named("plan.txt", plan, "text/plain"))
     ann.writes("Here is the plan")
     shown = bob.page.get_by_role("button", name="View plan.png")

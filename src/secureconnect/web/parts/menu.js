@@ -19,11 +19,6 @@ const MARGIN_PX = 8; // to the edge of the window
 
 /** @type {(() => void) | null} */
 let closeOpen = null;
-let fingers = 0; // on the screen
-for (const type of ["touchstart", "touchend", "touchcancel"]) {
-  const count = (/** @type {any} */ { touches }) => (fingers = touches.length);
-  addEventListener(type, count, { capture: true, passive: true });
-}
 
 /**
  * @param {Element | Point} where
@@ -41,7 +36,7 @@ export function openMenu(where, label, choices, top = null) {
     "div",
     {
       class: "menu",
-      popover: fingers ? "manual" : "auto",
+      popover: "auto",
       onkeydown: (/** @type {KeyboardEvent} */ event) => move(event, buttons),
     },
     top,
@@ -72,29 +67,7 @@ export function openMenu(where, label, choices, top = null) {
   place(menu, where instanceof Element ? where.getBoundingClientRect() : new DOMRect(where.x, where.y, 0, 0));
   if (where instanceof Element) where.setAttribute("aria-expanded", "true");
   buttons[0]?.focus({ preventScroll: true });
-  if (fingers) whenLifted(() => menu.isConnected && settle(menu, buttons[0]));
   return close;
-}
-
-/** @param {() => void} then */
-function whenLifted(then) {
-  const turn = new AbortController();
-  const lifted = () => {
-    turn.abort();
-    then();
-  };
-  for (const type of ["touchend", "touchcancel"]) addEventListener(type, lifted, { signal: turn.signal });
-}
-
-/**
- * What a long touch has opened closes by itself only from when the finger is lifted: lifting it would be a press beside.
- * @param {HTMLElement} menu
- * @param {HTMLElement | undefined} first
- */
-function settle(menu, first) {
-  menu.popover = "auto"; // which hides it
-  menu.showPopover();
-  first?.focus({ preventScroll: true });
 }
 
 /**

@@ -5,6 +5,7 @@ import { loadTexts, refused, t } from "../../i18n/index.js";
 import { h, Part, when } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { sheet } from "../../parts/sheet.js";
+import { spoken } from "../../parts/spoken.js";
 import { toast } from "../../parts/toast.js";
 import { effect, onEnd, signal, untracked } from "../../store/signal.js";
 import { Choice } from "../files/choice.js";
@@ -99,7 +100,8 @@ export class Composer extends Part {
           ),
         ),
       ),
-      h("p", { class: "left", role: "status", hidden: () => !this.#told() }, () => this.#told()),
+      h("p", { class: "left", hidden: () => !this.#told() }, () => this.#told()),
+      spoken(() => this.#told()),
     ];
   }
 

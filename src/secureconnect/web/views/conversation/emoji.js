@@ -5,7 +5,6 @@ import { h } from "../../parts/dom.js";
 import { place } from "../../parts/menu.js";
 
 const MOST_RECENT = 16;
-const COLUMNS = 8;
 
 const ALL = [
   "😀😃😄😁😅😂🤣🙂😉😊😇🥰😍😘😋😜🤪🤗🤔🤫🤐😐😏🙄😬😌😴😷🤒🤕🤢🥳😎🤓😕😟😮😳🥺😢😭😱😤😡🤬💀👻🤖",
@@ -68,16 +67,53 @@ export async function chooseEmoji(where, label) {
 
 /** @param {KeyboardEvent} event */
 function move(event) {
-  const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: COLUMNS, ArrowUp: -COLUMNS }[event.key];
-  if (by === undefined) return;
-  event.preventDefault();
   const panel = /** @type {HTMLElement} */ (event.currentTarget);
   const all = [...panel.querySelectorAll("button")];
-  const at = all.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
-  const next = all[Math.max(0, Math.min(all.length - 1, at + by))];
-  all[at]?.setAttribute("tabindex", "-1");
-  next.setAttribute("tabindex", "0");
-  next.focus();
+  const now = /** @type {HTMLButtonElement} */ (document.activeElement);
+  const next = target(event.key, all, now);
+  if (next === null) return;
+  event.preventDefault();
+  now.setAttribute("tabindex", "-1");
+  next?.setAttribute("tabindex", "0");
+  next?.focus();
+}
+
+/**
+ * Which one is next, undefined: none; null: the key is for something else. How many stand in a row is known only here.
+ * @param {string} key
+ * @param {HTMLButtonElement[]} all
+ * @param {HTMLButtonElement} now
+ */
+function target(key, all, now) {
+  const at = all.indexOf(now);
+  switch (key) {
+    case "ArrowRight":
+      return all[at + 1] ?? now;
+    case "ArrowLeft":
+      return all[at - 1] ?? now;
+    case "Home":
+      return all[0];
+    case "End":
+      return all.at(-1);
+    case "ArrowDown":
+      return inRow(all.slice(at + 1), now) ?? now;
+    case "ArrowUp":
+      return inRow(all.slice(0, at).reverse(), now) ?? now;
+    default:
+      return null;
+  }
+}
+
+/**
+ * In the first row other than that of `now`, the one nearest below or above it.
+ * @param {HTMLButtonElement[]} others nearest first
+ * @param {HTMLButtonElement} now
+ */
+function inRow(others, now) {
+  const first = others.find((each) => each.offsetTop !== now.offsetTop);
+  const row = others.filter((each) => each.offsetTop === first?.offsetTop);
+  const far = (/** @type {HTMLButtonElement} */ each) => Math.abs(each.offsetLeft - now.offsetLeft);
+  return row.sort((one, other) => far(one) - far(other))[0];
 }
 
 /** @returns {Promise<string[]>} */

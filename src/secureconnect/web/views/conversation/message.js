@@ -154,7 +154,7 @@ function menuOf(row, talk) {
     ontouchmove: cancel,
     ontouchend: (/** @type {TouchEvent} */ event) => {
       cancel();
-      if (isLong) event.preventDefault(); // what lies under the finger was not pressed
+      if (isLong) event.preventDefault(); // or lifting the finger would be a press beside the menu
     },
     ontouchcancel: cancel,
   };
