@@ -235,8 +235,8 @@ def test_polls_of_several_answers_final_ones_and_those_that_end(pair: Pair) -> N
     expect(seen.get_by_label("Tea")).to_be_disabled()
 
 
-def test_one_begins_at_what_is_new_and_only_what_was_seen_is_read(pair: Pair) -> None:
-    ann, bob = pair
+def test_one_begins_at_what_is_new_and_only_what_was_seen_is_read(people: People, server: Server) -> None:
+    ann, bob = people.enter(server, "ann", "bob")
     group = ann.me.group("Tea party", bob.me)
     for number in range(70):
         ann.me.says(group, f"old {number}")

@@ -41,14 +41,17 @@ export class Notices {
 
   /** As things are now, oneself included: whether the account is to go, and which role one has. */
   async read() {
+    const before = this.state.me.peek();
     try {
       const [me, told, announced] = await Promise.all([
         this.client.ask("GET", "/v1/users/me"),
         this.client.ask("GET", "/v1/notifications", { query: { limit: LATEST } }),
         this.client.ask("GET", "/v1/announcements", { query: { limit: 20 } }),
       ]);
-      this.client.session.keepUser(me);
-      this.state.me.value = me;
+      if (this.state.me.peek() === before) {
+        this.client.session.keepUser(me);
+        this.state.me.value = me;
+      } // else somebody has changed it meanwhile, and this may be older
       this.state.notifications.value = told.notifications;
       this.state.unreadNotifications.value = told.unread_count;
       this.state.announcements.value = announced.announcements;
