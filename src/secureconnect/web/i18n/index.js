@@ -92,7 +92,7 @@ export function refused(error) {
     /** @type {{ code?: unknown, message?: string, retryAfterS?: number }} */ (error);
   if (typeof code !== "string") return t("error.UNKNOWN"); // the browser's own errors have numbers
   const text = lookUp(`error.${code}`);
-  if (text === undefined) return message || t("error.UNKNOWN");
+  if (text === undefined) return (language === "en" && message) || t("error.UNKNOWN"); // it is in English
   const seconds = retryAfterS ?? 60;
   const time = timeOfDay(Date.now() + seconds * 1000);
   return t(`error.${code}`, { seconds, minutes: Math.ceil(seconds / 60), time });
