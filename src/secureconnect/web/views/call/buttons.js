@@ -79,7 +79,11 @@ export function recordedCall(recorded, by) {
     if (isBusy.peek()) return;
     isBusy.value = true;
     try {
-      const [{ playTold }] = await Promise.all([import("./player.js"), loadTexts("call"), sheet("call")]);
+      const [{ playTold }] = await Promise.all([
+        import("./player.js"),
+        loadTexts("call"),
+        sheet("calldialogs"),
+      ]);
       await playTold(recorded, by);
     } catch (error) {
       toast(refused(error));

@@ -47,7 +47,12 @@ async function show(calls) {
   if (shown === calls) return;
   shown = calls;
   try {
-    const [{ Stage }] = await Promise.all([import("./stage.js"), loadTexts("call"), sheet("call")]);
+    const [{ Stage }] = await Promise.all([
+      import("./stage.js"),
+      loadTexts("call"),
+      sheet("call"),
+      sheet("calldialogs"),
+    ]);
     if (shown === calls) document.body.append(part(Stage, { calls }));
   } catch {
     shown = null; // no network, or the server has another version by now

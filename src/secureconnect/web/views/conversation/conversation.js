@@ -19,7 +19,7 @@ const loadDetails = () =>
   Promise.all([
     import("./details/details.js"),
     sheet("details"),
-    sheet("call"),
+    sheet("calldialogs"),
     loadTexts("details", "call", "form"),
   ]);
 
