@@ -2,6 +2,7 @@
 
 import { Signal, signal } from "../store/signal.js";
 import { describe } from "../store/attachments.js";
+import { Readings } from "./readings.js";
 
 /**
  * @typedef {import("./index.js").Crypto} Crypto
@@ -21,7 +22,6 @@ import { describe } from "../store/attachments.js";
  * @property {string} deviceId
  */
 
-const MOST_READ = 5_000; // messages held opened; the oldest go
 const MOST_FLOWS = 20; // comparisons that are remembered
 /** what does not pass by itself: there is no encryption at this page until somebody does something about it */
 const LASTING = new Set([
@@ -34,13 +34,6 @@ const LASTING = new Set([
 ]);
 const BEGIN_AFTER_MS = 2_000; // of being online: others cannot write to this device before it has published keys
 
-const MOST_VERSIONS = 3; // of one message, as it was and is shown at once while it is edited
-
-/** @typedef {readonly { content: string, answer: Opened | Unopened | null }[]} Read what is known of its versions */
-
-/** @type {Read} */
-const NOT_READ = [];
-
 export class Secrecy {
   /** why there is no encryption at this page, if so @type {Signal<{ code: string } | null>} */
   failure = signal(/** @type {{ code: string } | null} */ (null));
@@ -51,10 +44,10 @@ export class Secrecy {
   /** conversations whose members were asked for since there is this link @type {Set<string>} */
   #learnt = new Set();
 
-  /** @type {Map<string, Signal<Read>>} by message */
-  #read = new Map();
-  /** @type {Set<Signal<Read>>} tried in vain: without a network, say */
-  #unread = new Set();
+  #readings = new Readings(
+    () => this.crypto(),
+    (error) => this.#fail(error),
+  );
   /** @type {Promise<Crypto> | null} */
   #crypto = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -72,10 +65,12 @@ export class Secrecy {
       given.socket.on("resumed", begin),
       given.socket.on("resuming", begin),
       given.socket.on("message_deleted", ({ message_id }) => this.forget(message_id)),
-      given.socket.on("message_edited", (/** @type {any} */ event) => void this.#edited(event)),
-      given.socket.on("conversation_deleted", ({ conversation_id }) => this.#leave(conversation_id)),
-      given.socket.on("user_left", (event) => isMe(event) && this.#leave(event.conversation_id)),
-      given.socket.on("resumed", ({ lost }) => lost.forEach((/** @type {string} */ id) => this.#leave(id))),
+      given.socket.on("message_edited", (/** @type {any} */ event) => void this.#readings.edited(event)),
+      given.socket.on("conversation_deleted", ({ conversation_id }) => this.#readings.leave(conversation_id)),
+      given.socket.on("user_left", (event) => isMe(event) && this.#readings.leave(event.conversation_id)),
+      given.socket.on("resumed", ({ lost }) =>
+        lost.forEach((/** @type {string} */ id) => this.#readings.leave(id)),
+      ),
     ];
   }
 
@@ -86,7 +81,7 @@ export class Secrecy {
 
   #begin() {
     this.#learnt.clear();
-    this.#readAgain();
+    this.#readings.again();
     clearTimeout(this.#timer);
     if (this.#crypto) return;
     this.#timer = setTimeout(() => void this.crypto().catch(() => {}), BEGIN_AFTER_MS);
@@ -118,14 +113,14 @@ export class Secrecy {
       storeName: Secrecy.storeName(this.given),
     });
     if (this.#isClosed) crypto.close();
-    crypto.on("decrypted", ({ message, opened }) => this.#keep(message, opened));
+    crypto.on("decrypted", ({ message, opened }) => this.#readings.keep(message, opened));
     crypto.on("verification", (flow) => this.#follow(flow));
     crypto.on("failed", (problem) => this.#fail(problem));
     const changed = () => (this.changes.value += 1);
     for (const event of /** @type {const} */ (["trust", "backup", "restarted"])) crypto.on(event, changed);
     crypto.on("leader", () => {
       this.failure.value = null;
-      this.#readAgain();
+      this.#readings.again();
     });
     this.failure.value = null;
     crypto.ready().catch((problem) => this.#fail(problem)); // also where another tab has the machine
@@ -157,67 +152,7 @@ export class Secrecy {
    * @returns {Opened | Unopened | null}
    */
   read(message) {
-    const row = this.#row(message.message_id);
-    const known = row.value.find(({ content }) => content === message.content);
-    if (known) return known.answer;
-    // it is another since an edit, or has not been seen before
-    queueMicrotask(() => void this.#decrypt(message, row));
-    return null;
-  }
-
-  /**
-   * @param {Message} message
-   * @param {Signal<Read>} row
-   */
-  async #decrypt(message, row) {
-    const { content } = message;
-    if (row.peek().some((each) => each.content === content)) return;
-    put(row, content, null);
-    try {
-      const crypto = await this.crypto();
-      const answer = await crypto.decrypt(message);
-      put(row, content, answer);
-      if ("payload" in answer) this.#index(message, answer.payload);
-    } catch (error) {
-      this.#fail(/** @type {object} */ (error));
-      this.#unread.add(row);
-    }
-  }
-
-  /**
-   * It is not found any more by what it said before.
-   * @param {Message} message
-   */
-  async #edited(message) {
-    if (!message.is_encrypted) return;
-    await this.#unindex((index) => index.remove(message.message_id));
-    await this.#decrypt(message, this.#row(message.message_id));
-  }
-
-  /** Whoever follows them asks for them anew. */
-  #readAgain() {
-    for (const row of this.#unread) row.value = NOT_READ;
-    this.#unread.clear();
-  }
-
-  /**
-   * @param {import("./index.js").Sealed} message
-   * @param {Opened} opened
-   */
-  #keep(message, opened) {
-    put(this.#row(message.message_id), message.content, opened);
-    this.#index(message, opened.payload);
-  }
-
-  /**
-   * @param {import("./index.js").Sealed & { expires_at?: string | null }} message
-   * @param {Payload} payload
-   */
-  #index({ conversation_id, message_id, expires_at }, { body }) {
-    if (!body || expires_at) return; // what disappears must not live on here
-    void this.crypto()
-      .then((crypto) => crypto.index.add(conversation_id, message_id, body))
-      .catch(() => {}); // without room it is only not found
+    return this.#readings.read(message);
   }
 
   /**
@@ -225,34 +160,8 @@ export class Secrecy {
    * @param {string} messageId
    */
   forget(messageId) {
-    this.#read.delete(messageId);
+    this.#readings.forget(messageId);
     void this.#crypto?.then((crypto) => crypto.forget(messageId)).catch(() => {});
-    void this.#unindex((index) => index.remove(messageId));
-  }
-
-  /** @param {string} conversationId in which one is no more */
-  #leave(conversationId) {
-    void this.#unindex((index) => index.leave(conversationId));
-  }
-
-  /** @param {(index: Crypto["index"]) => Promise<void>} work */
-  async #unindex(work) {
-    try {
-      await work((await this.crypto()).index);
-    } catch {
-      // there is none: nothing is found
-    }
-  }
-
-  /** @param {string} messageId */
-  #row(messageId) {
-    let row = this.#read.get(messageId);
-    if (!row) {
-      row = signal(NOT_READ);
-      this.#read.set(messageId, row);
-      if (this.#read.size > MOST_READ) this.#read.delete([...this.#read.keys()][0]);
-    }
-    return row;
   }
 
   /**
@@ -441,14 +350,4 @@ export class Secrecy {
     const { erase } = await import("./index.js");
     await erase(Secrecy.storeName(this.given));
   }
-}
-
-/**
- * @param {Signal<Read>} row
- * @param {string} content
- * @param {Opened | Unopened | null} answer
- */
-function put(row, content, answer) {
-  const others = row.peek().filter((each) => each.content !== content);
-  row.value = [...others, { content, answer }].slice(-MOST_VERSIONS);
 }
