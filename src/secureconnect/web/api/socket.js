@@ -1,7 +1,7 @@
 // The socket that brings what happens as it happens, comes back by itself, and never misses anything: the rules of
 // docs/protocol.md.
 
-import { Signal } from "../store/signal.js";
+import { batch, Signal } from "../store/signal.js";
 import { Refusal, SignedOut, Unreachable } from "./client.js";
 
 /** @typedef {import("../store/types.js").Event} Event */
@@ -201,6 +201,14 @@ export class ChatSocket {
    */
   #hear(event, token) {
     this.#cameMs = Date.now();
+    batch(() => this.#take(event, token)); // whoever sees that there is a link sees what it has told, too
+  }
+
+  /**
+   * @param {Event} event
+   * @param {string} token
+   */
+  #take(event, token) {
     switch (event.type) {
       case "hello":
         this.#hasMet = true;
