@@ -197,6 +197,7 @@ def test_notified_offline_and_told_by_administrators(people: People, server: Ser
     ann.page.get_by_role("link", name="Details").click()
     member(ann, "Bob").get_by_role("button").click()
     ann.page.get_by_role("dialog", name="Bob").get_by_role("button", name="Write a message").click()
+    expect(ann.page.get_by_role("dialog")).to_have_count(0)  # which has a heading of that name, too
     expect(ann.page.get_by_role("heading", name="Bob", level=2)).to_be_visible()
     expect(ann.page.get_by_role("link", name=re.compile(r"Notifications, \d unread"))).to_be_visible()
 
