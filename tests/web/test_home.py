@@ -229,7 +229,7 @@ def test_what_is_said_in_a_group_as_it_is_made_is_not_missed(people: People, ser
         expect(row(ann, title)).to_contain_text("1 unread")
 
 
-def test_a_server_may_want_what_is_new_encrypted(people: People, start_server: StartServer) -> None:
+def test_a_server_may_want_what_is_new_encrypted(start_server: StartServer, people: People) -> None:
     server = start_server(CHAT__E2EE_DEFAULT_DIRECT="true")
     ann, bob = people.enter(server, "Ann", "Bob")
     ann.at("/new")
