@@ -329,6 +329,7 @@ class Person:
 
 AWAY = (
     r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INTERNET_DISCONNECTED|ERR_FAILED|"
+    r"ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE_CHUNKED_ENCODING|"
     r"WebSocket connection to .* failed|when fetching the script"
 )
 """What Chromium says of a server that is not there, for `Person.excused`."""

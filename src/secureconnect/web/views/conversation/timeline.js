@@ -35,11 +35,13 @@ export class TimelineView extends Part {
   rows = /** @type {{ readonly value: readonly Row[], peek(): readonly Row[] }} */ (signal([]));
   #isPlaced = false;
   #isDecided = false; // from where on it is new
+  #isLed = false; // to a message: what is new is not gone to
 
   build() {
     const { talk } = this;
     const { id, timeline } = talk;
     const { sync, socket } = app.mine;
+    this.#isLed = this.begin !== null;
     const outgoing = outgoingOf(id);
     const polls = pollsOf(id);
     this.rows = computed(() =>
@@ -147,7 +149,7 @@ export class TimelineView extends Part {
     const isOnline = app.mine.socket.link.value === "online";
     if (this.#isDecided || conversation === undefined || !isOnline) return;
     this.#isDecided = true;
-    if (conversation.unread_count === 0 || this.begin !== null) {
+    if (conversation.unread_count === 0 || this.#isLed) {
       untracked(() => this.#moved());
       return;
     }
@@ -195,6 +197,7 @@ export class TimelineView extends Part {
       if (/** @type {{ status?: number }} */ (error).status !== 404) throw error;
       toast(t("chat.messageGone"));
       this.begin = null;
+      this.#isLed = false;
       return false;
     }
   }

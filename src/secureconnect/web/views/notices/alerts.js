@@ -15,10 +15,12 @@ import { placeOf, textOf } from "./notifications.js";
  */
 
 const ANEW_MS = 60_000; // after which what one has chosen is asked for again
+const PREFERENCES = "/v1/notifications/preferences";
 const LISTED_ONLY = new Set(["announcement", "added"]); // told in the page when one is back
 
-/** @type {{ atMs: number, all: Promise<Preferences> } | null} */
-let asked = null;
+/** @type {Map<string, Promise<any>>} by path */
+const answers = new Map();
+let askedMs = 0;
 /** @type {import("../../app.js").Account | null} whose events are heard */
 let heard = null;
 
@@ -27,7 +29,7 @@ export function alertInBackground() {
   const account = app.account.peek();
   if (account === null || account === heard) return;
   heard = account;
-  asked = null;
+  answers.clear();
   account.socket.on("notification", (event) => void whenUnseen(() => notified(event)));
   account.socket.on("chat", (event) => void whenUnseen(() => said(event)));
 }
@@ -48,7 +50,7 @@ async function notified({ type: _, ...event }) {
   const notification = /** @type {Notification} */ (/** @type {unknown} */ (event));
   const { kind, conversation_id, read_at, ref } = notification;
   if (read_at !== null || LISTED_ONLY.has(kind)) return;
-  const { kinds, quiet_hours } = await preferences();
+  const { kinds, quiet_hours } = /** @type {Preferences} */ (await chosen(PREFERENCES));
   if (kinds[kind] !== "push" || isQuiet(quiet_hours)) return;
   await app.device.alert(textOf(notification), conversation_id ?? ref, placeOf(notification));
 }
@@ -61,22 +63,30 @@ async function said({ conversation_id: id, sender_id, seq, message_type, deleted
   const conversation = app.state.conversations.peek(id);
   if (conversation?.type !== "group" || conversation.is_muted || seq === null || deleted_at) return;
   if (sender_id === app.session.userId || message_type === "system") return;
-  const path = `/v1/conversations/${id}/notifications`;
   const [{ groups, quiet_hours }, { notify }] = await Promise.all([
-    preferences(),
-    app.client.ask("GET", path),
+    chosen(PREFERENCES),
+    chosen(`/v1/conversations/${id}/notifications`),
   ]);
   if ((notify ?? groups) !== "all" || isQuiet(quiet_hours)) return;
   await app.device.alert(t("home.alert", { name: titleOf(conversation) }), id, `/c/${id}/m/${message_id}`);
 }
 
-function preferences() {
-  if (asked === null || Date.now() - asked.atMs > ANEW_MS) {
-    const all = app.client.ask("GET", "/v1/notifications/preferences");
-    all.catch(() => (asked = null));
-    asked = { atMs: Date.now(), all };
+/**
+ * What the server says there; asked for once in a while.
+ * @param {string} path
+ */
+function chosen(path) {
+  if (Date.now() - askedMs > ANEW_MS) {
+    answers.clear();
+    askedMs = Date.now();
   }
-  return asked.all;
+  let answer = answers.get(path);
+  if (answer === undefined) {
+    answer = app.mine.client.ask("GET", path);
+    answer.catch(() => answers.delete(path));
+    answers.set(path, answer);
+  }
+  return answer;
 }
 
 /** @param {Preferences["quiet_hours"]} hours */
