@@ -15,12 +15,10 @@ import { placeOf, textOf } from "./notifications.js";
  */
 
 const ANEW_MS = 60_000; // after which what one has chosen is asked for again
-const PREFERENCES = "/v1/notifications/preferences";
 const LISTED_ONLY = new Set(["announcement", "added"]); // told in the page when one is back
 
-/** @type {Map<string, Promise<any>>} by path */
-const answers = new Map();
-let askedMs = 0;
+/** @type {{ atMs: number, all: Promise<Preferences> } | null} */
+let asked = null;
 /** @type {import("../../app.js").Account | null} whose events are heard */
 let heard = null;
 
@@ -29,7 +27,7 @@ export function alertInBackground() {
   const account = app.account.peek();
   if (account === null || account === heard) return;
   heard = account;
-  answers.clear();
+  asked = null;
   account.socket.on("notification", (event) => void whenUnseen(() => notified(event)));
   account.socket.on("chat", (event) => void whenUnseen(() => said(event)));
 }
@@ -50,7 +48,7 @@ async function notified({ type: _, ...event }) {
   const notification = /** @type {Notification} */ (/** @type {unknown} */ (event));
   const { kind, conversation_id, read_at, ref } = notification;
   if (read_at !== null || LISTED_ONLY.has(kind)) return;
-  const { kinds, quiet_hours } = /** @type {Preferences} */ (await chosen(PREFERENCES));
+  const { kinds, quiet_hours } = await preferences();
   if (kinds[kind] !== "push" || isQuiet(quiet_hours)) return;
   await app.device.alert(textOf(notification), conversation_id ?? ref, placeOf(notification));
 }
@@ -63,30 +61,32 @@ async function said({ conversation_id: id, sender_id, seq, message_type, deleted
   const conversation = app.state.conversations.peek(id);
   if (conversation?.type !== "group" || conversation.is_muted || seq === null || deleted_at) return;
   if (sender_id === app.session.userId || message_type === "system") return;
-  const [{ groups, quiet_hours }, { notify }] = await Promise.all([
-    chosen(PREFERENCES),
-    chosen(`/v1/conversations/${id}/notifications`),
-  ]);
+  const [{ groups, quiet_hours }, { notify }] = await Promise.all([preferences(), levelOf(id)]);
   if ((notify ?? groups) !== "all" || isQuiet(quiet_hours)) return;
   await app.device.alert(t("home.alert", { name: titleOf(conversation) }), id, `/c/${id}/m/${message_id}`);
 }
 
-/**
- * What the server says there; asked for once in a while.
- * @param {string} path
- */
-function chosen(path) {
-  if (Date.now() - askedMs > ANEW_MS) {
-    answers.clear();
-    askedMs = Date.now();
+/** @type {Map<string, Promise<{ notify: string | null }>>} asked for once, however much is said meanwhile */
+const levels = new Map();
+
+/** @param {string} id */
+function levelOf(id) {
+  let level = levels.get(id);
+  if (level === undefined) {
+    level = app.mine.client.ask("GET", `/v1/conversations/${id}/notifications`);
+    levels.set(id, level);
+    void level.catch(() => {}).finally(() => levels.delete(id));
   }
-  let answer = answers.get(path);
-  if (answer === undefined) {
-    answer = app.mine.client.ask("GET", path);
-    answer.catch(() => answers.delete(path));
-    answers.set(path, answer);
+  return level;
+}
+
+function preferences() {
+  if (asked === null || Date.now() - asked.atMs > ANEW_MS) {
+    const all = app.client.ask("GET", "/v1/notifications/preferences");
+    all.catch(() => (asked = null));
+    asked = { atMs: Date.now(), all };
   }
-  return answer;
+  return asked.all;
 }
 
 /** @param {Preferences["quiet_hours"]} hours */
