@@ -25,6 +25,7 @@ from secureconnect.client.wire import Lost, Wire
 from secureconnect.edge import Close
 from secureconnect.identity import new_id
 
+PACE_S = 0.05
 TALK_S = 30.0
 
 
@@ -43,7 +44,11 @@ async def is_thrown_out(stream: Stream) -> None:
 
 
 async def talk(wire: Wire, room: str, acked: set[str]) -> None:
-    """Five messages in flight, until the server closes the socket. acked: whose, by client_message_id."""
+    """Five messages in flight, until the server closes the socket. What is refused, as when something has
+    just gone away, is followed by another.
+
+    acked: whose, by client_message_id.
+    """
 
     async def say() -> None:
         name = new_id()
@@ -58,6 +63,9 @@ async def talk(wire: Wire, room: str, acked: set[str]) -> None:
                 heard = json.loads(await wire.receive())
                 if heard["type"] == "ack":
                     acked.add(heard["client_message_id"])
+                    await say()
+                elif heard["type"] == "error":
+                    await trio.sleep(PACE_S)
                     await say()
     except Lost as lost:
         code = lost.code

@@ -260,7 +260,9 @@ def test_an_upload_goes_on_when_the_server_was_killed(pair: Pair, shelf: Server)
             shelf.start()
         arrives(bob, place, "broken off.bin", content)
         ann.has_sent()
-    assert sent.count(204) == 3  # no part that had arrived was sent again
+    assert (
+        sent.count(204) <= 3
+    )  # no part that had arrived was sent again; that one had, nobody may have heard
 
 
 def test_a_file_that_is_gone_from_the_browser_is_chosen_again(pair: Pair) -> None:
