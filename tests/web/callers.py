@@ -17,17 +17,23 @@ SMALL = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 240,
 FRAMES = """() => Object.fromEntries([...document.querySelectorAll("figure")].map((figure) =>
   [figure.ariaLabel, figure.querySelector("video")?.getVideoPlaybackQuality().totalVideoFrames ?? 0]))"""
 FRAME_MS = 100.0
-NO_MICROPHONE = """(() => {
-  const { mediaDevices } = navigator;
-  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async (wanted) => {
-    if (wanted.audio) throw new DOMException("none", "NotFoundError");
-    return ask(wanted);
-  };
-})()"""
 SIZE = (820, 560)  # what moves is drawn without a graphics card
 
 Enter = Callable[..., list[Person]]
+
+
+def without(kind: str) -> str:
+    """A script for browsers that have none.  kind: audio, video."""
+    return (
+        """(() => {
+          const { mediaDevices } = navigator;
+          const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+          mediaDevices.getUserMedia = async (wanted) => {
+            if (wanted[KIND]) throw new DOMException("none", "NotFoundError");
+            return ask(wanted);
+          };
+        })()"""
+    ).replace("KIND", json.dumps(kind))
 
 
 def callers(people: People) -> Enter:
@@ -39,7 +45,7 @@ def callers(people: People) -> Enter:
             keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
             person.context.add_init_script(f"if (location.host) {keep}")
             if silent:  # sounds cost more than small pictures
-                person.context.add_init_script(NO_MICROPHONE)
+                person.context.add_init_script(without("audio"))
             person.page.on("dialog", lambda asked: asked.accept())  # to leave the page during a call
         return found
 

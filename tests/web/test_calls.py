@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from kit.fixtures import StartServer
 from kit.server import Server
 
-from .callers import SIZE, Enter, all_move, answers, button, calls, in_call, moves, tile
+from .callers import SIZE, Enter, all_move, answers, button, calls, in_call, moves, tile, without
 from .people import AWAY, People, Person, kept_session
 
 CALL = "app.mine.calls.current.peek()"
@@ -32,15 +32,6 @@ SLOW = """(() => {
     return new Map([...(await ask.call(this))].map(([id, each]) => [id, slow(each)]));
   };
 })()"""
-NO_CAMERA = """(() => {
-  const { mediaDevices } = navigator;
-  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
-  mediaDevices.getUserMedia = async (wanted) => {
-    if (wanted.video) throw new DOMException("none", "NotFoundError");
-    return ask(wanted);
-  };
-})()"""
-
 WEBM = b"\x1a\x45\xdf\xa3"  # what each film begins with
 FILM = re.compile(rb"V_VP8|V_VP9|A_OPUS|OpusHead|MediaRecorder|webm\x42")  # and what is in it
 
@@ -166,7 +157,7 @@ def test_another_device_and_one_that_is_gone(enter: Enter, server: Server) -> No
     moves(bob, "Ann")
     assert [state for _, state in ann.finds(held)] == ["live", "live"]
     # and when none is there
-    ann.page.evaluate(NO_CAMERA)
+    ann.page.evaluate(without("video"))
     ann.finds(f"{CALL}.media.camera.peek().dispatchEvent(new Event('ended'))")
     ann.is_told("No camera was found. The others hear you.")
     expect(tile(bob, "Ann").get_by_label("Camera off")).to_be_visible()
@@ -443,7 +434,7 @@ def test_in_an_encrypted_conversation_all_is_sealed(enter: Enter, server: Server
 
 def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
     ann, bob = enter(server, "Ann", "Bob")
-    bob.context.add_init_script(NO_CAMERA)
+    bob.context.add_init_script(without("video"))
     bob.context.add_init_script(f"if (location.host) {TIMID}")
     conversation = ann.me.direct(bob.me)
 

@@ -61,6 +61,13 @@ def acts(person: Person, text: str, action: str) -> None:
     person.page.get_by_role("menuitem", name=action, exact=True).click()
 
 
+def proves(person: Person, button: str) -> None:
+    """With the password, in the dialog that asks for it."""
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_label("Your password").fill(PASSWORD)
+    dialog.get_by_role("button", name=button).click()
+
+
 def indexed(person: Person, word: str) -> list[str]:
     """The texts that this browser finds."""
     searching = "app.mine.secrecy.crypto().then((crypto) => crypto.index.search(given[0]))"
@@ -73,9 +80,7 @@ def test_two_people_compare_pictures_and_read_each_other(couple: tuple[Person, P
     for person in couple:
         person.at("/settings/encryption")
         person.presses("Make an identity")
-        dialog = person.page.get_by_role("dialog")
-        dialog.get_by_label("Your password").fill(PASSWORD)
-        dialog.get_by_role("button", name="Make an identity").click()
+        proves(person, "Make an identity")
         person.is_told("This device is yours for sure")
     for person in couple:
         person.at(f"/c/{where}")
@@ -263,9 +268,7 @@ def test_keys_that_are_lost(people: People, quiet: Server) -> None:
     bob.is_told("This browser has lost its keys")
     bob.writes("wait for me, marmalade")
     bob.presses("What to do")
-    dialog = bob.page.get_by_role("dialog")
-    dialog.get_by_label("Your password").fill(PASSWORD)
-    dialog.get_by_role("button", name="Make this a new device").click()
+    proves(bob, "Make this a new device")
     ann.sees("wait for me, marmalade")
     bob.comes_to("app.session.tokens.peek().device_id !== given[0] && app.account.peek() !== null", before)
     expect(bob.page.get_by_text("This browser has lost its keys")).to_have_count(0)
