@@ -195,15 +195,16 @@ async def guarded(url: str, **settings: Any) -> AsyncIterator[tuple[GuardedMaile
 
 
 async def works(mailer: GuardedMailer) -> None:
-    """By itself: nothing is done but to try, and on a busy machine half a second may not do."""
+    """By itself, before anything is sent again; on a busy machine half a second may not do for that."""
 
     async def is_sent() -> bool:
         try:
             await mailer.send(mail())
         except Unavailable:
             return False
-        return not mailer.is_away
+        return True
 
+    await until(lambda: not mailer.is_away)
     await until(is_sent)
 
 
