@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +34,25 @@ class Unsure(Exception):
 
 @dataclass
 class Choice:
-    """What somebody has chosen, None for nothing.  may_be: several where an answer was lost."""
+    """What somebody has chosen, None for nothing.  may_be: several where an answer was lost.
+
+    sure: all that was asked is answered. What is not may still come, after what was asked later and answered.
+    """
 
     may_be: set[str | None] = field(default_factory=lambda: {None})
+    sure: bool = True
+
+    @contextmanager
+    def of(self, wanted: str | None) -> Iterator[None]:
+        """Around asking for it; leaves it unsure if that raises."""
+        was_sure, self.sure = self.sure, False
+        self.may_be.add(wanted)
+        yield
+        if was_sure:
+            self.is_known(wanted)
+
+    def is_known(self, kept: str | None) -> None:
+        self.may_be, self.sure = {kept}, True
 
 
 class Deeds:
@@ -80,28 +96,21 @@ class Deeds:
     async def _vote(self) -> None:
         poll_id, choice = self._chance.choice([*self.votes.items()])
         option_id = self._chance.choice(self._options[poll_id])
-        was_sure = len(choice.may_be) == 1
-        choice.may_be.add(option_id)
-        await self._call("POST", f"/v1/polls/{poll_id}/vote", {"option_ids": [option_id]})
+        with choice.of(option_id):
+            await self._call("POST", f"/v1/polls/{poll_id}/vote", {"option_ids": [option_id]})
         self.done["vote"] += 1
-        if was_sure:  # else what was asked before, and not answered, may still come
-            choice.may_be = {option_id}
 
     async def _react(self) -> None:
         message_id, choice = self._chance.choice([*self.reactions.items()])
         wanted = self._chance.choice((EMOJI, None))
-        was_sure = len(choice.may_be) == 1
-        choice.may_be.add(wanted)
         try:
-            with trio.fail_after(ASK_S):
+            with choice.of(wanted), trio.fail_after(ASK_S):
                 await self._stream.ask("react", message_id=message_id, emoji=EMOJI, on=wanted is not None)
         except (ConnectionLost, trio.TooSlowError):
             raise Unsure from None
         except ApiError as refusal:
             raise _unsure(refusal) from refusal
         self.done["reaction"] += 1
-        if was_sure:
-            choice.may_be = {wanted}
 
     async def _share(self) -> None:
         content = self._chance.randbytes(self._chance.randrange(1, LARGEST))
@@ -145,7 +154,7 @@ async def votes_are_kept(cluster: Cluster, people: Sequence[Deeds]) -> None:
         for poll_id, choice in each.votes.items():
             kept = found.get((poll_id, each.client.me.user_id))
             assert kept in choice.may_be, f"a vote is {kept}, not {choice.may_be}"
-            choice.may_be = {kept}
+            choice.is_known(kept)
     counts = await cluster.ask(
         "SELECT coalesce(json_agg(json_build_array(o.option_id, o.vote_count,"
         " (SELECT count(*) FROM poll_votes v WHERE v.option_id = o.option_id))), '[]') FROM poll_options o"
@@ -164,7 +173,7 @@ async def reactions_are_kept(cluster: Cluster, people: Sequence[Deeds], witnesse
         for message_id, choice in each.reactions.items():
             kept = found.get((message_id, each.client.me.user_id))
             assert kept in choice.may_be, f"a reaction is {kept}, not {choice.may_be}"
-            choice.may_be = {kept}
+            choice.is_known(kept)
     counts = {said: sum(message == said for message, _ in found) for said in people[0].reactions}
     for witness in witnesses:
         seen = {said: count for room in witness.rooms.values() for said, count in room.reactions.items()}
