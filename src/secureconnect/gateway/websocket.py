@@ -50,6 +50,16 @@ _DROPS_OUTBOX = frozenset({Close.TOO_SLOW, Close.UNAUTHENTICATED})
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 
+class GoingAway(msgspec.Struct, tag_field="type", tag="going_away"):
+    reconnect_after_ms: int
+
+
+class TokenExpiring(msgspec.Struct, tag_field="type", tag="token_expiring"):
+    """in_s: seconds left to send `auth` with a fresh one."""
+
+    in_s: int
+
+
 class Handshake(Protocol):
     """A request for an upgrade, on the connection it came on."""
 
@@ -217,7 +227,7 @@ class OpenSocket:
 
     def dismiss(self) -> None:
         """Send the client away to come back in a moment: not all in the same."""
-        self.offer(_frame("going_away", reconnect_after_ms=random.randint(*RECONNECT_MS)))  # noqa: S311
+        self.offer(_frame(GoingAway(random.randint(*RECONNECT_MS))))  # noqa: S311
         self.close(Close.RESTART, "the server is restarting")
 
     def check(self, now: float, clock_us: int, gate: Gate) -> None:
@@ -245,7 +255,7 @@ class OpenSocket:
             self.close(Close.UNAUTHENTICATED, "the token has expired")
         elif may_renew and left_us <= EXPIRY_NOTICE_US and clock_us >= self._quiet_until_us:
             self._quiet_until_us = clock_us + left_us
-            self.offer(_frame("token_expiring", in_s=left_us // SECOND_US))
+            self.offer(_frame(TokenExpiring(left_us // SECOND_US)))
 
     # ending
 
@@ -468,8 +478,8 @@ class Sockets:
         socket.close(Close.NORMAL, "")
 
 
-def _frame(kind: str, **facts: int) -> Frame:
-    return Frame(msgspec.json.encode({"type": kind, **facts}))
+def _frame(told: msgspec.Struct) -> Frame:
+    return Frame(msgspec.json.encode(told))
 
 
 def _check_handshake(request: Request) -> None:

@@ -48,7 +48,7 @@ class _Signal(Struct, array_like=True):
     other: str = ""
 
 
-class _KeyChanged(Struct, tag_field="type", tag="key_changed"):
+class KeyChanged(Struct, tag_field="type", tag="key_changed"):
     """device_id: None for what concerns all devices of the person."""
 
     user_id: str
@@ -150,7 +150,7 @@ class News:
         devices, others = await self._db.read(unit)
         if not devices:
             return
-        events = [_encoder.encode(_KeyChanged(user, None if each == user else each)) for each in devices]
+        events = [_encoder.encode(KeyChanged(user, None if each == user else each)) for each in devices]
         self._tell_all([*others, user], [*events, self._lists("changed", user)])
 
     async def _tell_left(self, user: UserId, conversation: ConversationId) -> None:
@@ -160,7 +160,7 @@ class News:
 
         stayed, still = await self._db.read(unit)
         strangers = set(stayed) - set(still)
-        self._tell_all(stayed, [_encoder.encode(_KeyChanged(user, None))])
+        self._tell_all(stayed, [_encoder.encode(KeyChanged(user, None))])
         self._tell_all(strangers, [self._lists("left", user)])
         if self.is_here(user) and strangers:
             self._tell_all([user], [self._lists("left", *strangers)])
