@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,56 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(path, env, {"gateway.port": 3}).gateway.port == 3
     assert load(path, env, {"gateway.port": None}).gateway.port == 2
     assert load(path, env, {"gateway.port": 3}).gateway.host == "::1"
+
+
+# the folder of secrets
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """As Kubernetes lays them down: names that lead to a folder beside them."""
+    folder = tmp_path / "secrets"
+    (folder / "..2026").mkdir(parents=True)
+    (folder / "..data").symlink_to("..2026")
+    (folder / "..2026" / "minio.secret_key").write_text("a=secret \n")
+    (folder / "minio.secret_key").symlink_to("..data/minio.secret_key")
+    (folder / "gateway.port").write_text("7\n")
+    return folder
+
+
+def test_secrets_come_from_files_of_a_folder(secrets: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, "[gateway]\nport = 1\n[minio]\nbucket = 'mine'\n")
+    env = {"SECURECONNECT_SECRETS": str(secrets)}
+    config = load(path, env)
+    assert (config.minio.secret_key, config.minio.bucket, config.gateway.port) == ("a=secret ", "mine", 7)
+    assert load(path, env | {"SECURECONNECT_GATEWAY__PORT": "8"}).gateway.port == 8
+    assert load(path, {"SECURECONNECT_SECRETS": ""}).gateway.port == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("minio.secret", b"x", "minio.secret (.*) is not a setting"),
+        ("auth.registration", b"shut", "auth.registration = 'shut' (.*) is not valid"),
+        ("minio.secret_key", b"\xff", "cannot be read"),
+        ("minio.secret_key", b"x" * 65_537, "has more than 65536 bytes"),
+        ("minio.secret_key", None, "cannot be read"),
+        ("postgres.url", b"mysql://me:hidden@there/x", r"postgres.url = \*+ "),
+    ],
+)
+def test_a_secret_that_is_none(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
+    """content: None: a folder of that name."""
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(content)
+    line = refused(env={"SECURECONNECT_SECRETS": str(tmp_path)})
+    assert re.search(said.replace("(.*)", r"\(.*\)"), line), line
+    assert "hidden" not in line
+
+
+def test_a_folder_of_secrets_that_is_not_there() -> None:
+    assert "/nowhere" in refused(env={"SECURECONNECT_SECRETS": "/nowhere"})
 
 
 def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

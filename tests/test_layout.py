@@ -31,7 +31,7 @@ GROUND = {
     "periodic",
     "tracing",
 }
-GROUND |= {"supervise"}
+GROUND |= {"supervise", "systemd"}
 BETWEEN = {"audit", "outbox", "idempotency", "node"}
 ROOMS = {"auth", "chat", "signaling", "storage"}
 DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}

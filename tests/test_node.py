@@ -22,6 +22,7 @@ from secureconnect.config import SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Row, Tx, Value
 from secureconnect.deps.sqlite import Sqlite
+from secureconnect.identity import new_id
 from secureconnect.node import KEY_BYTES, LEASE_S, SNAPSHOT, Node, Secret, SecretDamaged, Secrets
 from secureconnect.settings import BadSetting
 
@@ -294,6 +295,16 @@ async def test_a_node_runs_though_its_lease_cannot_be_renewed(db: Database, data
             nursery.cancel_scope.cancel()
     assert [line["event"] for line in lines] == ["lease_not_renewed", "lease_renewed"]
     assert len(await rows(db, "SELECT node_id FROM nodes")) == 1
+
+
+async def test_a_node_can_be_given_its_id(db: Database, data_dir: Path) -> None:
+    given, other = new_id(), new_id()
+    assert (await Node.open(db, data_dir, "", "x", given)).id == given
+    assert (await Node.open(db, data_dir, "", "x", given)).id == given
+    assert (await Node.open(db, data_dir, "", "x")).id == given
+    line = await refused(lambda: Node.open(db, data_dir, "", "x", other))
+    assert given in line
+    assert other in line
 
 
 async def test_a_damaged_node_id_is_refused(db: Database, data_dir: Path) -> None:

@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from . import __version__, clock, log, metrics
+from . import __version__, clock, log, metrics, systemd
 from .audit import Audit
 from .auth import (
     Announcement,
@@ -57,7 +57,7 @@ from .signaling import Bells, Signaling, is_called, no_bells
 from .signaling.stun import StunServer
 from .storage import ROUTES as STORAGE_ROUTES
 from .storage import Growing, Sharing, Storage
-from .supervise import GaveUp, Handle
+from .supervise import GaveUp, Handle, running
 
 logger = structlog.get_logger(module="app")
 
@@ -397,12 +397,13 @@ class Service:
         """
         async with trio.open_nursery() as edge:
             edge.start_soon(metrics.watch_loop)
+            edge.start_soon(systemd.keep_told, self.gateway.standing)
             await edge.start(self._reload_on_hangup)
             await _unless(stop, self._move_in, edge)
             if not stop.is_set():
                 async with (
-                    _running(*self._services),
-                    _running(*self._rooms),
+                    running(*self._services),
+                    running(*self._rooms),
                 ):
                     if self._knows_database:
                         await _unless(stop, self._require_files_of_all)
@@ -456,7 +457,7 @@ class Service:
     async def _open_node(self, db: Database) -> Node:
         host = urlsplit(self._config.gateway.public_url).hostname or "secureconnect.local"
         key = self._config.auth.master_key
-        return await Node.open(db, self._folder, key, host, later=self._deps.db)
+        return await Node.open(db, self._folder, key, host, self._config.node_id, later=self._deps.db)
 
     async def _keep_node(self) -> None:
         """For a start without the database; an embedded one is always there."""
@@ -471,7 +472,9 @@ class Service:
         self._lack = await lacking(self._config.auth, self._folder, self._deps.db.now_us())
         if self._lack is not None:
             return False
-        node = await Node.reopen(self._deps.db, self._folder, self._config.auth.master_key)
+        node = await Node.reopen(
+            self._deps.db, self._folder, self._config.auth.master_key, self._config.node_id
+        )
         if node is None:
             self._lack = "nothing_kept"
             return False
@@ -586,14 +589,4 @@ async def _unless(event: trio.Event, work: Callable[..., Awaitable[None]], *args
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave_off)
         await work(*args)
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _running(*handles: Handle[Any]) -> AsyncIterator[None]:
-    """Supervise these for as long as the block lasts; started in order."""
-    async with trio.open_nursery() as nursery:
-        for handle in handles:
-            await nursery.start(handle.run)
-        yield
         nursery.cancel_scope.cancel()

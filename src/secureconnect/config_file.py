@@ -1,8 +1,8 @@
 """Where the settings come from, and how they are written down.
 
-`load` reads flag, environment, file and default, in that order of precedence, and returns one frozen
-`Config`. `secureconnect.toml` is `render(Config())`, kept equal by a test. A bad value ends the start with
-one line that names key, value and range.
+`load` reads flag, environment, folder of secrets, file and default, in that order of precedence, and returns
+one frozen `Config`. `secureconnect.toml` is `render(Config())`, kept equal by a test. A bad value ends the
+start with one line that names key, value and range.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from .config import Config
 from .settings import MASK, BadSetting, Setting
 
 PREFIX = "SECURECONNECT_"
-_NO_SETTINGS = {f"{PREFIX}CONFIG", f"{PREFIX}NO_WEB_VENDOR"}  # the other one is the build's
+_SECRETS = f"{PREFIX}SECRETS"  # a folder
+_NO_SETTINGS = {f"{PREFIX}CONFIG", _SECRETS, f"{PREFIX}NO_WEB_VENDOR"}  # the last one is the build's
+SECRET_BYTES = 65_536  # of one file there
 FRAME_ENVELOPE_BYTES = 1_024  # room for what a frame between nodes is wrapped in
 
 
@@ -57,6 +59,7 @@ def load(
     """
     values: dict[str, Any] = {}
     values.update(_from_file(path or env.get(f"{PREFIX}CONFIG") or None))
+    values.update(_from_secrets(env.get(_SECRETS) or None))
     values.update(_from_env(env))
     for key, value in (flags or {}).items():
         if value is not None:
@@ -92,6 +95,27 @@ def _from_file(path: str | None) -> dict[str, Any]:
             flat[name] = value
     for key, value in flat.items():
         values[key] = _known(key, str(found)).parse(value, str(found))
+    return values
+
+
+def _from_secrets(path: str | None) -> dict[str, Any]:
+    """Of a folder with a file for each setting, named like it (`auth.master_key`): as Docker, Kubernetes and
+    systemd hand secrets over. Names that begin with a dot are Kubernetes's own."""
+    if path is None:
+        return {}
+    values: dict[str, Any] = {}
+    try:
+        for file in sorted(Path(path).iterdir()):
+            if file.name.startswith("."):
+                continue
+            setting = _known(file.name, str(file))
+            with file.open("rb") as opened:
+                content = opened.read(SECRET_BYTES + 1)
+            if len(content) > SECRET_BYTES:
+                raise BadSetting(f"{file} has more than {SECRET_BYTES} bytes")
+            values[file.name] = setting.parse(content.decode().rstrip("\r\n"), str(file))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadSetting(f"the folder of secrets {path} cannot be read: {exc}") from None
     return values
 
 
@@ -137,7 +161,8 @@ def render(config: Config) -> str:
     lines = [
         "# SecureConnect: every setting, its meaning and range. What is left out has its default,",
         "# which `secureconnect config --defaults` prints.",
-        "# Precedence: command line, environment (SECURECONNECT_SECTION__KEY), this file, default.",
+        "# Precedence: command line, environment (SECURECONNECT_SECTION__KEY), the folder of secrets",
+        "# (SECURECONNECT_SECRETS), this file, default.",
     ]
     for name, kind in _sections().items():
         if name:

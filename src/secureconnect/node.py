@@ -211,33 +211,35 @@ class Node:
         data_dir: Path,
         master_key: str,
         server_name: str,
+        node_id: str = "",
         *,
         later: Database | None = None,
     ) -> Node:
-        """server_name: taken at the very first start alone.  later: what it lives on from then on, if not
-        `db`.  Raises BadSetting (see Secrets.open; or the database is half of another one, see `move`)."""
+        """server_name: taken at the very first start alone.  node_id: the setting.  later: what it lives on
+        from then on, if not `db`.  Raises BadSetting (see Secrets.open; or the database is half of another
+        one, see `move`; or the data folder is another node's)."""
         if is_unfinished(await db.read(read_move)):
             raise BadSetting(
                 "postgres.url names a database that an installation is being moved into:"
                 " run `secureconnect move` to its end first"
             )
         secrets = await Secrets.open(db, data_dir, master_key)
-        node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
+        own_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id", node_id)
         # relieve: a server whose disk is nearly full can be started again
         history_id = await db.relieve(_keep_meta, "history_id", new_id())
         kept_name = await db.relieve(_keep_meta, "server_name", server_name)
-        return cls(later or db, node_id, history_id, kept_name, secrets)
+        return cls(later or db, own_id, history_id, kept_name, secrets)
 
     @classmethod
-    async def reopen(cls, db: Database, data_dir: Path, master_key: str) -> Node | None:
+    async def reopen(cls, db: Database, data_dir: Path, master_key: str, node_id: str = "") -> Node | None:
         """The node as the last start with a database left it, none being asked now. None if there was none,
         or what it kept is not whole and private.  Raises BadSetting (see Secrets.open)."""
         known = await trio.to_thread.run_sync(_read_known, data_dir / SNAPSHOT)
         if known is None:
             return None
         secrets = await Secrets.reopen(data_dir, master_key, known.key_id)
-        node_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id")
-        return cls(db, node_id, known.history_id, known.server_name, secrets)
+        own_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id", node_id)
+        return cls(db, own_id, known.history_id, known.server_name, secrets)
 
     async def keep(self, data_dir: Path) -> None:
         """Keep what `reopen` needs. A disk that refuses stops nothing: it says so."""
@@ -406,13 +408,15 @@ def _from_file(path: Path, may_make: bool) -> bytes:
     return master
 
 
-def _node_id(path: Path) -> NodeId:
+def _node_id(path: Path, wanted: str) -> NodeId:
     """The id of the node that lives in this data folder, so that its next start is recognised."""
     if not path.exists():
-        create_file(path, new_id().encode() + b"\n")
+        create_file(path, (wanted or new_id()).encode() + b"\n")
     text = path.read_text("utf-8", "replace").strip()
     if not is_id(text):
         raise BadSetting(f"{path} is not a node id: remove the file to get a new one")
+    if wanted and text != wanted:
+        raise BadSetting(f"node_id = {wanted!r} is set, but {path.parent} is the data folder of node {text}")
     return NodeId(text)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from .identity import is_id
+
 MASK = "********"
 _HUGE = 10**300  # of whole numbers for a float: beyond every range, and not yet too large for one
 
@@ -83,6 +85,7 @@ def _is_network(text: str) -> bool:
 
 
 FOLDER = Form("path of a folder", lambda text: bool(text) and "\0" not in text)
+NODE_ID = Form("UUID in lower case", is_id)
 WEB_URL = Form("http or https URL", _is_web_url)
 WEB_ORIGINS = Form("list of http or https origins", _is_web_url)
 REDIS_URL = Form("redis, rediss or unix URL", _is_redis_url)

@@ -7,10 +7,10 @@ instance that is gone, and whoever waits inside a crashed room is told at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import structlog
 import trio
@@ -181,3 +181,13 @@ class _Started(trio.TaskStatus[None]):
         if self._first is not None:
             self._first.started()
             self._first = None
+
+
+@asynccontextmanager
+async def running(*handles: Handle[Any]) -> AsyncIterator[None]:
+    """Supervise these for as long as the block lasts; started in order."""
+    async with trio.open_nursery() as nursery:
+        for handle in handles:
+            await nursery.start(handle.run)
+        yield
+        nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import FOLDER, setting
+from ..settings import FOLDER, NODE_ID, setting
 from .between import AuditConfig, IdempotencyConfig, JournalConfig, OutboxConfig, SignalsConfig
 from .edge import GatewayConfig, LogConfig, RateLimitsConfig, StunConfig
 from .outside import (
@@ -51,6 +51,7 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Config:
     data_dir: str = setting("./data", "folder of the database, the files and the keys", form=FOLDER)
+    node_id: str = setting("", "id of this node; empty: made in the data folder", form=NODE_ID)
     gateway: GatewayConfig = GatewayConfig()
     rate_limits: RateLimitsConfig = RateLimitsConfig()
     auth: AuthConfig = AuthConfig()

@@ -22,6 +22,7 @@ from ..edge import Authenticator, Call, Route, SocketRoute
 from ..errors import Malformed, Problem
 from ..identity import SessionId, UserId
 from ..supervise import Handle
+from ..systemd import Standing
 from . import health, openapi, rest
 from .admission import SERVICES, Endpoint, Gate, Request
 from .health import Health, Phase
@@ -99,6 +100,9 @@ class Gateway:
     @property
     def ready(self) -> bool:
         return self._phase == "ready"
+
+    def standing(self) -> Standing:
+        return self._own.standing()
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain` is through.  started: with the URLs that are listened on."""

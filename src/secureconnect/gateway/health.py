@@ -16,6 +16,7 @@ from ..deps.contracts import DependencyStatus
 from ..edge import Audience, Call, Rate, Reply, Route
 from ..errors import Forbidden, NotFound
 from ..supervise import Handle
+from ..systemd import Standing
 from . import replies
 from .admission import SERVICES, Endpoint, Request
 from .replies import Answer
@@ -174,11 +175,31 @@ class Health:
         return replies.page({"status": "alive", "timestamp": to_iso(now_us())})
 
     async def _ready(self, _: Call, __: Request) -> Answer:
-        phase = self._phase()
-        if phase == "ready" and any(room.state != "running" for room in self._rooms.values()):
-            phase = "starting"
+        phase = self._readiness()
         said = {"status": phase, "timestamp": to_iso(now_us())}
         return replies.page(said, 200 if phase == "ready" else 503)
+
+    def _readiness(self) -> Phase:
+        phase = self._phase()
+        if phase == "ready" and any(room.state != "running" for room in self._rooms.values()):
+            return "starting"
+        return phase
+
+    def standing(self) -> Standing:
+        """The same, for systemd."""
+        phase = self._readiness()
+        away = ", ".join(each.name for each in self._status() if each.status != "up")
+        status: str = phase
+        if self.waits_for is not None:
+            status = f"waiting for {self.waits_for['dependency']}"
+        elif away:
+            status = f"{phase}, without {away}"
+        return Standing(
+            is_ready=phase == "ready",
+            is_ending=phase == "draining",
+            is_alive=phase != "ready" or all(room.state != "stopped" for room in self._rooms.values()),
+            status=status,
+        )
 
     async def _metrics(self, call: Call, request: Request) -> Answer:
         if not self._anyone_reads_metrics and not self._is_near(call, request):
