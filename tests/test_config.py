@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ def test_the_file_in_the_repository_is_the_defaults() -> None:
     text = (ROOT / "secureconnect.toml").read_text("utf-8")
     assert text == render(Config()), "secureconnect config --defaults > secureconnect.toml"
     assert load(str(ROOT / "secureconnect.toml"), {}) == Config()
+
+
+def test_the_page_of_settings_is_what_the_code_has() -> None:
+    made = subprocess.run([sys.executable, ROOT / "scripts" / "configuration", "--check"], check=False)
+    assert made.returncode == 0, "run scripts/configuration"
 
 
 def test_every_setting_says_what_it_means_and_keeps_to_its_own_range() -> None:

@@ -172,11 +172,11 @@ def render(config: Config) -> str:
             this = SETTINGS[f"{name}.{item.name}" if name else item.name]
             value = getattr(holder, item.name)
             shown = MASK if this.about["secret"] and value else value
-            text = _toml(list(shown) if isinstance(shown, tuple) else shown)
+            text = toml(list(shown) if isinstance(shown, tuple) else shown)
             lines.append(f"{item.name} = {text}    # {this.about['meaning']} ({this.range})")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
     # JSON is TOML here, but for surrogate pairs (hence no ASCII) and a bare DEL
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
