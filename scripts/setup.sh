@@ -39,13 +39,13 @@ set_up() {
 
 # The servers and programs that the tests run, if they are missing and root can install them. What stays
 # missing is skipped, test by test, with its reason.
-# git: scripts/changelog.  curl, nghttp2-client, openssl: clients of the edge.
+# git: scripts/changelog.  jq: docs/api.md.  curl, nghttp2-client, openssl: clients of the edge.
 install_for_tests() {
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         return
     fi
     missing=
-    for package in git curl nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium chromium-headless-shell fonts-noto-color-emoji; do
+    for package in git curl jq nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium chromium-headless-shell fonts-noto-color-emoji; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done
