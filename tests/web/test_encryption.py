@@ -122,6 +122,10 @@ def test_what_is_said_is_said_otherwise_and_elsewhere(couple: tuple[Person, Pers
     ann.writes(f"later {SECRET}")
     bob.sees_once(f"later {SECRET}")
     expect(bob.messages("later")).to_contain_text("edited")
+    acts(bob, "later", "What it said before")
+    before = bob.page.get_by_role("dialog")
+    expect(before).to_contain_text(f"early {SECRET}")
+    before.get_by_role("button", name="Close").click()
     acts(bob, "later", "Answer")
     bob.writes("so be it, marmalade")
     expect(ann.messages("so be it")).to_contain_text(f"later {SECRET}")
@@ -134,15 +138,24 @@ def test_what_is_said_is_said_otherwise_and_elsewhere(couple: tuple[Person, Pers
     bob.at(f"/c/{elsewhere}").sees_once("so be it, marmalade")
     assert bob.waits(lambda: indexed(bob, "so be it") == ["so be it, marmalade"] * 2)
 
-    # it is found at the page, by what it says now
-    bob.at("/search?q=later+mar")
+    # the page ends before it has written down what was said otherwise: it is found by that all the same, for
+    # it is told again, when the page that looks for it has begun to
+    bob.finds(
+        """app.mine.secrecy.crypto().then((crypto) => void (crypto.index.add = (where, id, text) =>
+          new Promise(() => (window.lost = text))))"""
+    )
+    acts(ann, "later", "Edit")
+    ann.writes(f"later still {SECRET}")
+    bob.comes_to("window.lost?.startsWith('later still')")
+    bob.finds("app.mine.writer.flush()")
+    bob.at("/search?q=later+still+mar")
     hit = bob.page.get_by_role("list", name="Messages").get_by_role("link")
     expect(hit).to_have_count(1)
-    expect(hit).to_contain_text(f"later {SECRET}")
+    expect(hit).to_contain_text(f"later still {SECRET}")
     assert indexed(bob, "early") == []
     hit.click()
-    bob.sees(f"later {SECRET}")
-    acts(ann, f"later {SECRET}", "Delete")
+    bob.sees(f"later still {SECRET}")
+    acts(ann, f"later still {SECRET}", "Delete")
     ann.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     bob.is_told("deleted")
     assert bob.waits(lambda: indexed(bob, "later mar") == [])
@@ -215,6 +228,47 @@ def test_keys_that_come_late(couple: tuple[Person, Person]) -> None:
     ann.writes("late marmalade, for good")
     bob.sees("late marmalade, for good")
     assert bob.waits(lambda: indexed(bob, "late marmalade") == ["late marmalade, for good"])
+
+
+def test_what_is_deleted_while_it_is_opened_is_not_found(couple: tuple[Person, Person]) -> None:
+    ann, bob = couple
+    where, _ = sealed(ann, bob)
+    for person in couple:
+        person.goes(f"/c/{where}")
+    bob.finds(
+        """app.mine.secrecy.crypto().then((crypto) => {
+          const { decrypt } = crypto;
+          const free = new Promise((resolve) => (window.open = resolve));
+          crypto.decrypt = async (message) => {
+            window.isOpening = true;
+            await free;
+            window.opened = crypto.decrypt = decrypt;
+            return decrypt.call(crypto, message);
+          };
+        })"""
+    )
+    ann.writes("never said, marmalade")
+    bob.comes_to("window.isOpening")
+    message = ann.me.ask("GET", "/v1/messages", conversation_id=where)["messages"][-1]["message_id"]
+    ann.me.ask("DELETE", f"/v1/messages/{message}")
+    bob.is_told("deleted")
+    bob.finds("window.open()")
+    bob.comes_to(f"!app.mine.secrecy.isBehind('{where}')")
+    assert indexed(bob, "never said") == []
+
+
+def test_who_joins_is_told_what_was_before(couple: tuple[Person, Person]) -> None:
+    """Where the past is open to whoever joins: nobody gives them its keys."""
+    ann, bob = couple
+    where, _ = sealed(ann)
+    ann.me.ask("PUT", f"/v1/conversations/{where}/settings", {"history_visible": True})
+    ann.goes(f"/c/{where}")
+    ann.writes("to myself, marmalade")
+    ann.has_sent()
+    ann.me.ask("POST", f"/v1/conversations/{where}/participants", {"user_id": bob.me.user_id})
+    bob.comes_to("app.state.conversations.peek(given[0]) !== undefined", where)
+    bob.goes(f"/c/{where}")
+    bob.is_told("or before you joined")
 
 
 def test_who_comes_while_nobody_looks_reads_what_follows(

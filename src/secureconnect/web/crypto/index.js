@@ -82,8 +82,8 @@ export class Crypto {
       remove: () => call("backup.remove"),
     };
     this.index = {
-      /** @type {(conversationId: string, messageId: string, text: string) => Promise<void>} */
-      add: (conversationId, messageId, text) => call("index.add", conversationId, messageId, text),
+      /** @type {(conversationId: string, messageId: string, text: string, writtenMs: number) => Promise<void>} */
+      add: (...added) => call("index.add", ...added),
       /** @type {(messageId: string) => Promise<void>} */
       remove: (messageId) => call("index.remove", messageId),
       /** @type {(conversationId: string) => Promise<void>} nothing of it is found any more */
@@ -264,7 +264,9 @@ function onlySealed({
   content,
   sent_at,
   client_message_id,
+  edited_at,
   expires_at,
 }) {
-  return { message_id, conversation_id, sender_id, content, sent_at, client_message_id, expires_at };
+  const ids = { message_id, conversation_id, sender_id, client_message_id };
+  return { ...ids, content, sent_at, edited_at, expires_at };
 }

@@ -15,6 +15,7 @@ import { signal } from "../store/signal.js";
 
 const MOST_READ = 5_000; // messages held opened; the oldest go
 const MOST_VERSIONS = 3; // of one message, as it was and is shown at once while it is edited
+const MOST_GONE = 1_000; // deleted messages that are remembered, should one of them be being opened
 
 /** @type {Read} */
 const NOT_READ = [];
@@ -22,8 +23,14 @@ const NOT_READ = [];
 export class Readings {
   /** @type {Map<string, Row>} by message */
   #rows = new Map();
-  /** @type {Set<Row>} tried in vain: without a network, say */
-  #unread = new Set();
+  /** @type {Map<Row, Message>} tried in vain: without a network, say */
+  #unread = new Map();
+  /** @type {Set<string>} messages that were deleted */
+  #gone = new Set();
+  /** @type {Map<string, number>} how many things are being done, by conversation */
+  #busy = new Map();
+  /** grows when something else may be found */
+  indexed = signal(0);
 
   /**
    * @param {() => Promise<Crypto>} crypto
@@ -56,31 +63,56 @@ export class Readings {
     const { content } = message;
     if (row.peek().some((each) => each.content === content)) return;
     put(row, content, null);
-    try {
-      const crypto = await this.crypto();
-      const answer = await crypto.decrypt(message);
-      put(row, content, answer);
-      if ("payload" in answer) this.#index(message, answer.payload);
-    } catch (error) {
-      this.failed(/** @type {object} */ (error));
-      this.#unread.add(row);
-    }
+    await this.#during(message.conversation_id, async () => {
+      try {
+        const crypto = await this.crypto();
+        const answer = await crypto.decrypt(message);
+        put(row, content, answer);
+        if ("payload" in answer) await this.#index(message, answer.payload);
+        else if (message.edited_at) await this.#change((index) => index.remove(message.message_id));
+      } catch (error) {
+        this.failed(/** @type {object} */ (error));
+        this.#unread.set(row, message);
+      }
+    });
   }
 
   /**
-   * It is not found any more by what it said before.
+   * It is found by what it says now, and not by what it said before, also where nobody looks at it.
    * @param {Message} message
    */
-  async edited(message) {
-    if (!message.is_encrypted) return;
-    await this.#unindex((index) => index.remove(message.message_id));
-    await this.#decrypt(message, this.#row(message.message_id));
+  edited(message) {
+    if (message.is_encrypted) void this.#decrypt(message, this.#row(message.message_id));
   }
 
   /** Whoever follows them asks for them anew. */
   again() {
-    for (const row of this.#unread) row.value = NOT_READ;
+    const unread = [...this.#unread];
     this.#unread.clear();
+    for (const [row, message] of unread) {
+      row.value = NOT_READ;
+      if (message.edited_at) this.edited(message);
+    }
+  }
+
+  /**
+   * Whether something that was told of it has not reached the index: should the page end now, it must be told again.
+   * @param {string} conversationId
+   */
+  isBehind(conversationId) {
+    return this.#busy.has(conversationId);
+  }
+
+  /**
+   * @param {string} conversationId
+   * @param {() => Promise<void>} work that does not reject
+   */
+  async #during(conversationId, work) {
+    this.#busy.set(conversationId, (this.#busy.get(conversationId) ?? 0) + 1);
+    await work();
+    const left = (this.#busy.get(conversationId) ?? 0) - 1;
+    if (left > 0) this.#busy.set(conversationId, left);
+    else this.#busy.delete(conversationId);
   }
 
   /**
@@ -89,40 +121,44 @@ export class Readings {
    */
   keep(message, opened) {
     put(this.#row(message.message_id), message.content, opened);
-    this.#index(message, opened.payload);
+    void this.#during(message.conversation_id, () => this.#index(message, opened.payload));
   }
 
   /**
-   * @param {import("./index.js").Sealed & { expires_at?: string | null }} message
+   * @param {import("./index.js").Sealed & { is_earlier?: boolean }} message
    * @param {Payload} payload
    */
-  #index({ conversation_id, message_id, expires_at }, { body }) {
-    if (!body || expires_at) return; // what disappears must not live on here
-    void this.crypto()
-      .then((crypto) => crypto.index.add(conversation_id, message_id, body))
-      .catch(() => {}); // without room it is only not found
+  async #index({ conversation_id, message_id, sent_at, edited_at, expires_at, is_earlier }, { body }) {
+    if (expires_at || is_earlier || this.#gone.has(message_id)) return; // that must not live on here
+    const writtenMs = Date.parse(edited_at ?? sent_at);
+    if (body) await this.#change((index) => index.add(conversation_id, message_id, body, writtenMs));
+    else if (edited_at) await this.#change((index) => index.remove(message_id));
   }
 
   /**
    * A message that was deleted.
    * @param {string} messageId
+   * @param {string} conversationId
    */
-  forget(messageId) {
+  forget(messageId, conversationId) {
     this.#rows.delete(messageId);
-    void this.#unindex((index) => index.remove(messageId));
+    this.#gone.add(messageId);
+    if (this.#gone.size > MOST_GONE) this.#gone.delete([...this.#gone][0]);
+    void this.#during(conversationId, () => this.#change((index) => index.remove(messageId)));
   }
 
   /** @param {string} conversationId in which one is no more */
   leave(conversationId) {
-    void this.#unindex((index) => index.leave(conversationId));
+    void this.#during(conversationId, () => this.#change((index) => index.leave(conversationId)));
   }
 
   /** @param {(index: Crypto["index"]) => Promise<void>} work */
-  async #unindex(work) {
+  async #change(work) {
     try {
       await work((await this.crypto()).index);
+      this.indexed.update((times) => times + 1);
     } catch {
-      // there is none: nothing is found
+      // there is none, or no room: it is only not found
     }
   }
 

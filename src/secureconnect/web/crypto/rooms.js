@@ -23,6 +23,7 @@ import { Problem } from "./problem.js";
  * @property {string} content
  * @property {string} sent_at
  * @property {string | null} [client_message_id]
+ * @property {string | null} [edited_at]
  * @property {string | null} [expires_at] when it disappears
  *
  * @typedef {"verified" | "unverified" | "unknown" | "changed"} Trusted

@@ -1,8 +1,10 @@
 // Search in what was encrypted: the server cannot, so this browser keeps the words itself.
 //
 // Of each message lie here its text, sealed (AES-GCM), and its words as keyed hashes (HMAC), under keys that the browser
-// does not give out. Whoever reads the files learns how many messages there are and which of them share words. One
-// word is found by itself or by how it begins, from PREFIX letters on.
+// does not give out. Whoever reads the files learns how many messages there are, when they were written and which of
+// them share words. One word is found by itself or by how it begins, from PREFIX letters on.
+//
+// What is asked is done one after the other, however long one takes: what was asked before is in what is found.
 
 import { committed, deleteDatabase, done, openDatabase } from "./database.js";
 import { words } from "./words.js";
@@ -22,6 +24,9 @@ const HASH_BYTES = 12;
 const FOUND = 100; // of one search, the newest
 
 export class SearchIndex {
+  /** @type {Promise<unknown>} what was asked last */
+  #last = Promise.resolve();
+
   /**
    * @param {IDBDatabase} database
    * @param {{seal: CryptoKey, hash: CryptoKey}} keys
@@ -70,36 +75,54 @@ export class SearchIndex {
   }
 
   /**
-   * The same message again: what it says now.
+   * The same message again: what it says now, also where an earlier version is opened later.
    * @param {string} conversationId
    * @param {string} messageId
    * @param {string} text
+   * @param {number} writtenMs
    */
-  async add(conversationId, messageId, text) {
+  add(conversationId, messageId, text, writtenMs) {
+    return this.#inTurn(() => this.#put(conversationId, messageId, text, writtenMs));
+  }
+
+  /**
+   * @param {string} conversationId
+   * @param {string} messageId
+   * @param {string} text
+   * @param {number} writtenMs
+   */
+  async #put(conversationId, messageId, text, writtenMs) {
     const hashes = await Promise.all([...entries(text)].map((entry) => this.#hash(entry)));
     const iv = crypto.getRandomValues(new Uint8Array(12));
     const plain = new TextEncoder().encode(text);
     const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv }, this.keys.seal, plain);
     const transaction = this.database.transaction(STORE, "readwrite");
     const store = transaction.objectStore(STORE);
-    store.put({ message_id: messageId, conversation_id: conversationId, words: hashes, iv, sealed });
+    const held = await done(store.get(messageId));
+    if (held?.written_ms > writtenMs) return;
+    const row = { message_id: messageId, conversation_id: conversationId, written_ms: writtenMs };
+    store.put({ ...row, words: hashes, iv, sealed });
     if ((await done(store.count())) > MOST) await dropOldest(store);
     await committed(transaction);
   }
 
   /** @param {string} messageId */
-  async remove(messageId) {
-    const transaction = this.database.transaction(STORE, "readwrite");
-    transaction.objectStore(STORE).delete(messageId);
-    await committed(transaction);
+  remove(messageId) {
+    return this.#inTurn(async () => {
+      const transaction = this.database.transaction(STORE, "readwrite");
+      transaction.objectStore(STORE).delete(messageId);
+      await committed(transaction);
+    });
   }
 
   /** @param {string} conversationId */
-  async leave(conversationId) {
-    const transaction = this.database.transaction(STORE, "readwrite");
-    const store = transaction.objectStore(STORE);
-    for (const key of await done(store.index(CONVERSATION).getAllKeys(conversationId))) store.delete(key);
-    await committed(transaction);
+  leave(conversationId) {
+    return this.#inTurn(async () => {
+      const transaction = this.database.transaction(STORE, "readwrite");
+      const store = transaction.objectStore(STORE);
+      for (const key of await done(store.index(CONVERSATION).getAllKeys(conversationId))) store.delete(key);
+      await committed(transaction);
+    });
   }
 
   /**
@@ -108,7 +131,15 @@ export class SearchIndex {
    * @param {string?} [conversationId] in this conversation alone
    * @returns {Promise<Found[]>}
    */
-  async search(question, conversationId = null) {
+  search(question, conversationId = null) {
+    return this.#inTurn(() => this.#search(question, conversationId));
+  }
+
+  /**
+   * @param {string} question
+   * @param {string?} conversationId
+   */
+  async #search(question, conversationId) {
     const asked = words(question);
     if (asked.length === 0) return [];
     const hashes = await Promise.all(
@@ -145,6 +176,17 @@ export class SearchIndex {
 
   close() {
     this.database.close();
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  #inTurn(work) {
+    const mine = this.#last.then(work);
+    this.#last = mine.catch(() => {});
+    return mine;
   }
 
   /** @param {string} entry */

@@ -64,8 +64,8 @@ export class Secrecy {
     this.#deaf = [
       given.socket.on("resumed", begin),
       given.socket.on("resuming", begin),
-      given.socket.on("message_deleted", ({ message_id }) => this.forget(message_id)),
-      given.socket.on("message_edited", (/** @type {any} */ event) => void this.#readings.edited(event)),
+      given.socket.on("message_deleted", (/** @type {any} */ event) => this.forget(event)),
+      given.socket.on("message_edited", (/** @type {any} */ event) => this.#readings.edited(event)),
       given.socket.on("conversation_deleted", ({ conversation_id }) => this.#readings.leave(conversation_id)),
       given.socket.on("user_left", (event) => isMe(event) && this.#readings.leave(event.conversation_id)),
       given.socket.on("resumed", ({ lost }) =>
@@ -123,6 +123,7 @@ export class Secrecy {
       this.#readings.again();
     });
     this.failure.value = null;
+    this.indexed.update((times) => times + 1); // of the first time on
     crypto.ready().catch((problem) => this.#fail(problem)); // also where another tab has the machine
     return crypto;
   }
@@ -152,16 +153,41 @@ export class Secrecy {
    * @returns {Opened | Unopened | null}
    */
   read(message) {
-    return this.#readings.read(message);
+    const answer = this.#readings.read(message);
+    if (!answer || !("reason" in answer) || answer.reason !== "waiting_for_key") return answer;
+    return this.#isBeforeMe(message) ? { ...answer, reason: "before_you" } : answer;
+  }
+
+  /**
+   * Nobody gives its key to who was not there. The library learns that only of a session that goes on afterwards.
+   * @param {Message} message
+   */
+  #isBeforeMe({ conversation_id, sent_at }) {
+    const members = this.given.state.conversations.get(conversation_id)?.participants;
+    const me = members?.find(({ user_id }) => user_id === this.given.userId);
+    return me !== undefined && Date.parse(sent_at) < Date.parse(me.joined_at);
   }
 
   /**
    * A message that was deleted.
-   * @param {string} messageId
+   * @param {{ message_id: string, conversation_id: string }} message
    */
-  forget(messageId) {
-    this.#readings.forget(messageId);
-    void this.#crypto?.then((crypto) => crypto.forget(messageId)).catch(() => {});
+  forget({ message_id, conversation_id }) {
+    this.#readings.forget(message_id, conversation_id);
+    void this.#crypto?.then((crypto) => crypto.forget(message_id)).catch(() => {});
+  }
+
+  /** Grows when something else may be found in the index. To be followed. */
+  get indexed() {
+    return this.#readings.indexed;
+  }
+
+  /**
+   * Whether something that was told of it has not reached the index yet.
+   * @param {string} conversationId
+   */
+  isBehind(conversationId) {
+    return this.#readings.isBehind(conversationId);
   }
 
   /**

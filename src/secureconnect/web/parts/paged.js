@@ -55,8 +55,9 @@ export class Paged {
  * What stands under a list: that there is nothing, that it did not come, or a button for more.
  * @param {Paged<any>} paged
  * @param {string} nothing
+ * @param {() => boolean} [isElse] whether something from elsewhere stands there, or is to come
  */
-export function footOf(paged, nothing) {
+export function footOf(paged, nothing, isElse = () => false) {
   return h(
     "div",
     { class: "paged-foot", role: "status" },
@@ -72,7 +73,7 @@ export function footOf(paged, nothing) {
       () => h("p", null, t("common.loading")),
     ),
     when(
-      () => !paged.isLoading.value && !paged.error.value && paged.items.value.length === 0,
+      () => !paged.isLoading.value && !paged.error.value && paged.items.value.length === 0 && !isElse(),
       () => h("p", { class: "blank" }, nothing),
     ),
     when(

@@ -58,11 +58,14 @@ export class Writer {
    * @param {Disk} disk
    * @param {State} state
    * @param {Positions} positions
+   * @param {(conversation: string) => boolean} isBehind whether something that was told of it is still being written
+   *   down elsewhere: once its position is kept, it is not told again
    */
-  constructor(disk, state, positions) {
+  constructor(disk, state, positions, isBehind) {
     this.disk = disk;
     this.state = state;
     this.positions = positions;
+    this.isBehind = isBehind;
   }
 
   /** @param {string} conversation in which something has changed */
@@ -74,8 +77,10 @@ export class Writer {
   async flush() {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    const dirty = [...this.#dirty];
+    const noted = [...this.#dirty];
     this.#dirty.clear();
+    const dirty = noted.filter((id) => !this.isBehind(id));
+    for (const id of noted) if (!dirty.includes(id)) this.note(id);
     const sealed = [...this.state.sealed].slice(-MOST_SEALED);
     const withMessages = new Set(this.state.order.peek().slice(0, CONVERSATIONS_WITH_MESSAGES));
     try {

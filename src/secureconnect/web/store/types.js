@@ -76,6 +76,7 @@
  * @property {number | null} change
  * @property {string} sent_at
  * @property {string | null} edited_at
+ * @property {boolean} [is_earlier] an earlier version, which is not to be found by what it says
  * @property {string | null} deleted_at
  * @property {string | null} [expires_at]
  * @property {boolean} [provisional] accepted by the server, and not stored yet

@@ -37,7 +37,8 @@ export default {
   somebody: "Somebody",
   "sealed.waiting": "This message cannot be read yet: its key is still to come.",
   "sealed.withheld": "This message was not meant for this device.",
-  "sealed.before": "This message is from before this device. A backup may bring it back.",
+  "sealed.before":
+    "This message is from before this device, or before you joined. A backup may bring it back.",
   "sealed.newer": "This message was written with a newer version. Reload the page.",
   "sealed.broken": "This message cannot be read on this device.",
   "sealed.closed": "This message cannot be read on this page: there is no encryption here.",

@@ -37,7 +37,8 @@ export default {
   somebody: "Ai đó",
   "sealed.waiting": "Chưa đọc được tin nhắn này: đang chờ khóa.",
   "sealed.withheld": "Tin nhắn này không dành cho thiết bị này.",
-  "sealed.before": "Tin nhắn này có từ trước thiết bị này. Bản sao lưu có thể khôi phục nó.",
+  "sealed.before":
+    "Tin nhắn này có từ trước thiết bị này, hoặc trước khi bạn tham gia. Bản sao lưu có thể khôi phục nó.",
   "sealed.newer": "Tin nhắn này được viết bằng phiên bản mới hơn. Hãy tải lại trang.",
   "sealed.broken": "Không đọc được tin nhắn này trên thiết bị này.",
   "sealed.closed": "Không đọc được tin nhắn này trên trang này: ở đây không có mã hóa.",

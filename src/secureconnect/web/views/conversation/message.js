@@ -222,8 +222,8 @@ function recordingOf(row) {
 /** @param {() => Message | Outgoing} message */
 function body(message) {
   effect(() => {
-    const { is_encrypted, deleted_at, message_id } = /** @type {Message} */ (message());
-    if (is_encrypted && deleted_at) untracked(() => app.mine.secrecy.forget(message_id)); // while this page was away
+    const row = /** @type {Message} */ (message());
+    if (row.is_encrypted && row.deleted_at) untracked(() => app.mine.secrecy.forget(row)); // while this page was away
   });
   const isReadable = computed(() => {
     const { state } = said(message());

@@ -2,9 +2,11 @@
 
 import { app } from "../../app.js";
 import { shortMoment, t } from "../../i18n/index.js";
+import { Again } from "../../crypto/again.js";
 import { h } from "../../parts/dom.js";
 import { icon } from "../../parts/icons.js";
 import { Paged } from "../../parts/paged.js";
+import { computed, effect, signal } from "../../store/signal.js";
 import { known } from "../people.js";
 import { titleOf } from "../titles.js";
 
@@ -20,6 +22,7 @@ import { titleOf } from "../titles.js";
  * @property {{ start: number, end: number }[]} ranges of the text that have the words, in code points
  */
 
+export const SHORTEST = 2; // letters that are looked for
 const PAGE = 20;
 const AROUND = 160; // characters of an encrypted one that are shown
 
@@ -27,11 +30,42 @@ const AROUND = 160; // characters of an encrypted one that are shown
 export function messagesFor(asked) {
   return /** @type {Paged<Hit>} */ (
     new Paged(async (cursor) => {
-      const sealed = cursor === null ? inSealed(asked()) : Promise.resolve([]);
       const { hits, next_cursor } = await onServer(asked(), cursor);
-      return { items: [...(await sealed), ...hits], next_cursor };
+      return { items: hits, next_cursor };
     })
   );
+}
+
+/**
+ * What this browser finds itself. It looks again whenever its index may hold something else: what was said and edited
+ * while the page was away is opened only as the page begins.
+ * @param {import("../../store/signal.js").Signal<Asked>} asked
+ */
+export function sealedFor(asked) {
+  const { conversations } = app.state;
+  const hits = signal(/** @type {readonly Hit[]} */ ([]));
+  const isLooking = signal(false);
+  const looking = new Again(async () => {
+    const what = asked.peek();
+    const found = await inSealed(what);
+    if (what === asked.peek()) hits.value = found;
+  });
+  const isAny = computed(() =>
+    conversations.ids.value.some((id) => conversations.get(id)?.settings.is_e2ee_enabled),
+  );
+  effect(() => {
+    void asked.value;
+    hits.value = [];
+  });
+  effect(() => {
+    const { q, from, after, before } = asked.value;
+    // the index knows neither who nor when
+    if (q.length < SHORTEST || !isAny.value || from || after || before) return;
+    void app.mine.secrecy.indexed.value;
+    isLooking.value = true;
+    void looking.run().finally(() => (isLooking.value = false));
+  });
+  return { hits, isLooking };
 }
 
 /**
@@ -72,10 +106,8 @@ function hitOf({ message, snippet }) {
  * @param {Asked} asked
  * @returns {Promise<Hit[]>}
  */
-async function inSealed({ q, in: within, from, after, before }) {
+async function inSealed({ q, in: within }) {
   const { conversations } = app.state;
-  const isAny = conversations.ids.peek().some((id) => conversations.peek(id)?.settings.is_e2ee_enabled);
-  if (!isAny || from || after || before) return []; // the index knows neither who nor when
   try {
     const crypto = await app.mine.secrecy.crypto();
     const found = await crypto.index.search(q, within || null);

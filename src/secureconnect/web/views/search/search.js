@@ -12,7 +12,7 @@ import { computed, effect, onEnd, signal, untracked } from "../../store/signal.j
 import { known } from "../people.js";
 import { showPerson } from "../person.js";
 import { pictureOf, titleOf } from "../titles.js";
-import { messagesFor, row } from "./messages.js";
+import { messagesFor, row, sealedFor, SHORTEST } from "./messages.js";
 
 /**
  * @typedef {import("../../store/types.js").User} User
@@ -20,7 +20,6 @@ import { messagesFor, row } from "./messages.js";
  */
 
 const PAUSE_MS = 300;
-const SHORTEST = 2;
 const MOST_BESIDE = 5; // people, and conversations
 const MOST_CHOICES = 200; // in the lists one narrows it down with
 const FIELDS = /** @type {const} */ (["q", "in", "from", "after", "before"]);
@@ -37,6 +36,7 @@ export class Search extends Part {
       const { place } = app.router;
       if (place.value.name === "search") this.asked.value = askedIn(place.value);
     });
+    const sealed = sealedFor(this.asked);
     const isAsked = computed(() => this.asked.value.q.length >= SHORTEST);
     effect(() => {
       const { q } = this.asked.value;
@@ -77,7 +77,7 @@ export class Search extends Part {
       ),
       when(
         () => isAsked.value,
-        () => [this.conversations(), this.persons(), this.messages(found)],
+        () => [this.conversations(), this.persons(), this.messages(found, sealed)],
         () => h("p", { class: "blank" }, t("home.searchHint")),
       ),
     );
@@ -186,8 +186,11 @@ export class Search extends Part {
     );
   }
 
-  /** @param {ReturnType<typeof messagesFor>} found */
-  messages(found) {
+  /**
+   * @param {ReturnType<typeof messagesFor>} found
+   * @param {ReturnType<typeof sealedFor>} sealed
+   */
+  messages(found, { hits, isLooking }) {
     return h(
       "section",
       null,
@@ -196,12 +199,12 @@ export class Search extends Part {
         "ol",
         { "aria-label": t("chat.messages") },
         each(
-          () => found.items.value,
+          () => [...hits.value, ...found.items.value],
           ({ message_id }) => message_id,
           (hit) => row(hit),
         ),
       ),
-      footOf(found, t("home.nothingFound")),
+      footOf(found, t("home.nothingFound"), () => isLooking.value || hits.value.length > 0),
     );
   }
 

@@ -30,7 +30,7 @@ export async function showHistory(message) {
 function shown({ version, content, is_encrypted, written_at }, message) {
   // an earlier version is opened as a message of its own: it was sealed with another key, perhaps
   const message_id = `${message.message_id} ${version}`;
-  const text = () => said({ ...message, message_id, content, is_encrypted });
+  const text = () => said({ ...message, message_id, content, is_encrypted, is_earlier: true });
   return h(
     "li",
     null,
