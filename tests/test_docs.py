@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import secureconnect.app  # noqa: F401  (declares every metric)
+from kit.scrape import declared
 from secureconnect.audit import ACTIONS
 from secureconnect.config_file import SETTINGS
 from secureconnect.edge import Close
-from secureconnect.metrics import exposition
 from secureconnect.signaling.frames import FLAGS, TARGETED, Out
 from secureconnect.signaling.steps import LEGAL
 
@@ -27,7 +26,6 @@ FILES = {
     "breaker.py",
     "log.py",
 }  # look like settings
-OTHERS = re.compile(r"process_|python_")  # metrics of prometheus_client itself
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -47,12 +45,7 @@ def test_settings_exist(page: Path) -> None:
 def test_every_metric_is_explained() -> None:
     page = (ROOT / "docs" / "operate.md").read_text("utf-8")
     named = set(re.findall(r"`((?:[a-z]+_)+[a-z]+)`", page[page.index("## Metrics") :]))
-    declared = {
-        name
-        for name in re.findall(r"^# TYPE (\w+) ", exposition().decode(), re.MULTILINE)
-        if not name.endswith("_created") and not OTHERS.match(name)
-    }
-    assert declared <= named
+    assert declared() <= named
 
 
 def test_every_close_code_is_explained() -> None:

@@ -11,11 +11,12 @@ import trio
 
 from auth.harness import Clocked
 from kit.databases import on_both
+from kit.scrape import value
 from secureconnect.config import OutboxConfig
 from secureconnect.deps.contracts import Database, Deferred, Mail, Row, Tx, Undeliverable
 from secureconnect.errors import Unavailable
 from secureconnect.identity import UserId, new_id
-from secureconnect.outbox import DECOY, MAILS, WAITING, Letter, Outbox
+from secureconnect.outbox import DECOY, Letter, Outbox
 
 pytest_generate_tests = on_both
 
@@ -83,9 +84,12 @@ async def rows(db: Database) -> list[Row]:
 
 def counted(result: str) -> Callable[[], float]:
     """How many more of these there are than now."""
-    child = MAILS.labels(result)
-    before = child._value.get()
-    return lambda: child._value.get() - before
+
+    def now() -> float:
+        return value("secureconnect_outbox_mails_total", result=result)
+
+    before = now()
+    return lambda: now() - before
 
 
 async def test_what_is_committed_is_sent_once_and_forgotten(clocked: Clocked) -> None:
@@ -303,13 +307,13 @@ async def test_how_many_wait_is_counted_no_further_than_there_is_room(clocked: C
     for _ in range(2):
         await put(outbox, clocked, "fresh")
     await outbox.pass_once()
-    assert WAITING._value.get() == 3
+    assert value("secureconnect_outbox_waiting") == 3
     clocked.forward(2)
     await put(outbox, clocked, "stale", lasts_us=-1)
     await outbox.pass_once()
-    assert WAITING._value.get() == 3, "three are fresh"
+    assert value("secureconnect_outbox_waiting") == 3, "three are fresh"
     postman.is_away = False
     await outbox.pass_once()
     await outbox.pass_once()
-    assert WAITING._value.get() == 0
+    assert value("secureconnect_outbox_waiting") == 0
     outbox.require_room()

@@ -9,6 +9,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from kit.scrape import value
 from secureconnect.errors import Unavailable
 from secureconnect.supervise import CRASH_BUDGET, CRASH_WINDOW_S, FIRST_PAUSE_S, GaveUp, Handle
 
@@ -100,13 +101,17 @@ async def test_a_room_that_crashes_is_built_anew(autojump_clock: MockClock) -> N
     house = House()
     handle = Handle("chat", house.build)
     assert state(handle) == "stopped"
+    crashes = value("secureconnect_room_restarts_total", room="chat")
     async with trio.open_nursery() as nursery:
         await nursery.start(handle.run)
         assert state(handle) == "running"
+        assert value("secureconnect_room_up", room="chat") == 1
         first = handle.require()
         first.crash()
         await wait_all_tasks_blocked()
         assert state(handle) == "restarting"
+        assert value("secureconnect_room_up", room="chat") == 0
+        assert value("secureconnect_room_restarts_total", room="chat") == crashes + 1
         with pytest.raises(Unavailable) as caught:
             handle.require()
         assert caught.value.retry_after_s == 1

@@ -125,6 +125,7 @@ class Service:
         self._config = config
         self._deps = deps
         self._folder = Path(config.data_dir)
+        metrics.watch_disk(self._folder)
         self._is_listening = False
         self._knows_database = False  # as it is now, not as it was at an earlier start
         self._lack: Lack | None = None

@@ -6,7 +6,10 @@ in labels. Look a child up once and keep it: `.labels()` costs three times what 
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 from prometheus_client import (
@@ -54,6 +57,8 @@ LOOP_LAG = histogram(
 )
 LAG_PERIOD_S = 0.25
 TASKS = gauge("secureconnect_tasks", "Living tasks.")
+DISK_FREE = gauge("secureconnect_disk_free_bytes", "What the disk of the data folder still takes.")
+DISK_SIZE = gauge("secureconnect_disk_size_bytes", "What it takes in all.")
 
 
 async def watch_loop() -> None:
@@ -63,3 +68,17 @@ async def watch_loop() -> None:
         due = trio.current_time() + LAG_PERIOD_S
         await trio.sleep_until(due)
         LOOP_LAG.observe(trio.current_time() - due)
+
+
+def watch_disk(folder: Path) -> None:
+    """Look at it whenever metrics are asked for. NaN while it does not tell."""
+
+    def blocks(which: str) -> float:
+        try:
+            disk = os.statvfs(folder)
+        except OSError:
+            return math.nan
+        return float(getattr(disk, which) * disk.f_frsize)
+
+    DISK_FREE.set_function(lambda: blocks("f_bavail"))
+    DISK_SIZE.set_function(lambda: blocks("f_blocks"))

@@ -20,6 +20,8 @@ from .errors import Unavailable
 
 log = structlog.get_logger(module="supervise")
 
+# room: its name, and those of what runs beside the rooms
+UP = metrics.gauge("secureconnect_room_up", "1 while it serves, else 0.", ["room"])
 RESTARTS = metrics.counter("secureconnect_room_restarts_total", "Rooms restarted after a crash.", ["room"])
 
 FIRST_PAUSE_S = 0.5
@@ -48,12 +50,22 @@ class Handle(Generic[R]):
 
     def __init__(self, name: str, build: Callable[[], R]) -> None:
         self.name = name
-        self.state: State = "stopped"
+        self._up, self._restarts = UP.labels(name), RESTARTS.labels(name)
+        self.state = "stopped"
         self._build = build
         self._room: R | None = None
         self._waits = False
         self._users: set[trio.CancelScope] = set()
         self._life = trio.CancelScope()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._up.set(state == "running")
 
     def require(self) -> R:
         """The running instance. Raises Unavailable while there is none."""
@@ -90,7 +102,7 @@ class Handle(Generic[R]):
                     self.state = "restarting"
                     await trio.sleep(FIRST_PAUSE_S)
                     continue
-                RESTARTS.labels(self.name).inc()
+                self._restarts.inc()
                 now = trio.current_time()
                 if crashes and now - crashes[-1] > CRASH_WINDOW_S:
                     pause_s = FIRST_PAUSE_S

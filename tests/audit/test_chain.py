@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from kit.databases import on_sqlite
+from kit.scrape import value
 from kit.wait import until
 from secureconnect import metrics
 from secureconnect.audit import SEAL_ROWS, Audit, Verdict, forget, read_head, record, verify
@@ -261,6 +262,7 @@ async def test_the_sealer_does_not_cover_up_a_cut(db: Database, data_dir: Path, 
             nursery.cancel_scope.cancel()
     else:
         assert await audit.seal_once() == 10
+    assert value("secureconnect_audit_chain_whole") == 0
     verdict = await check(db, data_dir)
     assert verdict.sealed == 15
     assert verdict.findings == ["the head file names row 8, which is not in the chain as it was"]
@@ -368,6 +370,7 @@ async def test_it_seals_by_itself_and_goes_on_after_a_restart(db: Database, data
             await nursery.start(audit.run)
             await note(db, 5)
             await sealed(5 * round_)
+            assert value("secureconnect_audit_chain_whole") == 1
             nursery.cancel_scope.cancel()
     assert (await check(db, data_dir)).whole
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from auth.harness import Clocked
+from kit.scrape import value
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.config import ChatConfig, MemoryConfig
@@ -129,11 +130,13 @@ async def test_a_loss_in_a_quiet_conversation_is_healed(
         for node in (here, there):  # a conversation that is new to them they read from the table
             await until(partial(knows, node, where, bob))
         lossy.loss = 1
+        healed = value("secureconnect_chat_healed_total")
         await say(here, ann, where, "lost")
         await there.catch_up.pass_once()
         # the room's own task may have taken it from the pass, and still be at it
         assert (await socket.wait_changes(where, 2))[-1] == 2
         assert await there.catch_up.pass_once() == 0
+        await until(lambda: value("secureconnect_chat_healed_total") == healed + 1)
         assert await here.catch_up.pass_once() == 0, "who told it has nothing to heal"
 
 

@@ -11,6 +11,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from kit.scrape import value
 from kit.toll import toll_before
 from kit.wait import until
 from secureconnect.config import BreakerConfig
@@ -117,6 +118,13 @@ async def test_the_limit_is_inside(autojump_clock: MockClock) -> None:
     assert refused.value.retry_after_s
 
 
+def counted() -> tuple[float, ...]:
+    return tuple(
+        value("secureconnect_deps_calls", dependency="minio", state=state)
+        for state in ("under_way", "waiting")
+    )
+
+
 async def test_the_bulkhead(autojump_clock: MockClock) -> None:
     guard = Guard("minio", CONFIG, calls=2, waiting=3, limit_s=1)
     under_way = most = 0
@@ -140,6 +148,9 @@ async def test_the_bulkhead(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        assert counted() == (2, 3)
+    assert counted() == (0, 0)
     assert most == 2
     assert sorted(ends) == ["The file store is busy."] * 3 + ["done"] * 5
     assert guard.breaker.state == "closed", "it is us who ask too much"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from kit.scrape import value
 from secureconnect.deps.signal_order import HELD, OBJECT_BYTES, PARCEL, SENDERS, Kept, Others, Signal
 from secureconnect.errors import Overloaded
 from secureconnect.identity import new_id_at
@@ -38,12 +39,13 @@ async def test_what_is_missing_is_waited_for_and_then_given_up(autojump_clock: M
     told.others.read(LATER, signals(3))
     assert told.numbers == [1, 2, 3, 4, 5]
     assert not told.others.hear(LATER, signals(7, 9))
-    missed_at = trio.current_time()
+    missed_at, lost = trio.current_time(), value("secureconnect_signals_lost_total")
     await trio.sleep(1)
     told.others.give_up(missed_at - 0.5)
     assert told.numbers[5:] == []
     told.others.give_up(missed_at)
     assert told.numbers[5:] == [7, 9]
+    assert value("secureconnect_signals_lost_total") == lost + 2
     assert told.others.hear(LATER, signals(6, 8, 9, 10)), "too late, or twice"
     assert told.numbers[5:] == [7, 9, 10]
 

@@ -12,8 +12,9 @@ import trio
 from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
+from kit.scrape import value
 from secureconnect.config import GatewayConfig
-from secureconnect.gateway.tls import EXPIRES, Certificates, TlsTransport
+from secureconnect.gateway.tls import Certificates, TlsTransport
 from secureconnect.settings import BadSetting
 
 from .port import Client, authority
@@ -31,7 +32,9 @@ def test_without_tls_there_is_no_context() -> None:
 def test_the_certificates_end_is_a_metric(config: GatewayConfig) -> None:
     Certificates(config)
     issued = ssl._ssl._test_decode_cert(config.tls_certificate)  # type: ignore[attr-defined]
-    assert EXPIRES._value.get() == ssl.cert_time_to_seconds(issued["notAfter"])
+    assert value("secureconnect_gateway_certificate_expires_seconds") == ssl.cert_time_to_seconds(
+        issued["notAfter"]
+    )
 
 
 def test_the_key_may_be_in_the_certificates_file(config: GatewayConfig, tmp_path: Path) -> None:

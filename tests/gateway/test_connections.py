@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from kit.scrape import value
 from kit.wait import until
 from secureconnect.config import GatewayConfig, MemoryConfig, RateLimitsConfig
 from secureconnect.deps.memory import MemoryCache
@@ -434,8 +435,10 @@ async def test_the_number_of_connections_is_bounded() -> None:
         for raw in kept:
             await raw.request("GET", "/v1/open")
             assert (await raw.response()).status == 200
+        refused = value("secureconnect_gateway_connections_refused_total", reason="OVERLOADED")
         response = await house.ask("GET", "/v1/open")
         assert (response.status, response.code) == (503, "OVERLOADED")
+        assert value("secureconnect_gateway_connections_refused_total", reason="OVERLOADED") == refused + 1
         assert "retry-after" in response.headers
         assert response.headers["x-request-id"] == response.json["meta"]["request_id"]
         assert response.headers["x-content-type-options"] == "nosniff"

@@ -12,6 +12,7 @@ import trio
 from hyperframe.frame import GoAwayFrame
 from structlog.testing import capture_logs
 
+from kit.scrape import value
 from kit.wait import until
 
 from .house import House, Raw, Response, open_house
@@ -82,6 +83,7 @@ async def test_everything_in_one_packet_or_byte_by_byte() -> None:
 
 
 async def test_a_connection_without_its_header_is_closed_unanswered() -> None:
+    failed = value("secureconnect_gateway_connections_failed_total", step="proxy_header")
     with capture_logs() as logged:
         async with open_house(**HERALDS) as house:
             for said in (b"GET /v1/open HTTP/1.1\r\n\r\n", b"PROXY TCP4 x\r\n", V2[:-1]):
@@ -90,6 +92,7 @@ async def test_a_connection_without_its_header_is_closed_unanswered() -> None:
                 await raw.stream.send_eof()
                 assert await raw.ended() == b""
             await until(lambda: house.open_connections == 0)
+    assert value("secureconnect_gateway_connections_failed_total", step="proxy_header") == failed + 3
     told = [line for line in logged if line["event"] == "proxy_header_refused"]
     assert [(line["log_level"], line["peer"]) for line in told] == [("warning", "127.0.0.1")] * 3
 

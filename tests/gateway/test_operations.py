@@ -51,9 +51,11 @@ async def test_alive_and_ready(house: House) -> None:
 
 
 async def test_a_crashed_room_shows(house: House) -> None:
+    assert "secureconnect_ready 1.0" in (await house.ask("GET", "/metrics")).body.decode()
     house.room.crash.set()
     await until(lambda: house.rooms["chat"].state == "restarting")
     assert (await house.ask("GET", "/readyz")).status == 503
+    assert "secureconnect_ready 0.0" in (await house.ask("GET", "/metrics")).body.decode()
     assert (await house.ask("GET", "/livez")).status == 200
     assert (await house.ask("GET", "/health/chat")).status == 503
     health = await house.ask("GET", "/health")

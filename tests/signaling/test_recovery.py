@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from kit.outage import Interrupted
+from kit.scrape import value
 from kit.wait import until
 from secureconnect.clock import SECOND_US
 from secureconnect.deps.contracts import Database, Tx
@@ -144,11 +145,8 @@ async def test_a_node_that_was_taken_for_dead_says_that_it_is_not(
     await db.write(renew, nodes[0].id)
     assert (await two.wait_for("peer_resumed"))["peer"]["peer_id"] == one.peer_id
     rosters = nodes[1].room.rosters
-    now = trio.current_time()  # the table hears later than we do
-    rosters.take(as_lost, Heard(), now, frozenset(), CONFIG.grace_s)
-    roster = rosters.get(call.call_id)
-    assert roster is not None
-    assert roster.peers[PeerId(one.peer_id)].lost_us is None
+    rosters.take(as_lost, Heard(), trio.current_time(), frozenset(), CONFIG.grace_s)  # it hears later than we
+    assert rosters.get(call.call_id).peers[PeerId(one.peer_id)].lost_us is None  # type: ignore[union-attr]
     await until_state(nodes[1], call, "active")
 
     def is_heard() -> bool:
@@ -278,9 +276,11 @@ async def test_who_does_not_come_back_is_out(
     for node in nodes:
         await node.room.recovery.pass_once()
     assert not two.of("leave"), "nobody is told so before the time is over"
+    given_up = value("secureconnect_calls_given_up_total")
     await make_late(db, call.call_id)
     for device in (two, three):
         assert (await device.wait_for("leave"))["peer_id"] == one.peer_id
+    assert value("secureconnect_calls_given_up_total") == given_up + 1
     assert (await stands(nodes[1], call)).joined == sorted([bob.user_id, cid.user_id])
     for device in (two, three):
         device.close(Close.INTERNAL, "the network went")

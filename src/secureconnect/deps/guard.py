@@ -27,6 +27,10 @@ log = structlog.get_logger(module="deps")
 # dependency: postgres, redis, minio, smtp, push
 UP = metrics.gauge("dependency_up", "1 while calls to it pass, 0 while it is away.", ["dependency"])
 STATE = metrics.gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", ["dependency"])
+# state: under_way, waiting (for a place among those)
+CALLS = metrics.gauge(
+    "secureconnect_deps_calls", "Calls where only so many may be under way.", ["dependency", "state"]
+)
 # reason: open, busy
 REFUSED = metrics.counter(
     "secureconnect_deps_refused_total", "Calls that were not made.", ["dependency", "reason"]
@@ -108,6 +112,7 @@ class Guard:
         self._lost = trio.lowlevel.ParkingLot()
         self._abandon = abandon
         self._up, self._state = UP.labels(name), STATE.labels(name)
+        self._under_way, self._wait_there = CALLS.labels(name, "under_way"), CALLS.labels(name, "waiting")
         self._refused_open, self._refused_busy = REFUSED.labels(name, "open"), REFUSED.labels(name, "busy")
         self._up.set(1)
         self._state.set(0)
@@ -152,9 +157,11 @@ class Guard:
             yield
             return
         await self._take(self._slots)
+        self._under_way.inc()
         try:
             yield
         finally:
+            self._under_way.dec()
             self._slots.release()
 
     async def _take(self, slots: trio.Semaphore) -> None:
@@ -167,10 +174,12 @@ class Guard:
             return
         with trio.move_on_after(self._limit_s) as limit:
             self._queue.add(limit)
+            self._wait_there.inc()
             try:
                 await slots.acquire()
                 return
             finally:
+                self._wait_there.dec()
                 self._queue.discard(limit)
         raise self.away() if self.breaker.state == "open" else self._busy()
 

@@ -49,6 +49,7 @@ from .guarded import FallbackBus, FallbackCache, GuardedDatabase, GuardedMailer,
 from .journal import FileJournal
 from .mail import FolderMailer
 from .memory import MemoryBus, MemoryCache, MemorySignals
+from .meters import show_pool
 from .push import PushServices, SilentPusher, contact_of
 from .spool import SpooledObjects
 from .sqlite import Sqlite
@@ -167,11 +168,14 @@ class _Wiring:
             await _migrate(config)
             path = Path(config.data_dir) / DATABASE
             self._embedded("postgres", "sqlite")
-            return await self._stack.enter_async_context(Sqlite.open(path, config.sqlite))
+            db = await self._stack.enter_async_context(Sqlite.open(path, config.sqlite))
+            show_pool(1 + config.sqlite.readers, db.waiting)
+            return db
         from .postgres import Postgres
 
         bridge = await self._bridged()
         real = await self._stack.enter_async_context(Postgres.open(config.postgres, bridge))
+        show_pool(config.postgres.connections, real.waiting)
         # its pool is the bulkhead, and limits the time
         guard = self._guard("postgres", real.probe, abandon=real.abandon)
 

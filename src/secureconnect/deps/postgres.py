@@ -178,6 +178,10 @@ class Postgres:
         """By this machine's clock until the first `probe`."""
         return clock.now_us() if self._offset_us is None else _monotonic_us() + self._offset_us
 
+    def waiting(self) -> int:
+        """Units that wait for their turn. For metrics, whose thread asks."""
+        return self._turns.statistics().tasks_waiting
+
     async def probe(self) -> None:
         """Ask the server for its time, on a connection of its own, and set `now_us` by the answer.
 

@@ -39,7 +39,13 @@ BATCH = metrics.histogram(
     ["role"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
-DURATION = metrics.histogram("secureconnect_redis_batch_seconds", "How long Redis took for them.", ["role"])
+# result: answered, failed (also by an answer that is a refusal)
+COMMANDS = metrics.counter("redis_commands_total", "Commands for Redis.", ["role", "result"])
+DURATION = metrics.histogram(
+    "redis_command_duration_seconds",
+    "Time from call to answer, the wait for a connection included.",
+    ["role"],
+)
 REOPENED = metrics.counter(
     "secureconnect_redis_reopened_total", "Times the bus was heard again after a loss."
 )
@@ -244,6 +250,7 @@ class _Lane:
         self._waiting: dict[_Command, None] = {}  # oldest first
         self._idle = trio.lowlevel.ParkingLot()
         self._batch = BATCH.labels(role)
+        self._answered, self._failed = COMMANDS.labels(role, "answered"), COMMANDS.labels(role, "failed")
         self._duration = DURATION.labels(role)
 
     async def call(self, *args: Argument) -> Any:
@@ -254,6 +261,7 @@ class _Lane:
         """
         if len(self._waiting) >= self._config.waiting:
             raise Overloaded("The cache is busy.", details={"dependency": "redis"}, retry_after_s=1)
+        began = trio.current_time()
         command = _Command(args)
         command.task = trio.lowlevel.current_task()
         self._waiting[command] = None
@@ -266,9 +274,12 @@ class _Lane:
 
         with trio.move_on_after(self._config.call_s):
             await trio.lowlevel.wait_task_rescheduled(leave)
+        self._duration.observe(trio.current_time() - began)
         answer = TimeoutError() if command.answer is command else command.answer
         if isinstance(answer, Exception):
+            self._failed.inc()
             raise _meaning(answer) from answer
+        self._answered.inc()
         return answer
 
     async def run(self) -> None:
@@ -295,7 +306,6 @@ class _Lane:
             batch = self._next()
             if not batch:  # those who called have left meanwhile
                 return
-            began = trio.current_time()
             await self._server.limited(
                 self._config.call_s, _or_close, connection, _exchange, connection, batch
             )
@@ -308,7 +318,6 @@ class _Lane:
         else:
             self._server.answered(self._role)
             self._batch.observe(len(batch))
-            self._duration.observe(trio.current_time() - began)
             for command in batch:
                 command.wake()
 

@@ -315,6 +315,10 @@ class Sqlite:
     def now_us(self) -> int:
         return clock.now_us()
 
+    def waiting(self) -> int:
+        """Units that have not begun. For metrics, whose thread asks."""
+        return self._jobs.qsize() + self._reading.statistics().tasks_waiting
+
     # The event loop's side of a write
 
     async def _submit(

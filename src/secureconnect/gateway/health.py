@@ -23,6 +23,8 @@ from .replies import Answer
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+READY = metrics.gauge("secureconnect_ready", "1 while /readyz answers 200, else 0.")
+
 Condition = Literal["healthy", "degraded", "unhealthy"]
 Phase = Literal["starting", "ready", "draining"]
 Registration = Literal["open", "invite", "closed"]
@@ -204,6 +206,7 @@ class Health:
     async def _metrics(self, call: Call, request: Request) -> Answer:
         if not self._anyone_reads_metrics and not self._is_near(call, request):
             raise Forbidden("Metrics are for private addresses only.")
+        READY.set(self._readiness() == "ready")
         text = await trio.to_thread.run_sync(metrics.exposition, limiter=self._one_scrape)
         return Answer(200, text, {"content-type": METRICS_TYPE})
 

@@ -1,4 +1,5 @@
-"""What is counted of calls. `calls_total` and `calls_active` are the names dashboards know."""
+"""What is counted of calls. `calls_total`, `calls_active` and `video_rooms_active` are names that
+dashboards know."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from .. import metrics
 _STARTED = metrics.counter("calls_total", "Calls begun.", ["call_type"])
 STARTED = {each: _STARTED.labels(each) for each in ("audio", "video")}
 ACTIVE = metrics.gauge("calls_active", "Calls under way that have a signaling socket on this node.")
+VIDEO = metrics.gauge("video_rooms_active", "Those of them in which somebody's camera is on.")
 JOINED = metrics.counter(
     "secureconnect_calls_joined_total", "People who came to a call, its caller not counted."
 )

@@ -23,7 +23,7 @@ from ..edge import Close, Frame, Socket
 from ..errors import Conflict, Overloaded, Problem, TooLarge, Unavailable
 from ..identity import CallId, NodeId, PeerId, UserId
 from . import frames
-from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE
+from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE, VIDEO
 from .store import Peer
 
 log = structlog.get_logger(module="signaling")
@@ -167,6 +167,8 @@ class Rosters:
         self._by_call: dict[CallId, Roster] = {}
         self._leaving: list[tuple[Socket, str]] = []
         self._hearing: dict[CallId | None, list[Heard]] = {}
+        ACTIVE.set_function(self._count)
+        VIDEO.set_function(self._count_video)
 
     def get(self, call: CallId) -> Roster | None:
         return self._by_call.get(call)
@@ -207,7 +209,6 @@ class Rosters:
             older.close(Close.NORMAL, "this device has connected anew")
         for word in heard.words:
             self._tell_late(roster, word, mine, socket)
-        self._count()
         return roster
 
     def _tell_late(self, roster: Roster, word: InCall, mine: PeerId, socket: Socket) -> None:
@@ -232,11 +233,19 @@ class Rosters:
             return False
         del roster.sockets[mine]
         roster.empty_since = trio.current_time()
-        self._count()
         return True
 
-    def _count(self) -> None:
-        ACTIVE.set(sum(bool(each.sockets) for each in self._by_call.values()))
+    # what metrics ask, from a thread of their own: each takes its copy at once
+
+    def _count(self) -> int:
+        return sum(bool(each.sockets) for each in tuple(self._by_call.values()))
+
+    def _count_video(self) -> int:
+        return sum(
+            any(peer.video for peer in tuple(each.peers.values()))
+            for each in tuple(self._by_call.values())
+            if each.sockets
+        )
 
     def take(
         self,
@@ -400,7 +409,6 @@ class Rosters:
             socket.offer(Frame(word.data))
             self._leaving.append((socket, "the call is over"))
         roster.sockets = {}
-        self._count()
 
     def _change(self, roster: Roster, word: Changed) -> None:
         peer = word.peer
@@ -420,7 +428,6 @@ class Rosters:
         if socket is not None:
             self._leaving.append((socket, reason))
             roster.empty_since = trio.current_time()
-            self._count()
 
 
 def _deliver(roster: Roster, sender: PeerId, target: PeerId | None, data: bytes) -> None:
