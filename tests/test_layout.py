@@ -40,7 +40,7 @@ DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}
 ONLY = {
     "asyncio": {"deps/asyncio_bridge"},
     "trio_asyncio": {"deps/asyncio_bridge"},
-    "sqlite3": {"deps/sqlite", "deps/sqlite_log"},
+    "sqlite3": {"deps/sqlite", "deps/sqlite_log", "deps/sqlite_snapshot", "deps/sqlite_unit"},
     "asyncpg": {"deps/postgres", "deps/postgres_unit", "doctor"},
     "aiosmtplib": {"deps/smtp", "doctor"},
     "redis": {"deps/redis", "deps/redis_feed", "doctor"},

@@ -37,6 +37,7 @@ log = structlog.get_logger(module="node")
 KEY_BYTES = 32
 NONCE_BYTES = 12
 MOVE = "move"  # in `meta`: how far the move into this database is
+RESTORE = "restore"  # in `meta`: which backup is being restored into this database
 SNAPSHOT = "node.snapshot"
 FORMAT = b"secureconnect-node-1"
 RENEW_S = 1.0
@@ -61,6 +62,11 @@ _ADD = (
 )
 _LIST = "SELECT version, sealed, created_at, active_at FROM secrets WHERE name = $1 ORDER BY version"
 _ALL = "SELECT name, version, sealed, key_id FROM secrets ORDER BY name, version"
+_DROP_VERSIONS = "DELETE FROM secrets WHERE name = $1"
+_DROP_META = "DELETE FROM meta WHERE key = $1"
+_SET_META = (
+    "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 class SecretDamaged(Exception):
@@ -129,6 +135,18 @@ class Secrets:
         """32 bytes that depend on the master key and `label` alone (HKDF-SHA256, RFC 5869)."""
         hkdf = HKDF(SHA256(), KEY_BYTES, salt=None, info=f"secureconnect:{label}".encode())
         return hkdf.derive(self._master)
+
+    @property
+    def master(self) -> str:
+        """The key everything hangs on, as `auth.master_key` and `master.key` say it."""
+        return base64.b64encode(self._master).decode()
+
+    async def replace(self, tx: Tx, name: str, value: bytes, now_us: int) -> None:
+        """All versions by another one, which is used at once."""
+        known = await tx.all(_LIST, name)
+        await tx.run(_DROP_VERSIONS, name)
+        version = known[-1][0] + 1 if known else 1
+        await self.add(tx, name, version, value, active_us=now_us, now_us=now_us)
 
     async def list(self, tx: Tx, name: str) -> list[Secret]:
         """Every version, oldest first. Raises SecretDamaged."""
@@ -222,6 +240,11 @@ class Node:
             raise BadSetting(
                 "postgres.url names a database that an installation is being moved into:"
                 " run `secureconnect move` to its end first"
+            )
+        if await db.read(read_restore) is not None:
+            raise BadSetting(
+                "this installation is not whole: a backup is being restored into it;"
+                " run `secureconnect restore` to its end first"
             )
         secrets = await Secrets.open(db, data_dir, master_key)
         own_id = await trio.to_thread.run_sync(_node_id, data_dir / "node.id", node_id)
@@ -331,9 +354,41 @@ async def advance_move(tx: Tx, old: str, new: str) -> bool:
     return await tx.one(_ADVANCE_META, MOVE, old, new) is not None
 
 
-def is_of_move(table: str, row: Row) -> bool:
-    """Whether the row is the note of a move: no data of the installation."""
-    return table == "meta" and row[0] == MOVE
+async def read_restore(tx: Tx) -> str | None:
+    """The id of the backup that is being restored into this database. None if none is."""
+    row = await tx.one(_GET_META, RESTORE)
+    return None if row is None else str(row[0])
+
+
+async def begin_restore(tx: Tx, backup_id: str) -> None:
+    await tx.run(_SET_META, RESTORE, backup_id)
+
+
+async def end_restore(tx: Tx) -> str:
+    """What stands here is another history from now on: its id."""
+    history_id = new_id()
+    await tx.run(_SET_META, "history_id", history_id)
+    await tx.run(_DROP_META, RESTORE)
+    return history_id
+
+
+async def read_names(tx: Tx) -> tuple[str, str, str] | None:
+    """The history, the server's name, and the id of the master key. None before the first start."""
+    history_id, name = await tx.one(_GET_META, "history_id"), await tx.one(_GET_META, "server_name")
+    secrets = await _all_secrets(tx)
+    if history_id is None or name is None or not secrets:
+        return None
+    return str(history_id[0]), str(name[0]), secrets[-1][3]
+
+
+def keep_master(data_dir: Path, master: str) -> None:
+    """As `master.key`, unless there is one. Blocking."""
+    create_file(data_dir / "master.key", master.encode() + b"\n")
+
+
+def is_note(table: str, row: Row) -> bool:
+    """Whether the row is about a move or a restore: no data of the installation."""
+    return table == "meta" and row[0] in (MOVE, RESTORE)
 
 
 def is_unfinished(state: str | None) -> bool:

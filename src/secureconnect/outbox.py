@@ -48,6 +48,7 @@ _ADD = (
 )
 _REPLACE = "DELETE FROM outbox WHERE user_id = $1 AND kind = $2"
 _FORGET = "DELETE FROM outbox WHERE user_id = $1"
+_DROP_ALL = "DELETE FROM outbox"
 # of the indexes alone, and no more of them than there is room for: it is asked every second
 _LOOK = (
     "SELECT (SELECT COUNT(*) FROM (SELECT due_at FROM outbox ORDER BY due_at LIMIT $1) AS soonest),"
@@ -249,3 +250,8 @@ async def _all(tx: Tx, sql: str, *args: Value) -> list[Row]:
 
 async def _one(tx: Tx, sql: str, *args: Value) -> Row | None:
     return await tx.one(sql, *args)
+
+
+async def drop_all(tx: Tx) -> None:
+    """Whatever waits to be sent, whoever it is for: after a restore its links lead nowhere."""
+    await tx.run(_DROP_ALL)

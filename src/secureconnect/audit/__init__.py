@@ -5,7 +5,7 @@ and writes refusals, `retention` removes what is past its term, `check` finds ta
 to read, `export` tells all.
 """
 
-from .chain import Head, read_head
+from .chain import Head, head_of, read_head
 from .check import Verdict, verify
 from .entries import Asked, Entry, json_of, list_about, list_after, list_before, time_of
 from .export import export
@@ -21,6 +21,7 @@ __all__ = [
     "Verdict",
     "export",
     "forget",
+    "head_of",
     "json_of",
     "list_about",
     "list_after",

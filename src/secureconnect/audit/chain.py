@@ -19,6 +19,7 @@ from ..deps.contracts import Row, Tx
 from ..durable import replace_file
 
 HEAD = "head"
+RESTORED = "audit:log:restored"
 PAGE_ROWS = 1_000
 ROW = "audit_id, recorded_at, action, actor_id, subject, facts, commitment"  # what a seal covers
 
@@ -84,9 +85,23 @@ def seal_of(key: bytes, key_id: str, position: int, before: bytes, fields: Seque
     """The seal of one row: HMAC-SHA256 over the seal before it and the row.
 
     fields: audit_id, recorded_us, action, actor_id, subject, facts, commitment.
+
+    After a restore the chain begins anew: what came after that row once, and is lost, fits nowhere behind it.
+    The row itself names the end of what was restored (`follows`).
     """
+    if fields[2] == RESTORED:
+        before = START.seal
     text = msgspec.json.encode([key_id, position, *fields])
     return hmac.digest(key, before + text, "sha256")
+
+
+def follows(facts: str, before: Head) -> bool:
+    """Whether the facts of a restore name the row before it as the end of what was restored."""
+    try:
+        told = msgspec.json.decode(facts, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return False
+    return (told.get("rows"), told.get("seal")) == (before.count, before.seal.hex())
 
 
 def read_head(path: Path) -> Head | None:

@@ -11,11 +11,13 @@ import trio
 
 from ..deps.contracts import Database, Row, Tx
 from .chain import (
+    RESTORED,
     START,
     Anchor,
     Head,
     anchor_of,
     commitment_of,
+    follows,
     head_of,
     last_of,
     page_and_anchor,
@@ -146,6 +148,8 @@ class _Walk:
             seal, seal_of(self._keys[key_id], key_id, position, self.at.seal, fields)
         ):
             verdict.find(f"row {position} ({fields[0]}) was changed, inserted or moved")
+        elif fields[2] == RESTORED and not follows(fields[5], self.at):
+            verdict.find(f"row {position} says that another log was restored than stands before it")
         elif personal is None:
             verdict.erased += fields[6] is not None
         elif salt is None or commitment_of(salt, personal) != fields[6]:

@@ -57,6 +57,7 @@ ACTIONS = frozenset(
         "admin:user:unbanned",
         "admin:user:unlocked",
         "audit:log:cut",
+        "audit:log:restored",
         "auth:account:locked",
         "auth:email:change_requested",
         "auth:email:changed",
@@ -322,6 +323,20 @@ class Audit:
             except OSError as exc:
                 log.error("audit_head_not_written", path=str(self._head_file), reason=str(exc))
         return sealed
+
+    async def begin_anew(self, facts: Facts) -> Head:
+        """After a restore, before anybody else writes: chain what was restored, then a row that names its end
+        and begins a chain of its own.  facts: of the restore. Returns the end of what was restored."""
+        await self.seal_once()
+        head = await self._db.read(head_of)
+        told = {**facts, "rows": head.count, "seal": head.seal.hex()}
+
+        async def unit(tx: Tx) -> None:
+            await record(tx, action="audit:log:restored", actor=None, facts=told, now_us=self._db.now_us())
+
+        await self._db.relieve(unit)
+        await self.seal_once()
+        return head
 
     async def flush_denials(self, *, last: bool = False) -> int:
         """Write the refusals noted: those of a kind at once, repetitions when their minute is over. Returns

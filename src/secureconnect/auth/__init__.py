@@ -11,7 +11,8 @@ say, by password, `totp/` and `lockout/`; `reauthentication` asks that again of 
 let people register where not everybody may. What people decide about themselves and each other are folders,
 too: `profile/`, `friends/`, `blocks/`, `deletion/` and `export/`; so is what keeps order: `admin/`,
 `reports/` and `announcements/`. `devicekeys/` keeps the public keys of devices and what they send each
-other. Which tables it writes stands in `tests/test_layout.py`.
+other; `restored` is what ends when all comes back from a backup. Which tables it writes stands in
+`tests/test_layout.py`.
 """
 
 from .admin.overview import Condition, Figures
@@ -20,6 +21,7 @@ from .announcements.store import Announcement
 from .devicekeys.company import note_departures
 from .recovery.letters import Letters
 from .reports.reports import Shown
+from .restored import close_doors
 from .revocations import Lack, lacking
 from .room import Auth
 from .routes import ROUTES, SOCKETS
@@ -35,6 +37,7 @@ __all__ = [
     "Lack",
     "Letters",
     "Shown",
+    "close_doors",
     "is_banned",
     "lacking",
     "note_departures",

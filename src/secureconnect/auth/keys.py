@@ -147,6 +147,11 @@ async def rotate(db: Database, secrets: Secrets, config: AuthConfig, now_us: int
     return await db.write(unit)
 
 
+async def replace(tx: Tx, secrets: Secrets, now_us: int) -> None:
+    """All of them by one that signs at once: what the old ones signed is worth nothing from then on."""
+    await secrets.replace(tx, NAME, _fresh(), now_us)
+
+
 def _fresh() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes_raw()
 

@@ -103,6 +103,9 @@ _END_OF_DEVICE = (
 _END_OF_USER = (
     "UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL RETURNING session_id"
 )
+_END_ALL = "UPDATE sessions SET ended_at = $1 WHERE ended_at IS NULL"
+_DROP_REFRESH_TOKENS = "DELETE FROM refresh_tokens"
+_DROP_TICKETS = "DELETE FROM tickets"
 _END_OTHERS = (
     "UPDATE sessions SET ended_at = $3 WHERE user_id = $1 AND session_id <> $2 AND ended_at IS NULL"
     " RETURNING session_id"
@@ -440,3 +443,10 @@ PRUNE_KINDS = range(len(_PRUNE))
 
 def _ids(rows: Sequence[tuple[Any, ...]]) -> frozenset[SessionId]:
     return frozenset(SessionId(row[0]) for row in rows)
+
+
+async def end_all(tx: Tx, now_us: int) -> None:
+    """Every session of everybody, and what would open or prolong one."""
+    await tx.run(_END_ALL, now_us)
+    await tx.run(_DROP_REFRESH_TOKENS)
+    await tx.run(_DROP_TICKETS)

@@ -7,7 +7,20 @@ from collections.abc import Sequence
 
 import typer
 
-COMMANDS = ("serve", "chat", "config", "migrate", "doctor", "move", "user", "keys", "audit", "version")
+COMMANDS = (
+    "serve",
+    "chat",
+    "config",
+    "migrate",
+    "doctor",
+    "move",
+    "backup",
+    "restore",
+    "user",
+    "keys",
+    "audit",
+    "version",
+)
 HELP = """SecureConnect: self-hosted secure messaging, calls and files in one light process.
 
 Without a command, it serves. Exit codes: 0 all is well, 1 something is not, 2 wrong usage or settings."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +14,13 @@ from ..clock import to_iso
 from ..config import Config, PostgresConfig
 from ..settings import POSTGRES_URL, BadSetting
 from .options import ConfigFile, DataDir, Failed, prepare
+from .progress import progress
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from ..deps.asyncio_bridge import Bridge
-    from ..move import Batch, Difference, Moved
+    from ..move import Difference, Moved
+    from .progress import Tell
 
-    Tell = Callable[[Batch], None]
-
-SAY_EVERY_S = 5.0  # when the output is no terminal
 UNIT_S = 600.0  # a batch, or the schema; nobody else waits for either side
 
 To = Annotated[
@@ -106,7 +100,7 @@ async def _move(settings: Config) -> tuple[Moved, _Files]:
             ) from exc
         files = _Files(settings, bridge)
         try:
-            with _progress() as tell:
+            with progress() as tell:
                 moved = await move(source, target, tell, partial(files.carry, tell))
         except Refused as exc:
             raise Failed(str(exc)) from exc
@@ -160,41 +154,6 @@ class _Files:
                 raise Failed("MinIO cannot be used: `secureconnect doctor` says why") from exc
             self.count, self.wrong = await carry_files(FolderObjects(folder), target, tell_files)
         return not self.wrong
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """A bar on a terminal; else a line for each table, and one now and then within a large one."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[tuple[str, str], TaskID] = {}
-
-        def show(batch: Batch) -> None:
-            name = batch.doing, batch.table
-            if name not in bars:
-                bars[name] = progress.add_task(f"{batch.doing} {batch.table}")
-            progress.update(bars[name], completed=batch.rows, total=max(batch.total, batch.rows))
-
-        yield show
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._next = time.monotonic() + SAY_EVERY_S
-        self._last: tuple[str, str] | None = None
-
-    def __call__(self, batch: Batch) -> None:
-        name = batch.doing, batch.table
-        if name != self._last or time.monotonic() >= self._next:
-            self._last, self._next = name, time.monotonic() + SAY_EVERY_S
-            line = f"{batch.doing} {batch.table}: {batch.rows} of {batch.total}"
-            print(line, file=sys.stderr, flush=True)
 
 
 def _print_difference(difference: Difference) -> None:

@@ -7,7 +7,7 @@ driver's own exception.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,25 @@ class Database(Protocol):
 
     def now_us(self) -> int:
         """The database's time, shared by all nodes: for leases and expiry."""
+        ...
+
+
+class Snapshot(Protocol):
+    """The database at one moment, for as long as it is held. Writers go on and do not show in it; but what
+    they replace cannot be thrown away meanwhile, so hold it no longer than need be. One call at a time.
+
+    at_us: the database's time just before that moment: what was acknowledged until then is in it.
+    """
+
+    @property
+    def at_us(self) -> int: ...
+
+    async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Database.read`, at that moment."""
+        ...
+
+    def pages(self, sql: str, rows: int) -> AsyncGenerator[list[Row], None]:
+        """All rows of a SELECT, at most so many at a time: to be closed before the next call."""
         ...
 
 

@@ -43,11 +43,12 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 class FolderObjects:
     """contracts.Objects and contracts.Drafts in one folder, which no other process writes to."""
 
-    def __init__(self, root: Path, *, reserve_mb: int = 0) -> None:
+    def __init__(self, root: Path, *, reserve_mb: int = 0, reads_only: bool = False) -> None:
         """Makes the folder (mode 0700) if need be, and removes what a crash left half-written: blocking, for
         the start only.
 
         reserve_mb: kept free on the disk: `put` raises DiskFull before it takes from that.
+        reads_only: it is another process that writes there; nothing is made or removed.
         """
         self._root = root
         self._reserve_bytes = reserve_mb * MB
@@ -56,6 +57,8 @@ class FolderObjects:
         self._coming: set[tuple[str, int]] = set()  # parts, by key and number
         self._finishing: set[str] = set()
         self._threads = trio.CapacityLimiter(THREADS)
+        if reads_only:
+            return
         for folder in (root, self._incoming, self._drafts):
             folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(root.parent)

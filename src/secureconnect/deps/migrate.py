@@ -129,19 +129,40 @@ async def missing(db: Database, directory: Path | None = None) -> list[str]:
     return [each.name for each in await db.read(_missing, directory or folder())]
 
 
-async def apply(db: Database, directory: Path | None = None) -> list[str]:
+def tables(directory: Path, dialect: str) -> set[str]:
+    """The names of all that are made."""
+    made = {"schema_migrations"}
+    for each in load(directory, dialect):
+        for statement in split(each.text):
+            words = [token.text for token in statement if token.kind == "word"]
+            if [word.lower() for word in words[:2]] == ["create", "table"]:
+                made.add(words[2])
+    return made
+
+
+async def applied(tx: Tx) -> list[tuple[int, str]]:
+    """Number and name of each that was, in order."""
+    there = await tx.one(_IS_THERE[tx.dialect])
+    return [(row.number, row.name) for row in await _list(tx)] if there else []
+
+
+async def apply(db: Database, directory: Path | None = None, *, up_to: int | None = None) -> list[str]:
     """Apply what is pending and return its names. Safe to run from two processes at once.
+
+    up_to: the number of the last one to be applied; None: all there are.
 
     A migration may take long on a large database: `db` should be opened with limits that allow for it, also
     for the wait for a lock, which another process may hold meanwhile.
     """
     directory = directory or folder()
-    applied = []
+    done = []
     for each in await db.relieve(_pending, directory):
+        if up_to is not None and each.number > up_to:
+            break
         if await db.write(_apply, each, db.now_us()):
             log.info("migration_applied", name=each.name)
-            applied.append(each.name)
-    return applied
+            done.append(each.name)
+    return done
 
 
 async def _pending(tx: Tx, directory: Path) -> list[Migration]:

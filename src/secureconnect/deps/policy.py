@@ -34,11 +34,13 @@ from .contracts import (
     Deps,
     Kind,
     Mailer,
+    Objects,
     Presigner,
     Pusher,
     Ready,
     RevocationFeed,
     Signals,
+    Snapshot,
     T,
     Tx,
     all_are_let_in,
@@ -53,6 +55,7 @@ from .meters import show_pool
 from .push import PushServices, SilentPusher, contact_of
 from .spool import SpooledObjects
 from .sqlite import Sqlite
+from .sqlite_snapshot import SqliteSnapshot
 
 if TYPE_CHECKING:
     from .asyncio_bridge import Bridge
@@ -425,6 +428,42 @@ async def _sqlite(config: Config, make: bool) -> AsyncIterator[Database]:
         )
     async with Sqlite.open(path, config.sqlite) as db:
         yield db
+
+
+@asynccontextmanager
+async def open_snapshot(config: Config) -> AsyncIterator[Snapshot]:
+    """The database at this moment, for the command line; a server may be running on it. Raises
+    Unavailable."""
+    if not config.postgres.url:
+        async with SqliteSnapshot.open(Path(config.data_dir) / DATABASE) as snapshot:
+            yield snapshot
+        return
+    from .asyncio_bridge import open_bridge
+    from .postgres import Postgres
+    from .postgres_snapshot import PostgresSnapshot
+
+    async with (
+        open_bridge() as bridge,
+        Postgres.open(config.postgres, bridge) as db,
+        PostgresSnapshot.open(db, bridge) as held,
+    ):
+        yield held
+
+
+@asynccontextmanager
+async def open_objects(config: Config, *, reads_only: bool) -> AsyncIterator[Objects]:
+    """The files alone, for the command line.  reads_only: a server may be running on them."""
+    if not config.minio.endpoint:
+        with _naming(Path(config.data_dir)):
+            open_folder = partial(FolderObjects, Path(config.data_dir) / OBJECTS, reads_only=reads_only)
+            yield await trio.to_thread.run_sync(open_folder)
+        return
+    from .asyncio_bridge import open_bridge
+    from .minio import MinioObjects
+
+    async with open_bridge() as bridge, MinioObjects.open(config.minio, bridge) as store:
+        await store.probe()
+        yield store
 
 
 @asynccontextmanager

@@ -361,7 +361,7 @@ class Postgres:
             used = self._idle.pop()[0] if self._idle else None
             if used is not None and used.is_closed():
                 continue
-            work.connection = connection = used or await self._connect()
+            work.connection = connection = used or await self.connect()
             try:
                 await connection.execute(_BEGIN[work.writes], timeout=self._config.connect_s)
             except Exception as exc:
@@ -374,7 +374,8 @@ class Postgres:
             else:
                 return connection
 
-    async def _connect(self) -> Connection:
+    async def connect(self) -> Connection:
+        """A new one, which whoever asked for it ends: on the asyncio side. Raises Unavailable."""
         config = self._config
         try:
             connection: Connection = await asyncpg.connect(
@@ -446,7 +447,7 @@ class Postgres:
         if held and held[0].is_closed():
             held.clear()
         if not held:
-            held.append(await self._connect())
+            held.append(await self.connect())
         asked_us = _monotonic_us()
         row = await held[0].fetchrow(_TIME)
         assert row is not None

@@ -13,11 +13,11 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 import trio
@@ -25,9 +25,10 @@ import trio
 from .. import clock, metrics
 from ..config import SqliteConfig
 from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
-from .contracts import ConstraintViolation, P, Row, T, UniqueViolation, Unit, Value
+from .contracts import P, T, Unit
 from .meters import READ_S, READING, WRITE_S, WRITING
 from .sqlite_log import CommitLog
+from .sqlite_unit import SqliteTx, drive, meaning
 
 log = structlog.get_logger(module="sqlite")
 
@@ -42,9 +43,6 @@ LOCK_WAIT_S = 10.0  # how long another process may hold the file's lock
 STATEMENTS = 512  # prepared statements kept per connection
 STEPS = 10_000  # virtual machine steps between two looks at the clock: well below a millisecond
 
-# SQLite takes `$1` only from a dict with the key "1"; a sequence would be bound in order of appearance.
-_NAMES = tuple(str(number) for number in range(1, 1001))
-
 
 class _Bound:
     """When a running unit is interrupted.  due: on time.monotonic; 0: at once."""
@@ -56,113 +54,6 @@ class _Bound:
 
     def passed(self) -> bool:
         return time.monotonic() > self.due
-
-
-class _Over:
-    """Stands in for the connection of a transaction that has ended."""
-
-    def execute(self, *_: object) -> Any:
-        raise RuntimeError("this transaction is over")
-
-    executemany = execute
-
-
-_OVER = _Over()
-
-
-class _Tx:
-    """contracts.Tx.  lost: the error that rolled the whole transaction back, should the unit swallow it."""
-
-    __slots__ = ("_connection", "lost")
-
-    dialect: Literal["sqlite"] = "sqlite"
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection: Any = connection
-        self.lost: Exception | None = None
-
-    async def one(self, sql: str, *args: Value) -> Row | None:
-        try:
-            cursor = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
-            row: Row | None = cursor.fetchone()
-            cursor.close()  # rows left over would keep the statement, and so the commit, open
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
-        return row
-
-    async def all(self, sql: str, *args: Value) -> list[Row]:
-        try:
-            rows: list[Row] = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False))).fetchall()
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
-        return rows
-
-    async def run(self, sql: str, *args: Value) -> int:
-        try:
-            cursor = self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
-            cursor.fetchall()  # what RETURNING gives: rowcount is known after it
-            changed: int = cursor.rowcount
-            if changed < 0 and sql.lstrip()[:4].upper() == "WITH":  # sqlite3 counts by the first word
-                changed = self._connection.execute("SELECT changes()").fetchone()[0]
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
-        return max(changed, 0)
-
-    async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        try:
-            self._connection.executemany(sql, [dict(zip(_NAMES, row, strict=False)) for row in rows])
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
-
-    def end(self) -> None:
-        self._connection = _OVER
-
-    def _failed(self, exc: sqlite3.Error) -> Exception:
-        error = _meaning(exc)
-        if not self._connection.in_transaction:
-            # From here on a statement would commit by itself.
-            self.lost = error
-            self._connection = _OVER
-        return error
-
-
-def _meaning(exc: sqlite3.Error) -> Exception:
-    """Our error for SQLite's: the one table."""
-    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
-    if code in (
-        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-        sqlite3.SQLITE_CONSTRAINT_ROWID,
-    ):
-        return UniqueViolation(str(exc).partition(": ")[2])  # "users.email_key"
-    match code & 0xFF:
-        case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
-            return ConstraintViolation(str(exc))
-        case sqlite3.SQLITE_FULL:
-            return DiskFull()
-        case sqlite3.SQLITE_INTERRUPT:
-            return DeadlineExceeded("The database took too long.")
-        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_MISUSE | sqlite3.SQLITE_RANGE | sqlite3.SQLITE_READONLY:
-            return RuntimeError(f"a statement is wrong: {exc}")  # ours: bad SQL, or a read that writes
-        case _:  # busy, locked, input/output, corrupt, out of memory …
-            return Unavailable()
-
-
-def _drive(unit: Callable[..., Awaitable[T]], tx: _Tx, args: Iterable[Any], kwargs: dict[str, Any]) -> T:
-    """Run a unit to its end without an event loop: whatever `tx` does is done when it returns."""
-    coroutine: Any = unit(tx, *args, **kwargs)
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        if tx.lost is not None:
-            raise tx.lost from None
-        result: T = done.value
-        return result
-    else:
-        coroutine.close()
-        raise RuntimeError("a unit of work awaited something other than its tx")
-    finally:
-        tx.end()
 
 
 class _Job:
@@ -434,12 +325,12 @@ class Sqlite:
             connection.set_progress_handler(bound.passed, STEPS)
             connection.execute("BEGIN")
             try:
-                return _drive(unit, _Tx(connection), args, kwargs)
+                return drive(unit, SqliteTx(connection), args, kwargs)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as exc:
-            raise _meaning(exc) from exc
+            raise meaning(exc) from exc
         finally:
             self._readers.append(connection)
             READING.dec()
@@ -488,7 +379,7 @@ class Sqlite:
             execute("BEGIN IMMEDIATE")
         except sqlite3.Error as exc:
             for job in jobs:
-                self._refuse(job, _meaning(exc))
+                self._refuse(job, meaning(exc))
             return
         try:
             for job in jobs:
@@ -518,7 +409,7 @@ class Sqlite:
         try:
             execute("BEGIN IMMEDIATE")
         except sqlite3.Error as exc:
-            self._refuse(job, _meaning(exc))
+            self._refuse(job, meaning(exc))
             return
         if job.begin():
             self._run(job)
@@ -528,14 +419,14 @@ class Sqlite:
                 except sqlite3.Error as exc:
                     # the log may hold the commit though the disk did not confirm it
                     unknown = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
-                    job.error = OutcomeUnknown() if unknown else _meaning(exc)
+                    job.error = OutcomeUnknown() if unknown else meaning(exc)
         self._roll_back()
 
     def _run(self, job: _Job) -> None:
         self._bound.due = job.stop
         job.error = None
         try:
-            job.result = _drive(job.unit, _Tx(self._writer), job.args, job.kwargs)
+            job.result = drive(job.unit, SqliteTx(self._writer), job.args, job.kwargs)
         except BaseException as exc:
             job.error = exc
         self._bound.due = math.inf

@@ -182,7 +182,7 @@ async def _copy(
 
 
 async def _store(target: Database, table: Table, page: Sequence[Row], before: str, after: str) -> None:
-    kept = [table.for_target(row) for row in page if not node.is_of_move(table.name, row)]
+    kept = [table.for_target(row) for row in page if not node.is_note(table.name, row)]
     for attempt in range(1, ATTEMPTS + 1):
         try:
             await target.write(_put, table, kept, before, after)

@@ -114,7 +114,7 @@ async def _rows(db: Database, table: Table, page_rows: int) -> AsyncGenerator[Ro
     while True:
         page = await db.read(read_page, table, after, page_rows)
         for row in page:
-            if not node.is_of_move(table.name, row):
+            if not node.is_note(table.name, row):
                 yield row
         if len(page) < page_rows:
             return

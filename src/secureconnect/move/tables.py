@@ -77,6 +77,10 @@ class Table:
             f" ORDER BY {', '.join(key)} LIMIT {rows}"
         )
 
+    def select(self) -> str:
+        """SQL for all rows, in no order."""
+        return f"SELECT {self._names()} FROM {quoted(self.name)}"  # noqa: S608
+
     def insert(self) -> str:
         return (
             f"INSERT INTO {quoted(self.name)} ({self._names()})"  # noqa: S608

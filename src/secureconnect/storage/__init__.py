@@ -6,7 +6,8 @@ a file is decided in one place, `files.py`.
 
 `uploads` take files in, and `growing` what a neighbour records; `files` show, hand out and delete them;
 `sharing` lets others read them; `addresses` are the signed ones; `sweeper` removes what was given up or
-deleted, and notes what has left the spool; `orphans` and `recount` look for what should not be. It writes the
+deleted, and notes what has left the spool; `orphans` and `recount` look for what should not be; `contents`
+is what a backup copies. It writes the
 tables files, quotas and file_shares.
 """
 

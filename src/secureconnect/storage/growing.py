@@ -94,7 +94,7 @@ class Growing:
         """Durable once it returns; the same again is the same. Raises Unavailable while the store is away:
         what lay with one node could not be put together by another."""
         self._require_store()
-        key = _part(place, number)
+        key = store.part_key(place, number)
 
         async def once() -> AsyncIterator[bytes]:
             yield content
@@ -139,7 +139,7 @@ class Growing:
 
     async def _joined(self, place: str, numbers: Sequence[int]) -> AsyncGenerator[bytes, None]:
         for number in numbers:
-            part = cast("AsyncGenerator[bytes, None]", self._objects.get(_part(place, number)))
+            part = cast("AsyncGenerator[bytes, None]", self._objects.get(store.part_key(place, number)))
             async with aclosing(part):
                 async for chunk in part:
                     yield chunk
@@ -155,7 +155,7 @@ class Growing:
         """Idempotent."""
         self._require_store()
         for number in numbers:
-            await self._objects.delete(_part(place, number))
+            await self._objects.delete(store.part_key(place, number))
 
     async def is_there(self, tx: Tx, file_id: FileId) -> bool:
         """Whether it is a file, or becomes one."""
@@ -173,7 +173,3 @@ class Growing:
 
 def _away() -> Unavailable:
     return Unavailable("The file store is not available right now.", details={"dependency": "minio"})
-
-
-def _part(place: str, number: int) -> str:
-    return f"recordings/{place}/{number}"

@@ -52,8 +52,18 @@ class File(NamedTuple):
 
     @property
     def key(self) -> str:
-        # not its id: at an address for sending, MinIO copies whatever it is told the name of
-        return f"files/{self.incoming}"
+        return key_of(self.incoming)
+
+
+def key_of(place: str) -> str:
+    """Of the content of a file; not its id: at an address for sending, MinIO copies whatever it is told the
+    name of."""
+    return f"files/{place}"
+
+
+def part_key(place: str, number: int) -> str:
+    """Of a part of what grows there."""
+    return f"recordings/{place}/{number}"
 
 
 class Quota(NamedTuple):

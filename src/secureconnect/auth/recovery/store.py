@@ -27,6 +27,8 @@ _CHANGE = (
 )
 _SET_PASSWORD = "UPDATE users SET password_hash = $2, updated_at = $3 WHERE user_id = $1"  # noqa: S105
 
+_DROP_ALL_TOKENS = "DELETE FROM mail_tokens"
+_EXPIRE_REGISTRATIONS = "UPDATE registrations SET expires_at = $1 WHERE expires_at > $1"
 _ASKED = "SELECT created_at FROM mail_tokens WHERE user_id = $1 AND purpose = $2"
 _PUT = (
     "INSERT INTO mail_tokens (user_id, purpose, token_hash, email, email_key, created_at, expires_at)"
@@ -205,3 +207,9 @@ async def prune_tokens(tx: Tx, now_us: int) -> int:
 async def prune_registrations(tx: Tx, now_us: int) -> list[str | None]:
     """Delete up to PRUNE_ROWS that have expired. Returns the invite of each."""
     return [row[0] for row in await tx.all(_PRUNE_REGISTRATIONS, now_us)]
+
+
+async def end_all(tx: Tx, now_us: int) -> None:
+    """Nothing that was mailed works any more. Registrations end as others do, and give back their invites."""
+    await tx.run(_DROP_ALL_TOKENS)
+    await tx.run(_EXPIRE_REGISTRATIONS, now_us)

@@ -292,6 +292,11 @@ _TOTALS = (
     "SELECT COUNT(received_at), CAST(COALESCE(SUM(size_bytes), 0) AS bigint) FROM recording_parts"
     " WHERE recording_id = $1"
 )
+# place, number, size and SHA-256 of all that have arrived
+ARRIVED = (
+    "SELECT r.place, p.number, p.size_bytes, p.sha256 FROM recording_parts p"
+    " JOIN recordings r ON r.recording_id = p.recording_id WHERE p.received_at IS NOT NULL"
+)
 _DROP_PARTS = "DELETE FROM recording_parts WHERE recording_id = $1"
 
 

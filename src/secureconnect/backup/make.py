@@ -1,0 +1,246 @@
+"""Making a backup beside a running server: the database at one moment, then the files that belong to it.
+
+The files come second. What a row of that moment names was in the store before the row, so it is missing there
+only if it has been deleted since; that is noted, and a restore deletes the file as its owner did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from .. import __version__, node
+from ..audit import head_of
+from ..clock import to_iso
+from ..deps import migrate
+from ..deps.contracts import Database, Objects, Row, Snapshot, Tx
+from ..durable import sync_folder
+from ..errors import NotFound
+from ..move import Batch
+from ..move.tables import Table, quoted, read_tables
+from ..signaling.recordings.store import ARRIVED
+from ..storage.contents import FILES, Content, content_of, is_kept, part_of
+from . import manifest as manifests
+from .folder import OBJECTS, Folder, Refused
+from .manifest import Files, Head, Manifest, Sheet
+from .sheets import ROWS, SheetWriter, pages
+from .streams import Damaged, Writer, Written, told
+from .threads import in_thread, in_threads
+
+Tell = Callable[[Batch], None]
+Pace = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+WANTED = "wanted"  # the sheet of what is still to be copied
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is copied.  snapshot: opens it at the moment it is called.  db: as it goes on.  names: what the
+    database and the store of files are.  master: the key that opens its secrets, by its id; asked where the
+    backup holds it."""
+
+    snapshot: Callable[[], AbstractAsyncContextManager[Snapshot]]
+    db: Database
+    objects: Objects
+    names: tuple[str, str]
+    master: Callable[[str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    path: Path
+    manifest: Manifest
+
+
+async def at_once(work: Callable[[], Awaitable[None]]) -> None:
+    """The pace of whoever waits for the backup."""
+    await work()
+
+
+async def make(source: Source, folder: Folder, tell: Tell, pace: Pace = at_once) -> Made:
+    """One more backup in `folder`, which the caller holds.  pace: does each piece of work, and may rest.
+
+    Raises Refused, Damaged (what is in the folder), OSError, or what database and store raise; what was begun
+    is then no backup, and the next one removes it.
+    """
+    copying = _Copying(folder, tell, pace)
+    async with source.snapshot() as snapshot:
+        names = await snapshot.read(node.read_names)
+        if names is None:
+            raise Refused("this installation was never served: there is nothing to back up")
+        history_id, server_name, key_id = names
+        name = to_iso(snapshot.at_us).replace(":", "")
+        backup = await in_thread(folder.begin, name)
+        tables = {
+            table.name: await copying.table(snapshot, backup, table)
+            for table in (await snapshot.read(read_tables)).values()
+        }
+        await copying.want(snapshot, backup)
+        migrations = await snapshot.read(migrate.applied)
+        head = await snapshot.read(head_of)
+    files = await copying.files(source, backup)
+    manifest = Manifest(
+        backup_id=name,
+        program=__version__,
+        at_us=snapshot.at_us,
+        database=source.names[0],
+        objects=source.names[1],
+        migrations=migrations,
+        history_id=history_id,
+        server_name=server_name,
+        master_key_id=key_id,
+        audit=Head(head.count, head.seal.hex()),
+        tables=tables,
+        files=files,
+        master_key=await source.master(key_id) if folder.key is not None else None,
+    )
+    await in_thread(manifests.write, backup, folder.key, manifest)
+    return Made(backup, manifest)
+
+
+def sheet_path(backup: Path, name: str) -> Path:
+    return backup / f"{name}.rows"
+
+
+def label_of(backup: Path, name: str) -> str:
+    """Of a sheet; no other file of the folder has it."""
+    return f"{backup.name} {name}"
+
+
+class _Copying:
+    def __init__(self, folder: Folder, tell: Tell, pace: Pace) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._pace = pace
+
+    async def table(self, snapshot: Snapshot, backup: Path, table: Table) -> manifests.Table:
+        total = await snapshot.read(_count, table)
+        columns = [each.name for each in table.columns]
+        with self._sheet(backup, f"table {table.name}") as writer:
+            async with aclosing(snapshot.pages(table.select(), ROWS)) as found:
+                async for page in found:
+                    kept = [row for row in page if not node.is_note(table.name, row)]
+                    await self._pace(partial(in_thread, writer.add, kept))
+                    self._tell(Batch("copying", table.name, writer.rows, total))
+            return manifests.Table(columns, await _finished(writer))
+
+    async def want(self, snapshot: Snapshot, backup: Path) -> None:
+        """Note what the files of that moment are: they take longer than it should be held."""
+        with self._sheet(backup, WANTED) as writer:
+            for sql, read in ((FILES, content_of), (ARRIVED, part_of)):
+                async with aclosing(snapshot.pages(sql, ROWS)) as found:
+                    async for page in found:
+                        await in_thread(writer.add, [read(row) for row in page])
+            await _finished(writer)
+
+    async def files(self, source: Source, backup: Path) -> Files:
+        """Copy what is not there yet."""
+        size = copied = copied_bytes = gone = lost = done = 0
+        key, path, label = self._folder.key, sheet_path(backup, WANTED), label_of(backup, WANTED)
+        with self._sheet(backup, "files") as here, self._sheet(backup, "absent") as absent:
+            async for page in in_threads(pages(path, key, label)):
+                found: list[Row] = []
+                missing: list[Row] = []
+                for row in page:
+                    content = Content(*row)
+                    written, is_new = await self._file(source.objects, content)
+                    if written is not None:
+                        found.append(
+                            (
+                                content.key,
+                                written.size_bytes,
+                                written.sha256,
+                                self._folder.name_of(content.key),
+                            )
+                        )
+                        size += written.size_bytes
+                        copied += is_new
+                        copied_bytes += written.size_bytes if is_new else 0
+                    else:
+                        is_gone = content.file_id is None or not await source.db.read(
+                            is_kept, content.file_id
+                        )
+                        missing.append((content.key, content.file_id, "gone" if is_gone else "lost"))
+                        gone, lost = gone + is_gone, lost + (not is_gone)
+                done += len(page)
+                await in_thread(here.add, found)
+                await in_thread(absent.add, missing)
+                self._tell(Batch("copying", "contents", done, done))
+            sheets = await _finished(here), await _finished(absent)
+        await in_thread(path.unlink)
+        return Files(sheets[0], size, copied, copied_bytes, sheets[1], gone, lost)
+
+    async def _file(self, objects: Objects, content: Content) -> tuple[Written | None, bool]:
+        """What of it is in the folder, and whether it came there just now. None: the store has it not, or
+        has something else."""
+        name = self._folder.name_of(content.key)
+        path = self._folder.object(name)
+        if (there := await in_thread(_there, path, self._folder.key, name, content)) is not None:
+            return there, False
+        written: list[Written | None] = [None]
+
+        async def copy() -> None:
+            written[0] = await _in_store(objects, content, path, self._folder.key, name)
+
+        await self._pace(copy)
+        return written[0], written[0] is not None
+
+    @contextmanager
+    def _sheet(self, backup: Path, name: str) -> Iterator[SheetWriter]:
+        writer = SheetWriter(sheet_path(backup, name), self._folder.key, label_of(backup, name))
+        try:
+            yield writer
+        finally:
+            writer.discard()
+
+
+def _there(path: Path, key: bytes | None, name: str, content: Content) -> Written | None:
+    """What an earlier backup has copied, if that is what is meant."""
+    try:
+        found = told(path, key, f"{OBJECTS} {name}")
+    except Damaged:
+        return None
+    is_it = found.size_bytes == content.size_bytes and content.sha256 in (None, found.sha256)
+    return found if is_it else None
+
+
+async def _in_store(
+    objects: Objects, content: Content, path: Path, key: bytes | None, name: str
+) -> Written | None:
+    """Copied from there; None if it is not there as it should be."""
+    try:
+        expected = content.sha256 or (await objects.stat(content.key)).sha256
+        await in_thread(_make_folders, path)
+        writer = await in_thread(Writer, path, key, f"{OBJECTS} {name}")
+        try:
+            chunks = cast("AsyncGenerator[bytes, None]", objects.get(content.key))
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    await in_thread(writer.write, chunk)
+            if writer.size_bytes != content.size_bytes or expected not in ("", writer.sha256):
+                return None
+            return await in_thread(writer.finish)
+        finally:
+            writer.discard()
+    except NotFound:
+        return None
+
+
+def _make_folders(path: Path) -> None:
+    for folder in (path.parent.parent, path.parent):
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            sync_folder(folder.parent)
+
+
+async def _finished(writer: SheetWriter) -> Sheet:
+    written = await in_thread(writer.finish)
+    return Sheet(writer.rows, written.size_bytes, written.sha256)
+
+
+async def _count(tx: Tx, table: Table) -> int:
+    row = await tx.one(f"SELECT COUNT(*) FROM {quoted(table.name)}")  # noqa: S608
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,224 @@
+"""What a restore makes of a backup: in either database, of any age, and only where there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec import structs
+
+from kit import command
+from kit.objects import put
+from secureconnect import audit, node
+from secureconnect.backup import (
+    Folder,
+    Refused,
+    Source,
+    clear,
+    make,
+    require_known,
+    require_place,
+    restore,
+)  # fmt: skip
+from secureconnect.backup.load import load
+from secureconnect.config import PostgresConfig, SqliteConfig
+from secureconnect.deps import migrate
+from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.contracts import Database, Tx
+from secureconnect.deps.postgres import Postgres
+from secureconnect.deps.postgres_snapshot import PostgresSnapshot
+from secureconnect.deps.sqlite import Sqlite
+from secureconnect.identity import new_id
+from secureconnect.move.compare import sum_of
+from secureconnect.move.tables import Table, read_tables
+from secureconnect.settings import BadSetting
+
+from .rig import CONTENT, FILE, Place, a_place, empty_place, private, to_nobody
+
+FILES = 60  # so that what is killed is not done yet
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with a_place(tmp_path) as place:
+        yield place
+
+
+async def sums(db: Database, tables: Mapping[str, Table]) -> dict[str, object]:
+    return {name: await sum_of(db, table, 500) for name, table in tables.items()}
+
+
+async def test_from_one_database_into_the_other_and_back(
+    place: Place, tmp_path: Path, postgres_url: str
+) -> None:
+    """Row by row the same at the end, whatever the two call their types."""
+    await place.make()
+
+    async def nobody(_: str) -> str:
+        raise AssertionError("it is not sealed")
+
+    async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=postgres_url), bridge) as there:
+        await load(place.find(), there, to_nobody)
+        with pytest.raises(BadSetting, match="not whole"):
+            await node.Node.open(there, place.data, "", "x")
+        source = Source(
+            lambda: PostgresSnapshot.open(there, bridge), there, place.objects, ("postgres", "folder"), nobody
+        )
+        folder = Folder.make(tmp_path / "others", None)
+        with folder.held():
+            await make(source, folder, to_nobody)
+        tables = await there.read(read_tables)
+        await clear(there)
+        assert "meta" not in await there.read(read_tables)
+    back = type(place.find()).find(tmp_path / "others", None)
+    assert back.manifest.database == "postgres"
+    async with Sqlite.open(tmp_path / "back.db", SqliteConfig()) as db:
+        await load(back, db, to_nobody)
+        await db.write(_forget_mark)
+        assert await sums(db, tables) == await sums(place.db, tables)
+
+
+async def _forget_mark(tx: Tx) -> None:
+    await tx.run("DELETE FROM meta WHERE key = 'restore'")
+
+
+async def test_a_backup_of_an_earlier_program_is_brought_up_to_date(place: Place, tmp_path: Path) -> None:
+    await place.make()
+    backup = place.find()
+    later = {name for name in backup.manifest.tables if name.startswith("recording")}
+    assert len(later) == 3
+    earlier = structs.replace(
+        backup.manifest,
+        migrations=[each for each in backup.manifest.migrations if each[0] < 45],
+        tables={name: told for name, told in backup.manifest.tables.items() if name not in later},
+    )
+    async with Sqlite.open(tmp_path / "back.db", SqliteConfig()) as db:
+        await load(replace(backup, manifest=earlier), db, to_nobody)
+        assert await migrate.missing(db) == []
+        assert later < set(await db.read(read_tables))
+
+
+async def test_a_backup_of_a_later_program_is_refused(place: Place) -> None:
+    await place.make()
+    known = place.find().manifest
+    later = structs.replace(known, program="9.0.0", migrations=[*known.migrations, (9_999, "9999_moods")])
+    for dialect in ("sqlite", "postgres"):
+        require_known(known, dialect)
+        with pytest.raises(Refused, match=r"newer program \(9\.0\.0\).*9999_moods"):
+            require_known(later, dialect)
+
+
+async def test_where_there_is_something_nothing_is_restored(place: Place, tmp_path: Path) -> None:
+    await place.make()
+    backup = place.find()
+    async with empty_place(tmp_path / "fresh") as (db, objects, config):
+        folder = Path(config.data_dir)
+        await require_place(db, objects, folder, backup)
+        await put(objects, "files/1", b"abc")
+        with pytest.raises(Refused, match="files in the store already"):
+            await require_place(db, objects, folder, backup)
+        await objects.delete("files/1")
+        (folder / "journal").write_bytes(b"something accepted")
+        with pytest.raises(Refused, match="accepted and not stored yet"):
+            await require_place(db, objects, folder, backup)
+        (folder / "journal").unlink()
+        await load(backup, db, to_nobody)
+        await require_place(db, objects, folder, backup)
+        other = replace(backup, manifest=structs.replace(backup.manifest, backup_id="another"))
+        with pytest.raises(Refused, match="the restore of another backup"):
+            await require_place(db, objects, folder, other)
+        await db.write(_forget_mark)
+        with pytest.raises(Refused, match="there is an installation here"):
+            await require_place(db, objects, folder, backup)
+
+
+async def test_what_was_restored_is_another_history_and_its_log_names_the_end_of_the_old_one(
+    place: Place, tmp_path: Path
+) -> None:
+    made = await place.make()
+    async with empty_place(tmp_path / "fresh") as (db, objects, config):
+        done = await restore(place.find(), db, objects, place.secrets, config, to_nobody)
+        assert done.history_id == await db.read(node.read_history_id) != made.manifest.history_id
+        assert await db.read(node.read_restore) is None
+        (old,) = await place.db.read(place.secrets.list, "jwt")
+        (new,) = await db.read(place.secrets.list, "jwt")
+        assert (new.version, new.value == old.value) == (old.version + 1, False)
+        keys = {place.secrets.key_id: place.secrets.derive("audit")}
+        head_file = Path(config.data_dir) / "audit.head"
+        verdict = await audit.verify(db, keys, head_file)
+        assert (verdict.whole, verdict.sealed) == (True, 2)
+        # what stood there before cannot be exchanged for something else
+        await db.write(_forge_restored)
+        assert not (await audit.verify(db, keys, head_file)).whole
+
+
+async def _forge_restored(tx: Tx) -> None:
+    await tx.run("DELETE FROM audit WHERE action <> 'audit:log:restored'")
+
+
+# killed
+
+
+def begun(*args: str | Path, until: str) -> int:
+    """Run the command, and kill it once it says that. Returns its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "secureconnect", *map(str, args)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process.stderr as said:
+        for line in said:
+            if line.startswith(until):
+                process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+async def more_files(place: Place) -> None:
+    async def unit(tx: Tx) -> None:
+        for at in range(FILES):
+            name = f"{at:032x}"
+            await tx.run(
+                FILE,
+                new_id(),
+                place.user,
+                len(CONTENT),
+                None,
+                name,
+            )
+
+    for at in range(FILES):
+        await put(place.objects, f"files/{at:032x}", CONTENT)
+    await place.db.write(unit)
+
+
+async def test_killed_in_the_middle_it_is_seen_and_begun_again(tmp_path: Path) -> None:
+    async with a_place(tmp_path) as place:
+        await more_files(place)
+    trio_thread = trio.to_thread.run_sync
+    backup = ("backup", place.dest, "--data-dir", place.data)
+    assert await trio_thread(partial(begun, *backup, until="copying messages")) == -signal.SIGKILL
+    line = await trio_thread(partial(command.fails, 1, "backup", "verify", place.dest, cwd=tmp_path))
+    assert line == f"there is no whole backup in {place.dest}"
+    assert (await trio_thread(partial(command.run, *backup, cwd=tmp_path))).returncode == 0
+    assert len(place.find().folder.backups()) == 1
+
+    fresh = tmp_path / "fresh"
+    private(fresh)
+    shutil.copy(place.data / "master.key", fresh)
+    again = ("restore", place.dest, "--data-dir", fresh)
+    assert await trio_thread(partial(begun, *again, until="restoring messages")) == -signal.SIGKILL
+    serve = partial(command.fails, 2, "serve", "--port", "0", "--data-dir", fresh, cwd=tmp_path)
+    assert "is not whole: a backup is being restored into it" in await trio_thread(serve)
+    done = await trio_thread(partial(command.run, *again, cwd=tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert f"{FILES + 1} files of " in done.stdout
+    async with Sqlite.open(fresh / "secureconnect.db", SqliteConfig()) as db:
+        assert await db.read(node.read_restore) is None
