@@ -20,6 +20,8 @@ PEOPLE = [UserId(new_id()) for _ in range(3)]
 KEEP_DAYS = 30
 ROUNDS = {"sqlite": 10, "postgres": 3}
 
+DEEDS = sorted(ACTIONS - {"audit:log:restored"})  # which names what stands before it: tests/backup/
+
 
 class Log:
     """A sealed log of a random history: rows of several days, sealed in turn; some cut, people forgotten."""
@@ -55,7 +57,7 @@ class Log:
     async def _note(self, tx: Tx, age_us: int) -> None:
         await record(
             tx,
-            action=self.chance.choice(sorted(ACTIONS)),
+            action=self.chance.choice(DEEDS),
             actor=self.chance.choice([*PEOPLE, None]),
             subject=self.chance.choice([new_id(), None]),
             address=self.chance.choice(["192.0.2.7", None]),

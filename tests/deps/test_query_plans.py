@@ -36,6 +36,10 @@ WHOLE = {
     "auth.deletion.store._ERASE[21]": "reports are few",
     "auth.devicekeys.store._ORPHANS": "a pass that ends with the devices looked through, once in a while",
     "auth.devicekeys.store._PURGE": "after a restore: all of them",
+    "auth.recovery.store._DROP_ALL_TOKENS": "after a restore: all of them",
+    "auth.store._DROP_REFRESH_TOKENS": "the same",
+    "auth.store._DROP_TICKETS": "the same",
+    "auth.store._END_ALL": "the same",
     "auth.store._SEARCH": "people by any part of their names",
     "chat.archive._SEATS": "an export; Postgres goes along the conversations as the page does",
     "chat.archive._TERMS": "along an index, once a minute",
@@ -50,7 +54,9 @@ WHOLE = {
     "deps.signals._HEADS": "what nodes said in the last minutes",
     "node._ALL": "secrets are few",
     "node._OTHER": "nodes are few",
+    "outbox._DROP_ALL": "after a restore: all of them",
     "outbox._LOOK": "the first of an index",
+    "signaling.recordings.store.ARRIVED": "a backup: all of them",
     "signaling.store._UNSEEN_IN": "along an index of who is in a call just now",
     "signaling.store._UNWRITTEN": "along an index of the calls that ended just now",
     "signaling.store._UNWRITTEN_PEOPLE": "the same",
@@ -58,6 +64,7 @@ WHOLE = {
     "signaling.store._WITH_ORPHANS": "devices that are in a call just now",
     "signaling.store._WITH_STRANGERS": "along an index of who is in a call, or called, just now",
     "signaling.store._WITH_UNSEEN": "along an index of who is in a call just now",
+    "storage.contents.FILES": "a backup: all of them",
     "storage.store._FIGURES": "for admins, who ask seldom",
 }
 
