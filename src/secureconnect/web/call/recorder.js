@@ -55,6 +55,7 @@ export class Recorder {
     this.silence = this.audio.createGain();
     this.silence.gain.value = 0;
     this.silence.connect(this.audio.destination);
+    this.silence.connect(this.mixed); // without any sound there would be no film either
     this.canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
     this.unfollow = () => {};
     this.isOver = false;
