@@ -31,10 +31,11 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-extensions",
+    "--process-per-site",  # within a profile: what one page has read another need not
     "--no-first-run",
     "--mute-audio",
     "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream=fps=10,device-count=2",
+    "--use-fake-device-for-media-stream=fps=5,device-count=2",
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",  # calls work on a machine without a network, too
     "--host-resolver-rules=MAP lan.test 127.0.0.1",  # a name that browsers do not take for this very machine

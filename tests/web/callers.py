@@ -13,7 +13,8 @@ from kit.server import Server
 
 from .people import People, Person
 
-SMALL = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 240, ten pictures a second
+THRIFTY = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 240, ten pictures a second
+SMALL_PICTURES = f"if (location.host) localStorage.setItem('sc.call.devices', {THRIFTY!r})"
 FRAMES = """() => Object.fromEntries([...document.querySelectorAll("figure")].map((figure) =>
   [figure.ariaLabel, figure.querySelector("video")?.getVideoPlaybackQuality().totalVideoFrames ?? 0]))"""
 FRAME_MS = 100.0
@@ -27,6 +28,7 @@ def without(kind: str) -> str:
     return (
         """(() => {
           const { mediaDevices } = navigator;
+          if (!mediaDevices) return; // at no page yet
           const ask = mediaDevices.getUserMedia.bind(mediaDevices);
           mediaDevices.getUserMedia = async (wanted) => {
             if (wanted[KIND]) throw new DOMException("none", "NotFoundError");
@@ -40,12 +42,10 @@ def callers(people: People) -> Enter:
     """People who are content with small pictures, at their conversations."""
 
     def come(server: Server, *names: str, silent: bool = False, **how: Any) -> list[Person]:
-        found = people.enter(server, *names, size=SIZE, **how)
+        # sounds cost more than small pictures
+        scripts = (SMALL_PICTURES, without("audio")) if silent else (SMALL_PICTURES,)
+        found = people.enter(server, *names, size=SIZE, scripts=scripts, reduced_motion="reduce", **how)
         for person in found:
-            keep = f"localStorage.setItem('sc.call.devices', {SMALL!r})"
-            person.context.add_init_script(f"if (location.host) {keep}")
-            if silent:  # sounds cost more than small pictures
-                person.context.add_init_script(without("audio"))
             person.page.on("dialog", lambda asked: asked.accept())  # to leave the page during a call
         return found
 

@@ -38,7 +38,7 @@ def people(browser: playwright.Browser, request: pytest.FixtureRequest, tmp_path
                 person.page.screenshot(path=tmp_path / f"{number}.png")
                 print(f"{tmp_path}/{number}.png", person.faults)  # noqa: T201
     finally:
-        people.clear()
+        people.clear(is_shared="server" in request.fixturenames)
 
 
 @pytest.fixture

@@ -22,20 +22,23 @@ from secureconnect.auth.admin import standing
 from secureconnect.deps.policy import open_database
 from secureconnect.identity import UserId
 
+from .profiles import Profile, profiles
+
 WITHIN_MS = 20_000.0  # what a page comes to in one second, and in ten on a machine with other work
 LOOK_MS = 20.0
 SLICE_MS = 500.0  # that a page looks for itself
 QUIET_LOOKS = 5
-NO_WORKER = """if (globalThis.ServiceWorkerContainer)
-  ServiceWorkerContainer.prototype.register = async () => { throw new Error("not in this browser"); }"""
 DESK = (1280, 800)
 PHONE = (390, 844)
 
 TOKENS = ("access_token", "refresh_token")
 
-# Violations in what the page has begun by itself are told nowhere else.
-TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
-  console.error("content security policy:", violatedDirective, blockedURI))"""
+# A session, in the first page of this tab; whoever signs out there has signed out.
+SIGN_IN = """(([origin, session]) => {
+  if (location.origin !== origin || sessionStorage.getItem("came")) return;
+  sessionStorage.setItem("came", "signed in");
+  localStorage.setItem("sc.session", session);
+})"""
 
 expect.set_options(timeout=WITHIN_MS)
 
@@ -130,23 +133,32 @@ class Person:
     so far.
     """
 
-    def __init__(self, context: playwright.BrowserContext, server: Server, account: Account | None) -> None:
-        self.context = context
+    def __init__(self, profile: Profile, server: Server, account: Account | None) -> None:
+        self.profile = profile
         self.account = account
         self.faults: list[str] = []
         self.asked: list[str] = []
         self._under_way: set[playwright.Request] = set()
         self._hosts = {urlsplit(server.url).netloc}
         self._excused: list[re.Pattern[str]] = []
-        context.set_default_timeout(WITHIN_MS)
-        context.add_init_script(TELL_VIOLATIONS)
-        context.on("console", self._heard)
-        context.on("weberror", lambda error: self._fault(f"uncaught: {error.error}"))
-        context.on("request", self._asked)
-        for ended in ("requestfinished", "requestfailed"):
-            context.on(ended, lambda request: self._under_way.discard(request))
-        context.on("page", self._opened)
-        self.page = context.new_page()
+        self._ears: dict[Any, Callable[[Any], None]] = {
+            "console": self._heard,
+            "weberror": lambda error: self._fault(f"uncaught: {error.error}"),
+            "request": self._asked,
+            "requestfinished": self._came,
+            "requestfailed": self._came,
+            "page": self._opened,
+        }
+        profile.context.set_default_timeout(WITHIN_MS)
+        for event, ear in self._ears.items():
+            profile.context.on(event, ear)
+        self.page = profile.context.new_page()
+
+    @property
+    def context(self) -> playwright.BrowserContext:
+        """Whoever asks for it may do with it what they like: nobody has it after them."""
+        self.profile.is_altered = True
+        return self.profile.context
 
     @property
     def me(self) -> Account:
@@ -183,7 +195,7 @@ class Person:
     def opens_tab(self) -> Person:
         """Another tab of the same browser, at the same place; its faults count as of this one."""
         other = copy(self)
-        other.page = self.context.new_page()
+        other.page = self.profile.context.new_page()
         other.page.goto(self.page.url)
         return other
 
@@ -299,11 +311,16 @@ class Person:
         self._hosts.add(urlsplit(address).netloc)
 
     def check(self) -> None:
-        for page in self.context.pages:
+        for page in self.profile.context.pages:
             page.evaluate("0")
         assert not self.faults, f"at the page of {self.account and self.account.name}: {self.faults}"
         secrets = [self.account.session[name] for name in TOKENS] if self.account else []
         assert not [url for url in self.asked if any(secret in url for secret in secrets)]
+
+    def goes_away(self) -> None:
+        """Hears nothing any more."""
+        for event, ear in self._ears.items():
+            self.profile.context.remove_listener(event, ear)
 
     def _opened(self, page: playwright.Page) -> None:
         page.on("websocket", lambda socket: self._went(socket.url))
@@ -315,6 +332,9 @@ class Person:
     def _asked(self, request: playwright.Request) -> None:
         self._under_way.add(request)
         self._went(request.url)
+
+    def _came(self, request: playwright.Request) -> None:
+        self._under_way.discard(request)
 
     def _went(self, url: str) -> None:
         self.asked.append(url)
@@ -369,25 +389,22 @@ class People:
         """A browser of somebody's.
 
         session: one of its own if none.  installs: it takes a worker that keeps the page, some 200 files,
-        which the others are spared.  options: of `new_context`.
+        which the others are spared.  options: of `Profiles.take`.
         """
-        kept = None
-        if account is not None:
-            entries = [{"name": "sc.session", "value": kept_session(session or account.fresh_session())}]
-            kept = {"cookies": [], "origins": [{"origin": server.url, "localStorage": entries}]}
-        context = self._browser.new_context(
-            base_url=server.url,
-            storage_state=kept,  # type: ignore[arg-type]
+        profile = profiles(self._browser).take(
+            server,
             viewport={"width": size[0], "height": size[1]},
             locale=locale,
             timezone_id="UTC",
-            color_scheme=scheme,  # type: ignore[arg-type]
+            color_scheme=scheme,
             permissions=list(permissions),
+            installs=installs,
             **options,
         )
-        if not installs:
-            context.add_init_script(NO_WORKER)
-        person = Person(context, server, account)
+        person = Person(profile, server, account)
+        if account is not None:
+            given = [server.url, kept_session(session or account.fresh_session())]
+            person.page.add_init_script(f"{SIGN_IN}({json.dumps(given)})")
         self.all.append(person)
         return person
 
@@ -395,10 +412,15 @@ class People:
         for person in self.all:
             person.check()
 
-    def clear(self) -> None:
-        """Everybody goes."""
+    def clear(self, *, is_shared: bool = False) -> None:
+        """Everybody goes.  is_shared: others come to the same servers, and may have their profiles."""
         while self.all:
-            self.all.pop().context.close()
+            person = self.all.pop()
+            person.goes_away()
+            if is_shared:
+                profiles(self._browser).give_back(person.profile)
+            else:
+                person.context.close()
         while self._accounts:
             self._accounts.pop().close()
 

@@ -132,7 +132,7 @@ def joins(person: Person, conversation: str) -> None:
 
 def test_screens_that_are_shared_at_once(enter: Enter, server: Server) -> None:
     """Their offers cross, and one of them gives way."""
-    pair = ann, bob = enter(server, "Ann", "Bob")
+    pair = ann, bob = enter(server, "Ann", "Bob", silent=True)
     in_call(ann, bob)
     for each in pair:
         each.finds(HOLD)

@@ -292,13 +292,13 @@ def test_what_one_reads_stays_where_it_is(pair: Pair) -> None:
 
 def test_a_message_that_failed_is_sent_again_in_its_place(pair: Pair) -> None:
     ann, bob, group = together(pair, "Tea party")
-    ann.page.context.set_offline(True)
+    ann.context.set_offline(True)
     with ann.excused(AWAY):
         ann.comes_to("app.mine.socket.link.peek() !== 'online'")
         for text in ("first", "second", "third"):
             ann.writes(text)
         expect(ann.messages("first").get_by_text("Sending")).to_be_attached()
-        ann.page.context.set_offline(False)
+        ann.context.set_offline(False)
         bob.sees("first", "second", "third")
         ann.has_sent()
     assert bob.me.said(group) == ["first", "second", "third"]

@@ -36,7 +36,8 @@ def whole(browser: Playwright) -> Iterator[Playwright]:
 
 
 @pytest.fixture
-def people(whole: Playwright) -> Iterator[People]:
+def notified(whole: Playwright) -> Iterator[People]:
+    """People at that browser."""
     people = People(whole)
     try:
         yield people
@@ -62,7 +63,7 @@ def install(person: Person) -> None:
 
 
 def test_the_page_is_there_without_the_server(people: People, alone: Server) -> None:
-    ann, bob = people.enter(alone, "Ann", "Bob", installs=True)
+    [ann], [bob] = people.enter(alone, "Ann", installs=True), people.enter(alone, "Bob")
     where = ann.me.direct(bob.me)
     bob.me.says(where, "Before it went away")
     ann.at("/")
@@ -118,7 +119,7 @@ def pushes(tmp_path: Path) -> Iterator[PushService]:
 
 
 def test_a_device_is_woken_and_opens_what_it_was_woken_for(
-    people: People, pushes: PushService, tmp_path: Path
+    notified: People, pushes: PushService, tmp_path: Path
 ) -> None:
     server = Server(
         tmp_path / "data",
@@ -133,7 +134,7 @@ def test_a_device_is_woken_and_opens_what_it_was_woken_for(
     server.start()
     try:
         phone = Browser(f"{pushes.origin}/bob")
-        ann, bob = people.enter(server, "Ann", "Bob", installs=True, permissions=["notifications"])
+        ann, bob = notified.enter(server, "Ann", "Bob", installs=True, permissions=["notifications"])
         where = ann.me.direct(bob.me)
         bob.context.add_init_script(f"({SUBSCRIBE})({json.dumps(phone.subscription)})")
         bob.at("/")
@@ -152,7 +153,7 @@ def test_a_device_is_woken_and_opens_what_it_was_woken_for(
         assert told["conversation_id"] == where
         worker = Worker(bob, server.url)
         worker.deliver(json.dumps(told))
-        bob.at("/docs")
+        bob.at("/livez")
         shown = "navigator.serviceWorker.ready.then((it) => it.getNotifications())"
         assert bob.waits(lambda: bool(bob.page.evaluate(f"{shown}.then((all) => all.length)")))
         [notice] = bob.page.evaluate(f"{shown}.then((all) => all.map(({{ body, data }}) => [body, data]))")

@@ -271,14 +271,14 @@ def test_what_is_away_is_told_and_what_is_written_meanwhile_is_stored(
     server = start_server(POSTGRES__URL=own_postgres.url(own_postgres.create()), REDIS__URL=redis_server.url)
     ann, bob, group = in_group(server, people)
     limited = ann.page.get_by_text("Limited at the moment")
+    for person in (ann, bob):
+        person.excuses(UNAVAILABLE)
     redis_server.freeze()
     expect(limited).to_be_visible()
     ann.writes("without redis")
     bob.sees("without redis")
     redis_server.thaw()
     expect(limited).to_have_count(0)
-    ann.excuses(UNAVAILABLE)
-    bob.excuses(UNAVAILABLE)
     with own_postgres.frozen():
         expect(limited).to_contain_text("messages take longer to be stored")
         ann.writes("without postgres")

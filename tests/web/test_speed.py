@@ -15,7 +15,7 @@ from .people import Account, People
 
 READY_S = 10 * 1.0  # on a machine with other work
 BUSY_S = 5.0  # it is less than one
-ROUNDS = 4  # of use, after as many that fill what is kept on purpose
+ROUNDS = 3  # of use, after as many that fill what is kept on purpose
 GROWTH_KB = 60  # of the heap, a round
 
 
@@ -60,6 +60,7 @@ def task_s(debugger: CDPSession) -> float:
 
 def test_it_takes_no_more_memory_the_longer_it_is_used(people: People, crowd: Crowd) -> None:
     ann = arrives(people, crowd)
+    ann.comes_to("app.state.isSynced.peek()")
     debugger = ann.context.new_cdp_session(ann.page)
 
     def use() -> None:

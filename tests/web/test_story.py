@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from playwright.sync_api import FilePayload, Locator, expect
 
 from kit.fixtures import StartServer
@@ -9,6 +11,7 @@ from kit.people import PASSWORD, unique
 from kit.server import Server
 from kit.worlds import in_both
 
+from .callers import SMALL_PICTURES
 from .people import People, Person
 
 pytest_generate_tests = in_both
@@ -19,7 +22,7 @@ PLAN = b"tomatoes: by the wall"
 
 def newcomer(people: People, server: Server, name: str) -> Person:
     """Somebody who makes an account at the page. The username is the name they are known by."""
-    person = people.visitor(server).at("/sign-up")
+    person = people.visitor(server, scripts=(SMALL_PICTURES,)).at("/sign-up")
     if store := server.settings.get("MINIO__ENDPOINT"):
         person.allows(store if "://" in store else f"http://{store}")
     person.page.get_by_label("Username").fill(name)
@@ -114,13 +117,13 @@ def begins(person: Person, other: str) -> None:
 def compare(ann: Person, bob: Person) -> None:
     """They see the same pictures, and so nobody stands between them."""
     for person in (ann, bob):
-        where = person.page.url
-        person.at("/settings/encryption")
+        where = urlsplit(person.page.url).path
+        person.goes("/settings/encryption")
         person.presses("Make an identity")
         person.page.get_by_role("dialog").get_by_label("Your password").fill(PASSWORD)
         person.page.get_by_role("dialog").get_by_role("button", name="Make an identity").click()
         person.is_told("This device is yours for sure")
-        person.at(where)
+        person.goes(where)
     ann.page.get_by_role("link", name="Details").click()
     ann.presses("Keys and verification")
     ann.presses("Verify")

@@ -1,0 +1,89 @@
+"""Browser profiles that people take one after the other: what never changes stays in their caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import playwright.sync_api as playwright
+
+from kit.server import Server
+
+MOST_RESTING = 10
+ANCHOR = "/livez"  # a page that says little, and whose process the next ones have
+LEFT = "local_storage,indexeddb,cache_storage,service_workers,file_systems,shared_storage,interest_groups"
+NO_WORKER = """if (globalThis.ServiceWorkerContainer)
+  ServiceWorkerContainer.prototype.register = async () => { throw new Error("not in this browser"); }"""
+
+# Violations in what the page has begun by itself are told nowhere else.
+TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  console.error("content security policy:", violatedDirective, blockedURI))"""
+
+
+@dataclass(eq=False)
+class Profile:
+    """For pages of one server.
+
+    how: what it was made with.  is_altered: somebody may have done to it what nothing undoes.
+    """
+
+    context: playwright.BrowserContext
+    server: Server
+    how: dict[str, Any]
+    is_altered: bool = False
+
+    def clear(self) -> None:
+        """As if nobody had been here, but for the files that never change: so a page costs half as much."""
+        [anchor] = self.context.pages
+        debugger = self.context.new_cdp_session(anchor)
+        debugger.send("Storage.clearDataForOrigin", {"origin": self.server.url, "storageTypes": LEFT})
+        debugger.detach()
+        self.context.clear_cookies()
+
+
+class Profiles:
+    """Those of one browser."""
+
+    def __init__(self, browser: playwright.Browser) -> None:
+        self._browser = browser
+        self._resting: list[Profile] = []
+
+    def take(self, server: Server, *, scripts: Sequence[str] = (), installs: bool, **options: Any) -> Profile:
+        """As good as new.
+
+        scripts: that each page begins with.  installs: it takes a worker.  options: of `new_context`.
+        """
+        how = {"scripts": scripts, "installs": installs, **options}
+        for profile in self._resting:
+            if profile.server is server and profile.how == how:
+                self._resting.remove(profile)
+                profile.clear()
+                return profile
+        context = self._browser.new_context(base_url=server.url, **options)
+        for script in (TELL_VIOLATIONS, *scripts, *(() if installs else (NO_WORKER,))):
+            context.add_init_script(script)
+        return Profile(context, server, how, is_altered=installs)
+
+    def give_back(self, profile: Profile) -> None:
+        """It rests for as long as its server runs, and is not pushed out by others."""
+        resting = [each for each in self._resting if each.server.is_running]
+        if not profile.is_altered and profile.server.is_running:
+            left = profile.context.pages
+            profile.context.new_page().goto(ANCHOR)
+            for page in left:
+                page.close()
+            resting.append(profile)
+        ended = {*self._resting, profile} - {*resting[-MOST_RESTING:]}
+        self._resting = resting[-MOST_RESTING:]
+        for each in ended:
+            each.context.close()
+
+
+_of_browsers: WeakKeyDictionary[playwright.Browser, Profiles] = WeakKeyDictionary()
+
+
+def profiles(browser: playwright.Browser) -> Profiles:
+    """Its one stock."""
+    return _of_browsers.setdefault(browser, Profiles(browser))
