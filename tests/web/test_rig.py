@@ -77,3 +77,35 @@ def test_times_are_written_as_the_browsers_own_english_has_them(people: People, 
         texts = "import(new URL('i18n/index.js', document.querySelector('script[type=module]').src))"
         written.append(visitor.page.evaluate(f"{texts}.then(({{ timeOfDay }}) => timeOfDay(0))"))
     assert written == ["00:00", "12:00 AM"]
+
+
+LEAVE = """async () => {
+  localStorage.setItem("sc.left", "here");
+  document.cookie = "left=here";
+  await (await caches.open("sc.left")).put("/left", new Response("here"));
+}"""
+LEFT = """async () => [
+  ...Object.keys(localStorage).filter((name) => /left|session/.test(name)), document.cookie,
+  ...await caches.keys(), ...(await indexedDB.databases()).map(({ name }) => name)].join("")"""
+
+KEPT = """() => performance.getEntriesByType("resource")
+  .filter(({ name, transferSize }) => name.includes("/app/") && transferSize === 0).length"""
+
+
+def test_nobody_finds_what_was_left_by_somebody_before_them(browser: Browser, server: Server) -> None:
+    people, own = People(browser), (799, 601)
+    [ann] = people.enter(server, "Ann", size=own)
+    ann.at("/").is_online()
+    ann.page.evaluate(LEAVE)
+    assert "left" in ann.page.evaluate(LEFT)
+    people.clear(is_shared=True)
+
+    visitor = people.visitor(server, size=own)
+    assert visitor.profile is ann.profile
+    assert visitor.at("/sign-in").page.evaluate(LEFT) == ""
+    assert visitor.page.evaluate(KEPT) > 20  # of what both screens are made of
+    visitor.context.set_offline(True)
+    people.clear(is_shared=True)
+
+    assert people.visitor(server, size=own).profile is not visitor.profile
+    people.clear()
