@@ -11,8 +11,8 @@ FILL = "INSERT INTO blocks VALUES (gen_random_uuid(), gen_random_uuid(), now())"
 
 
 @pytest.fixture
-def databases(postgres_server: PostgresServer) -> MigratedDatabases:
-    return MigratedDatabases(postgres_server)
+def databases(migrated_databases: MigratedDatabases) -> MigratedDatabases:
+    return migrated_databases
 
 
 def tables(postgres: PostgresServer, name: str) -> list[str]:
@@ -22,11 +22,13 @@ def tables(postgres: PostgresServer, name: str) -> list[str]:
 
 
 def test_it_comes_back_without_a_row(databases: MigratedDatabases, postgres_server: PostgresServer) -> None:
-    name = databases.take()
-    assert databases.take() != name, "one is in use"
+    name, other = databases.take(), databases.take()
+    assert other != name, "one is in use"
+    databases.give_back(other)
     postgres_server.sql(FILL, name)
     databases.give_back(name)
     assert databases.take() == name
+    databases.give_back(name)
     for table in tables(postgres_server, name):
         is_empty = postgres_server.sql(f"SELECT count(*) FROM {table}", name) == "0"
         assert is_empty == (table != "schema_migrations")
@@ -48,5 +50,7 @@ def test_one_whose_schema_was_changed_does_not(
     name = databases.take()
     postgres_server.sql(change, name)
     databases.give_back(name)
-    assert databases.take() != name
+    other = databases.take()
+    assert other != name
+    databases.give_back(other)
     assert postgres_server.sql(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == "0"

@@ -105,8 +105,12 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated_databases(postgres_server: PostgresServer) -> MigratedDatabases:
-    return MigratedDatabases(postgres_server)
+def migrated_databases(postgres_server: PostgresServer) -> Iterator[MigratedDatabases]:
+    databases = MigratedDatabases(postgres_server)
+    try:
+        yield databases
+    finally:
+        databases.close()
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from .ports import free_port
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian puts them
 START_S = 30.0
 USER = "sc"
+PSQL = ("-XAtq", "-v", "ON_ERROR_STOP=1")
+ANSWERED = "= answered ="
 # nothing here outlives the tests; those of durability set their own
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -134,7 +136,11 @@ class PostgresServer:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """What psql prints for it, run as who asks: to become another costs a copy of our page tables."""
-        return self._run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
+        return self._run("psql", *PSQL, "-d", self.url(database), "-c", statement)
+
+    def console(self, database: str) -> Console:
+        """For who asks often: `sql` takes ten times as long, most of it to begin."""
+        return Console(self._binaries / "psql", self.url(database))
 
     def _accepts(self) -> bool:
         """Waits a moment if it does not."""
@@ -156,6 +162,39 @@ class PostgresServer:
     def _not_after(self, deadline: float) -> None:
         log = (self._folder / "log").read_text("utf-8")
         assert time.monotonic() < deadline, f"postgres did not start:\n{log}"
+
+
+class Console:
+    """A psql that goes on: its connection, and what that knows of the tables, is kept."""
+
+    def __init__(self, program: Path, url: str) -> None:
+        self._process = keep(
+            subprocess.Popen(
+                [str(program), *PSQL, "-d", url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                text=True,
+            )
+        )
+
+    def sql(self, statements: str) -> str:
+        """What is printed for them."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{statements};\n\\echo {ANSWERED}\n")
+        self._process.stdin.flush()
+        printed: list[str] = []
+        for line in self._process.stdout:
+            if line.rstrip() == ANSWERED:
+                return "".join(printed).strip()
+            printed.append(line)
+        raise AssertionError("".join(printed))  # it has ended
+
+    def close(self) -> None:
+        with self._process:
+            self._process.terminate()
 
 
 def _binaries() -> Path:
