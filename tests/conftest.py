@@ -18,11 +18,29 @@ from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.memory import MemoryBus, MemoryCache
 from secureconnect.deps.postgres import Postgres
 
+TESTS = Path(__file__).parent
+
 pytest_plugins = ("require_all", "kit.fixtures")
 
 # Hundreds of servers start here: where the environment forbids bytecode, each would compile the product anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+# where tests take long; "": those beside the folders
+LONG = ("web", "chaos", "", "journeys", "move", "storage", "signaling", "doctor")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones come first: short ones are left at the end, so that all processes end at about the same
+    time."""
+
+    def place(item: pytest.Item) -> int:
+        *folders, _ = item.path.relative_to(TESTS).parts
+        folder = folders[0] if folders else ""
+        return LONG.index(folder) if folder in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
