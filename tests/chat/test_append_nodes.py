@@ -22,7 +22,7 @@ from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import make_group, make_people, running
 
-BATCHES = 1_000
+BATCHES = 500
 WRITERS = 6  # of each node: more than a server has, whose one writer task appends at a time
 LARGEST = 6  # messages of a batch
 

@@ -153,15 +153,16 @@ class Place:
 
 
 class SlowSocket(MemorySocket):
-    """One that takes its time with what is replayed, so that much happens meanwhile."""
+    """One that may take its time with what it is sent, so that much happens meanwhile."""
 
     def __init__(self, user: UserId, place: Place, chance: random.Random) -> None:
         super().__init__(principal_of(user))
         self._place = place
         self._chance = chance
+        self._most = chance.choice((0, 7))  # that it lets pass before it takes the next
 
     async def send(self, frame: Frame) -> None:
-        for _ in range(self._chance.randrange(8)):
+        for _ in range(self._chance.randint(0, self._most)):
             await self._place.db.read(_nothing)
         await super().send(frame)
 

@@ -131,7 +131,7 @@ async def test_killed_again_and_again_and_cut_off_it_goes_on(
     name = database(postgres_url)
     kills = 0
     async with toll_before(f"http://127.0.0.1:{postgres_server.port}") as toll:
-        toll.delay_s = 0.01
+        toll.delay_s = 0.003
         slow = postgres_server.url(name, int(toll.url.rpartition(":")[2]))
         seen: str | None = None
 
