@@ -34,7 +34,7 @@ SLACK = 5  # a busy machine may take so many times as long as promised
 DEGRADE_S, RECOVER_S = 1.5, 2.0
 HEARD_S = 1.0  # until people on the other node have a message, whatever carries it
 SESSIONS_KEPT = 40
-CUT_OFF_S = 5.0  # half of the time for which nodes keep what they could not tell each other
+CUT_OFF_S = 9.0  # nearly all of the time for which nodes keep what they could not tell each other
 
 Span = tuple[float, float]  # from, to; on the wall clock
 
@@ -112,11 +112,12 @@ class Chaos:
         await fault.end(self.cluster)
         ended = time.time()
         await self.cluster.is_whole(WHOLE_S)
+        noticed = time.time()
         await self._flows()
         whole = time.time()
         self.gate.close()
         await self._settle(done)
-        await self._judge(fault, began, ended, done)
+        await self._judge(fault, began, ended, noticed, done)
         self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
@@ -196,7 +197,8 @@ class Chaos:
                     await verdict.refuses(other, session, SLACK * REVOKED_S)
             done.revoked_s = max(done.revoked_s or 0.0, time.time() - session.at)
 
-    async def _judge(self, fault: Fault, began: float, ended: float, done: Round) -> None:
+    async def _judge(self, fault: Fault, began: float, ended: float, noticed: float, done: Round) -> None:
+        """noticed: when every node knew that it had ended."""
         table, heads = await verdict.stored(self.cluster, self._rooms)
         verdict.messages_are_kept(table, self._writers)
         verdict.everybody_saw_it(table, heads, self._witnesses)
@@ -206,7 +208,7 @@ class Chaos:
         await deeds.votes_are_kept(self.cluster, self._doers)
         await deeds.reactions_are_kept(self.cluster, self._doers, self._witnesses)
         await deeds.files_are_kept(self.cluster, self._doers, self._chance)
-        cut_off = {"postgres", "redis"} <= fault.away and ended - began > CUT_OFF_S
+        cut_off = {"postgres", "redis"} <= fault.away and noticed - began > CUT_OFF_S
         await call_is_kept(self.cluster, self._speakers, cut_off=cut_off)
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
