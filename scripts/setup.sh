@@ -40,22 +40,30 @@ set_up() {
 # The servers and programs that the tests run, if they are missing and root can install them. What stays
 # missing is skipped, test by test, with its reason.
 # git: scripts/changelog.  jq: docs/api.md.  curl, nghttp2-client, openssl: clients of the edge.
+# Tests start what they need, on ports of their own: of the packages installed here Debian starts none as a service.
 install_for_tests() {
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         return
     fi
     missing=
-    for package in git curl jq nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn chromium chromium-headless-shell fonts-noto-color-emoji; do
+    for package in git curl jq nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn prometheus prometheus-alertmanager chromium chromium-headless-shell fonts-noto-color-emoji; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
     say "installing$missing with apt-get, for the tests ..."
     # shellcheck disable=SC2086  # a list of words
-    {
+    (
+        policy=/usr/sbin/policy-rc.d # whose 101 Debian takes for a no
+        if [ ! -e $policy ]; then
+            trap 'rm -f $policy' EXIT
+            trap 'exit 1' INT TERM HUP
+            printf '#!/bin/sh\nexit 101\n' >$policy
+            chmod +x $policy
+        fi
         apt-get -qq update
         DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $missing
-    } >/dev/null || say "apt-get could not install them; see above. Their tests will be skipped."
+    ) >/dev/null || say "apt-get could not install them; see above. Their tests will be skipped."
 }
 
 # Puts Node into PATH and, once, into `web_tools` what checks the web client: formatter, types, accessibility.
