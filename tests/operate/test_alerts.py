@@ -84,6 +84,11 @@ def requests(failed: int, well: int) -> dict[str, str]:
     }
 
 
+def not_ready(asked: int) -> dict[str, str]:
+    labels = f'{NODE},service="api-gateway",route="/readyz",status="503"'
+    return {f"http_requests_total{{{labels}}}": f"0+{asked}x60"}
+
+
 def slow(slow: int, quick: int, route: str = "/v1/messages") -> dict[str, str]:
     labels = f'{NODE},service="chat-service",method="GET",route="{route}"'
     return {
@@ -170,7 +175,7 @@ CASES = [
         at="8h",
         every="4m",
     ),
-    Case("ErrorRate", requests(6, 94), requests(4, 96), at="15m"),
+    Case("ErrorRate", requests(6, 94), requests(4, 96) | not_ready(100), at="15m"),
     Case("RequestsSlowFast", slow(20, 80), slow(20, 80, "/v1/storage/objects/{token}"), at="30m"),
     Case("RequestsSlowLong", slow(8, 92), slow(4, 96), at="8h"),
     Case(
