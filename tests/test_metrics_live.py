@@ -19,7 +19,7 @@ from kit.fixtures import StartServer
 from kit.http import plain
 from kit.people import PASSWORD, download_url, group, next_event, people, unique, upload
 from kit.recordings import allow_recordings, finish, record, send_part
-from kit.scrape import Deeds, exposition
+from kit.scrape import Deeds, exposition, scrape
 from kit.server import Server
 from kit.wait import until
 from kit.worlds import embedded_alone
@@ -338,6 +338,9 @@ async def test_each_promised_metric_moves(start_server: StartServer) -> None:
     )
     async with people(server.url, "ann", "bob") as (ann, bob), ann.stream(events=0) as at_ann:
         await DEEDS.each_shows(Scene(server, ann, bob, await group(ann, bob), at_ann), server)
+    rooms = [each for each in (await scrape(server)).items() if each[0].startswith("secureconnect_room_up{")]
+    assert len(rooms) > 4
+    assert {value for _, value in rooms} == {1.0}, "what is switched off is not down"
     assert await server.metric("db_connections_limit") == 1 + server.config.sqlite.readers
     assert await server.metric("secureconnect_disk_size_bytes") >= shutil.disk_usage(server.data_dir).total
 

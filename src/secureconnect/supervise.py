@@ -50,8 +50,7 @@ class Handle(Generic[R]):
 
     def __init__(self, name: str, build: Callable[[], R]) -> None:
         self.name = name
-        self._up, self._restarts = UP.labels(name), RESTARTS.labels(name)
-        self.state = "stopped"
+        self._state: State = "stopped"  # what is never run is nowhere counted
         self._build = build
         self._room: R | None = None
         self._waits = False
@@ -65,7 +64,7 @@ class Handle(Generic[R]):
     @state.setter
     def state(self, state: State) -> None:
         self._state = state
-        self._up.set(state == "running")
+        UP.labels(self.name).set(state == "running")
 
     def require(self) -> R:
         """The running instance. Raises Unavailable while there is none."""
@@ -92,6 +91,7 @@ class Handle(Generic[R]):
         A room that ends because of Unavailable alone has not crashed: what it needs is away, and it is
         started again for as long as that lasts.
         """
+        restarts = RESTARTS.labels(self.name)  # there from the start, or nobody sees the first as an increase
         crashes: deque[float] = deque(maxlen=CRASH_BUDGET)
         pause_s = FIRST_PAUSE_S
         started = _Started(self, task_status)
@@ -102,7 +102,7 @@ class Handle(Generic[R]):
                     self.state = "restarting"
                     await trio.sleep(FIRST_PAUSE_S)
                     continue
-                self._restarts.inc()
+                restarts.inc()
                 now = trio.current_time()
                 if crashes and now - crashes[-1] > CRASH_WINDOW_S:
                     pause_s = FIRST_PAUSE_S

@@ -16,6 +16,7 @@ from .test_dashboard import expressions
 FIRES_S = 30.0  # ten times what it takes
 QUIET = (
     "NoNodes",
+    "ModuleDown",
     "AuditChainBroken",
     "CertificateEndsNow",
     "JournalFillsUp",
