@@ -131,6 +131,7 @@ _KEPT, _LOST = DENIALS.labels("kept"), DENIALS.labels("lost")
 WHOLE = metrics.gauge(
     "secureconnect_audit_chain_whole", "1 while the audit chain goes on from the last known head, else 0."
 )
+WHOLE.set(1)  # also while a server still waits for its database
 
 SALT_BYTES = 16
 SUBJECTS = 20  # of one caller's refusals of a kind, told apart within a minute
