@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Any, Literal, get_args
 from urllib.parse import urlencode
+
+import msgspec
 
 from kit.asks import FRAME_HOW, HOW, SOCKET_HOW, Ask, Tried, World, ask, of_nothing
 from kit.cast import TOTP, Cast, document_of, everybody
@@ -243,7 +244,7 @@ async def try_routes(cast: Cast) -> list[str]:
         for method, path, audience in MISTAKEN:  # what is not as promised shows
             route = next(each for each in ROUTES if (each.method, each.path) == (method, path))
             for caller in CALLERS:
-                await look(replace(route, audience=audience), caller, still)
+                await look(msgspec.structs.replace(route, audience=audience), caller, still)
             assert wrong, f"{method} {path} passes as one for {audience}"
             wrong.clear()
         for route in sorted(ROUTES, key=turn):

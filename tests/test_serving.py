@@ -27,34 +27,19 @@ from secureconnect.client import ApiError
 
 # third-party distributions that an embedded start may load; a new one needs a reason
 LOADED = {
-    "aiofiles",
     "argon2-cffi",
     "argon2-cffi-bindings",
     "attrs",
-    "blinker",
     "cffi",
-    "click",
     "cryptography",
-    "Flask",
     "greenlet",  # structlog looks for it, and trio-asyncio brings it
-    "h11",
-    "h2",
-    "hpack",
     "httptools",
-    "Hypercorn",
-    "hyperframe",
     "idna",
-    "itsdangerous",
-    "Jinja2",
-    "MarkupSafe",
     "msgspec",
     "outcome",
-    "priority",
     "prometheus_client",
     "PyJWT",
     "PyOTP",
-    "Quart",
-    "quart-trio",
     "sniffio",
     "sortedcontainers",
     "structlog",
@@ -62,27 +47,34 @@ LOADED = {
     "typing_extensions",
     "uuid_utils",
     "websockets",
-    "Werkzeug",
-    "wsproto",
 }
 NOT_LOADED = {
     "asyncpg",
+    "click",
+    "h2",
     "httpx",
+    "hypercorn",
     "miniopy_async",
     "opentelemetry",
     "pydantic",
+    "quart",
     "redis",
     "rich",
     "trio_asyncio",
     "trio_websocket",
     "typer",
+    "werkzeug",
+    "wsproto",
 }
 
 TELLS_ITS_MODULES = """
-import atexit, json, pathlib, sys
+import json, os, pathlib, sys
 from secureconnect.cli.main import run
-loaded = lambda: [name for name, module in sys.modules.items() if module is not None]
-atexit.register(lambda: pathlib.Path("modules.json").write_text(json.dumps(loaded())))
+def tell(code, leave=os._exit):
+    loaded = [name for name, module in sys.modules.items() if module is not None]
+    pathlib.Path("modules.json").write_text(json.dumps(loaded))
+    leave(code)
+os._exit = tell
 run()
 """
 

@@ -573,8 +573,8 @@ def places(config: Config) -> dict[str, str]:
 
 
 def settle_garbage() -> None:
-    """What was loaded at the start is never garbage: the collector need not look at it again and again, nor
-    so often at what is young. Connections that open took a third longer for it."""
+    """What was made at the start is never garbage: the collector need not look at it again and again, nor so
+    often at what is young. Connections that open took a third longer for it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from .errors import Forbidden, Problem
 from .identity import Principal, SessionId, UserId
@@ -52,8 +53,7 @@ class Rate(enum.Enum):
     NONE = "none"  # health and metrics
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One request, admitted: its deadline runs, its caller is known, path, query and body are valid.
 
     path: values of the path's `{names}`; one that ends in `_id` is a UUID.
@@ -71,7 +71,7 @@ class Call:
     address: str
     deadline: float
     principal: Principal | None = None
-    path: Mapping[str, str] = field(default_factory=dict)
+    path: Mapping[str, str] = msgspec.field(default_factory=dict)
     query: Any = None
     body: Any = None
     user_agent: str = ""
@@ -89,8 +89,7 @@ class Call:
         return self.principal
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(msgspec.Struct, frozen=True):
     """`size` bytes of a file of this machine, from `start` on. Without TLS they do not pass through us.
 
     sent: hears how many were handed to the network, in several steps.
@@ -105,8 +104,7 @@ class File:
 Body = bytes | File | AsyncGenerator[bytes, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """data: an instance of the route's `answer`; it stands in the envelope's `data`.
 
     as_of_us: told from memory, while the database is away: what was stored before then is in it. None: it is
@@ -119,7 +117,7 @@ class Reply:
 
     data: Any = None
     status: int | None = None  # None: the route's own
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: Body | None = None
     as_of_us: int | None = None
 
@@ -127,8 +125,7 @@ class Reply:
 Handler = Callable[[Any, Call], Awaitable[Reply]]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One REST endpoint.  handler(room, call) is called with the room's running instance.
 
     body, query, answer: msgspec Structs.  status: of success; also: further statuses of success.
@@ -153,7 +150,7 @@ class Route:
     answer: type | None = None
     status: int = 200
     also: tuple[int, ...] = ()
-    other: Mapping[int, type] = field(default_factory=dict)
+    other: Mapping[int, type] = msgspec.field(default_factory=dict)
     errors: tuple[type[Problem], ...] = ()
     stream: int | None = None
     media: str = "application/octet-stream"
@@ -161,8 +158,7 @@ class Route:
     repeats: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SocketRoute:
+class SocketRoute(msgspec.Struct, frozen=True):
     """One WebSocket endpoint.  handler(room, call, socket) runs for as long as the socket is open.
 
     admit(room, call): asked before the upgrade; a Problem it raises is answered over HTTP.

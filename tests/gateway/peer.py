@@ -21,7 +21,8 @@ from hyperframe.frame import (
 )
 
 from secureconnect.config import GatewayConfig
-from secureconnect.gateway.http2 import PREFACE, Asgi, Http2, engine_config
+from secureconnect.gateway.http2 import Asgi, Http2, engine_config
+from secureconnect.gateway.listener import PREFACE
 from secureconnect.gateway.transport import Transport
 
 from .port import Port, open_port

@@ -26,6 +26,7 @@ from secureconnect.gateway.faults import Fault
 from secureconnect.gateway.http1 import Http1, Site
 from secureconnect.gateway.listener import Listener, listen
 from secureconnect.gateway.routing import Router
+from secureconnect.gateway.seam import Seam
 from secureconnect.gateway.tls import Certificates
 from secureconnect.gateway.websocket import OpenSocket, Sockets
 
@@ -476,13 +477,10 @@ async def test_an_address_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_subscriber_has_one_share_whatever_its_addresses() -> None:
     """Who has IPv6 has 2^64 addresses."""
 
-    async def never(*_: object) -> Any:
-        raise AssertionError
-
     config = GatewayConfig(max_connections_per_address=1)
     gate = Gate(config, RateLimitsConfig(), lambda: Tokens(), MemoryCache(MemoryConfig()), lambda *_: None)
-    site = Site(config, gate, Router([]), Sockets(gate, config), never)
-    listener = Listener(site, never, Certificates(config))
+    site = Site(config, gate, Router([]), Sockets(gate, config))
+    listener = Listener(site, Seam(config, Router([]), gate), Certificates(config))
     listener.count("2001:db8::1", 1)
     assert isinstance(listener.refusal_of("2001:db8::2"), RateLimited)
     assert listener.refusal_of("2001:db8:0:1::1") is None

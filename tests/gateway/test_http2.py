@@ -28,7 +28,8 @@ from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.config import GatewayConfig
-from secureconnect.gateway.http2 import CONNECTION_WINDOW, PREFACE, STREAM_WINDOW
+from secureconnect.gateway.http2 import CONNECTION_WINDOW, STREAM_WINDOW
+from secureconnect.gateway.listener import PREFACE
 
 from .house import counted, open_house
 from .peer import MOST, Peer, open_peer, open_server, reset_now

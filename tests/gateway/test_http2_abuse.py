@@ -25,7 +25,8 @@ from structlog.testing import capture_logs
 
 from kit.wait import until
 from secureconnect.config import GatewayConfig
-from secureconnect.gateway.http2 import FRAMES, HEADER_TABLE_BYTES, PREFACE, RESETS, STREAM_WINDOW
+from secureconnect.gateway.http2 import FRAMES, HEADER_TABLE_BYTES, RESETS, STREAM_WINDOW
+from secureconnect.gateway.listener import PREFACE
 
 from .peer import MOST, Peer, Server, open_peer, open_server
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -355,7 +355,7 @@ async def test_an_expired_token_closes_unless_renewed(house: House) -> None:
     with trio.fail_after(5):
         assert json.loads(await eager.get_message())["type"] == "token_expiring"
     renewed = next(each for each in house.room.sockets if each is not house.room.sockets[0])
-    fresh = dataclasses.replace(renewed.principal, expires_us=now_us() + 900 * SECOND_US)
+    fresh = msgspec.structs.replace(renewed.principal, expires_us=now_us() + 900 * SECOND_US)
     renewed.renew(fresh)
     assert await close_code(lazy) == 4401
     await eager.send_message("still here")

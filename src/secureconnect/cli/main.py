@@ -19,7 +19,7 @@ def run() -> None:
     try:
         values = plain(args[1:]) if args[0] == "serve" else None
         if values is not None:
-            sys.exit(start(values))
+            start(values)
         from . import commands
 
         commands.run(args)

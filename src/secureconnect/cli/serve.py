@@ -23,4 +23,4 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; a second one ends at once. This is what happens without a command."""
     given = {"config": config_file, "gateway.host": host, "gateway.port": port, "data_dir": data_dir}
-    raise typer.Exit(start({key: value for key, value in given.items() if value is not None}))
+    start({key: value for key, value in given.items() if value is not None})

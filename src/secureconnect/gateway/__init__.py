@@ -9,41 +9,30 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import trio
-from hypercorn.config import Config as EngineConfig
-from hypercorn.trio.lifespan import Lifespan
 
 from ..config import Config
 from ..deps.contracts import Cache, DependencyStatus
-from ..edge import Authenticator, Call, Route, SocketRoute
-from ..errors import Malformed, Problem
+from ..edge import Authenticator, Call
+from ..errors import Problem
 from ..identity import SessionId, UserId
 from ..supervise import Handle
 from ..systemd import Standing
-from . import health, openapi, rest
-from .admission import SERVICES, Endpoint, Gate, Request
+from . import health, openapi
+from .admission import Gate
 from .health import Health, Phase
 from .http1 import Site
 from .listener import Listener, listen
-from .replies import Answer
+from .mounting import Mount, endpoint_of, socket_endpoint_of
 from .routing import Router
+from .seam import Seam
 from .tls import Certificates
 from .web import Web
 from .websocket import Sockets
 
 __all__ = ["Gateway", "Mount"]
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A room and the tables it exports."""
-
-    handle: Handle[Any]
-    routes: Sequence[Route]
-    sockets: Sequence[SocketRoute] = ()
 
 
 def _without_key() -> None:
@@ -77,12 +66,12 @@ class Gateway:
         self._own = own = Health(config, lambda: self._phase, status, rooms, server_name, vapid_public_key)
         self._sockets = Sockets(gate, config.gateway)
         endpoints = own.endpoints()
-        endpoints += [_endpoint(route, "gateway", lambda: nullcontext(own)) for route in health.ROUTES]
+        endpoints += [endpoint_of(route, "gateway", lambda: nullcontext(own)) for route in health.ROUTES]
         for mount in mounts:
             name, lend = mount.handle.name, mount.handle.use
-            endpoints += [_endpoint(route, name, lend) for route in mount.routes]
+            endpoints += [endpoint_of(route, name, lend) for route in mount.routes]
             for route in mount.sockets:
-                endpoint = _socket_endpoint(route, name)
+                endpoint = socket_endpoint_of(route, name)
                 endpoints.append(endpoint)
                 self._sockets.add(route, endpoint, lend)
         routes = [*health.ROUTES, *(route for mount in mounts for route in mount.routes)]
@@ -92,10 +81,10 @@ class Gateway:
                 store_origin, is_secure=config.gateway.public_url.startswith("https:")
             ).endpoints()
         router = Router(endpoints)
-        self._rest = rest.Rest(router, gate, config.gateway.body_limit_bytes)
-        self._site = Site(config.gateway, gate, router, self._sockets, self._rest.ask)
+        self._seam = Seam(config.gateway, router, gate)
+        self._site = Site(config.gateway, gate, router, self._sockets)
         self._certificates = Certificates(config.gateway)
-        self._listener = Listener(self._site, self._rest.serve, self._certificates)
+        self._listener = Listener(self._site, self._seam, self._certificates)
 
     @property
     def ready(self) -> bool:
@@ -106,11 +95,10 @@ class Gateway:
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain` is through.  started: with the URLs that are listened on."""
+        if self._certificates.context is not None:  # browsers are offered HTTP/2, and take it
+            await self._seam.load()
         listeners = await listen(self._config.host, self._config.port)
-        lifespan = Lifespan(self._lifespan, EngineConfig(), {})  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
-            await nursery.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
             await nursery.start(self._sockets.fanout.run)
             nursery.start_soon(self._sockets.watch)
             nursery.start_soon(self._listener.watch)
@@ -121,7 +109,6 @@ class Gateway:
             scheme = "http" if self._certificates.context is None else "https"
             task_status.started([_url(scheme, each) for each in listeners])
             await self._drained.wait()
-            await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
         self._ended.set()
 
@@ -162,41 +149,6 @@ class Gateway:
     async def reload(self) -> None:
         """Read the certificate again, for new connections."""
         await self._certificates.reload()
-
-    async def _lifespan(self, scope: Any, receive: Any, send: Any, *_: Any) -> None:
-        await self._rest.serve(scope, receive, send)
-
-
-def _endpoint(route: Route, room: str, lend: rest.Lend) -> Endpoint:
-    return Endpoint(
-        route.method,
-        route.path,
-        rest.enveloped(route, lend),
-        service=SERVICES.get(room, f"{room}-service"),
-        audience=route.audience,
-        rate=route.rate,
-        query=route.query,
-        body=route.body,
-        stream=route.stream,
-        outage=route.outage,
-        repeats=route.repeats,
-    )
-
-
-def _socket_endpoint(route: SocketRoute, room: str) -> Endpoint:
-    async def serve(_: Call, __: Request) -> Answer:
-        raise Malformed("This address takes a WebSocket.")
-
-    return Endpoint(
-        "GET",
-        route.path,
-        serve,
-        service=SERVICES.get(room, f"{room}-service"),
-        audience=route.audience,
-        rate=route.rate,
-        query=route.query,
-        outage=route.outage,
-    )
 
 
 def _url(scheme: str, listening: socket.socket) -> str:

@@ -11,8 +11,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,8 +81,7 @@ _EXPOSED = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
 _ASKED = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A request as an engine delivers it.
 
     path: as sent, percent-encoded, without the query.  headers: lower-case names; repeated ones joined by
@@ -106,13 +104,12 @@ Serve = Callable[[Call, Request], Awaitable[Answer]]
 
 
 class Endpoint:
-    """One thing that answers requests, with what can be prepared once.
+    """One thing that answers requests, with what can be prepared once: most of it when it is first asked, for
+    there are two hundred of them.
 
     serve: gives the answer to an admitted call.  query, body: msgspec Structs, or None.
     stream: bytes of a body that `serve` reads itself. None: it reads none, and answers with bytes; 0: it
     reads none, and may answer with a body of another kind.
-    page: for people, not for programs: it comes through the Quart application, whatever the engine. It reads
-    no body.
     route: what metrics and log lines call it; its path if left out.
     outage: served while the database is away, too.
     repeats: takes an Idempotency-Key.
@@ -130,7 +127,6 @@ class Endpoint:
         query: type | None = None,
         body: type | None = None,
         stream: int | None = None,
-        page: bool = False,
         route: str | None = None,
         outage: bool = False,
         repeats: bool = False,
@@ -145,15 +141,19 @@ class Endpoint:
         self.stream = stream
         self.outage = outage
         self.repeats = repeats
-        assert not (page and body), "a page reads no body"
-        self.page = page
-        self.decode: Callable[[bytes], Any] | None = None
-        if body is not None:
-            self.decode = msgspec.json.Decoder(body).decode
+        self.body = body
         self.ids = tuple(name for name in re.findall(r"{(\w+)}", path) if name.endswith("_id"))
         self._labels = (service, method, self.route)
-        self._duration = DURATION.labels(*self._labels)
         self._counts: dict[int, Any] = {}
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Makes of JSON what `body` says."""
+        return msgspec.json.Decoder(self.body).decode
+
+    @cached_property
+    def _duration(self) -> Any:
+        return DURATION.labels(*self._labels)
 
     def count(self, status: int, took_s: float) -> None:
         self._duration.observe(took_s)
@@ -335,7 +335,7 @@ class Gate:
                     call.length = _length_of(request)
                     call.read = self._reader(request, endpoint.stream, call.length)
                     call.deadline = scope.deadline = math.inf
-                elif endpoint.decode is not None:
+                elif endpoint.body is not None:
                     call.body = await self._body(request, endpoint.decode)
                 return await endpoint.serve(call, request)
             raise DeadlineExceeded

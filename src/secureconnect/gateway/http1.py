@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 import trio
 
@@ -48,18 +48,13 @@ _LAST_CHUNK = b"0\r\n\r\n"
 SLICE_BYTES = 2_048  # parsed at a time: of a pipeline no more becomes requests before the first are answered
 
 
-@dataclass(slots=True)
-class Site:
-    """What a connection serves.
-
-    ask: the ASGI application's answer, for pages.  closing: answers say `Connection: close`.
-    """
+class Site(msgspec.Struct):
+    """What a connection serves.  closing: answers say `Connection: close`."""
 
     config: GatewayConfig
     gate: Gate
     router: Router
     sockets: Sockets
-    ask: Callable[[Request], Awaitable[Answer]]
     closing: bool = False
 
 
@@ -237,10 +232,7 @@ class Http1:
         """Whether the connection can go on to its next request."""
         site, request = self._site, self._request(incoming)
         match = site.router.find(incoming.method, incoming.path)
-        if match.endpoint is not None and match.endpoint.page:
-            answer = await site.ask(request)
-        else:
-            answer = await site.gate.answer(request, *match)
+        answer = await site.gate.answer(request, *match)
         while self._unparsed and not incoming.is_whole and self._requests.fault is None:
             self._parse()  # nobody has read a body that is here
         keep = incoming.is_whole and not (incoming.is_last or site.closing or self._is_over)

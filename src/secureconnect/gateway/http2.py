@@ -52,7 +52,6 @@ from .transport import Transport
 Message = dict[str, Any]
 Asgi = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAM_WINDOW = 262_144  # bytes of a body that its application has not read
 CONNECTION_WINDOW = 1_048_576  # and of all bodies of a connection
 PIECE_BYTES = 16_384  # of an answer; each gets `write_timeout_s`

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -19,9 +20,12 @@ from ..metrics import counter, gauge
 from . import proxy
 from .faults import note
 from .http1 import Http1, Site, unread
-from .http2 import PREFACE, Asgi, Http2, engine_config
+from .seam import Seam
 from .tls import Certificates, TlsTransport
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from .http2 import Http2
 
 log = structlog.get_logger(module="gateway")
 
@@ -31,6 +35,7 @@ REFUSED = counter("secureconnect_gateway_connections_refused_total", "Connection
 # step: tls, proxy_header
 FAILED = counter("secureconnect_gateway_connections_failed_total", "Connections never opened.", ["step"])
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # what a client begins with that speaks HTTP/2
 UNSENT_BYTES = 65_536  # of one connection in the kernel's buffer
 ACCEPTS_A_TURN = 64
 REFUSING = 100  # refused connections that are told so at a time; more are closed unanswered
@@ -55,14 +60,13 @@ async def listen(host: str, port: int) -> list[socket.socket]:
 class Listener:
     """All open connections, and the loops that accept them.
 
-    app: the ASGI application that answers what comes by HTTP/2.
+    seam: serves what comes by HTTP/2.
     """
 
-    def __init__(self, site: Site, app: Asgi, certificates: Certificates) -> None:
+    def __init__(self, site: Site, seam: Seam, certificates: Certificates) -> None:
         self.site = site
-        self.app = app
+        self.seam = seam
         self.certificates = certificates
-        self.engine = engine_config()
         self._config = site.config
         self._heralds = [ip_network(each, strict=False) for each in site.config.proxy_protocol_from]
         self._open: set[Connection] = set()
@@ -209,13 +213,13 @@ class Connection:
 
     async def serve(self) -> None:
         """Serve until either side ends it; afterwards the socket is closed."""
-        first: bytes | None = None
         try:
             with self._opening:
                 first = await self._open()
-            if first is not None and not self._opening.cancelled_caught:
-                self._engine = self._engine_for(first)
+                if first is not None:
+                    self._engine = await self._engine_for(first)
                 first = None  # or it would stay for as long as the connection does
+            if self._engine is not None:
                 await self._engine.serve(self._opening.deadline)
         finally:
             self._transport.close()
@@ -271,11 +275,11 @@ class Connection:
             self._listener.count(self.address, 1)
         return data[header.size :]
 
-    def _engine_for(self, first: bytes) -> Http1 | Http2:
+    async def _engine_for(self, first: bytes) -> Http1 | Http2:
         transport, listener = self._transport, self._listener
         agreed = isinstance(transport, TlsTransport) and transport.alpn == "h2"
         if agreed or (not transport.is_secure and first.startswith(PREFACE)):
-            return Http2(transport, first, listener.app, self._config, listener.engine)
+            return await listener.seam.http2(transport, first)
         return Http1(transport, first, listener.site)
 
     def look(self, now: float) -> None:

@@ -248,11 +248,11 @@ _PAGE_CSP = (
 
 def endpoints(routes: Iterable[Route]) -> list[Endpoint]:
     """`/openapi.json` and `/docs`. The assets are those of flask-swagger-ui."""
-    text = Asset(msgspec.json.encode(document(routes)), JSON)
+    text = Asset(lambda: msgspec.json.encode(document(routes)), JSON)
     page = Asset(_PAGE, TYPES[".html"], {"content-security-policy": _PAGE_CSP})
     return [
         Endpoint("GET", "/openapi.json", text.serve, rate=Rate.PUBLIC),
-        Endpoint("GET", "/docs", page.serve, rate=Rate.PUBLIC, page=True),
+        Endpoint("GET", "/docs", page.serve, rate=Rate.PUBLIC),
         Endpoint("GET", "/docs/start.js", Asset(_START, TYPES[".js"]).serve, rate=Rate.PUBLIC),
         *files(_assets(), "/docs", _ASSETS),
     ]

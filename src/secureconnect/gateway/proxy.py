@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 LINE_BYTES = 107  # the longest line of version 1, its CRLF included
 HEAD_BYTES = 16  # of version 2, before its addresses
@@ -27,8 +28,7 @@ class BadHeader(Exception):
     """These bytes are no PROXY header that a proxy of TCP connections sends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """source: the client's address; None where the proxy names none, and the connection's own peer counts.
     size: bytes of the header; the client's own follow."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -22,8 +21,7 @@ PIECE_BYTES = 262_144  # of a file at a time
 _DISK = trio.CapacityLimiter(8)  # threads that read files
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """An HTTP response, whatever engine writes it.  headers: lower-case names.
 
     body: a generator is closed by the engine, also when nothing of it is sent.
@@ -31,7 +29,7 @@ class Answer:
 
     status: int
     body: Body = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def size(self) -> int | None:

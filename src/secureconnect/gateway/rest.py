@@ -1,4 +1,4 @@
-"""REST over ASGI, for what does not come by our own HTTP/1.1 engine: HTTP/2, and pages whatever they come by.
+"""REST over ASGI, for what comes by HTTP/2.
 
 An ordinary request passes through Quart. Quart reads bodies without holding the client back, so routes that
 stream stand beside it, on plain ASGI. The Router finds the endpoint for both, and the gate does all the rest.
@@ -7,9 +7,8 @@ stream stand beside it, on plain ASGI. The Router finds the endpoint for both, a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 from typing import Any
-from urllib.parse import unquote
 
 import quart
 import structlog
@@ -18,18 +17,15 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from ..edge import Call, Route
 from ..errors import Malformed, Problem, TooLarge
 from . import replies
 from .admission import Gate, Request
 from .faults import note
 from .replies import Answer
 from .routing import Match, Router
-from .static import conditional
 
 log = structlog.get_logger(module="gateway")
 
-Lend = Callable[[], AbstractContextManager[Any]]
 Read = Callable[[], Awaitable[bytes]]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -44,40 +40,12 @@ class Rest:
         self._app = _App(gate, body_limit_bytes)
 
     async def serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         match = self._router.find(scope["method"], scope["raw_path"])
         if match.endpoint is not None and match.endpoint.stream is not None:
             await self._stream(match, scope, receive, send)
         else:
             scope["match"] = match
             await self._app(scope, receive, send)
-
-    async def ask(self, request: Request) -> Answer:
-        """The application's answer, whole, to a request for a page that came by another engine. Pages read no
-        body, so none is taken from the client."""
-        answer, body, is_told = Answer(500), bytearray(), False
-
-        async def receive() -> Any:
-            nonlocal is_told
-            if is_told:
-                await trio.sleep_forever()  # should the client leave, the whole task is cancelled
-            is_told = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                answer.status = message["status"]
-                answer.headers = {
-                    name.decode(): value.decode("latin-1") for name, value in message["headers"]
-                }
-            else:
-                body.extend(message["body"])
-
-        await self.serve(_scope_of(request), receive, send)
-        answer.body = bytes(body)
-        return answer
 
     async def _stream(self, match: Match, scope: Any, receive: Receive, send: Send) -> None:
         answer = await self._gate.answer(request_of(scope, _reader(receive)), *match)
@@ -113,22 +81,6 @@ class _App(QuartTrio):
         return response
 
 
-def enveloped(route: Route, lend: Lend) -> Callable[[Call, Request], Awaitable[Answer]]:
-    """Serves a room's route.  lend: gives the running room for as long as it is used."""
-
-    async def serve(call: Call, request: Request) -> Answer:
-        with lend() as room:
-            reply = await route.handler(room, call)
-        status = route.status if reply.status is None else reply.status
-        if reply.body is not None:
-            assert isinstance(reply.body, bytes) or route.stream is not None, "it is no streaming route"
-            answer = Answer(status, reply.body, dict(reply.headers))
-            return conditional(answer, call, request) if status == 200 else answer
-        return replies.success(reply.data, status, reply.headers, call.request_id, reply.as_of_us)
-
-    return serve
-
-
 def request_of(scope: Any, read: Read) -> Request:
     """The request in an ASGI scope, `http` or `websocket`."""
     headers: dict[str, str] = {}
@@ -157,24 +109,6 @@ async def _buffered() -> bytes:
         return b""
     except RequestEntityTooLarge:
         raise TooLarge from None
-
-
-def _scope_of(request: Request) -> Any:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": request.scheme,
-        "path": unquote(request.path),
-        "raw_path": request.path,
-        "query_string": request.query,
-        "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()],
-        "client": (request.peer, 0),
-        "server": None,
-        "extensions": {},
-    }
 
 
 def _reader(receive: Receive) -> Read:

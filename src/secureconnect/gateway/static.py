@@ -1,4 +1,4 @@
-"""Files known at the start and texts made then, each at an address of its own, in several encodings.
+"""Files known at the start and texts of our own, each at an address of its own, in several encodings.
 
 No path from outside is ever joined to a folder: what is not in the table made at the start does not exist.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from ..edge import Call, File, Rate
@@ -47,6 +47,8 @@ HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 _OF_THE_BODY = ("content-disposition", "content-encoding", "content-length", "content-range", "content-type")
 _UNASKED = 0.001  # the weight of the plain form for a client that names others only
 
+Source = Path | bytes | Callable[[], bytes]
+
 
 class Form(NamedTuple):
     """One encoding of an asset.  body: a file where there is one, so that it takes no memory."""
@@ -58,15 +60,14 @@ class Form(NamedTuple):
 
 
 class Asset:
-    """A file or a text. Its bytes are looked at when somebody first asks for it, and are then taken to stay.
+    """A file, a text, or what makes one. Its bytes are looked at (or made) when somebody first asks for it,
+    and are then taken to stay.
 
     A text without a compressed file beside it is compressed in memory. That costs the start nothing, and
     where nobody opens the page no memory either.
     """
 
-    def __init__(
-        self, source: Path | bytes, content_type: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, source: Source, content_type: str, headers: Mapping[str, str] | None = None) -> None:
         self._source = source
         lasts = isinstance(source, Path) and _HASHED.search(source.name)
         self._headers = {
@@ -131,7 +132,9 @@ def conditional(answer: Answer, call: Call, request: Request) -> Answer:
     if part is None:
         return answer
     answer.headers["content-range"] = f"bytes {part[0]}-{part[0] + part[1] - 1}/{body.size}"
-    return Answer(206, replace(body, size=part[1], start=body.start + part[0]), answer.headers)
+    return Answer(
+        206, msgspec.structs.replace(body, size=part[1], start=body.start + part[0]), answer.headers
+    )
 
 
 def is_held(request: Request, etag: str, modified: str | None) -> bool:
@@ -214,10 +217,10 @@ def names_in(folder: Path) -> list[str]:
     )
 
 
-def _forms_of(source: Path | bytes, compress: bool) -> list[Form]:
+def _forms_of(source: Source, compress: bool) -> list[Form]:
     """The plain one first. Reads files: for a thread."""
-    if isinstance(source, bytes):
-        data = source
+    if not isinstance(source, Path):
+        data = source if isinstance(source, bytes) else source()
         forms = [_form("identity", data, data)]
     else:
         data = source.read_bytes()

@@ -17,8 +17,6 @@ from typing import BinaryIO
 
 import structlog
 import trio
-from cryptography import x509
-from hypercorn.config import Config as EngineConfig
 
 from ..config import GatewayConfig
 from ..metrics import gauge
@@ -71,6 +69,9 @@ class Certificates:
 
 def _load(config: GatewayConfig) -> tuple[ssl.SSLContext, datetime]:
     """The context, and when its certificate ends."""
+    from cryptography import x509
+    from hypercorn.config import Config as EngineConfig
+
     engine = EngineConfig()
     engine.certfile = config.tls_certificate
     engine.keyfile = config.tls_key or config.tls_certificate

@@ -14,9 +14,9 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import trio
 
 from ..edge import Call, Rate
@@ -66,8 +66,7 @@ _COMMENT = re.compile(
 Seen = Sequence[tuple[str, int, int]]  # name, size, time of the last change
 
 
-@dataclass(frozen=True, slots=True)
-class Edition:
+class Edition(msgspec.Struct, frozen=True):
     """The client as it was at one moment.  files: what lies under `/app/<version>/`, by name."""
 
     seen: Seen

@@ -31,8 +31,8 @@ from . import framing, replies
 from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, request_id_of
 from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox
 from .faults import note
+from .mounting import Lend
 from .replies import Answer
-from .rest import Lend
 from .transport import Transport
 
 log = structlog.get_logger(module="gateway")
