@@ -103,6 +103,25 @@ async def test_a_failing_migration_leaves_nothing_behind(data_dir: Path, folder:
         assert tables == [("schema_migrations",)]
 
 
+async def test_a_new_database_gets_all_or_nothing_an_old_one_step_by_step(
+    data_dir: Path, folder: Path
+) -> None:
+    first, second = folder / "0001_first.sql", folder / "0002_second.sql"
+    first.write_text("CREATE TABLE a (id bigint);")
+    second.write_text("CREATE TABLE a (id bigint);")
+    async with Sqlite.open(data_dir / "x.db", SqliteConfig()) as db:
+        with pytest.raises(RuntimeError, match="already exists"):
+            await migrate.apply(db, folder)
+        assert await migrate.pending(db, folder) == ["0001_first", "0002_second"]
+        second.unlink()
+        assert await migrate.apply(db, folder) == ["0001_first"]
+        second.write_text("CREATE TABLE b (id bigint);")
+        (folder / "0003_third.sql").write_text("CREATE TABLE a (id bigint);")
+        with pytest.raises(RuntimeError, match="already exists"):
+            await migrate.apply(db, folder)
+        assert await migrate.pending(db, folder) == ["0003_third"]
+
+
 async def test_a_changed_file_stops_the_start(data_dir: Path, folder: Path) -> None:
     (folder / "0001_first.sql").write_text("CREATE TABLE a (id bigint);")
     async with Sqlite.open(data_dir / "x.db", SqliteConfig()) as db:

@@ -1,4 +1,5 @@
-"""Applies `migrations/NNNN_name.sql` in order, each in one transaction, and remembers its checksum.
+"""Applies `migrations/NNNN_name.sql` in order, each in one transaction, and remembers its checksum. An empty
+database gets them all in one: to sync them one by one would be most of a first start.
 
 The files are written once for both databases in a closed list of column types. Postgres takes them as they
 are; for SQLite the types of CREATE TABLE and ALTER TABLE … ADD COLUMN are mapped and tables made STRICT.
@@ -14,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from .. import __version__
@@ -69,8 +70,7 @@ class MigrationError(Exception):
     """Why the schema cannot be brought up to date: one line for the person who starts the server."""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(msgspec.Struct, frozen=True):
     """One file.  native: run as written, being the text of one database only."""
 
     number: int
@@ -93,6 +93,13 @@ class _Applied(NamedTuple):
     name: str
     checksum: str
     min_program: str
+
+
+class _Pending(NamedTuple):
+    """is_first: the database has nothing yet."""
+
+    steps: list[Migration]
+    is_first: bool
 
 
 def folder() -> Path:
@@ -121,7 +128,7 @@ def load(directory: Path, dialect: str) -> list[Migration]:
 async def pending(db: Database, directory: Path | None = None) -> list[str]:
     """Names of the migrations not yet applied. Raises MigrationError if this program and the database do not
     go together."""
-    return [each.name for each in await db.relieve(_pending, directory or folder())]
+    return [each.name for each in (await db.relieve(_pending, directory or folder())).steps]
 
 
 async def missing(db: Database, directory: Path | None = None) -> list[str]:
@@ -156,19 +163,19 @@ async def apply(db: Database, directory: Path | None = None, *, up_to: int | Non
     """
     directory = directory or folder()
     done = []
-    for each in await db.relieve(_pending, directory):
-        if up_to is not None and each.number > up_to:
-            break
-        if await db.write(_apply, each, db.now_us()):
-            log.info("migration_applied", name=each.name)
-            done.append(each.name)
+    pending = await db.relieve(_pending, directory)
+    steps = [each for each in pending.steps if up_to is None or each.number <= up_to]
+    for unit in [steps] if pending.is_first else [[each] for each in steps]:
+        for name in await db.write(_apply, unit, db.now_us()):
+            log.info("migration_applied", name=name)
+            done.append(name)
     return done
 
 
-async def _pending(tx: Tx, directory: Path) -> list[Migration]:
+async def _pending(tx: Tx, directory: Path) -> _Pending:
     await _lock(tx)
     await _run(tx, _TABLE)
-    return await _missing(tx, directory)
+    return _Pending(await _missing(tx, directory), is_first=not await _list(tx))
 
 
 async def _missing(tx: Tx, directory: Path) -> list[Migration]:
@@ -191,18 +198,19 @@ async def _missing(tx: Tx, directory: Path) -> list[Migration]:
     return [each for each in known if each.number not in done]
 
 
-async def _apply(tx: Tx, migration: Migration, now_us: int) -> bool:
-    """False if another process was faster."""
+async def _apply(tx: Tx, migrations: Sequence[Migration], now_us: int) -> list[str]:
+    """Names of those that no other process was faster with."""
     await _lock(tx)
-    if any(row.number == migration.number for row in await _list(tx)):
-        return False
-    if migration.native:
-        for statement in split(migration.text):
-            await tx.run("".join(token.text for token in statement))
-    else:
-        await _run(tx, migration.text)
-    await tx.run(_RECORD, migration.number, migration.name, migration.checksum, now_us, migration.min_program)
-    return True
+    done = {row.number for row in await _list(tx)}
+    mine = [each for each in migrations if each.number not in done]
+    for each in mine:
+        if each.native:
+            for statement in split(each.text):
+                await tx.run("".join(token.text for token in statement))
+        else:
+            await _run(tx, each.text)
+        await tx.run(_RECORD, each.number, each.name, each.checksum, now_us, each.min_program)
+    return [each.name for each in mine]
 
 
 async def _lock(tx: Tx) -> None:
