@@ -7,11 +7,14 @@ import time
 import unicodedata
 from dataclasses import replace
 
+import pytest
 import trio
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secureconnect.auth.passwords import Passwords
+from secureconnect.auth.passwords import Passwords, _made_up
 from secureconnect.config import AuthConfig
 from secureconnect.errors import Problem
 
@@ -35,9 +38,17 @@ async def test_each_hash_has_a_salt_of_its_own() -> None:
 
 async def test_an_unknown_user_has_no_password() -> None:
     passwords = Passwords(CHEAP)
-    await passwords.prepare()
     assert not await passwords.verify(None, PASSWORD)
     assert not await passwords.verify(None, "")
+
+
+def test_what_stands_in_for_unknown_users_is_like_a_real_hash() -> None:
+    hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    made_up = _made_up(hasher)
+    assert extract_parameters(made_up) == extract_parameters(hasher.hash(PASSWORD))
+    assert made_up != _made_up(hasher)
+    with pytest.raises(VerifyMismatchError):
+        hasher.verify(made_up, PASSWORD)
 
 
 async def test_unknown_users_take_as_long_as_wrong_passwords(site: Site) -> None:

@@ -6,6 +6,7 @@ keyboard are the same password, and nothing else is folded.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import unicodedata
@@ -13,6 +14,7 @@ import unicodedata
 import trio
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
+from argon2.low_level import ARGON2_VERSION
 
 from ..config import AuthConfig
 from ..errors import Unavailable
@@ -30,11 +32,7 @@ class Passwords:
         )
         self._cores = trio.CapacityLimiter(os.cpu_count() or 1)
         self._waiting = config.argon2_waiting
-        self._dummy = ""
-
-    async def prepare(self) -> None:
-        """Make the hash that stands in for unknown users."""
-        self._dummy = await self.hash(secrets.token_urlsafe(32))
+        self._dummy = _made_up(self._hasher)
 
     async def hash(self, password: str) -> str:
         """Raises Unavailable when too many wait."""
@@ -63,6 +61,19 @@ class Passwords:
             return self._hasher.verify(password_hash, password)
         except VerifyMismatchError:
             return False
+
+
+def _made_up(hasher: PasswordHasher) -> str:
+    """The hash that stands in for unknown users: it takes the time of a real one to compare with, and none to
+    make."""
+    salt, digest = map(_base64, (hasher.salt_len, hasher.hash_len))
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${cost}${salt}${digest}"
+
+
+def _base64(size: int) -> str:
+    """So many random bytes, without padding."""
+    return base64.b64encode(secrets.token_bytes(size)).rstrip(b"=").decode()
 
 
 def _normal(password: str) -> bytes:

@@ -223,7 +223,6 @@ class Auth:
         return {user: statuses[user] for user in seen}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self._passwords.prepare()
         await self._revocations.load()
         await self.bans.load()
         self._keyring.lend(self._revocations.verifying)
