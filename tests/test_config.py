@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 from urllib.parse import quote
 
 import pytest
@@ -55,6 +55,14 @@ def test_every_setting_says_what_it_means_and_keeps_to_its_own_range() -> None:
         if this.type in (int, float):
             assert this.about["low"] is not None, f"{key} has no lower bound"
             assert this.about["high"] is not None, f"{key} has no upper bound"
+
+
+def test_a_default_is_of_the_type_that_is_declared() -> None:
+    """What comes from outside becomes of the default's."""
+    parts: list[Any] = [getattr(Config(), each.name) for each in dataclasses.fields(Config)]
+    for part in (Config(), *filter(dataclasses.is_dataclass, parts)):
+        for name, hint in get_type_hints(type(part)).items():
+            assert isinstance(getattr(part, name), get_origin(hint) or hint), f"{type(part)} {name}"
 
 
 def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any
 
 from .config import Config
 from .settings import MASK, BadSetting, Setting
@@ -28,11 +28,9 @@ FRAME_ENVELOPE_BYTES = 1_024  # room for what a frame between nodes is wrapped i
 
 def _settings() -> Iterator[Setting]:
     for name, section in _sections().items():
-        hints = get_type_hints(section)
         for item in _own_fields(section):
-            hint = hints[item.name]
-            kind = hint if isinstance(hint, type) and hint in (str, int, float, bool) else tuple
-            yield Setting(f"{name}.{item.name}" if name else item.name, kind, item.default, item.metadata)
+            key = f"{name}.{item.name}" if name else item.name
+            yield Setting(key, type(item.default), item.default, item.metadata)
 
 
 def _own_fields(section: type[Any]) -> list[dataclasses.Field[Any]]:
@@ -42,8 +40,7 @@ def _own_fields(section: type[Any]) -> list[dataclasses.Field[Any]]:
 
 def _sections() -> dict[str, type[Any]]:
     """Section name → dataclass; the top level is `""`."""
-    hints = get_type_hints(Config)
-    return {"": Config} | {f.name: hints[f.name] for f in dataclasses.fields(Config) if not f.metadata}
+    return {"": Config} | {f.name: type(f.default) for f in dataclasses.fields(Config) if not f.metadata}
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType({each.key: each for each in _settings()})

@@ -50,6 +50,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Config:
+    """All there is; a section for each part that is handed its own."""
+
     data_dir: str = setting("./data", "folder of the database, the files and the keys", form=FOLDER)
     node_id: str = setting("", "id of this node; empty: made in the data folder", form=NODE_ID)
     gateway: GatewayConfig = GatewayConfig()

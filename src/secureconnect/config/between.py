@@ -9,6 +9,8 @@ from ..settings import setting
 
 @dataclass(frozen=True, slots=True)
 class OutboxConfig:
+    """Mail on its way out."""
+
     poll_s: float = setting(1.0, "seconds between two looks for mail to send", low=0.05, high=60)
     senders: int = setting(4, "mails handed over at the same time", low=1, high=100)
     waiting: int = setting(
@@ -25,6 +27,8 @@ class OutboxConfig:
 
 @dataclass(frozen=True, slots=True)
 class JournalConfig:
+    """What is accepted while the database is away."""
+
     limit_mb: int = setting(
         256,
         "megabytes of accepted messages kept while the database is away; beyond, sending is answered 503",
@@ -51,6 +55,8 @@ class JournalConfig:
 
 @dataclass(frozen=True, slots=True)
 class SignalsConfig:
+    """What nodes and rooms tell each other."""
+
     payload_bytes: int = setting(65_536, "bytes of a signal", low=1024, high=1_048_576)
     poll_ms: int = setting(
         500, "milliseconds between two looks for signals while the bus is away", low=50, high=10_000
@@ -63,6 +69,8 @@ class SignalsConfig:
 
 @dataclass(frozen=True, slots=True)
 class AuditConfig:
+    """The audit log and its seals."""
+
     seal_ms: int = setting(1_000, "milliseconds between two seals", low=10, high=2_000)
     denials_waiting: int = setting(10_000, "refusals waiting to be written", low=10, high=1_000_000)
     keep_days: int = setting(0, "days an audit row is kept; 0 keeps for ever", low=0, high=36_500)
@@ -73,6 +81,8 @@ class AuditConfig:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyConfig:
+    """Answers that are kept for whoever asks again."""
+
     kept_h: int = setting(24, "hours at least an Idempotency-Key is kept", low=1, high=720)
     prune_s: float = setting(
         600.0, "seconds between two looks for keys kept long enough", low=0.1, high=86_400

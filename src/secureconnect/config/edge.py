@@ -9,6 +9,8 @@ from ..settings import NETWORKS, WEB_ORIGINS, WEB_URL, setting
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
+    """The edge: addresses, TLS, and what one client may take of it."""
+
     web: bool = setting(True, "whether the web client is served, at /")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
     port: int = setting(8080, "port to listen on; 0 picks a free one", low=0, high=65535)
@@ -99,6 +101,8 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitsConfig:
+    """Requests of one caller, by class."""
+
     enabled: bool = setting(True, "whether requests are counted and limited")
     login: int = setting(20, "sign-ins a minute from one address", low=1, high=1_000_000)
     register: int = setting(20, "registrations an hour from one address", low=1, high=1_000_000)
@@ -114,6 +118,8 @@ class RateLimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
+    """What is logged, and how."""
+
     level: str = setting(
         "info", "least severe level that is written", choices=("debug", "info", "warning", "error")
     )
@@ -122,6 +128,8 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class StunConfig:
+    """The STUN server of our own."""
+
     enabled: bool = setting(
         False,
         "whether this server tells clients their own address, by STUN; told to them by gateway.public_url",

@@ -21,6 +21,8 @@ from ..settings import (
 
 @dataclass(frozen=True, slots=True)
 class SqliteConfig:
+    """The embedded database."""
+
     readers: int = setting(4, "connections that read beside the one writer", low=1, high=64)
     waiting: int = setting(
         10_000, "units of work waiting for the writer before more are refused", low=1, high=1_000_000
@@ -40,6 +42,8 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
+    """What stands in for Redis."""
+
     cache_entries: int = setting(100_000, "entries of the in-memory cache", low=100, high=100_000_000)
     bus_backlog: int = setting(
         10_000, "events waiting for one subscriber of the in-memory bus", low=10, high=10_000_000
@@ -48,6 +52,8 @@ class MemoryConfig:
 
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
+    """The database of several nodes."""
+
     url: str = setting(
         "",
         "postgres://user:password@host:port/database; empty: the embedded SQLite",
@@ -73,6 +79,8 @@ class PostgresConfig:
 
 @dataclass(frozen=True, slots=True)
 class RedisConfig:
+    """What nodes share that may be lost."""
+
     url: str = setting(
         "",
         "redis://:password@host:port/0, or rediss:// for TLS; empty: this process's memory",
@@ -104,6 +112,8 @@ class RedisConfig:
 
 @dataclass(frozen=True, slots=True)
 class MinioConfig:
+    """Where files lie that nodes share."""
+
     endpoint: str = setting(
         "", "host:port of MinIO, or of another S3 server; empty: a folder of this machine"
     )
@@ -139,6 +149,8 @@ class MinioConfig:
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
+    """The mail server."""
+
     url: str = setting(
         "",
         "smtp://user:password@host:587 (STARTTLS), or smtps:// for TLS at once; empty: files",
@@ -163,6 +175,8 @@ class SmtpConfig:
 
 @dataclass(frozen=True, slots=True)
 class TurnConfig:
+    """Relays and STUN servers that clients are told of."""
+
     stun_urls: tuple[str, ...] = setting(
         (),
         "STUN servers clients are told, like stun:turn.example.org:3478; empty: this one, if stun.enabled",
@@ -179,6 +193,8 @@ class TurnConfig:
 
 @dataclass(frozen=True, slots=True)
 class PushConfig:
+    """The push services of others."""
+
     enabled: bool = setting(True, "whether devices are woken through the push services of others")
     contact: str = setting(
         "",
@@ -227,6 +243,8 @@ class PushConfig:
 
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
+    """When a dependency counts as away, and as back."""
+
     probe_ms: int = setting(500, "milliseconds between two probes of a dependency", low=50, high=60_000)
     probe_limit_ms: int = setting(400, "milliseconds a probe may take", low=10, high=60_000)
     probes: int = setting(

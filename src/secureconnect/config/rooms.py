@@ -9,6 +9,8 @@ from ..settings import setting
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
+    """Accounts, sessions and sign-in."""
+
     master_key: str = setting(
         "",
         "32 bytes in base64 that seal stored secrets, equal on every node; empty: made in the data folder",
@@ -91,6 +93,8 @@ class AuthConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeysConfig:
+    """Keys of devices that encrypt."""
+
     devices: int = setting(100, "devices of one person that may have keys", low=1, high=1_000)
     one_time_keys: int = setting(
         200, "one-time keys of one device waiting to be claimed", low=100, high=10_000
@@ -135,6 +139,8 @@ class KeysConfig:
 
 @dataclass(frozen=True, slots=True)
 class ChatConfig:
+    """Conversations and messages."""
+
     max_message_chars: int = setting(10_000, "characters of a message", low=1, high=100_000)
     max_encrypted_bytes: int = setting(65_536, "bytes of an encrypted message", low=1024, high=1_048_576)
     e2ee_default_direct: bool = setting(
@@ -269,6 +275,8 @@ class ChatConfig:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
+    """Files and their uploads."""
+
     quota_mb: int = setting(10_240, "megabytes of files that one account may keep", low=0, high=1_073_741_824)
     max_file_mb: int = setting(5_120, "megabytes of one file", low=1, high=1_048_576)
     part_mb: int = setting(
@@ -337,6 +345,8 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class SignalingConfig:
+    """Calls and their recordings."""
+
     max_participants: int = setting(
         4, "people in one call; each device sends to each of the others", low=2, high=32
     )
