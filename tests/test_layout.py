@@ -38,6 +38,8 @@ DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}
 
 # what only these may import; "deps" is the folder, "deps/sqlite" the file
 ONLY = {
+    # of settings; of all else a start would define, too, each takes fifty times as long as a msgspec.Struct
+    "dataclasses": {"config", "config_file", "settings", "deps/policy", *DOOR},
     "asyncio": {"deps/asyncio_bridge"},
     "trio_asyncio": {"deps/asyncio_bridge"},
     "sqlite3": {"deps/sqlite", "deps/sqlite_log", "deps/sqlite_snapshot", "deps/sqlite_unit"},

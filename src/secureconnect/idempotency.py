@@ -9,7 +9,6 @@ nobody is shown what they may no longer see. A refusal keeps nothing: the same k
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
@@ -45,8 +44,7 @@ _PRUNE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One attempt at a request that may come again.  fingerprint: SHA-256 of what is asked, path and body."""
 
     user_id: UserId
@@ -55,8 +53,7 @@ class Attempt:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[T]):
+class Kept(msgspec.Struct, Generic[T], frozen=True):
     """What an earlier attempt made."""
 
     value: T

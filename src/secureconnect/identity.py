@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
 from typing import Literal, NewType
 
+import msgspec
 from uuid_utils import uuid7
 
 UserId = NewType("UserId", str)
@@ -53,8 +53,7 @@ def is_id(text: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """The signed-in caller.  expires_us: when the access token ends, microseconds UTC."""
 
     user_id: UserId

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -73,8 +72,7 @@ class SecretDamaged(Exception):
     """A stored secret does not open with the master key: the row was changed outside this program."""
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(msgspec.Struct, frozen=True):
     """One version of a stored secret.  active_us: from when on it is to be used."""
 
     version: int

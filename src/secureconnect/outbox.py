@@ -8,7 +8,6 @@ server's yes and the note of it. A failed try is repeated with growing pauses un
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -68,8 +67,7 @@ _EXPIRE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """What someone is written.  kind: why, one word."""
 
     kind: str
@@ -79,8 +77,7 @@ class Letter:
     html: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
+class _Taken(msgspec.Struct, frozen=True):
     """attempts: this one included."""
 
     mail: Mail
@@ -128,7 +125,7 @@ class Outbox:
 
     async def add_decoy(self, tx: Tx, user: UserId, letter: Letter, *, now_us: int) -> None:
         """The work of `add`, and nothing is sent: the time an answer takes must not tell whether it is."""
-        decoy = replace(letter, kind=DECOY)
+        decoy = msgspec.structs.replace(letter, kind=DECOY)
         await self.add(tx, user, decoy, now_us=now_us, expires_us=now_us, replaces=True)
 
     async def notify(self, tx: Tx, user: UserId, letter: Letter, *, now_us: int) -> None:

@@ -11,16 +11,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import trio
 
 LOOK_S = 0.5  # between two looks at how it stands, at most
 SILENT_S = 30  # for which a start may be silent
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """is_ready: /readyz says 200.  is_ending: it drains.  is_alive: nothing that is supervised has lost its
     supervisor.  status: a line for people."""
 

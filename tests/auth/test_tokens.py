@@ -106,7 +106,7 @@ async def test_algorithms_cannot_be_confused(node: Node, site: Site) -> None:
 async def test_another_key_under_our_id_is_refused(node: Node, site: Site) -> None:
     ann = await node.register()
     key = await _key(site)
-    foreign = replace(key, private=Ed25519PrivateKey.generate())
+    foreign = msgspec.structs.replace(key, private=Ed25519PrivateKey.generate())
     with refused("INVALID_TOKEN"):
         await node.room.authenticate(_signed(foreign, _claims(ann)))
     for kid in ("unknown", "", "../" + key.kid):

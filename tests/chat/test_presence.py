@@ -135,7 +135,7 @@ async def test_a_crowd_is_told_of_itself_little_by_little(
 
 
 def on_device(user: UserId, device: DeviceId) -> Principal:
-    return replace(principal_of(user), device_id=device)
+    return msgspec.structs.replace(principal_of(user), device_id=device)
 
 
 async def acked(socket: MemorySocket, status: str) -> None:

@@ -6,10 +6,11 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
@@ -75,7 +76,7 @@ def _interruptible(deps: Deps, db: Clocked) -> Deps:
             return [*others, DependencyStatus("postgres", "sqlite", "up", 0)]
         return [*others, DependencyStatus("postgres", "sqlite", "down", db.away_since_us)]
 
-    return replace(deps, db=db, status=status)
+    return msgspec.structs.replace(deps, db=db, status=status)
 
 
 async def _ask(url: str, method: str, path: str, token: str) -> httpx.Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import product
 
+import msgspec
 import pytest
 import trio
 
@@ -171,7 +171,7 @@ async def test_of_two_devices_that_answer_at_once_one_does(
 ) -> None:
     ann, bob, *_ = people
     call = await node.call(ann, pair)
-    phones = [replace(bob, device_id=principal_of(bob.user_id).device_id) for _ in range(4)]
+    phones = [msgspec.structs.replace(bob, device_id=principal_of(bob.user_id).device_id) for _ in range(4)]
     refused: list[Problem] = []
 
     async def answer(phone: Principal) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -212,7 +211,7 @@ async def test_a_token_is_renewed_by_a_fresh_one_of_the_same_session(
     node: Node, group: ConversationId, people: list[Principal]
 ) -> None:
     one, two, _ = await in_call(node, group, people)
-    fresh = replace(one.principal, expires_us=one.principal.expires_us + 1)
+    fresh = msgspec.structs.replace(one.principal, expires_us=one.principal.expires_us + 1)
     node.tokens = {"fresh": fresh, "another's": two.principal}
     one.tell("auth", ref=1, token="forged")
     assert (await one.wait_for("error"))["code"] == "INVALID_TOKEN"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import trio
 
 from auth.harness import Clocked
@@ -93,7 +94,7 @@ class Node:
 
     async def begin(self, owner: UserId, content: bytes = CONTENT, **said: Any) -> tuple[File, str]:
         announced = Announcement("a.bin", len(content), "application/pdf")
-        begun = await self.room.uploads.begin(owner, replace(announced, **said))
+        begun = await self.room.uploads.begin(owner, msgspec.structs.replace(announced, **said))
         return begun.file, begun.url or ""
 
     async def send(self, url: str, content: bytes = CONTENT) -> None:
@@ -146,7 +147,7 @@ class Node:
 
     async def begin_parts(self, owner: UserId, content: bytes, **said: Any) -> Progress:
         announced = Announcement("a.mp4", len(content), "video/mp4")
-        return await self.room.uploads.begin(owner, replace(announced, **said))
+        return await self.room.uploads.begin(owner, msgspec.structs.replace(announced, **said))
 
     async def progress(self, file: File, after: int = 0, number: int | None = None) -> Progress:
         return await self.room.uploads.progress(file.owner_id, file.file_id, after, number)

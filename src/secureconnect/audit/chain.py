@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,7 @@ _PAGE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The end of the chain: how many rows are sealed, and the seal of the last one."""
 
     count: int
@@ -55,8 +53,7 @@ class Head:
 START = Head(0, bytes(32))
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(msgspec.Struct, frozen=True):
     """Where the chain begins, once rows are past their term: after `head`, the last one removed.
 
     proof: an HMAC of the rest, which nobody makes without the key.

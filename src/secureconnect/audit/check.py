@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import trio
 
 from ..deps.contracts import Database, Row, Tx
@@ -33,8 +33,7 @@ _COUNT_SEALED = "SELECT COUNT(*) FROM audit WHERE position IS NOT NULL"
 _COUNT_UNSEALED = "SELECT COUNT(*), MIN(recorded_at) FROM audit WHERE position IS NULL"
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(msgspec.Struct):
     """What `verify` found.
 
     erased: rows whose personal fields were erased.  unsealed: rows not chained yet, the oldest of them
@@ -51,7 +50,7 @@ class Verdict:
     removed: int = 0
     cut_us: int | None = None
     faults: int = 0
-    findings: list[str] = field(default_factory=list)
+    findings: list[str] = msgspec.field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -168,8 +167,7 @@ class _Walk:
         self.has_met_file |= head == self._verdict.file
 
 
-@dataclass(frozen=True, slots=True)
-class _Survey:
+class _Survey(msgspec.Struct, frozen=True):
     head: Head
     last: Head
     anchor: Anchor | None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -197,8 +196,7 @@ async def forget(tx: Tx, user: UserId) -> int:
     return await tx.run(_FORGET, user, user)
 
 
-@dataclass(slots=True)
-class _Denial:
+class _Denial(msgspec.Struct):
     """Refusals of one kind, of one caller, about one thing, within one minute.
 
     times: not written yet.  first_us: of those.
@@ -417,8 +415,7 @@ class Audit:
         WHOLE.set(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(msgspec.Struct, frozen=True):
     """head: the end of the chain.  fault: why that cannot be.  waiting: whether there are rows to seal."""
 
     head: Head

@@ -7,7 +7,8 @@ then on. What is removed is checked first: evidence of tampering stays where it 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 from ..deps.contracts import Tx
 from .chain import HEAD, PAGE_ROWS, START, Anchor, Head, anchor_of, last_of, page, seal_of
@@ -20,8 +21,7 @@ _MOVE_ANCHOR = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """head: the last row removed, or where the chain began before.  fault: why nothing was removed."""
 
     head: Head

@@ -4,7 +4,8 @@ sessions, so that others cannot pretend to be it by knowing its id."""
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 from ..deps.contracts import Tx
 from ..identity import DeviceId, UserId, new_id
@@ -14,8 +15,7 @@ from .tokens import digest, random_token
 NOBODY = UserId("00000000-0000-0000-0000-000000000000")
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceClaim:
+class DeviceClaim(msgspec.Struct, frozen=True):
     """What a login says of its device.  name: for people, like "Ann's phone"."""
 
     device_id: str | None = None
@@ -23,8 +23,7 @@ class DeviceClaim:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownDevice:
+class KnownDevice(msgspec.Struct, frozen=True):
     """secret: told once, when the device is new."""
 
     device_id: DeviceId

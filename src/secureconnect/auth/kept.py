@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -53,8 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     pending: list[Revoked]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What the files hold.  snapshot: None if there is none that is whole.  trusted: it is private, too.
     journal: the sound lines."""
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -31,8 +31,7 @@ RELOAD_PAUSE_S = 1.0  # forged key ids cost one read a second at most
 SLACK_US = MINUTE_US  # a node that hears late of a new key signs with the old one for that much longer
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
+class SigningKey(msgspec.Struct, frozen=True):
     """kid: names the public key.  retired_us: from when on nothing it signed can be valid; None: not yet
     replaced."""
 

@@ -11,8 +11,8 @@ import base64
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from .. import audit
@@ -35,8 +35,7 @@ log = structlog.get_logger(module="auth")
 NEWEST = SessionId("ffffffff-ffff-ffff-ffff-ffffffffffff")  # after every session id: where a list begins
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a request came from.  language: the Accept-Language it sent."""
 
     address: str
@@ -44,8 +43,7 @@ class Origin:
     language: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """What a transaction did for a session; worth something once it is committed.
 
     device_secret: for a new device.  ended: sessions that this one took the place of.
@@ -59,8 +57,7 @@ class Opened:
     ended: frozenset[SessionId] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     """Sessions of a person that a transaction has ended, at `at_us`."""
 
     user_id: UserId
@@ -68,8 +65,7 @@ class Closed:
     at_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """What the client is given."""
 
     user_id: UserId

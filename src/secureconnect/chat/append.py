@@ -8,7 +8,6 @@ keys as one JSON parameter, so that a batch costs the same few statements whatev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,8 +62,7 @@ class Stored(NamedTuple):
 Outcome = Stored | Problem
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
+class _Texts(msgspec.Struct, frozen=True):
     """heads: locks, in id order.  others: who else is in a direct conversation, whether that account is
     erased, and whether either has blocked the other.  All take one JSON list: of ids, or of pairs."""
 

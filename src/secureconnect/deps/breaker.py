@@ -14,8 +14,9 @@ other: a call that was sent to a server which has died since says nothing of the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NewType
+
+import msgspec
 
 from .contracts import Breaker as State
 
@@ -23,8 +24,7 @@ Reason = Literal["unreachable", "timeout", "outcome_unknown", "unexpected", "ans
 Generation = NewType("Generation", int)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """probes, failures: in a row.  trials: calls under way at a time while half-open."""
 
     probes: int = 2
@@ -32,8 +32,7 @@ class Limits:
     trials: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One change of state.  at: by the breaker's clock.  reason: of the last failure, or `answers`."""
 
     old: State

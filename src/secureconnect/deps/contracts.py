@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -106,8 +107,7 @@ class Snapshot(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True):
     """Answer of a rate limit.  retry_after_s: 0 when allowed.  remaining: further calls allowed right now."""
 
     allowed: bool
@@ -141,8 +141,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """only_here: the bus was away when it was published, so no other node hears it."""
 
     channel: str
@@ -195,8 +194,7 @@ class Signals(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(msgspec.Struct, frozen=True):
     """The end of sessions.  kind: `session`, the one of this id; `user`, those of this person that were
     opened up to `at_us`.  at_us: when it happened.  until_us: from then on no token could pass anyway. Both
     in the database's time."""
@@ -235,8 +233,7 @@ class Backlog(Protocol):
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True):
     """sha256: lower-case hex; empty for what a client has put straight into the store (`Presigner`), until
     someone reads it.  version: the same for the same content, another for another."""
 
@@ -287,8 +284,7 @@ class Objects(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRecord:
+class JournalRecord(msgspec.Struct, frozen=True):
     """number: ascending in the order of `append`.  at_us: when it was appended, by this machine's clock."""
 
     number: int
@@ -320,8 +316,7 @@ class Journal(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedPart:
+class UploadedPart(msgspec.Struct, frozen=True):
     """number: from 1.  etag: the store's name for the content, as its answer to the part's PUT gave it; in a
     folder, its SHA-256."""
 
@@ -330,8 +325,7 @@ class UploadedPart:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
+class Division(msgspec.Struct, frozen=True):
     """How an object is cut into parts: of `part_bytes` each, the last one of what is left."""
 
     size_bytes: int
@@ -418,8 +412,7 @@ class Presigner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(msgspec.Struct, frozen=True):
     """One mail to one person.  html: the same as `text`, for those who like it pretty."""
 
     mail_id: str
@@ -457,15 +450,13 @@ class Mailer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FcmTarget:
+class FcmTarget(msgspec.Struct, frozen=True):
     """An app on a phone, by its registration token."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class WebPushTarget:
+class WebPushTarget(msgspec.Struct, frozen=True):
     """A browser's subscription, or a UnifiedPush app's.  p256dh, auth: its keys, 65 and 16 bytes."""
 
     endpoint: str
@@ -473,8 +464,7 @@ class WebPushTarget:
     auth: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True):
     """data: what the device is told.  topic: the next one with it takes the place of one that waits; at most
     32 of `A-Za-z0-9_-`.  ttl_s: how long the push service is to keep it for a device that is off."""
 
@@ -536,8 +526,7 @@ Health = Literal["up", "down"]
 Breaker = Literal["closed", "half_open", "open"]
 
 
-@dataclass(frozen=True, slots=True)
-class DependencyStatus:
+class DependencyStatus(msgspec.Struct, frozen=True):
     """For /health.  kind: what stands behind the protocol.  last_error: a closed code, never a host.
     breaker: None for what is part of this process.  affects: what does not work as usual while it is down,
     in words for clients.
@@ -562,8 +551,7 @@ def all_are_let_in() -> None:
     """An embedded database is up to date when it is opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(msgspec.Struct, frozen=True):
     """Everything outside, opened; the database may yet be away.
 
     ready: waits until the database answers, brings its schema up to date, and hands it to the given function,

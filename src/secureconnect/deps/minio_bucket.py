@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
 
+import msgspec
 import trio
 from miniopy_async.api import Minio
 from miniopy_async.commonconfig import REPLACE, CopySource
@@ -73,8 +73,7 @@ class Body(io.BytesIO):
         return super().read(size)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An object as the store sees it."""
 
     etag: str
@@ -91,8 +90,7 @@ class Found:
         return self.sha256 or self.etag
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """Bytes of an object.  total: its size."""
 
     content: bytes

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import SplitResult, quote
 
+import msgspec
 from miniopy_async.helpers import BaseURL
 
 from ..config import MinioConfig
@@ -20,8 +20,7 @@ from ..config import MinioConfig
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(msgspec.Struct, frozen=True):
     """secret_key: as the store's owner has it."""
 
     access_key: str

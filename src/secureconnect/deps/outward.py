@@ -9,11 +9,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpcore
+import msgspec
 import trio
 
 from ..errors import Unavailable
@@ -29,8 +29,7 @@ LONGEST_WAIT_S = 86_400.0  # that a service may ask for: by then a push is of no
 _ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """headers: names in lower case.  body: its beginning."""
 
     status: int

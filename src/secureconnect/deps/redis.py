@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 import trio
 from redis.asyncio.connection import Connection as TcpConnection
@@ -555,8 +555,7 @@ class RedisBus:
         return (self._prefix + channel).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Redis:
+class Redis(msgspec.Struct, frozen=True):
     """probe: returns when Redis takes a write, on a connection of its own; raises Unavailable within `call_s`
     otherwise. It refuses them when it is full, and as a replica."""
 

@@ -12,8 +12,9 @@ import hmac
 import re
 import struct
 import uuid
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from ..errors import AddressExpired, NotFound
 from ..identity import FileId, NodeId, UserId
@@ -25,8 +26,7 @@ _MAC_BYTES = hashlib.sha256().digest_size
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{114}")  # 53 + 32 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """size_bytes: of the file or part.  expires_us: in the database's time.  user_id: who asked for it.
     part: its number; 0: all."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+import msgspec
 
 from .. import audit
 from ..clock import SECOND_US
@@ -46,8 +47,7 @@ async def _to_nobody(_: Tx, __: FileId, ___: UserId) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """What is sent of a file by this process: where its bytes lie here, or the address in the store where it
     is now."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+
+import msgspec
 
 from ..clock import SECOND_US
 from ..config import StorageConfig
@@ -24,8 +25,7 @@ MB = 1024 * 1024
 MOST_PARTS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class PartAddress:
+class PartAddress(msgspec.Struct, frozen=True):
     number: int
     url: str
 

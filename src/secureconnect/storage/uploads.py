@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
 import structlog
 import trio
 
@@ -58,8 +58,7 @@ CLEAN_UP_S = 2.0
 Keep = Callable[[Tx, int, str | None, NodeId | None], Awaitable[File | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(msgspec.Struct, frozen=True):
     """What a client says of a file it is going to upload.  encryption_metadata: a JSON object.
     conversation_id: into which."""
 
@@ -72,8 +71,7 @@ class Announcement:
     conversation_id: ConversationId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """An upload under way.  url: where all of it is to be put; None: in parts.
     parts: where the next ones that are missing are to be put.  done: those that have arrived."""
 

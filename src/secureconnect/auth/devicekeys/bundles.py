@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -23,8 +22,7 @@ Format = Literal["raw", "fallback_json"]
 _PRE_KEY = "signed_pre_key"
 
 
-@dataclass(frozen=True, slots=True)
-class PreKey:
+class PreKey(msgspec.Struct, frozen=True):
     """format: what the signature covers: the 32 bytes of the key, or the document an Olm client signs."""
 
     key_id: str
@@ -53,8 +51,7 @@ class Bundle(msgspec.Struct, frozen=True):
     one_time_pre_key: tuple[str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
+class Stock(msgspec.Struct, frozen=True):
     """pre_key_us: since when the signed pre-key is handed out, None without one."""
 
     one_time_keys: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ... import audit
 from ...clock import SECOND_US, to_iso
@@ -18,8 +18,7 @@ from .store import Invite
 DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """code: told this once.  link: where a browser registers with it; a path if the server has no URL. The
     code stands behind the `#`, which browsers keep to themselves: no log on the way sees it."""
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 from ... import audit
 from ...clock import SECOND_US
@@ -26,8 +27,7 @@ from .. import store as accounts
 from . import store
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One that is reserved, at that time.  user: whose account it is about, if there is one.
     by_address: whether its failure counts on the address, too."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import pyotp
 
 from ... import audit
@@ -23,8 +22,7 @@ from .codes import DIGITS, STEP_S, Codes
 SECRET_CHARS = 32  # of base32: 160 bits, as RFC 4226 recommends
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     """secret: base32, to be typed.  uri: `otpauth://…`, to be scanned."""
 
     secret: str

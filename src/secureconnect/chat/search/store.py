@@ -5,7 +5,6 @@ common but what they find.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -159,8 +158,7 @@ async def news(tx: Tx, behind: Behind, limit: int) -> News:
 # The entries, and finding them
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
+class _Texts(msgspec.Struct, frozen=True):
     """taken, of_seqs: take a JSON list.  put, remove: for each entry, one after the other.
     find: a question in the database's own language; who asks; the first and last entry wanted; who said it,
     or NULL; how many."""
