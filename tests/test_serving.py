@@ -21,7 +21,7 @@ from kit.command import fails, run, succeeds
 from kit.fixtures import StartServer
 from kit.people import people
 from kit.ports import free_port
-from kit.server import Server
+from kit.server import START_S, Server
 from kit.wait import until
 from secureconnect.client import ApiError
 
@@ -154,7 +154,7 @@ async def test_it_serves_when_nobody_takes_its_output(tmp_path: Path) -> None:
                 assert process.poll() is None
                 return False
 
-        await until(answers)
+        await until(answers, START_S)
         process.terminate()
 
 
