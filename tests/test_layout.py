@@ -42,7 +42,7 @@ ONLY = {
     "dataclasses": {"config", "config_file", "settings", "deps/policy", *DOOR},
     "asyncio": {"deps/asyncio_bridge"},
     "trio_asyncio": {"deps/asyncio_bridge"},
-    "sqlite3": {"deps/sqlite", "deps/sqlite_log", "deps/sqlite_snapshot", "deps/sqlite_unit"},
+    "sqlite3": {f"deps/sqlite{each}" for each in ("", "_copies", "_log", "_snapshot", "_unit")},
     "asyncpg": {"deps/postgres", "deps/postgres_unit", "doctor"},
     "aiosmtplib": {"deps/smtp", "doctor"},
     "redis": {"deps/redis", "deps/redis_feed", "doctor"},

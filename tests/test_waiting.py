@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from secureconnect.deps.mail import FolderMailer
 from secureconnect.deps.memory import MemoryBus, MemoryCache, MemorySignals
 from secureconnect.deps.push import SilentPusher
 from secureconnect.deps.sqlite import Sqlite
+from secureconnect.deps.sqlite_snapshot import SqliteSnapshot
 from secureconnect.errors import Unavailable
 from secureconnect.identity import new_id
 from secureconnect.node import SNAPSHOT as KNOWN
@@ -182,6 +184,7 @@ async def starting(folder: Path, *, away: bool = True, migrates: bool = True) ->
         objects = FolderObjects(folder / "objects")
         deps = Deps(
             db=GuardedDatabase(flaky, guard),
+            snapshot=partial(SqliteSnapshot.open, folder / "secureconnect.db"),
             cache=MemoryCache(MemoryConfig()),
             bus=MemoryBus(MemoryConfig()),
             signals=MemorySignals(MemoryConfig(), config.signals.payload_bytes),

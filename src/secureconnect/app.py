@@ -37,6 +37,7 @@ from .auth import (
     signed_in,
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
+from .backup.schedule import scheduled
 from .chat import Chat, PushParts, forget_last_seen, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
@@ -366,6 +367,8 @@ class Service:
         self._services: tuple[Handle[Any], ...] = (self.node, self.audit, self.idempotency, self.outbox)
         if config.stun.enabled:
             self._services += (self.stun,)
+        if config.backup.folder:
+            self._services += (Handle("backup", lambda: scheduled(config, deps, self._node)),)
         self.auth = Handle("auth", build_auth)
         self.chat = Handle("chat", build_chat)
         self.storage = Handle("storage", build_storage)

@@ -37,6 +37,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 MOVE = "move"  # in `meta`: how far the move into this database is
 RESTORE = "restore"  # in `meta`: which backup is being restored into this database
+BACKUP = "backup"  # in `meta`: whose turn it is to make one, and when the last was made
 SNAPSHOT = "node.snapshot"
 FORMAT = b"secureconnect-node-1"
 RENEW_S = 1.0
@@ -338,24 +339,22 @@ async def read_history_id(tx: Tx) -> str | None:
 
 async def read_move(tx: Tx) -> str | None:
     """How far the move into this database is: a JSON object of `move`. None if there never was one."""
-    row = await tx.one(_GET_META, MOVE)
-    return None if row is None else str(row[0])
+    return await read_note(tx, MOVE)
 
 
 async def begin_move(tx: Tx, state: str) -> bool:
     """False, and nothing is written, if one has begun."""
-    return await tx.run(_PUT_META, MOVE, state) == 1
+    return await change_note(tx, MOVE, None, state)
 
 
 async def advance_move(tx: Tx, old: str, new: str) -> bool:
     """False, and nothing is written, unless it stands as `old` says."""
-    return await tx.one(_ADVANCE_META, MOVE, old, new) is not None
+    return await change_note(tx, MOVE, old, new)
 
 
 async def read_restore(tx: Tx) -> str | None:
     """The id of the backup that is being restored into this database. None if none is."""
-    row = await tx.one(_GET_META, RESTORE)
-    return None if row is None else str(row[0])
+    return await read_note(tx, RESTORE)
 
 
 async def begin_restore(tx: Tx, backup_id: str) -> None:
@@ -384,9 +383,21 @@ def keep_master(data_dir: Path, master: str) -> None:
     create_file(data_dir / "master.key", master.encode() + b"\n")
 
 
+async def read_note(tx: Tx, key: str) -> str | None:
+    row = await tx.one(_GET_META, key)
+    return None if row is None else str(row[0])
+
+
+async def change_note(tx: Tx, key: str, old: str | None, new: str) -> bool:
+    """False, and nothing is written, unless it stands as `old` says; None: it is not there."""
+    if old is None:
+        return await tx.run(_PUT_META, key, new) == 1
+    return await tx.one(_ADVANCE_META, key, old, new) is not None
+
+
 def is_note(table: str, row: Row) -> bool:
-    """Whether the row is about a move or a restore: no data of the installation."""
-    return table == "meta" and row[0] in (MOVE, RESTORE)
+    """Whether the row is about a move, a restore or a backup: no data of the installation."""
+    return table == "meta" and row[0] in (MOVE, RESTORE, BACKUP)
 
 
 def is_unfinished(state: str | None) -> bool:

@@ -39,10 +39,17 @@ PassphraseFile = Annotated[
 ]
 
 
+Keep = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Backups kept in that folder, the newest; without it, all."),
+]
+
+
 def backup(
     dest: Where,
     source: Source = None,
     passphrase_file: PassphraseFile = None,
+    keep: Keep = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -59,13 +66,13 @@ def backup(
     elif source is not None:
         raise typer.BadParameter(f"one folder, not also {source}")
     else:
-        _make(prepare(config_file, data_dir), Path(dest), passphrase_file)
+        _make(prepare(config_file, data_dir), Path(dest), passphrase_file, keep)
 
 
-def _make(settings: Config, dest: Path, passphrase_file: Path | None) -> None:
+def _make(settings: Config, dest: Path, passphrase_file: Path | None, keep: int | None) -> None:
     import trio
 
-    made = trio.run(_made, settings, dest, passphrase_file)
+    made, removed = trio.run(_made, settings, dest, passphrase_file, keep)
     manifest, files = made.manifest, made.manifest.files
     print(
         f"{made.path}: {manifest.rows} rows in {len(manifest.tables)} tables,"
@@ -81,6 +88,8 @@ def _make(settings: Config, dest: Path, passphrase_file: Path | None) -> None:
             f"it does not hold the master key {manifest.master_key_id}, without which it cannot be restored:"
             f" keep {place} elsewhere"
         )
+    for path in removed:
+        print(f"removed: {path}")
     if files.lost:
         raise Failed(
             f"of {files.lost} files the store has no content, or another than it should:"
@@ -88,7 +97,9 @@ def _make(settings: Config, dest: Path, passphrase_file: Path | None) -> None:
         )
 
 
-async def _made(settings: Config, dest: Path, passphrase_file: Path | None) -> Made:
+async def _made(
+    settings: Config, dest: Path, passphrase_file: Path | None, keep: int | None
+) -> tuple[Made, list[Path]]:
     import trio
 
     from .. import backup
@@ -112,7 +123,8 @@ async def _made(settings: Config, dest: Path, passphrase_file: Path | None) -> M
             )
             source = backup.Source(partial(open_snapshot, settings), db, objects, names, master)
             with folder.held(), progress() as tell:
-                return await backup.make(source, folder, tell)
+                made = await backup.make(source, folder, tell)
+                return made, backup.prune(folder, keep) if keep is not None else []
     except (backup.Refused, backup.Damaged) as exc:
         raise Failed(str(exc)) from exc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..settings import FOLDER, NODE_ID, setting
-from .between import AuditConfig, IdempotencyConfig, JournalConfig, OutboxConfig, SignalsConfig
+from .between import AuditConfig, BackupConfig, IdempotencyConfig, JournalConfig, OutboxConfig, SignalsConfig
 from .edge import GatewayConfig, LogConfig, RateLimitsConfig, StunConfig
 from .outside import (
     BreakerConfig,
@@ -23,6 +23,7 @@ from .rooms import AuthConfig, ChatConfig, KeysConfig, SignalingConfig, StorageC
 __all__ = [
     "AuditConfig",
     "AuthConfig",
+    "BackupConfig",
     "BreakerConfig",
     "ChatConfig",
     "Config",
@@ -75,5 +76,6 @@ class Config:
     journal: JournalConfig = JournalConfig()
     signals: SignalsConfig = SignalsConfig()
     audit: AuditConfig = AuditConfig()
+    backup: BackupConfig = BackupConfig()
     idempotency: IdempotencyConfig = IdempotencyConfig()
     log: LogConfig = LogConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import setting
+from ..settings import FOLDER, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,23 @@ class AuditConfig:
     keep_days: int = setting(0, "days an audit row is kept; 0 keeps for ever", low=0, high=36_500)
     cut_pass_s: float = setting(
         3_600.0, "seconds between two looks for audit rows past their term", low=0.1, high=86_400
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BackupConfig:
+    folder: str = setting(
+        "", "folder this server makes backups in by itself; empty: it makes none", form=FOLDER
+    )
+    every_s: float = setting(86_400.0, "seconds between two backups", low=1, high=31_536_000)
+    keep: int = setting(
+        7, "backups kept in that folder, the newest; older ones are removed", low=1, high=10_000
+    )
+    passphrase_file: str = setting(
+        "", "file whose first line seals them, the master key included; empty: they are not sealed"
+    )
+    share: float = setting(
+        0.5, "of the time that making one may take; the rest is left to people", low=0.01, high=1
     )
 
 

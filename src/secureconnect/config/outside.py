@@ -35,6 +35,9 @@ class SqliteConfig:
         low=1,
         high=86_400,
     )
+    copies: int = setting(
+        2, "copies of the file kept from before its schema was changed; 0: none are made", low=0, high=100
+    )
     disk_reserve_mb: int = setting(
         64, "megabytes kept free on the disk; below, nothing new is stored", low=0, high=1_048_576
     )

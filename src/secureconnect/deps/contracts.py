@@ -561,9 +561,11 @@ class Deps(msgspec.Struct, frozen=True):
     revocations: None where nothing but the database joins the nodes.
     drafts: where objects arrive in parts that do not go straight into the store.
     presigner: None where objects lie in a folder.
+    snapshot: holds the database as it is at that moment. Raises Unavailable.
     """
 
     db: Database
+    snapshot: Callable[[], AbstractAsyncContextManager[Snapshot]]
     cache: Cache
     bus: Bus
     signals: Signals

@@ -8,7 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +61,7 @@ from .meters import show_pool
 from .push import PushServices, SilentPusher, contact_of
 from .spool import SpooledObjects
 from .sqlite import Sqlite
+from .sqlite_copies import COPIES, keep_copy
 from .sqlite_snapshot import SqliteSnapshot
 
 if TYPE_CHECKING:
@@ -122,6 +129,8 @@ class _Wiring:
     Real things are opened in this order: the bridge to asyncio, the adapters, the probes; closed in reverse.
     """
 
+    _snapshot: Callable[[], AbstractAsyncContextManager[Snapshot]]
+
     def __init__(self, config: Config, stack: AsyncExitStack) -> None:
         self._config = config
         self._stack = stack
@@ -147,6 +156,7 @@ class _Wiring:
         await self._start_probes(db)
         return Deps(
             db=db,
+            snapshot=self._snapshot,
             cache=cache,
             bus=bus,
             signals=signals,
@@ -171,10 +181,12 @@ class _Wiring:
             await _migrate(config)
             path = Path(config.data_dir) / DATABASE
             self._embedded("postgres", "sqlite")
+            self._snapshot = partial(SqliteSnapshot.open, path)
             db = await self._stack.enter_async_context(Sqlite.open(path, config.sqlite))
             show_pool(1 + config.sqlite.readers, db.waiting)
             return db
         from .postgres import Postgres
+        from .postgres_snapshot import PostgresSnapshot
 
         bridge = await self._bridged()
         real = await self._stack.enter_async_context(Postgres.open(config.postgres, bridge))
@@ -196,6 +208,7 @@ class _Wiring:
             return result
 
         self._ready, self._hold_back = ready, guard.hold_back
+        self._snapshot = partial(PostgresSnapshot.open, real, bridge)
         return GuardedDatabase(real, guard)
 
     async def _cache_and_bus(self) -> tuple[Cache, Bus]:
@@ -483,6 +496,11 @@ def _patient(config: PostgresConfig) -> PostgresConfig:
 async def _migrate(config: Config) -> None:
     path = Path(config.data_dir) / DATABASE
     async with Sqlite.open(path, replace(config.sqlite, statement_s=MIGRATION_S, readers=1)) as db:
+        names = await migrate.missing(db)
+        is_new = not await db.read(migrate.applied)
+        if names and not is_new and config.sqlite.copies:
+            await trio.to_thread.run_sync(keep_copy, path, config.sqlite.copies)
+            log.info("database_copied", before=names[0], folder=str(path.parent / COPIES))
         await migrate.apply(db)
 
 

@@ -1,0 +1,46 @@
+"""Copies of SQLite's file from before its schema was changed: the way back to the program before."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from ..durable import sync_folder
+from .migrate import MigrationError
+
+COPIES = "before-migration"  # a folder beside the file
+
+
+def keep_copy(path: Path, keep: int) -> Path:
+    """One more, under the number of the last migration in it, and no more than `keep` of them. Blocking.
+    Raises MigrationError: then the schema stays as it is."""
+    folder = path.parent / COPIES
+    draft = folder / "new"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(draft)) as copy:
+            source.backup(copy)
+            (number,) = copy.execute("SELECT MAX(number) FROM schema_migrations").fetchone()
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        kept = draft.replace(folder / f"{number:04}.db")
+        sync_folder(folder)
+        for old in sorted(folder.glob("[0-9]*.db"), key=_written)[:-keep]:
+            old.unlink()
+    except (OSError, sqlite3.Error) as exc:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise MigrationError(
+            f"no copy of the database could be made before its schema is changed: {exc}; make room for it,"
+            " or set sqlite.copies = 0 and make a backup first"
+        ) from exc
+    return kept
+
+
+def _written(path: Path) -> int:
+    """When: not by its number, which an older file that was put back begins with again."""
+    return path.stat().st_mtime_ns
