@@ -119,7 +119,10 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "push",
         "spool",  # which looks for files that an earlier run with MinIO has left
         "sqlite",
+        "sqlite_copies",
         "sqlite_log",
+        "sqlite_snapshot",
+        "sqlite_unit",
         "webpush",
     }
 
