@@ -30,6 +30,11 @@ from secureconnect.deps.policy import open_database
 PHRASE = "a passphrase for tests"
 CONTENT = bytes(range(256)) * 3_000
 ALL = 5_000  # messages: more than are written
+# conversations and messages of two moments
+TORN = (
+    "SELECT conversation_id FROM conversations c WHERE last_seq <>"
+    " (SELECT MAX(seq) FROM messages m WHERE m.conversation_id = c.conversation_id)"
+)
 PAUSE_S = 0.02  # who writes without any takes the processor from the backup
 
 
@@ -149,6 +154,7 @@ async def test_what_comes_back_is_a_prefix_of_the_truth_and_opens_no_door(
                              " UNION ALL SELECT 1 FROM one_time_keys WHERE claimed_at IS NULL"
                              " UNION ALL SELECT 1 FROM sessions WHERE ended_at IS NULL") == []  # fmt: skip
     assert len(await rows(fresh, "SELECT 1 FROM one_time_keys")) == 20
+    assert await rows(fresh, TORN) == []
     refused = run("restore", first, *sealed, at=fresh)
     assert (refused.returncode, "there is an installation here" in refused.stderr) == (1, True), refused
     try:
