@@ -18,6 +18,7 @@ from msgspec import structs
 from kit import command
 from kit.objects import put
 from secureconnect import audit, node
+from secureconnect.auth.keys import rotate
 from secureconnect.backup import (
     Folder,
     Refused,
@@ -29,10 +30,10 @@ from secureconnect.backup import (
     restore,
 )  # fmt: skip
 from secureconnect.backup.load import load
-from secureconnect.config import PostgresConfig, SqliteConfig
+from secureconnect.config import AuthConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
-from secureconnect.deps.contracts import Database, Tx
+from secureconnect.deps.contracts import Database, Row, Tx
 from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.postgres_snapshot import PostgresSnapshot
 from secureconnect.deps.sqlite import Sqlite
@@ -155,13 +156,39 @@ async def test_what_was_restored_is_another_history_and_its_log_names_the_end_of
         head_file = Path(config.data_dir) / "audit.head"
         verdict = await audit.verify(db, keys, head_file)
         assert (verdict.whole, verdict.sealed) == (True, 2)
-        # what stood there before cannot be exchanged for something else
-        await db.write(_forge_restored)
-        assert not (await audit.verify(db, keys, head_file)).whole
 
 
-async def _forge_restored(tx: Tx) -> None:
-    await tx.run("DELETE FROM audit WHERE action <> 'audit:log:restored'")
+async def test_what_stood_before_a_restore_cannot_be_exchanged_for_the_log_of_another(
+    place: Place, tmp_path: Path
+) -> None:
+    """Of two restores of the same installation each log is sealed with the same key."""
+    keys = {place.secrets.key_id: place.secrets.derive("audit")}
+    nowhere = tmp_path / "none"
+    await place.make()
+    async with empty_place(tmp_path / "one") as (db, objects, config):
+        await restore(place.find(), db, objects, place.secrets, config, to_nobody)
+        other = await db.read(_second)
+    await rotate(place.db, place.secrets, AuthConfig(), place.db.now_us())
+    await place.make()
+    async with empty_place(tmp_path / "two") as (db, objects, config):
+        await restore(place.find(), db, objects, place.secrets, config, to_nobody)
+        verdict = await audit.verify(db, keys, nowhere)
+        assert (verdict.whole, verdict.sealed) == (True, 3)
+        await db.write(_exchange, other)
+        verdict = await audit.verify(db, keys, nowhere)
+        assert verdict.findings == ["row 3 says that another log was restored than stands before it"]
+
+
+async def _second(tx: Tx) -> Row:
+    row = await tx.one("SELECT * FROM audit WHERE position = 2")
+    assert row is not None
+    return row
+
+
+async def _exchange(tx: Tx, row: Row) -> None:
+    await tx.run("DELETE FROM audit WHERE position = 2")
+    values = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    await tx.run(f"INSERT INTO audit VALUES ({values})", *row)
 
 
 # killed
