@@ -22,6 +22,7 @@ from kit.cluster import Cluster, Member
 from kit.people import group, people
 from kit.wait import until
 from secureconnect.client import Client, Credentials
+from secureconnect.deps import signal_order
 
 PEOPLE = 6
 ROOMS = 2
@@ -109,15 +110,18 @@ class Chaos:
         rest = (began, began)
         if fault.node is None and "postgres" not in fault.away:
             rest = await self._everybody_hears(fault)
+        ending = time.time()
         await fault.end(self.cluster)
         ended = time.time()
         await self.cluster.is_whole(WHOLE_S)
         noticed = time.time()
+        # a node that has the bus again waits so long for what it missed, which comes with the database
+        is_late = noticed - ending > signal_order.HOLD_S or noticed - began > CUT_OFF_S
         await self._flows()
         whole = time.time()
         self.gate.close()
         await self._settle(done)
-        await self._judge(fault, began, ended, noticed, done)
+        await self._judge(fault, began, ended, done, cut_off={"postgres", "redis"} <= fault.away and is_late)
         self._measure(((began, rest[0]), (rest[1], whole)), before, logs, done)
         return done
 
@@ -197,8 +201,8 @@ class Chaos:
                     await verdict.refuses(other, session, SLACK * REVOKED_S)
             done.revoked_s = max(done.revoked_s or 0.0, time.time() - session.at)
 
-    async def _judge(self, fault: Fault, began: float, ended: float, noticed: float, done: Round) -> None:
-        """noticed: when every node knew that it had ended."""
+    async def _judge(self, fault: Fault, began: float, ended: float, done: Round, *, cut_off: bool) -> None:
+        """cut_off: as of `call_is_kept`."""
         table, heads = await verdict.stored(self.cluster, self._rooms)
         verdict.messages_are_kept(table, self._writers)
         verdict.everybody_saw_it(table, heads, self._witnesses)
@@ -208,7 +212,6 @@ class Chaos:
         await deeds.votes_are_kept(self.cluster, self._doers)
         await deeds.reactions_are_kept(self.cluster, self._doers, self._witnesses)
         await deeds.files_are_kept(self.cluster, self._doers, self._chance)
-        cut_off = {"postgres", "redis"} <= fault.away and noticed - began > CUT_OFF_S
         await call_is_kept(self.cluster, self._speakers, cut_off=cut_off)
         for session in self.sessions[-SESSIONS_KEPT:]:
             for member in self.cluster.nodes:
