@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,9 +44,8 @@ def test_the_wheel_has_what_the_server_needs_and_nothing_else(wheel: Path) -> No
     assert names >= MIGRATIONS | {"secureconnect/py.typed", "secureconnect/__main__.py"}
     assert {name.partition("/")[0] for name in names} == {"secureconnect", f"{NAME}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not [
-        name for name in names if name.endswith((".pyc", "/package.json", "/package-lock.json", ".npmrc"))
-    ]
+    of_the_build = re.compile(r"\.pyc$|/package-lock\.json$|/tsconfig[^/]*$|\.npmrc$")
+    assert not [name for name in names if of_the_build.search(name)]
     vendor = (ROOT / WEB / "vendor").rglob("*")
     assert names >= {f"secureconnect/web/{path.relative_to(ROOT / WEB)}" for path in vendor if path.is_file()}
 
@@ -67,6 +67,22 @@ def test_the_wheel_finds_its_migrations(wheel: Path, tmp_path: Path) -> None:
     for name in MIGRATIONS:
         number_and_name, *dialect = Path(name).stem.split(".")
         assert f"name={number_and_name}\n" in done.stderr or dialect == ["postgres"]
+
+
+def test_the_wheel_has_a_web_client_that_can_be_served(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    made = "from secureconnect.gateway import web; assert web.edition_of(web.FOLDER, '').page"
+    done = subprocess.run(
+        (sys.executable, "-c", made),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # what the build fetches for the web client
