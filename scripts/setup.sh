@@ -46,7 +46,7 @@ install_for_tests() {
         return
     fi
     missing=
-    for package in git curl jq nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn prometheus prometheus-alertmanager chromium chromium-headless-shell fonts-noto-color-emoji; do
+    for package in git curl jq nghttp2-client openssl postgresql redis-server haproxy nginx-light caddy faketime pgbouncer coturn systemd prometheus prometheus-alertmanager chromium chromium-headless-shell fonts-noto-color-emoji; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing="$missing $package"
     done

@@ -22,6 +22,10 @@ STOP_S = 10.0
 
 # what the files say of the two nodes
 ADDRESSES = ("10.0.0.11:8080", "10.0.0.12:8080")
+STORE = "10.0.0.22:9000"
+NOWHERE = "127.0.0.1:9"
+# its name for the store, and the one it has here: the loopback has more than one address
+FILES, FILES_HERE = "files.example.org", "127.0.0.2"
 NODE_IDS = ("00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b")
 
 
@@ -45,15 +49,25 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 class Balancer(ABC):
     """One balancer before these nodes, on a free port of the loopback, without TLS.
 
-    nodes: `host:port` of each.  node_ids: as they stand in the path of a spooled file.
+    nodes: `host:port` of each.  node_ids: as they stand in the path of a spooled file.  port: a free one
+    unless given.  store: `host:port` of what keeps files; HAProxy leads there who asks for FILES_HERE.
     """
 
     program = ""
 
-    def __init__(self, folder: Path, nodes: Sequence[str], node_ids: Sequence[str] = NODE_IDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: Sequence[str],
+        node_ids: Sequence[str] = NODE_IDS,
+        *,
+        port: int | None = None,
+        store: str = NOWHERE,
+    ) -> None:
         if shutil.which(self.program) is None:
             pytest.skip(f"no {self.program}")
-        self.port = free_port()
+        self.port = port or free_port()
+        self.store = store
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._log = folder / f"{self.program}.log"
@@ -109,7 +123,9 @@ class Haproxy(Balancer):
                 "maxconn 40000": "maxconn 2000",  # as many descriptors as anybody may open
                 "    user haproxy\n    group haproxy\n": "",
                 "    stats socket /run/haproxy/admin.sock mode 600 level admin\n": "",
-                "bind :80\n": f"bind 127.0.0.1:{self.port}\n",
+                "bind :80\n": f"bind 127.0.0.1:{self.port},{FILES_HERE}:{self.port}\n",
+                STORE: self.store,
+                FILES: FILES_HERE,
                 "    bind :443 ssl crt /etc/haproxy/chat.pem alpn h2,http/1.1\n": "",
                 "    http-request redirect scheme https code 308 unless { ssl_fc }\n": "",
             },
