@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config_file import SETTINGS
+from ..settings import WEB_URL
 from .options import ConfigFile, DataDir, prepare
 
 if TYPE_CHECKING:
@@ -29,7 +30,20 @@ What = Annotated[
 ]
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="With turn: this server, in place of those that are set."),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Look from outside at the installation that people reach at https://…; with turn: at this"
+        " server, in place of those that are set.",
+    ),
+]
+TokenFile = Annotated[
+    typer.FileText | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="With --url: an access token, to see that what stands in front keeps silent WebSockets.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 
@@ -37,29 +51,36 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 def doctor(
     only: What = None,
     url: Url = None,
+    token_file: TokenFile = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, data folder, keys, port, TLS, database, Redis, storage, mail and relays; say how to
-    mend each.
+    """Check settings, data folder, keys, port, TLS, database, Redis, storage, mail and relays, or with --url
+    what people reach from outside; say how to mend each.
 
     Works beside a running server, changes nothing, and ends within minutes whatever is frozen. Exit code 1 if
     a check failed; warnings leave it at 0.
     """
     settings = prepare(config_file, data_dir, level="error")
-    if url is not None:
-        if only is not Only.TURN:
-            raise typer.BadParameter("--url goes with `doctor turn`")
+    if url is not None and only is Only.TURN:
         urls = SETTINGS["turn.urls"].parse([url], "command line")
         settings = replace(settings, turn=replace(settings.turn, urls=urls, stun_urls=()))
+    if token_file is not None and (url is None or only is Only.TURN):
+        raise typer.BadParameter("--token-file goes with --url https://…")
     import trio
 
-    from ..doctor import examine, worst
+    from ..doctor import examine, examine_from_outside, worst
     from ..doctor.findings import count
 
     tell = _ignore if as_json else _teller()
-    findings = trio.run(examine, settings, tell, only)
+    if url is not None and only is None:
+        if not WEB_URL.fits(url):
+            raise typer.BadParameter(f"--url {url}: expected {WEB_URL.name}")
+        token = "" if token_file is None else token_file.read().strip()
+        findings = trio.run(examine_from_outside, url, tell, token)
+    else:
+        findings = trio.run(examine, settings, tell, only)
     status = worst(findings)
     if as_json:
         print(json.dumps({"checks": [asdict(each) for each in findings], "status": status}, indent=2))

@@ -7,5 +7,6 @@ hear which of ten reasons it was.
 
 from .examine import examine
 from .findings import Finding, worst
+from .outside import examine_from_outside
 
-__all__ = ["Finding", "examine", "worst"]
+__all__ = ["Finding", "examine", "examine_from_outside", "worst"]
