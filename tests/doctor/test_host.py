@@ -15,7 +15,7 @@ import trustme
 
 from kit.server import Server
 from secureconnect.config import AuthConfig, Config, GatewayConfig, MinioConfig, PostgresConfig, SqliteConfig
-from secureconnect.doctor import gateway
+from secureconnect.doctor import Finding, examine, gateway
 
 from .conftest import look
 
@@ -208,3 +208,18 @@ async def test_sqlite_is_damaged(config: Config, folder: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
     shutil.rmtree(folder / "objects")
     assert "cannot be opened" in (await look(config)).failed["sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "word"),
+    [
+        ("", "ok", "no name"),
+        ("http://127.0.0.1:8080", "ok", "no name"),
+        ("https://localhost", "ok", "localhost is 127.0.0.1"),
+        ("https://chat.invalid", "failed", "chat.invalid, of gateway.public_url, has no address"),
+    ],
+)
+async def test_the_name_people_use(config: Config, url: str, status: str, word: str) -> None:
+    told: list[Finding] = []
+    (found,) = await examine(at(config, public_url=url), told.append, "dns")
+    assert (found.status, word in found.found) == (status, True), found

@@ -109,7 +109,7 @@ async def test_a_proxy_that_holds_back_uploads_and_ends_silent_sockets(
     server: Server, token: str, tmp_path: Path
 ) -> None:
     changes = {
-        "proxy_request_buffering off;": "client_body_buffer_size 2m;",  # its folder for more is not to be written
+        "proxy_request_buffering off;": "client_body_buffer_size 2m;",  # it may not write where more would go
         "proxy_read_timeout 90s": "proxy_read_timeout 2s",
     }
     found = await through(Changed(tmp_path, server, changes), token)

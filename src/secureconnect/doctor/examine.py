@@ -33,6 +33,7 @@ CHECKS = (
     Check("port", gateway.check_port, 10, FROZEN),
     Check("tls", gateway.check_tls, 5, DISK),
     Check("addresses", gateway.check_addresses, 5, DISK),
+    Check("dns", gateway.check_name, 15, "look at the name servers this machine asks (/etc/resolv.conf)"),
     Check("database", database.check, 40, FROZEN),
     Check("redis", redis.check, 20, FROZEN),
     Check("minio", minio.check, 40, FROZEN),

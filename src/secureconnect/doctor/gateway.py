@@ -232,6 +232,34 @@ async def check_addresses(config: Config, report: Report) -> None:
         report.ok(name, f"{told}; {'proxies are named' if proxied else 'no proxy'}")
 
 
+async def check_name(config: Config, report: Report) -> None:
+    """Whether the name people use leads somewhere, seen from here."""
+    url = config.gateway.public_url
+    host = urlsplit(url).hostname or ""
+    if not host or _is_address(host):
+        report.ok("dns", "no name to look up")
+        return
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        report.fail(
+            "dns",
+            f"{host}, of gateway.public_url, has no address: {report.said(exc.strerror or exc)}",
+            "enter an A or AAAA record for it, or correct gateway.public_url",
+        )
+        return
+    addresses = dict.fromkeys(str(each[4][0]) for each in found)
+    report.ok("dns", f"{host} is {', '.join(addresses)}; what people reach there: doctor --url {url}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_local(host: str) -> bool:
     if host == "localhost":
         return True
