@@ -25,6 +25,7 @@ FILES = {
     "audit.py",
     "breaker.py",
     "log.py",
+    "tracing.py",
 }  # look like settings
 
 

@@ -63,6 +63,7 @@ ONLY = {
     "pyotp": {"auth"},
     "jwt": {"auth", "deps/fcm", "deps/webpush"},
     "httpcore": {"deps/outward"},
+    "opentelemetry": {"deps/otlp"},
 }
 
 # runs text or bytes as a program, makes objects of any kind of them, or fetches what an address names

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "secureconnect_stun_datagrams_total": "signaling/test_stun.py",
     "secureconnect_stun_listening": "signaling/test_stun.py",
     "secureconnect_tasks": "test_leaks.py",
+    "secureconnect_tracing_spans_total": "test_tracing.py",
     # what does not move, but must be right
     "db_connections_limit": "test_metrics_live.py",
     "secureconnect_disk_size_bytes": "test_metrics_live.py",

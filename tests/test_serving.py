@@ -51,6 +51,7 @@ LOADED = {
 NOT_LOADED = {
     "asyncpg",
     "click",
+    "google",  # protobuf
     "h2",
     "httpx",
     "hypercorn",

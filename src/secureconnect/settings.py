@@ -127,6 +127,13 @@ def _is_ice_url(text: str, schemes: tuple[str, ...]) -> bool:
 
 STUN_URLS = Form("list of stun or stuns addresses", lambda text: _is_ice_url(text, ("stun", "stuns")))
 TURN_URLS = Form("list of turn or turns addresses", lambda text: _is_ice_url(text, ("turn", "turns")))
+HEADERS = Form(
+    "list of name=value",
+    lambda text: re.fullmatch(r"[A-Za-z0-9-]{1,64}=[\x20-\x7e]{1,4096}", text) is not None,
+)
+SERVICE = Form(
+    "1 to 64 letters, digits, ., _ and -", lambda text: re.fullmatch(r"[\w.-]{1,64}", text) is not None
+)
 NETWORKS = Form("list of addresses or networks", _is_network)
 
 

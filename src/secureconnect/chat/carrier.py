@@ -20,7 +20,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from .. import metrics
+from .. import metrics, tracing
 from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
@@ -47,6 +47,8 @@ PAUSE_S = 1.0
 
 
 class _Carried(Struct, array_like=True):
+    """What is added later stands at the end and has a default: nodes of two versions work together."""
+
     kind: str
     conversation_id: str
     change: int
@@ -58,6 +60,7 @@ class _Carried(Struct, array_like=True):
     message_id: str | None = None
     poll_id: str | None = None
     expires_us: int | None = None
+    trace: str | None = None
 
 
 class _Parcel(Struct, array_like=True):
@@ -100,6 +103,8 @@ class _Beat(Struct, array_like=True):
     said: list[Said] = []
     of: int = -1
 
+
+_Post = tuple[str, bytes, Sequence[tracing.Span]]  # channel, parcel, and what is recorded of its events
 
 _parcels = msgspec.msgpack.Decoder(_Parcel)
 _beats = msgspec.msgpack.Decoder(_Beat)
@@ -172,7 +177,7 @@ class Carrier:
         self._parted = parted
         self._lost = lost
         self._proclaim = proclaim
-        self._ways = [trio.open_memory_channel[tuple[str, bytes]](waiting // WAYS) for _ in range(WAYS)]
+        self._ways = [trio.open_memory_channel[_Post](waiting // WAYS) for _ in range(WAYS)]
         self._heard_at = -inf
         self._life = new_id()
         self._number = 0
@@ -188,14 +193,20 @@ class Carrier:
     def send(self, lives: Iterable[Live]) -> None:
         """Queue events for the other nodes. Never waits."""
         parcels: dict[str, _Parcel] = {}
+        spans: dict[str, list[tracing.Span]] = {}
         for live in lives:
             channel = channel_of(live.conversation_id)
             parcel = parcels.get(channel)
             if parcel is None:
                 parcel = parcels[channel] = _Parcel(self._node_id, [])
-            parcel.events.append(_carried(live))
+            carried = _carried(live)
+            if live.trace is not None:
+                span = tracing.resumed("publish event", tracing.Kind.PRODUCER, live.trace)
+                carried.trace = span.traceparent
+                spans.setdefault(channel, []).append(span)
+            parcel.events.append(carried)
         for channel, parcel in parcels.items():
-            self._post(channel, self._encoder.encode(parcel))
+            self._post(channel, self._encoder.encode(parcel), spans.get(channel, ()))
 
     def signal(self, live: Live) -> None:
         """Tell the other nodes what catch-up would not find. Never waits."""
@@ -253,24 +264,32 @@ class Carrier:
         )
         self._post(NODES, self._encoder.encode(beat))
 
-    def _post(self, channel: str, payload: bytes) -> None:
+    def _post(self, channel: str, payload: bytes, spans: Sequence[tracing.Span] = ()) -> None:
         inlet, _ = self._ways[zlib.crc32(channel.encode()) % WAYS]
         try:
-            inlet.send_nowait((channel, payload))
+            inlet.send_nowait((channel, payload, spans))
         except trio.WouldBlock:
             UNSENT.inc()
+            for span in spans:
+                span.fail("queue_full")
+                span.end()
 
     async def publish_forever(self) -> None:
         async with trio.open_nursery() as nursery:
             for _, outlet in self._ways:
                 nursery.start_soon(self._publish, outlet)
 
-    async def _publish(self, outlet: trio.MemoryReceiveChannel[tuple[str, bytes]]) -> None:
-        async for channel, payload in outlet:
+    async def _publish(self, outlet: trio.MemoryReceiveChannel[_Post]) -> None:
+        async for channel, payload, spans in outlet:
             try:
-                await self._bus.publish(channel, payload)
-            except Problem:
+                with tracing.together(spans):
+                    await self._bus.publish(channel, payload)
+            except Problem as problem:
                 UNSENT.inc()
+                for span in spans:
+                    span.failed_by(problem)
+            for span in spans:
+                span.end()
 
     async def beat_forever(self) -> None:
         while True:
@@ -352,6 +371,7 @@ class Carrier:
                     MessageId(event.message_id) if event.message_id else None,
                     PollId(event.poll_id) if event.poll_id else None,
                     event.expires_us,
+                    event.trace,
                 )
             )
 

@@ -48,6 +48,7 @@ class Event(NamedTuple):
     expires_us: when the message disappears that is not told with it, or the poll.
     poll_id, poll: what it is about; `poll` is None when that is deleted.
     user: who joined, left or got another role.  visible_from_seq: of the one who joined.
+    trace: traceparent of what it came from, if that is traced.
     """
 
     kind: Kind
@@ -70,6 +71,7 @@ class Event(NamedTuple):
     poll: Poll | None = None
     expires_us: int | None = None
     mentioned: tuple[UserId, ...] | None = None
+    trace: str | None = None
 
 
 _FACTS = ("role", "visible_from_seq", "emoji", "on", "people", "mentioned")  # of an event, kept as they are

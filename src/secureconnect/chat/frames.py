@@ -363,6 +363,7 @@ def live(event: Event) -> Live:
         event.message_id,
         event.poll_id,
         event.message.expires_us if event.message else event.expires_us,
+        event.trace,
     )
 
 

@@ -35,6 +35,7 @@ class Live(NamedTuple):
     user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
     conversation that was changed.
     message_id, poll_id: of the message or poll it is about.  expires_us: when that disappears.
+    trace: as of its event; between nodes, of its carrying.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Live(NamedTuple):
     message_id: MessageId | None = None
     poll_id: PollId | None = None
     expires_us: int | None = None
+    trace: str | None = None
 
     def puts_out(self, user: UserId) -> bool:
         """Whether `user` is no longer in the conversation after this."""

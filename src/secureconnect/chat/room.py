@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 import trio
 
+from .. import tracing
 from ..clock import to_iso
 from ..config import ChatConfig, JournalConfig
 from ..deps.contracts import Bus, Database, Journal, Signals
@@ -179,7 +180,7 @@ class Chat:
             node_id,
             config.publish_queue,
             config.node_silent_s,
-            deliver=self.hub.deliver,
+            deliver=self._deliver,
             presence=self.presence,
             parted=self._part,
             lost=self.catch_up.hurry,
@@ -372,7 +373,7 @@ class Chat:
         """The writer's word, after each commit."""
         lives = [frames.live(event) for event in events]
         for live in lives:
-            self.hub.deliver(live)
+            self._deliver(live)
         self._carrier.send(lives)
         self.notifier.heard(events)
         if self.rings is not None:
@@ -385,6 +386,14 @@ class Chat:
                 self._tell_member_left(event.conversation_id, event.user.user_id)
             elif event.kind == "conversation_deleted":
                 self._tell_dissolved(event.conversation_id, event.stored_us)
+
+    def _deliver(self, live: Live) -> None:
+        """To the sockets that are here: the span tells how long it took to queue it for all of them."""
+        if live.trace is None:
+            self.hub.deliver(live)
+            return
+        with tracing.resumed("deliver event", tracing.Kind.CONSUMER, live.trace):
+            self.hub.deliver(live)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""

@@ -9,6 +9,7 @@ from typing import NoReturn
 import trio
 from msgspec import UNSET, Struct
 
+from .. import tracing
 from ..clock import now_us, to_iso
 from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRoute
 from ..errors import Conflict, Invalid, Malformed, Problem
@@ -74,6 +75,13 @@ def _hello(room: Chat, call: Call) -> Frame:
     )
 
 
+def _span(frame: inbound.Inbound) -> tracing.Span:
+    """A heartbeat has none."""
+    if not tracing.is_on() or isinstance(frame, inbound.PingIn):
+        return tracing.NOTHING
+    return tracing.root(f"frame {frame.__struct_config__.tag}")
+
+
 class _Conversation:
     """The talk with one client: its frames are dealt with one after the other, but messages on their way to
     the database do not hold up the next."""
@@ -135,7 +143,8 @@ class _Conversation:
             if frame is None:
                 continue
             try:
-                await self._answer(frame)
+                with _span(frame):
+                    await self._answer(frame)
             except Problem as problem:
                 self._refuse(frame.ref, problem)
 

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 import structlog
 import trio
 
-from .. import metrics
+from .. import metrics, tracing
 from ..deps.contracts import ConstraintViolation, Database, Tx, UniqueViolation
 from ..errors import Internal, OutcomeUnknown, Problem, Unavailable, is_away
 from ..idempotency import Attempt, keep, recall
@@ -83,25 +83,30 @@ Tell = Callable[[Sequence[Event], Sequence[Mark]], None]
 
 
 class _Send:
-    """A message on its way, and who is told what became of it."""
+    """A message on its way, and who is told what became of it.  span: from here to the answer."""
 
-    __slots__ = ("_done", "draft", "settled")
+    __slots__ = ("_done", "draft", "settled", "span")
 
     def __init__(self, draft: Draft, done: Callable[[Answer], None]) -> None:
         self.draft = draft
         self.settled = False
+        self.span = tracing.span("store message")
         self._done = done
 
     def settle(self, answer: Answer) -> None:
         if not self.settled:
             self.settled = True
             self._done(answer)
+            if isinstance(answer, Problem):
+                self.span.failed_by(answer)
+            self.span.end()
 
 
 class _Changing:
-    """A unit of change and whoever waits for it.  write: the way of the database that runs it."""
+    """A unit of change and whoever waits for it.  write: the way of the database that runs it.  span: from
+    here to its end."""
 
-    __slots__ = ("args", "error", "finished", "kwargs", "result", "unit", "write")
+    __slots__ = ("args", "error", "finished", "kwargs", "result", "span", "unit", "write")
 
     def __init__(
         self,
@@ -114,6 +119,7 @@ class _Changing:
         self.unit = unit
         self.args = args
         self.kwargs = kwargs
+        self.span = tracing.span("store change")
         self.finished = trio.Event()
         self.result: Done[Any] | None = None
         self.error: Exception | None = None
@@ -310,7 +316,7 @@ class Writer:
         for change in changes:
             change.finished.set()
             if change.result is not None:
-                events += change.result.events
+                events += _traced(change.result.events, change.span.traceparent)
                 marks += change.result.marks
         if changes:
             events.sort(key=_by_change)
@@ -319,16 +325,19 @@ class Writer:
 
     async def _run_change(self, job: _Changing) -> None:
         try:
-            job.result = await job.write(job.unit, *job.args, **job.kwargs)
+            with job.span:
+                job.result = await job.write(job.unit, *job.args, **job.kwargs)
         except Exception as exc:
             job.error = exc  # raised where it was asked for
 
     async def _append(self, sends: Sequence[_Send], events: list[Event]) -> None:
         BATCH.observe(len(sends))
-        for send, answer in zip(sends, await self._answers([send.draft for send in sends]), strict=True):
+        with tracing.together(send.span for send in sends):
+            answers = await self._answers([send.draft for send in sends])
+        for send, answer in zip(sends, answers, strict=True):
             _COUNTED[send.draft.message_type, _result(answer)].inc()
             if isinstance(answer, Stored) and answer.fresh:
-                events.append(_happened(answer))
+                events.append(_happened(answer, send.span.traceparent))
             send.settle(answer)
 
     async def _answers(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
@@ -408,7 +417,7 @@ def _fail(job: _Send | _Changing, problem: Problem) -> None:
         job.finished.set()
 
 
-def _happened(stored: Stored) -> Event:
+def _happened(stored: Stored, trace: str | None = None) -> Event:
     message = stored.message
     return Event(
         "chat",
@@ -418,7 +427,12 @@ def _happened(stored: Stored) -> Event:
         message.seq,
         message.message_id,
         message,
+        trace=trace,
     )
+
+
+def _traced(events: Sequence[Event], trace: str | None) -> Sequence[Event]:
+    return events if trace is None else [event._replace(trace=trace) for event in events]
 
 
 def _by_change(event: Event) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from .outside import (
     RedisConfig,
     SmtpConfig,
     SqliteConfig,
+    TracingConfig,
     TurnConfig,
 )
 from .rooms import AuthConfig, ChatConfig, KeysConfig, SignalingConfig, StorageConfig
@@ -45,6 +46,7 @@ __all__ = [
     "SqliteConfig",
     "StorageConfig",
     "StunConfig",
+    "TracingConfig",
     "TurnConfig",
 ]
 
@@ -79,3 +81,4 @@ class Config:
     backup: BackupConfig = BackupConfig()
     idempotency: IdempotencyConfig = IdempotencyConfig()
     log: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()

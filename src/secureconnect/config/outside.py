@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from ..settings import (
     BUCKET,
     CONTACT,
+    HEADERS,
     MAIL_ADDRESS,
     POSTGRES_URL,
     REDIS_URL,
     REGION,
+    SERVICE,
     SMTP_URL,
     STUN_URLS,
     TURN_URLS,
@@ -261,3 +263,30 @@ class BreakerConfig:
     retry_ms: int = setting(
         50, "longest pause in milliseconds before the first of them, doubled for the next", low=1, high=10_000
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TracingConfig:
+    endpoint: str = setting(
+        "",
+        "where traces go by OTLP, like http://127.0.0.1:4318; /v1/traces if it has no path; empty: nowhere",
+        form=WEB_URL,
+    )
+    headers: tuple[str, ...] = setting(
+        (), "further headers for it, like authorization=Bearer abc", form=HEADERS, secret=True
+    )
+    ratio: float = setting(0.1, "share of requests and frames that are traced", low=0, high=1)
+    parents: str = setting(
+        "proxies",
+        "whose traceparent header is believed: that of gateway.trusted_proxies, or any",
+        choices=("proxies", "any"),
+    )
+    service: str = setting("secureconnect", "name of this service in traces", form=SERVICE)
+    queue: int = setting(4_096, "spans waiting to be sent before more are dropped", low=1, high=1_000_000)
+    batch: int = setting(512, "spans sent together", low=1, high=10_000)
+    every_s: float = setting(1.0, "seconds between two looks for spans to send", low=0.05, high=60)
+    call_s: float = setting(5.0, "seconds the collector may take for a batch", low=0.1, high=60)
+    longest_pause_s: float = setting(
+        30.0, "seconds between two tries at most, while it takes none", low=0.05, high=3_600
+    )
+    close_s: float = setting(1.0, "seconds for what is left when the server ends", low=0, high=10)

@@ -23,6 +23,7 @@ from miniopy_async.error import MinioException, S3Error, ServerError
 from ..config import MinioConfig
 from ..errors import Conflict, DiskFull, NotFound, Problem, RangeNotSatisfiable, TooLarge, Unavailable
 from ..settings import BadSetting
+from ..tracing import Kind, span
 from .asyncio_bridge import Bridge
 from .minio_bucket import Bucket, Client, Silence
 
@@ -120,8 +121,9 @@ class Calls:
                 await self._make(silence)
             return await call(silence, *args, **kwargs)
 
-        async with self._turns.turn():
-            return await self._cross(self._call_s + work_s, with_bucket)
+        with span(f"s3 {call.__name__}", Kind.CLIENT):
+            async with self._turns.turn():
+                return await self._cross(self._call_s + work_s, with_bucket)
 
     async def probe(self, limit_s: float | None = None) -> None:
         """Raises Unavailable unless the store says within `limit_s` that the bucket is there, or makes it.

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from .. import clock
+from .. import clock, tracing
 from ..config import Config, PostgresConfig
 from ..durable import sync_folder
 from ..errors import Problem
@@ -146,7 +146,12 @@ class _Wiring:
         self._passes: list[Callable[[], Awaitable[None]]] = []
 
     async def deps(self) -> Deps:
+        await self._tracing()
         db = await self._database()
+        if tracing.is_on():
+            from .traced import TracedDatabase
+
+            db = TracedDatabase(db)
         cache, bus = await self._cache_and_bus()
         signals = self._signals(bus, db)
         objects, presigner = await self._objects()
@@ -174,6 +179,17 @@ class _Wiring:
         )
 
     # one for each dependency
+
+    async def _tracing(self) -> None:
+        """Before all others: the last spans are theirs."""
+        if not self._config.tracing.endpoint:
+            return
+        from .otlp import Collector
+
+        collector = Collector(self._config.tracing)
+        self._stack.push_async_callback(collector.close)
+        self._stack.enter_context(tracing.recording(collector))
+        self._passes.append(collector.run)
 
     async def _database(self) -> Database:
         config = self._config
@@ -220,8 +236,13 @@ class _Wiring:
 
         real = await self._stack.enter_async_context(open_redis(config, await self._bridged()))
         guard = self._guard("redis", real.probe)  # its lanes are the bulkhead, and limit the time
-        cache = FallbackCache(real.cache, lambda: MemoryCache(memory), guard, lambda: self._nodes)
-        return cache, FallbackBus(real.bus, guard, memory.bus_backlog)
+        there: tuple[Cache, Bus] = (real.cache, real.bus)
+        if tracing.is_on():
+            from .traced import TracedBus, TracedCache
+
+            there = TracedCache(real.cache), TracedBus(real.bus)
+        cache = FallbackCache(there[0], lambda: MemoryCache(memory), guard, lambda: self._nodes)
+        return cache, FallbackBus(there[1], guard, memory.bus_backlog)
 
     def _signals(self, bus: Bus, db: Database) -> Signals:
         config, waiting = self._config.signals, self._config.memory.bus_backlog

@@ -62,7 +62,14 @@ class Gateway:
         self._config = config.gateway
         self._phase: Phase = "starting"
         self._drained, self._ended = trio.Event(), trio.Event()
-        self._gate = gate = Gate(config.gateway, config.rate_limits, auth, cache, deny)
+        self._gate = gate = Gate(
+            config.gateway,
+            config.rate_limits,
+            auth,
+            cache,
+            deny,
+            believes_any=config.tracing.parents == "any",
+        )
         self._own = own = Health(config, lambda: self._phase, status, rooms, server_name, vapid_public_key)
         self._sockets = Sockets(gate, config.gateway)
         endpoints = own.endpoints()

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 import trio
 
+from .. import tracing
 from ..config import GatewayConfig, RateLimitsConfig
 from ..deps.contracts import Allowance, Cache
 from ..edge import Audience, Authenticator, Call, Rate, require_admin, subscriber_of
@@ -72,10 +73,6 @@ PER_ADDRESS = frozenset({Rate.LOGIN, Rate.REGISTER, Rate.MAIL, Rate.REFRESH, Rat
 IDEMPOTENCY_KEY = "^[!-~]{1,128}$"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-# W3C Trace Context, section 3.2; later versions may append
-_TRACEPARENT = re.compile(
-    r"(?:00(?!.{54})|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY)
 _EXPOSED = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
 _ASKED = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
@@ -168,6 +165,7 @@ class Gate:
 
     auth: the running authenticator; raises Unavailable while there is none.
     deny: told of every refusal that carries a denial tag.
+    believes_any: callers' traceparent counts wherever they are.
     """
 
     def __init__(
@@ -177,8 +175,11 @@ class Gate:
         auth: Callable[[], Authenticator],
         cache: Cache,
         deny: Callable[[Problem, Call], None],
+        *,
+        believes_any: bool = False,
     ) -> None:
         self._config = config
+        self._believes_any = believes_any
         self._auth = auth
         self._cache = cache
         self._deny = deny
@@ -221,8 +222,9 @@ class Gate:
         extra: dict[str, str] = {}
         IN_FLIGHT.inc()
         try:
-            with bind(**named_in_log(request, request_id)):
+            with self.span(request, endpoint) as span, bind(**named_in_log(request, request_id, span)):
                 answer = await self._within_deadline(call, request, endpoint, path, allow, extra)
+                note_status(span, answer.status)
                 took_s = perf_counter() - started
                 endpoint.count(answer.status, took_s)
                 log.info(
@@ -297,6 +299,18 @@ class Gate:
         if label not in self._unmatched:
             self._unmatched[label] = Endpoint(label, "unmatched", serve, rate=Rate.PUBLIC)
         return self._unmatched[label]
+
+    def span(self, request: Request, endpoint: Endpoint) -> tracing.Span:
+        """Of a request, as its caller's child if that is believed. Who watches the server is not traced."""
+        if not tracing.is_on() or endpoint.rate is Rate.NONE:
+            return tracing.NOTHING
+        parent = request.headers.get("traceparent")
+        if not self._believes_any and not self.is_trusted(_plain_address(request.peer) or request.peer):
+            parent = None
+        span = tracing.root(f"{endpoint.method} {endpoint.route}", parent=parent)
+        span.note("http.request.method", endpoint.method)
+        span.note("http.route", endpoint.route)
+        return span
 
     def is_trusted(self, address: str) -> bool:
         """Whether `address` is a proxy of ours."""
@@ -476,11 +490,17 @@ def request_id_of(request: Request) -> str:
     return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id()
 
 
-def named_in_log(request: Request, request_id: str) -> dict[str, str]:
-    """What every line logged for the request says: its id and, when the caller traces it, the trace's."""
+def named_in_log(request: Request, request_id: str, span: tracing.Span) -> dict[str, str]:
+    """What every line logged for the request says: its id and, if we or the caller trace it, the trace's."""
     traceparent = request.headers.get("traceparent")
-    traced = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
-    return {"request_id": request_id, "trace_id": traced[1]} if traced else {"request_id": request_id}
+    trace = span.trace if span else traceparent and tracing.trace_of(traceparent)
+    return {"request_id": request_id, "trace_id": trace} if trace else {"request_id": request_id}
+
+
+def note_status(span: tracing.Span, status: int) -> None:
+    span.note("http.response.status_code", status)
+    if status >= 500:
+        span.fail(str(status))
 
 
 def bearer_of(request: Request) -> str | None:

@@ -28,7 +28,7 @@ from ..identity import Principal, SessionId, UserId, new_id
 from ..log import bind
 from ..metrics import gauge
 from . import framing, replies
-from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, request_id_of
+from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, note_status, request_id_of
 from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox
 from .faults import note
 from .mounting import Lend
@@ -344,8 +344,9 @@ class Sockets:
         deadline = trio.current_time() + self._config.request_deadline_s
         call = Call(request_id, self._gate.address_of(request), deadline)
         offered = [each.strip() for each in request.headers.get("sec-websocket-protocol", "").split(",")]
-        facts = named_in_log(request, request_id)
-        with bind(**facts):
+        span = self._gate.span(request, endpoint)
+        facts = named_in_log(request, request_id, span)
+        with span, bind(**facts):
             try:
                 with trio.CancelScope(deadline=deadline) as admitting:
                     _check_handshake(request)
@@ -361,9 +362,11 @@ class Sockets:
             except Exception as error:
                 problem = self._gate.problem_of(error, call)
                 endpoint.count(problem.status, perf_counter() - started)
+                note_status(span, problem.status)
                 await self._refuse(problem, request_id, extra, handshake)
                 return None
             endpoint.count(101, perf_counter() - started)
+            note_status(span, 101)
             call.deadline = math.inf
             extra |= {
                 "connection": "Upgrade",
