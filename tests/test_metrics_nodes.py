@@ -125,7 +125,7 @@ async def test_each_promised_metric_moves(
     tmp_path: Path, postgres_server: PostgresServer, shared_store: ObjectStore
 ) -> None:
     async with (
-        cluster(tmp_path, postgres_server, shared_store, balancer=None) as nodes,
+        cluster(tmp_path, postgres_server, shared_store, balancer=None, BREAKER__PROBE_MS="150") as nodes,
         people(nodes.nodes[0].url, "ann", "cid") as [ann, cid],
         people(nodes.nodes[1].url, "bob") as [bob],
         online(ann, bob) as [at_ann, at_bob],

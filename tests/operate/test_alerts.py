@@ -236,6 +236,12 @@ def test_each_alert_says_what_to_do() -> None:
         assert anchor in anchors(ROOT / page), (name, said["runbook_url"])
 
 
+def test_each_alert_stands_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text("utf-8")
+    section = page[page.index("## Monitoring") : page.index("## Administrators")]
+    assert set(re.findall(r"`([A-Z]\w+)`", section)) == alerts().keys()
+
+
 def anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
