@@ -30,10 +30,12 @@ from secureconnect.backup import (
     restore,
 )  # fmt: skip
 from secureconnect.backup.load import load
+from secureconnect.backup.manifest import Manifest
 from secureconnect.config import AuthConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Database, Row, Tx
+from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.postgres_snapshot import PostgresSnapshot
 from secureconnect.deps.sqlite import Sqlite
@@ -77,6 +79,11 @@ async def test_from_one_database_into_the_other_and_back(
         with folder.held():
             await make(source, folder, to_nobody)
         tables = await there.read(read_tables)
+        nothing = FolderObjects(private(tmp_path / "nothing") / "objects")
+        await require_place(there, nothing, tmp_path / "nothing", place.find())
+        await there.write(_forget_mark)
+        with pytest.raises(Refused, match="there is an installation here"):
+            await require_place(there, nothing, tmp_path / "nothing", place.find())
         await clear(there)
         assert "meta" not in await there.read(read_tables)
     back = type(place.find()).find(tmp_path / "others", None)
@@ -96,15 +103,40 @@ async def test_a_backup_of_an_earlier_program_is_brought_up_to_date(place: Place
     backup = place.find()
     later = {name for name in backup.manifest.tables if name.startswith("recording")}
     assert len(later) == 3
-    earlier = structs.replace(
-        backup.manifest,
-        migrations=[each for each in backup.manifest.migrations if each[0] < 45],
-        tables={name: told for name, told in backup.manifest.tables.items() if name not in later},
-    )
+    earlier = earlier_than(45, backup.manifest)
     async with Sqlite.open(tmp_path / "back.db", SqliteConfig()) as db:
         await load(replace(backup, manifest=earlier), db, to_nobody)
         assert await migrate.missing(db) == []
         assert later < set(await db.read(read_tables))
+
+
+async def test_a_schema_that_a_server_changes_meanwhile_is_noticed(place: Place, tmp_path: Path) -> None:
+    """Its step would have been made on a part of the rows."""
+    await place.make()
+    backup = place.find()
+    earlier = earlier_than(45, backup.manifest)
+    begun = trio.Event()
+
+    async def change() -> None:
+        await begun.wait()
+        await migrate.apply(db)
+
+    async with (
+        Sqlite.open(tmp_path / "back.db", SqliteConfig()) as db,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(change)
+        with pytest.raises(Refused, match="changed the schema meanwhile"):
+            await load(replace(backup, manifest=earlier), db, lambda _: begun.set())
+
+
+def earlier_than(number: int, manifest: Manifest) -> Manifest:
+    """As a program would have written it that had no recordings yet."""
+    return structs.replace(
+        manifest,
+        migrations=[each for each in manifest.migrations if each[0] < number],
+        tables={name: told for name, told in manifest.tables.items() if not name.startswith("recording")},
+    )
 
 
 async def test_a_backup_of_a_later_program_is_refused(place: Place) -> None:
@@ -232,8 +264,8 @@ async def test_killed_in_the_middle_it_is_seen_and_begun_again(tmp_path: Path) -
     trio_thread = trio.to_thread.run_sync
     backup = ("backup", place.dest, "--data-dir", place.data)
     assert await trio_thread(partial(begun, *backup, until="copying messages")) == -signal.SIGKILL
-    line = await trio_thread(partial(command.fails, 1, "backup", "verify", place.dest, cwd=tmp_path))
-    assert line == f"there is no whole backup in {place.dest}"
+    with pytest.raises(Refused, match="there is no whole backup"):
+        place.find()
     assert (await trio_thread(partial(command.run, *backup, cwd=tmp_path))).returncode == 0
     assert len(place.find().folder.backups()) == 1
 

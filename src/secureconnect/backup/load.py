@@ -47,6 +47,8 @@ async def load(backup: Opened, db: Database, tell: Tell) -> int:
     rows = 0
     for name, table in there.items():
         rows += await _fill(backup, db, table, manifest.tables[name].sheet.rows, tell)
+    if await db.read(migrate.applied) != manifest.migrations:
+        raise Refused("a server has changed the schema meanwhile: stop them all, and begin again")
     await migrate.apply(db)
     return rows
 

@@ -67,9 +67,13 @@ def scheduled(config: Config, deps: Deps, here: Node) -> Backups:
 
 
 class Backups:
-    """source: what is backed up.  node_id: of this process."""
+    """source: what is backed up.  node_id: of this process.  lease_s: after which another node may begin if
+    this one does not renew its turn."""
 
-    def __init__(self, config: BackupConfig, source: Source, node_id: NodeId) -> None:
+    def __init__(
+        self, config: BackupConfig, source: Source, node_id: NodeId, lease_s: float = LEASE_S
+    ) -> None:
+        self._lease_s = lease_s
         self._config = config
         self._source = source
         self._db: Database = source.db
@@ -130,14 +134,14 @@ class Backups:
 
     async def _hold(self, scope: trio.CancelScope) -> None:
         """Keep the turn, and leave off if it is lost: another node may have begun."""
-        ends = trio.current_time() + LEASE_S
+        ends = trio.current_time() + self._lease_s
         while trio.current_time() < ends:
-            await trio.sleep(LEASE_S / 4)
+            await trio.sleep(self._lease_s / 4)
             with suppress(Problem):
                 began = trio.current_time()
                 if not await self._db.relieve(self._renew):
                     break
-                ends = began + LEASE_S
+                ends = began + self._lease_s
         log.warning("backup_turn_lost")
         scope.cancel()
 
@@ -151,7 +155,7 @@ class Backups:
         if turn.until_us > now_us or turn.next_us > now_us or turn.made_us + self._every_us > now_us:
             return None
         retry_us = int(min(RETRY_S, self._config.every_s) * SECOND_US)
-        taken = Turn(self._node_id, now_us + int(LEASE_S * SECOND_US), turn.made_us, now_us + retry_us)
+        taken = Turn(self._node_id, now_us + int(self._lease_s * SECOND_US), turn.made_us, now_us + retry_us)
         return taken if await node.change_note(tx, node.BACKUP, old, _text(taken)) else None
 
     async def _renew(self, tx: Tx) -> bool:
@@ -159,7 +163,7 @@ class Backups:
         old, turn = await _read(tx)
         if turn.holder != self._node_id or turn.until_us <= now_us:
             return False
-        longer = msgspec.structs.replace(turn, until_us=now_us + int(LEASE_S * SECOND_US))
+        longer = msgspec.structs.replace(turn, until_us=now_us + int(self._lease_s * SECOND_US))
         return await node.change_note(tx, node.BACKUP, old, _text(longer))
 
     async def _give_back(self, tx: Tx, made: Made | None) -> None:
