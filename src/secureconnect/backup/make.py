@@ -141,34 +141,35 @@ class _Copying:
         size = copied = copied_bytes = gone = lost = done = 0
         key, path, label = self._folder.key, sheet_path(backup, WANTED), label_of(backup, WANTED)
         with self._sheet(backup, "files") as here, self._sheet(backup, "absent") as absent:
-            async for page in in_threads(pages(path, key, label)):
-                found: list[Row] = []
-                missing: list[Row] = []
-                for row in page:
-                    content = Content(*row)
-                    written, is_new = await self._file(source.objects, content)
-                    if written is not None:
-                        found.append(
-                            (
-                                content.key,
-                                written.size_bytes,
-                                written.sha256,
-                                self._folder.name_of(content.key),
+            async with aclosing(in_threads(pages(path, key, label))) as wanted:
+                async for page in wanted:
+                    found: list[Row] = []
+                    missing: list[Row] = []
+                    for row in page:
+                        content = Content(*row)
+                        written, is_new = await self._file(source.objects, content)
+                        if written is not None:
+                            found.append(
+                                (
+                                    content.key,
+                                    written.size_bytes,
+                                    written.sha256,
+                                    self._folder.name_of(content.key),
+                                )
                             )
-                        )
-                        size += written.size_bytes
-                        copied += is_new
-                        copied_bytes += written.size_bytes if is_new else 0
-                    else:
-                        is_gone = content.file_id is None or not await source.db.read(
-                            is_kept, content.file_id
-                        )
-                        missing.append((content.key, content.file_id, "gone" if is_gone else "lost"))
-                        gone, lost = gone + is_gone, lost + (not is_gone)
-                done += len(page)
-                await in_thread(here.add, found)
-                await in_thread(absent.add, missing)
-                self._tell(Batch("copying", "contents", done, done))
+                            size += written.size_bytes
+                            copied += is_new
+                            copied_bytes += written.size_bytes if is_new else 0
+                        else:
+                            is_gone = content.file_id is None or not await source.db.read(
+                                is_kept, content.file_id
+                            )
+                            missing.append((content.key, content.file_id, "gone" if is_gone else "lost"))
+                            gone, lost = gone + is_gone, lost + (not is_gone)
+                    done += len(page)
+                    await in_thread(here.add, found)
+                    await in_thread(absent.add, missing)
+                    self._tell(Batch("copying", "contents", done, done))
             sheets = await _finished(here), await _finished(absent)
         await in_thread(path.unlink)
         return Files(sheets[0], size, copied, copied_bytes, sheets[1], gone, lost)
