@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -78,10 +78,10 @@ async def make(source: Source, folder: Folder, tell: Tell, pace: Pace = at_once)
             table.name: await copying.table(snapshot, backup, table)
             for table in (await snapshot.read(read_tables)).values()
         }
-        await copying.want(snapshot, backup)
+        wanted = await copying.want(snapshot, backup)
         migrations = await snapshot.read(migrate.applied)
         head = await snapshot.read(head_of)
-    files = await copying.files(source, backup)
+    files = await copying.files(source, backup, wanted)
     manifest = Manifest(
         backup_id=name,
         program=__version__,
@@ -110,6 +110,30 @@ def label_of(backup: Path, name: str) -> str:
     return f"{backup.name} {name}"
 
 
+@dataclass(slots=True)
+class _Tally:
+    """Of the files so far.  found, missing: rows of the two sheets that are not written yet."""
+
+    found: list[Row] = field(default_factory=list)
+    missing: list[Row] = field(default_factory=list)
+    size_bytes: int = 0
+    copied: int = 0
+    copied_bytes: int = 0
+    gone: int = 0
+    lost: int = 0
+
+    def find(self, content: Content, name: str, written: Written, *, is_new: bool) -> None:
+        self.found.append((content.key, written.size_bytes, written.sha256, name))
+        self.size_bytes += written.size_bytes
+        self.copied += is_new
+        self.copied_bytes += written.size_bytes if is_new else 0
+
+    def miss(self, content: Content, *, is_lost: bool) -> None:
+        self.missing.append((content.key, content.file_id, "lost" if is_lost else "gone"))
+        self.lost += is_lost
+        self.gone += not is_lost
+
+
 class _Copying:
     def __init__(self, folder: Folder, tell: Tell, pace: Pace) -> None:
         self._folder = folder
@@ -127,67 +151,52 @@ class _Copying:
                     self._tell(Batch("copying", table.name, writer.rows, total))
             return manifests.Table(columns, await _finished(writer))
 
-    async def want(self, snapshot: Snapshot, backup: Path) -> None:
-        """Note what the files of that moment are: they take longer than it should be held."""
+    async def want(self, snapshot: Snapshot, backup: Path) -> int:
+        """Note what the files of that moment are: they take longer than it should be held. Returns how
+        many."""
         with self._sheet(backup, WANTED) as writer:
             for sql, read in ((FILES, content_of), (ARRIVED, part_of)):
                 async with aclosing(snapshot.pages(sql, ROWS)) as found:
                     async for page in found:
                         await in_thread(writer.add, [read(row) for row in page])
-            await _finished(writer)
+            return (await _finished(writer)).rows
 
-    async def files(self, source: Source, backup: Path) -> Files:
-        """Copy what is not there yet."""
-        size = copied = copied_bytes = gone = lost = done = 0
+    async def files(self, source: Source, backup: Path, total: int) -> Files:
+        """Copy what is not there yet.  total: how many are wanted."""
+        tally = _Tally()
         key, path, label = self._folder.key, sheet_path(backup, WANTED), label_of(backup, WANTED)
         with self._sheet(backup, "files") as here, self._sheet(backup, "absent") as absent:
             async with aclosing(in_threads(pages(path, key, label))) as wanted:
                 async for page in wanted:
-                    found: list[Row] = []
-                    missing: list[Row] = []
                     for row in page:
-                        content = Content(*row)
-                        written, is_new = await self._file(source.objects, content)
-                        if written is not None:
-                            found.append(
-                                (
-                                    content.key,
-                                    written.size_bytes,
-                                    written.sha256,
-                                    self._folder.name_of(content.key),
-                                )
-                            )
-                            size += written.size_bytes
-                            copied += is_new
-                            copied_bytes += written.size_bytes if is_new else 0
-                        else:
-                            is_gone = content.file_id is None or not await source.db.read(
-                                is_kept, content.file_id
-                            )
-                            missing.append((content.key, content.file_id, "gone" if is_gone else "lost"))
-                            gone, lost = gone + is_gone, lost + (not is_gone)
-                    done += len(page)
-                    await in_thread(here.add, found)
-                    await in_thread(absent.add, missing)
-                    self._tell(Batch("copying", "contents", done, done))
+                        await self._file(source, Content(*row), tally)
+                    await in_thread(here.add, tally.found)
+                    await in_thread(absent.add, tally.missing)
+                    tally.found, tally.missing = [], []
+                    self._tell(Batch("copying", "contents", here.rows + absent.rows, total))
             sheets = await _finished(here), await _finished(absent)
         await in_thread(path.unlink)
-        return Files(sheets[0], size, copied, copied_bytes, sheets[1], gone, lost)
+        size, copied, copied_bytes = tally.size_bytes, tally.copied, tally.copied_bytes
+        return Files(sheets[0], size, copied, copied_bytes, sheets[1], tally.gone, tally.lost)
 
-    async def _file(self, objects: Objects, content: Content) -> tuple[Written | None, bool]:
-        """What of it is in the folder, and whether it came there just now. None: the store has it not, or
-        has something else."""
-        name = self._folder.name_of(content.key)
+    async def _file(self, source: Source, content: Content, tally: _Tally) -> None:
+        key, name = self._folder.key, self._folder.name_of(content.key)
         path = self._folder.object(name)
-        if (there := await in_thread(_there, path, self._folder.key, name, content)) is not None:
-            return there, False
-        written: list[Written | None] = [None]
+        there = await in_thread(_there, path, key, name, content)
+        if there is not None:
+            tally.find(content, name, there, is_new=False)
+            return
+        copied: list[Written] = []
 
         async def copy() -> None:
-            written[0] = await _in_store(objects, content, path, self._folder.key, name)
+            copied.extend(await _from_store(source.objects, content, path, key, name))
 
         await self._pace(copy)
-        return written[0], written[0] is not None
+        for written in copied:
+            tally.find(content, name, written, is_new=True)
+        if not copied:
+            is_there = content.file_id is not None and await source.db.read(is_kept, content.file_id)
+            tally.miss(content, is_lost=is_there)
 
     @contextmanager
     def _sheet(self, backup: Path, name: str) -> Iterator[SheetWriter]:
@@ -208,10 +217,10 @@ def _there(path: Path, key: bytes | None, name: str, content: Content) -> Writte
     return found if is_it else None
 
 
-async def _in_store(
+async def _from_store(
     objects: Objects, content: Content, path: Path, key: bytes | None, name: str
-) -> Written | None:
-    """Copied from there; None if it is not there as it should be."""
+) -> list[Written]:
+    """Copied; nothing if it is not there as it should be."""
     try:
         expected = content.sha256 or (await objects.stat(content.key)).sha256
         await in_thread(_make_folders, path)
@@ -222,12 +231,12 @@ async def _in_store(
                 async for chunk in chunks:
                     await in_thread(writer.write, chunk)
             if writer.size_bytes != content.size_bytes or expected not in ("", writer.sha256):
-                return None
-            return await in_thread(writer.finish)
+                return []
+            return [await in_thread(writer.finish)]
         finally:
             writer.discard()
     except NotFound:
-        return None
+        return []
 
 
 def _make_folders(path: Path) -> None:
