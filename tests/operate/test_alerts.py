@@ -175,6 +175,14 @@ CASES = [
         at="8h",
         every="4m",
     ),
+    Case("BackupFails", *gauge("secureconnect_backup_failures_total", "0x5 1x20", "1x20")),
+    Case(
+        "BackupOld",
+        # 0: none is known
+        *gauge("secureconnect_backup_last_success_timestamp_seconds", "3600x650", "0x650"),
+        at="50h",
+        every="5m",
+    ),
     Case("ErrorRate", requests(6, 94), requests(4, 96) | not_ready(100), at="15m"),
     Case("RequestsSlowFast", slow(20, 80), slow(20, 80, "/v1/storage/objects/{token}"), at="30m"),
     Case("RequestsSlowLong", slow(8, 92), slow(4, 96), at="8h"),
