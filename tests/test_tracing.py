@@ -24,9 +24,10 @@ from kit.worlds import real
 from secureconnect import tracing
 from secureconnect.chat import carrier
 from secureconnect.chat.hub import Live
-from secureconnect.deps.traced import summary_of
+from secureconnect.deps.contracts import Database, Tx
+from secureconnect.deps.traced import TracedDatabase, summary_of
 from secureconnect.edge import Frame
-from secureconnect.errors import NotFound, Unavailable
+from secureconnect.errors import Conflict, NotFound, Unavailable
 from secureconnect.identity import ConversationId
 from secureconnect.tracing import NOTHING, Kind
 
@@ -277,6 +278,46 @@ def test_an_error_shows_its_kind_and_never_its_text() -> None:
                 raise error
     told = [(span.failure, span.facts) for span in spans.ended]
     assert told == [("ValueError", {}), (None, {"error.type": "NOT_FOUND"}), ("UNAVAILABLE", {})]
+
+
+async def _rename(tx: Tx, name: str) -> None:
+    await tx.run("UPDATE users SET display_name = $1", name)
+    await tx.one("SELECT 1 FROM users")
+
+
+async def _refuse(_: Tx) -> None:
+    raise Conflict(SECRET)
+
+
+async def _look(tx: Tx) -> None:
+    await tx.all("SELECT nothing FROM users")
+
+
+async def test_a_unit_is_followed_into_the_thread_that_runs_it(db: Database) -> None:
+    spans, traced = Spans(), TracedDatabase(db)
+    with tracing.recording(spans):
+        await traced.write(_rename, SECRET)
+        assert not spans.ended, "nobody has asked for it"
+        with tracing.root("root") as root:
+            await traced.write(_rename, SECRET)
+            for work in (traced.write(_refuse), traced.read(_look)):
+                with suppress(Conflict, RuntimeError):
+                    await work
+    told = [(span.name, span.failure, span.facts.get("error.type")) for span in spans.ended]
+    assert told == [
+        ("UPDATE users", None, None),
+        ("SELECT users", None, None),
+        ("COMMIT", None, None),
+        ("write _rename", None, None),
+        ("write _refuse", None, "CONFLICT"),
+        ("SELECT users", "RuntimeError", None),
+        ("read _look", "RuntimeError", None),
+        ("root", None, None),
+    ]
+    update, select, commit, rename, *_ = spans.ended
+    assert {span.parent_id for span in (update, select, commit)} == {rename.span_id}
+    assert rename.parent_id == root.span_id
+    assert [span.facts.get("secureconnect.db.rows") for span in (update, select)] == [0, 0]
 
 
 @pytest.mark.parametrize(
