@@ -516,13 +516,24 @@ async def _storm(db: Database, bus: MemoryBus, journals: list[FileJournal], seed
             for client in clients:
                 assert truth.lacks(client) is None
             followers.cancel_scope.cancel()
-        for client in clients:
-            heard = len(client.heard)
-            await client.look()
-            assert len(client.heard) == heard, "nothing was left to tell"
+        with trio.fail_after(QUIET_S):
+            while await _tell_more(clients, truth):  # since then retention, say, has made a pass
+                truth = await Truth.read(db, founders)
         nursery.cancel_scope.cancel()
     _check(truth, storm, clients)
     assert is_whole(), "some were accepted before they were stored, and shown so"
+
+
+async def _tell_more(clients: list[Client], truth: Truth) -> bool:
+    """Whether anybody who comes back hears of something, which must be later than `truth`."""
+    more = False
+    for client in clients:
+        heard = len(client.heard)
+        await client.look()
+        for name, change, _ in client.heard[heard:]:
+            assert change > truth.heads[name][1], "nothing was left to tell"
+            more = True
+    return more
 
 
 async def _is_owing(journals: list[FileJournal]) -> bool:

@@ -202,7 +202,7 @@ async def test_a_deadlock_is_tried_again(url: str) -> None:
             nursery.start_soon(db.write, crosswise, "a", "b")
             nursery.start_soon(db.write, crosswise, "b", "a")
         assert await counters(db) == [2, 2]
-        assert tries == 3
+        assert tries > 2  # of two that wait for a row, the one that comes later may have it first
 
 
 async def test_a_changed_table_is_looked_at_again(url: str, postgres_server: PostgresServer) -> None:

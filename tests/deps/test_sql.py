@@ -6,8 +6,9 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
+
+from msgspec import Struct
 
 import secureconnect
 from kit.databases import DATABASES, on_both
@@ -42,9 +43,9 @@ def texts(name: str, dialect: str | None, value: Any) -> Iterator[tuple[str, str
     elif isinstance(value, Mapping) and value.keys() <= set(DATABASES):
         for key, each in value.items():
             yield from texts(f"{name}[{key}]", key, each)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from texts(f"{name}.{field.name}", dialect, getattr(value, field.name))
+    elif isinstance(value, Struct):
+        for field in value.__struct_fields__:
+            yield from texts(f"{name}.{field}", dialect, getattr(value, field))
 
 
 CONSTANTS = sorted(constants())

@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 import trustme
 
+from kit import command
 from kit.server import Server
-from secureconnect.config import AuthConfig, Config, GatewayConfig, MinioConfig, PostgresConfig, SqliteConfig
+from secureconnect.config import (
+    AuthConfig,
+    BackupConfig,
+    Config,
+    GatewayConfig,
+    MinioConfig,
+    PostgresConfig,
+    SqliteConfig,
+)
 from secureconnect.doctor import Finding, examine, gateway
 
 from .conftest import look
@@ -223,3 +232,28 @@ async def test_the_name_people_use(config: Config, url: str, status: str, word: 
     told: list[Finding] = []
     (found,) = await examine(at(config, public_url=url), told.append, "dns")
     assert (found.status, word in found.found) == (status, True), found
+
+
+async def test_backups_that_are_made_and_that_fail(config: Config, folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    secured = replace(config, backup=BackupConfig(folder=str(kept)))
+
+    async def told(config: Config) -> Finding:
+        (found,) = await examine(config, [].append, "backup")
+        return found
+
+    assert (await told(config)).status == "ok"
+    assert "does not exist yet" in (await told(secured)).found
+    made = command.run("backup", kept, "--data-dir", folder, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    found = await told(secured)
+    assert (found.status, "1 backup in" in found.found, "0 hours old" in found.found) == ("ok", True, True)
+    [whole] = kept.glob("20*")
+    whole.rename(kept / "2026-01-19T052500.000000Z")
+    assert "days old" in (await told(secured)).found
+    assert (await told(secured)).status == "warning"
+    secret = tmp_path / "secret"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o600)
+    found = await told(replace(config, backup=BackupConfig(folder=str(kept), passphrase_file=str(secret))))
+    assert (found.status, "without a passphrase" in found.found) == ("failed", True)

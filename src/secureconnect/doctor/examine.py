@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from ..config import Config
-from . import database, folder, gateway, minio, push, redis, settings, smtp, turn
+from . import backup, database, folder, gateway, minio, push, redis, settings, smtp, turn
 from .findings import Finding, Report
 
 FROZEN = "it accepts and does not answer: look at its log, and at the network between"
@@ -39,6 +39,7 @@ CHECKS = (
     Check("minio", minio.check, 40, FROZEN),
     Check("smtp", smtp.check, 20, FROZEN),
     Check("push", push.check, 5, DISK),
+    Check("backup", backup.check, 15, DISK),
     Check("turn", turn.check, 60, FROZEN),
 )
 
