@@ -25,7 +25,7 @@ from secureconnect.identity import new_id
 ROOT = FILE.parent.parent
 SPECIFICATION = ROOT / "tests" / "web" / "node_modules" / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
 AWAY = str(ROOT / "tests" / "kit" / "launchers" / "database_away.py")
-RENEWABLE_S = "50"  # so soon an access token ends that its socket is told at once
+RENEWABLE_S = "59"  # so soon an access token ends that its socket is told at once
 
 
 def test_it_is_what_the_code_has() -> None:

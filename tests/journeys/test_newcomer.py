@@ -55,7 +55,7 @@ async def test_the_second_conversation_with_a_person_is_the_first(start_server: 
 
 
 async def test_a_token_is_renewed_on_the_open_socket(start_server: StartServer) -> None:
-    server = start_server(AUTH__ACCESS_TTL_S="5")
+    server = start_server(AUTH__ACCESS_TTL_S="5", GATEWAY__WS_FRAMES_PER_10S="100000")
     async with people(server.url, "ann", "bob") as (ann, bob):
         room = await direct(ann, bob)
         first = ann.me.access_token
