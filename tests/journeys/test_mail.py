@@ -95,6 +95,8 @@ async def test_without_a_mail_server_mail_is_a_file(start_server: StartServer) -
         await until(lambda: len(list(folder.glob("*.eml"))) == 1)
         [path] = folder.glob("*.eml")
         assert path.stat().st_mode & 0o777 == 0o600
-        assert any(
-            line["msg"] == "mail_written" and line["path"].endswith(path.name) for line in server.logs()
+        await until(
+            lambda: any(
+                line["msg"] == "mail_written" and line["path"].endswith(path.name) for line in server.logs()
+            )
         )
