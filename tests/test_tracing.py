@@ -20,7 +20,7 @@ from kit.ports import free_port
 from kit.server import Server
 from kit.spans import Spans
 from kit.wait import until
-from kit.worlds import real
+from kit.worlds import World
 from secureconnect import tracing
 from secureconnect.chat import carrier
 from secureconnect.chat.hub import Live
@@ -60,10 +60,11 @@ def traced(url: str, **settings: str) -> dict[str, str]:
     return {"TRACING__ENDPOINT": url, "TRACING__RATIO": "1", "TRACING__EVERY_S": "0.05"} | settings
 
 
+@pytest.mark.parametrize("world", ["real"], indirect=True)
 async def test_one_message_is_one_trace_on_both_nodes(
-    start_server: StartServer, request: pytest.FixtureRequest, there: Collector
+    start_server: StartServer, world: World, there: Collector
 ) -> None:
-    settings = real(request)() | PATIENT | traced(there.url, AUTH__MASTER_KEY=MASTER_KEY)
+    settings = world() | PATIENT | traced(there.url, AUTH__MASTER_KEY=MASTER_KEY)
     first, second = [await trio.to_thread.run_sync(lambda: start_server(**settings)) for _ in "ab"]
     for server in (first, second):
         await until(partial(_is_whole, server), BUSY_S)

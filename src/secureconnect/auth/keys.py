@@ -71,7 +71,7 @@ class Keyring:
     def hold(self, stored: Sequence[Secret]) -> None:
         """Take over what the table holds, oldest first."""
         versions = tuple(secret.version for secret in stored)
-        if not stored or versions == self._versions:  # a table that was emptied beneath us says nothing
+        if versions == self._versions:
             return
         ends: list[int | None] = [
             after.active_us + self._config.access_ttl_s * SECOND_US + SLACK_US for after in stored[1:]
