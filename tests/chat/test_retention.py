@@ -91,14 +91,15 @@ async def test_postgres_stops_growing(vacuumed_postgres: PostgresServer, bus: Me
         async with running(db, bus, QUIET) as room:
             group = await make_group(room, ann)
             await room.conversations.configure(ann, group, {"message_retention_days": 1})
-            sizes = []  # some are of fewer pages: vacuum cuts off what lies at the end of a file
+            sizes = []  # the first is before anything was used again
             for cycle in range(1, CYCLES + 1):
                 await fill(db, room, ann, group, 3_000)
                 await room.retention.pass_once()
                 assert await db.read(_count) == 0
                 await until(lambda: _cleaned(server, name) >= cycle, within_s=20)  # noqa: B023
                 sizes.append(int(server.sql("SELECT pg_total_relation_size('messages')", name)))
-            assert sizes[-1] < 1.2 * max(sizes[:-1]), sizes
+            # vacuum may also cut off the end of the file, in any cycle, which then grows to what it was
+            assert sizes[-1] < 1.2 * max(sizes[1:-1]), sizes
 
 
 def _cleaned(server: PostgresServer, name: str) -> int:
