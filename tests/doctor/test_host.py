@@ -238,22 +238,23 @@ async def test_backups_that_are_made_and_that_fail(config: Config, folder: Path,
     kept = tmp_path / "kept"
     secured = replace(config, backup=BackupConfig(folder=str(kept)))
 
-    async def told(config: Config) -> Finding:
-        (found,) = await examine(config, [].append, "backup")
+    async def look_at(config: Config) -> Finding:
+        told: list[Finding] = []
+        (found,) = await examine(config, told.append, "backup")
         return found
 
-    assert (await told(config)).status == "ok"
-    assert "does not exist yet" in (await told(secured)).found
+    assert (await look_at(config)).status == "ok"
+    assert "does not exist yet" in (await look_at(secured)).found
     made = command.run("backup", kept, "--data-dir", folder, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    found = await told(secured)
+    found = await look_at(secured)
     assert (found.status, "1 backup in" in found.found, "0 hours old" in found.found) == ("ok", True, True)
     [whole] = kept.glob("20*")
     whole.rename(kept / "2026-01-19T052500.000000Z")
-    assert "days old" in (await told(secured)).found
-    assert (await told(secured)).status == "warning"
+    assert "days old" in (await look_at(secured)).found
+    assert (await look_at(secured)).status == "warning"
     secret = tmp_path / "secret"
     secret.write_text("correct horse battery\n")
     secret.chmod(0o600)
-    found = await told(replace(config, backup=BackupConfig(folder=str(kept), passphrase_file=str(secret))))
+    found = await look_at(replace(config, backup=BackupConfig(folder=str(kept), passphrase_file=str(secret))))
     assert (found.status, "without a passphrase" in found.found) == ("failed", True)

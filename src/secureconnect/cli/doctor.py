@@ -76,7 +76,7 @@ def doctor(
     tell = _ignore if as_json else _teller()
     if url is not None and only is None:
         if not WEB_URL.fits(url):
-            raise typer.BadParameter(f"--url {url}: expected {WEB_URL.name}")
+            raise typer.BadParameter(f"a relay's goes with `doctor turn`; else expected {WEB_URL.name}")
         token = "" if token_file is None else token_file.read().strip()
         findings = trio.run(examine_from_outside, url, tell, token)
     else:

@@ -17,7 +17,7 @@ import trio
 
 from ..client.wire import Lost, Refused, connect
 from ..config import Config
-from .asking import ANSWER_S, NoAnswer, Site, ask, dialled
+from .asking import ANSWER_S, Answer, NoAnswer, Site, ask, dialled
 from .findings import Finding, Report, count
 
 CONNECT_S = 10.0
@@ -163,10 +163,8 @@ async def _check_server(site: Site, report: Report) -> dict[str, Any] | None:
 
 
 async def _check_ready(site: Site, report: Report) -> None:
-    try:
-        answer = await ask(site, "GET", "/readyz")
-    except NoAnswer as exc:
-        report.fail("ready", f"no answer: {report.said(exc)}", "let the proxy pass /readyz as well")
+    answer = await _passed("ready", "/readyz", site, report)
+    if answer is None:
         return
     if answer.status == 200:
         report.ok("ready", "it takes requests")
@@ -177,10 +175,8 @@ async def _check_ready(site: Site, report: Report) -> None:
 
 
 async def _check_page(site: Site, report: Report) -> None:
-    try:
-        answer = await ask(site, "GET", "/")
-    except NoAnswer as exc:
-        report.fail("page", f"no answer: {report.said(exc)}", "let the proxy pass / as well")
+    answer = await _passed("page", "/", site, report)
+    if answer is None:
         return
     policy = answer.headers.get("content-security-policy", "")
     if answer.status != 200:
@@ -193,6 +189,14 @@ async def _check_page(site: Site, report: Report) -> None:
             "the Content-Security-Policy of the page does not arrive",
             "let the proxy pass the server's headers as they are",
         )
+
+
+async def _passed(name: str, path: str, site: Site, report: Report) -> Answer | None:
+    try:
+        return await ask(site, "GET", path)
+    except NoAnswer as exc:
+        report.fail(name, f"no answer: {report.said(exc)}", f"let the proxy pass {path} as well")
+        return None
 
 
 async def _check_body(site: Site, server: Mapping[str, Any], report: Report) -> None:
