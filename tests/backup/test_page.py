@@ -36,7 +36,7 @@ def test_its_commands_do_what_it_says(tmp_path: Path) -> None:
         "/srv/sc": place.data,
         "/srv/new": tmp_path / "new",
         "/somewhere/else": place.data,
-        "/root/passphrase": tmp_path / "passphrase",
+        "/etc/secureconnect.passphrase": tmp_path / "passphrase",
     }
     first, sealed = re.findall(r"^```\n(\$ .*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     for block, dest in ((first, place.dest), (sealed, tmp_path / "sealed")):
