@@ -39,7 +39,7 @@ DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}
 # what only these may import; "deps" is the folder, "deps/sqlite" the file
 ONLY = {
     # of settings; of all else a start would define, too, each takes fifty times as long as a msgspec.Struct
-    "dataclasses": {"config", "config_file", "settings", "deps/policy", *DOOR},
+    "dataclasses": {"config", "config_file", "settings", "deps/policy", "deps/upgrade", *DOOR},
     "asyncio": {"deps/asyncio_bridge"},
     "trio_asyncio": {"deps/asyncio_bridge"},
     "sqlite3": {f"deps/sqlite{each}" for each in ("", "_copies", "_log", "_snapshot", "_unit")},

@@ -124,6 +124,7 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "sqlite_log",
         "sqlite_snapshot",
         "sqlite_unit",
+        "upgrade",
         "webpush",
     }
 

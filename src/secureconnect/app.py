@@ -38,6 +38,7 @@ from .auth import (
 )
 from .auth.routes import ROUTES as AUTH_ROUTES
 from .backup.schedule import scheduled
+from .backup.upgrade import copy_tables
 from .chat import Chat, PushParts, forget_last_seen, note_announcement
 from .chat.routes import ROUTES as CHAT_ROUTES
 from .chat.routes import SOCKETS as CHAT_SOCKETS
@@ -73,7 +74,7 @@ async def main(config: Config) -> int:
         async with trio.open_nursery() as outermost:
             stop = trio.Event()
             await outermost.start(_watch_signals, stop, config)
-            async with open_deps(config) as deps:
+            async with open_deps(config, copy_tables) as deps:
                 await Service(config, deps).run(stop)
             outermost.cancel_scope.cancel()
     except BaseExceptionGroup as group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,27 +17,31 @@ from secureconnect.deps.sqlite import Sqlite
 from secureconnect.deps.sqlite_snapshot import SqliteSnapshot
 from secureconnect.identity import FileId, new_id
 from secureconnect.move import Batch
+from secureconnect.move.compare import sum_of
+from secureconnect.move.tables import Table
 from secureconnect.node import Node, Secrets
 
 PASSPHRASE = b"a passphrase for tests"
 CONTENT = bytes(range(256)) * 2_000
 JSON = '{"z":1.50,"a":[1e3,12345678901234567890123],"ü":null}'
 MESSAGES = 1_200  # several pages
+TIMES = (1_000_000, 2_000_000)  # when something was made, and when it changed or ends
+SENT_US = 1_700_000_000_000_001
 
 _USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, role, password_hash,"
     " created_at, updated_at, is_searchable, shows_last_seen, sends_read_receipts)"
-    " VALUES ($1, $2, $2, $2, $2, 'Jö', 'user', 'x', 1000000, 2000000, true, false, true)"
+    " VALUES ($1, $2, $2, $2, $2, 'Jö', 'user', 'x', $3, $4, true, false, true)"
 )
 _MESSAGE = (
     "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
     " message_type, content, is_encrypted, file_ids, metadata, sent_at, reaction_count)"
-    " VALUES ($1, $2, $3, $3, $4, $1, 'text', $5, false, '[]', $6, 1700000000000001, 0)"
+    " VALUES ($1, $2, $3, $3, $4, $8, 'text', $5, false, '[]', $6, $7, 0)"
 )
 FILE = (
     "INSERT INTO files (file_id, owner_id, file_name, file_size, content_type, is_encrypted,"
     " checksum_sha256, status, created_at, incoming, upload_ends_at)"
-    " VALUES ($1, $2, 'a', $3, 'text/plain', false, $4, 'completed', 1000000, $5, 2000000)"
+    " VALUES ($1, $2, 'a', $3, 'text/plain', false, $4, 'completed', $6, $5, $7)"
 )
 _QUOTA = "INSERT INTO quotas (user_id, used_bytes, reserved_bytes, uploads) VALUES ($1, $2, 0, 0)"
 
@@ -50,6 +54,11 @@ def private(folder: Path) -> Path:
 
 def to_nobody(_: Batch) -> None:
     """Nobody waits for it."""
+
+
+async def sums(db: Database, tables: Mapping[str, Table]) -> dict[str, object]:
+    """What stands in them, by name."""
+    return {name: await sum_of(db, table, 500) for name, table in tables.items()}
 
 
 class Place:
@@ -73,15 +82,24 @@ class Place:
         conversation = new_id()
 
         async def unit(tx: Tx) -> None:
-            await tx.run(_USER, self.user, "jo")
+            await tx.run(_USER, self.user, "jo", *TIMES)
             await tx.many(
                 _MESSAGE,
                 [
-                    (new_id(), conversation, seq, self.user, f"Grüße 👋 {seq}", JSON if seq % 2 else None)
+                    (
+                        new_id(),
+                        conversation,
+                        seq,
+                        self.user,
+                        f"Grüße 👋 {seq}",
+                        JSON if seq % 2 else None,
+                        SENT_US,
+                        new_id(),
+                    )
                     for seq in range(1, MESSAGES + 1)
                 ],
             )
-            await tx.run(FILE, self.file_id, self.user, len(CONTENT), stored.sha256, self.place)
+            await tx.run(FILE, self.file_id, self.user, len(CONTENT), stored.sha256, self.place, *TIMES)
             await tx.run(_QUOTA, self.user, len(CONTENT))
 
         await self.db.write(unit)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,17 +34,16 @@ from secureconnect.backup.manifest import Manifest
 from secureconnect.config import AuthConfig, PostgresConfig, SqliteConfig
 from secureconnect.deps import migrate
 from secureconnect.deps.asyncio_bridge import open_bridge
-from secureconnect.deps.contracts import Database, Row, Tx
+from secureconnect.deps.contracts import Row, Tx
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.postgres import Postgres
 from secureconnect.deps.postgres_snapshot import PostgresSnapshot
 from secureconnect.deps.sqlite import Sqlite
 from secureconnect.identity import new_id
-from secureconnect.move.compare import sum_of
-from secureconnect.move.tables import Table, read_tables
+from secureconnect.move.tables import read_tables
 from secureconnect.settings import BadSetting
 
-from .rig import CONTENT, FILE, Place, a_place, empty_place, private, to_nobody
+from .rig import CONTENT, FILE, TIMES, Place, a_place, empty_place, private, sums, to_nobody
 
 FILES = 60  # so that what is killed is not done yet
 
@@ -53,10 +52,6 @@ FILES = 60  # so that what is killed is not done yet
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     async with a_place(tmp_path) as place:
         yield place
-
-
-async def sums(db: Database, tables: Mapping[str, Table]) -> dict[str, object]:
-    return {name: await sum_of(db, table, 500) for name, table in tables.items()}
 
 
 async def test_from_one_database_into_the_other_and_back(
@@ -251,6 +246,7 @@ async def more_files(place: Place) -> None:
                 len(CONTENT),
                 None,
                 name,
+                *TIMES,
             )
 
     for at in range(FILES):

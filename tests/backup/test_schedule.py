@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -22,17 +23,17 @@ from kit.worlds import World
 from secureconnect.backup import Folder, Opened, Source, check, prune, read_all
 from secureconnect.backup.schedule import LEASE_S, Backups
 from secureconnect.config import BackupConfig, Config, PostgresConfig
-from secureconnect.deps import migrate
+from secureconnect.deps import migrate, upgrade
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import Database, Snapshot, Tx
 from secureconnect.deps.policy import open_database
 from secureconnect.deps.postgres import Postgres
-from secureconnect.deps.sqlite_copies import COPIES
 from secureconnect.deps.sqlite_snapshot import SqliteSnapshot
+from secureconnect.deps.upgrade import COPIES
 from secureconnect.identity import NodeId, new_id
 from secureconnect.node import BACKUP, change_note, read_note
 
-from .rig import CONTENT, FILE, Place, a_place, to_nobody
+from .rig import CONTENT, FILE, TIMES, Place, a_place, to_nobody
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ async def test_content_that_the_store_has_not_is_told_of(place: Place) -> None:
 
 async def more(place: Place, name: str) -> None:
     async def unit(tx: Tx) -> None:
-        await tx.run(FILE, new_id(), place.user, len(CONTENT), None, name)
+        await tx.run(FILE, new_id(), place.user, len(CONTENT), None, name, *TIMES)
 
     await put(place.objects, f"files/{name}", CONTENT)
     await place.db.write(unit)
@@ -210,8 +211,11 @@ async def test_what_is_too_many_goes_with_what_only_it_needed(place: Place) -> N
     assert len(await keys(place.objects)) == 4
 
 
-async def test_before_the_schema_changes_the_file_is_copied(tmp_path: Path) -> None:
+async def test_before_the_schema_changes_the_file_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A few of these are kept, and none is made of a new file."""
+    monkeypatch.setattr(upgrade, "SAY_EVERY_S", 0)
     data = tmp_path / "data"
     config = Config(data_dir=str(data))
     async with open_database(config, bring_up_to_date=True) as db:
@@ -227,6 +231,9 @@ async def test_before_the_schema_changes_the_file_is_copied(tmp_path: Path) -> N
     before = [number for number, _ in applied[-4:-1]]
     assert [path.name for path in copies] == [f"{number:04}.db" for number in before[:2]]
     assert {path.stat().st_mode & 0o777 for path in copies} == {0o600}
+    said = capsys.readouterr().out
+    assert re.search(r"database_copying .*part=pages", said)
+    assert re.search(rf"database_copied .*copy={copies[0]}", said)
     with closing(sqlite3.connect(copies[0])) as file:
         assert file.execute("SELECT MAX(number) FROM schema_migrations").fetchone() == (before[0],)
     (data / COPIES / "new").mkdir()

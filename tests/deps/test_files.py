@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
-import signal
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
+from kit.disk import small_files
 from secureconnect.deps.contracts import Division, StoredObject, UploadedPart
 from secureconnect.deps.files import DRAFTS, INCOMING, FolderObjects
 from secureconnect.errors import DiskFull, NotFound, TooLarge, Unavailable
@@ -28,19 +27,6 @@ async def put(objects: FolderObjects, key: str, content: bytes) -> StoredObject:
 def files(root: Path) -> dict[str, int]:
     """Relative path → mode of everything under `root`."""
     return {str(path.relative_to(root)): path.stat().st_mode & 0o777 for path in root.rglob("*")}
-
-
-@contextmanager
-def small_files(limit_bytes: int) -> Iterator[None]:
-    """The system refuses to write past this size: a real error in the middle of a write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_everything_is_private(data_dir: Path) -> None:

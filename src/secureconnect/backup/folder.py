@@ -105,15 +105,16 @@ class Folder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else writes here meanwhile. What a run that was killed has left is removed. Raises
-        Refused."""
+        """Nobody else writes here meanwhile. What a run that was killed has left is removed, and what this
+        one does not finish. Raises Refused."""
         descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock(descriptor)
-            for each in self._folders():
-                if not (each / MANIFEST).exists():
-                    shutil.rmtree(each)
-            yield
+            self._drop_unfinished()
+            try:
+                yield
+            finally:
+                self._drop_unfinished()
         finally:
             os.close(descriptor)
 
@@ -122,6 +123,11 @@ class Folder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Refused(f"another backup is being made in {self.root}") from None
+
+    def _drop_unfinished(self) -> None:
+        for each in self._folders():
+            if not (each / MANIFEST).exists():
+                shutil.rmtree(each)
 
     def backups(self) -> list[Path]:
         """Those that are whole, the oldest first."""

@@ -55,6 +55,20 @@ class Made:
     manifest: Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What the database was.  backup: the folder its tables are in.  key_id: of the master key."""
+
+    backup: Path
+    at_us: int
+    migrations: list[tuple[int, str]]
+    history_id: str
+    server_name: str
+    key_id: str
+    head: Head
+    tables: dict[str, manifests.Table]
+
+
 async def at_once(work: Callable[[], Awaitable[None]]) -> None:
     """The pace of whoever waits for the backup."""
     await work()
@@ -64,41 +78,23 @@ async def make(source: Source, folder: Folder, tell: Tell, pace: Pace = at_once)
     """One more backup in `folder`, which the caller holds.  pace: does each piece of work, and may rest.
 
     Raises Refused, Damaged (what is in the folder), OSError, or what database and store raise; what was begun
-    is then no backup, and the next one removes it.
+    is then no backup.
     """
     copying = _Copying(folder, tell, pace)
     async with source.snapshot() as snapshot:
-        names = await snapshot.read(node.read_names)
-        if names is None:
-            raise Refused("this installation was never served: there is nothing to back up")
-        history_id, server_name, key_id = names
-        name = to_iso(snapshot.at_us).replace(":", "")
-        backup = await in_thread(folder.begin, name)
-        tables = {
-            table.name: await copying.table(snapshot, backup, table)
-            for table in (await snapshot.read(read_tables)).values()
-        }
-        wanted = await copying.want(snapshot, backup)
-        migrations = await snapshot.read(migrate.applied)
-        head = await snapshot.read(head_of)
-    files = await copying.files(source, backup, wanted)
-    manifest = Manifest(
-        backup_id=name,
-        program=__version__,
-        at_us=snapshot.at_us,
-        database=source.names[0],
-        objects=source.names[1],
-        migrations=migrations,
-        history_id=history_id,
-        server_name=server_name,
-        master_key_id=key_id,
-        audit=Head(head.count, head.seal.hex()),
-        tables=tables,
-        files=files,
-        master_key=await source.master(key_id) if folder.key is not None else None,
-    )
-    await in_thread(manifests.write, backup, folder.key, manifest)
-    return Made(backup, manifest)
+        moment = await copying.database(snapshot)
+        wanted = await copying.want(snapshot, moment.backup)
+    files = await copying.files(source, moment.backup, wanted)
+    master = await source.master(moment.key_id) if folder.key is not None else None
+    return await _finish(folder, moment, source.names, files, master)
+
+
+async def make_of_tables(snapshot: Snapshot, database: str, folder: Folder, tell: Tell) -> Made:
+    """`make` without the files, which stay where they are.  database: what it is.  folder: without a
+    passphrase."""
+    copying = _Copying(folder, tell, at_once)
+    moment = await copying.database(snapshot)
+    return await _finish(folder, moment, (database, ""), await copying.no_files(moment.backup), None)
 
 
 def sheet_path(backup: Path, name: str) -> Path:
@@ -140,6 +136,19 @@ class _Copying:
         self._tell = tell
         self._pace = pace
 
+    async def database(self, snapshot: Snapshot) -> _Moment:
+        names = await snapshot.read(node.read_names)
+        if names is None:
+            raise Refused("this installation was never served: there is nothing to back up")
+        backup = await in_thread(self._folder.begin, to_iso(snapshot.at_us).replace(":", ""))
+        tables = {
+            table.name: await self.table(snapshot, backup, table)
+            for table in (await snapshot.read(read_tables)).values()
+        }
+        migrations, head = await snapshot.read(migrate.applied), await snapshot.read(head_of)
+        end = Head(head.count, head.seal.hex())
+        return _Moment(backup, snapshot.at_us, migrations, *names, end, tables)
+
     async def table(self, snapshot: Snapshot, backup: Path, table: Table) -> manifests.Table:
         total = await snapshot.read(_count, table)
         columns = [each.name for each in table.columns]
@@ -178,6 +187,10 @@ class _Copying:
         await in_thread(path.unlink)
         size, copied, copied_bytes = tally.size_bytes, tally.copied, tally.copied_bytes
         return Files(sheets[0], size, copied, copied_bytes, sheets[1], tally.gone, tally.lost)
+
+    async def no_files(self, backup: Path) -> Files:
+        with self._sheet(backup, "files") as here, self._sheet(backup, "absent") as absent:
+            return Files(await _finished(here), 0, 0, 0, await _finished(absent), 0, 0)
 
     async def _file(self, source: Source, content: Content, tally: _Tally) -> None:
         key, name = self._folder.key, self._folder.name_of(content.key)
@@ -223,7 +236,7 @@ async def _from_store(
     """Copied; nothing if it is not there as it should be."""
     try:
         expected = content.sha256 or (await objects.stat(content.key)).sha256
-        await in_thread(_make_folders, path)
+        await in_thread(make_folders, path)
         writer = await in_thread(Writer, path, key, f"{OBJECTS} {name}")
         try:
             chunks = cast("AsyncGenerator[bytes, None]", objects.get(content.key))
@@ -239,11 +252,34 @@ async def _from_store(
         return []
 
 
-def _make_folders(path: Path) -> None:
+def make_folders(path: Path) -> None:
+    """The two above it, durably. Blocking."""
     for folder in (path.parent.parent, path.parent):
         if not folder.exists():
             folder.mkdir(mode=0o700)
             sync_folder(folder.parent)
+
+
+async def _finish(
+    folder: Folder, moment: _Moment, names: tuple[str, str], files: Files, master: str | None
+) -> Made:
+    manifest = Manifest(
+        backup_id=moment.backup.name,
+        program=__version__,
+        at_us=moment.at_us,
+        database=names[0],
+        objects=names[1],
+        migrations=moment.migrations,
+        history_id=moment.history_id,
+        server_name=moment.server_name,
+        master_key_id=moment.key_id,
+        audit=moment.head,
+        tables=moment.tables,
+        files=files,
+        master_key=master,
+    )
+    await in_thread(manifests.write, moment.backup, folder.key, manifest)
+    return Made(moment.backup, manifest)
 
 
 async def _finished(writer: SheetWriter) -> Sheet:

@@ -51,7 +51,8 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """at_us: what was acknowledged until then is in it.  database, objects: where it was taken from.
+    """at_us: what was acknowledged until then is in it.  database, objects: where it was taken from; no
+    objects: it is of the tables alone, and their files stay where they are.
     migrations: number and name of each in the schema.  master_key_id: of the key that opens its secrets.
     master_key: that key; None unless all is under a passphrase."""
 
@@ -68,6 +69,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, Table]
     files: Files
     master_key: str | None = None
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self.objects)
 
     @property
     def rows(self) -> int:

@@ -39,7 +39,6 @@ WAITING = ("journal", "bans.pending", "spool")
 @dataclass(frozen=True, slots=True)
 class Restored:
     rows: int
-    files: int
     history_id: str
 
 
@@ -64,6 +63,8 @@ async def require_place(db: Database, objects: Objects, data_dir: Path, backup: 
                 f"there is an installation here (table {filled} has rows): restore into an empty data folder"
                 " or database, and put this one away first"
             )
+        if not backup.manifest.has_files:
+            return
         async with aclosing(cast("AsyncGenerator[str, None]", objects.list(""))) as keys:
             async for _ in keys:
                 raise Refused("there are files in the store already: restore into an empty folder or bucket")
@@ -83,11 +84,10 @@ def clear_file(path: Path) -> None:
 async def restore(
     backup: Opened, db: Database, objects: Objects, secrets: Secrets, config: Config, tell: Tell
 ) -> Restored:
-    """Into a database without a table and a store without files; `require_place` has looked, and `read_all`
-    has found the backup whole.
+    """Into a database without a table, and a store without files unless they stay there; `require_place` has
+    looked, and `read_all` has found the backup whole.
 
-    Raises Refused, Damaged, or what database
-    and store raise: the same call then begins again.
+    Raises Refused, Damaged, or what database and store raise: the same call then begins again.
     """
     manifest, data_dir = backup.manifest, Path(config.data_dir)
     rows = await load(backup, db, tell)
@@ -99,7 +99,7 @@ async def restore(
     )
     await audit.begin_anew({"backup": manifest.backup_id, "made_at": to_iso(manifest.at_us)})
     history_id = await db.write(_settle, secrets, gone, db.now_us())
-    return Restored(rows, manifest.files.sheet.rows, history_id)
+    return Restored(rows, history_id)
 
 
 async def _settle(tx: Tx, secrets: Secrets, gone: list[FileId], now_us: int) -> str:

@@ -15,6 +15,7 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from ..backup import Made, Opened
+    from ..backup.manifest import Manifest
 
 VERIFY = "verify"
 
@@ -134,10 +135,7 @@ def _verify(source: Path, passphrase_file: Path | None) -> None:
 
     opened, rows = trio.run(_verified, source, passphrase_file)
     told = opened.manifest
-    print(
-        f"{opened.path} is whole: {rows} rows in {len(told.tables)} tables,"
-        f" {told.files.sheet.rows} files of {size(told.files.size_bytes)}"
-    )
+    print(f"{opened.path} is whole: {rows} rows in {len(told.tables)} tables, {files_of(told)}")
 
 
 async def _verified(source: Path, passphrase_file: Path | None) -> tuple[Opened, int]:
@@ -165,6 +163,13 @@ def _passphrase(path: Path | None) -> bytes | None:
     from ..backup import read_passphrase
 
     return None if path is None else read_passphrase(path)
+
+
+def files_of(manifest: Manifest) -> str:
+    """In words."""
+    if not manifest.has_files:
+        return "and no files: they stay where they are"
+    return f"{manifest.files.sheet.rows} files of {size(manifest.files.size_bytes)}"
 
 
 def size(count: int) -> str:

@@ -10,10 +10,11 @@ def migrate(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     settings = prepare(config_file, data_dir, level="info")
     import trio
 
+    from ..backup.upgrade import copy_tables
     from ..deps.policy import open_database
 
     async def main() -> None:
-        async with open_database(settings, bring_up_to_date=True):
+        async with open_database(settings, bring_up_to_date=True, copy_tables=copy_tables):
             print(f"the database in {settings.data_dir} is up to date")
 
     trio.run(main)

@@ -12,7 +12,7 @@ import typer
 
 from ..clock import to_iso
 from ..config import Config
-from .backup import PassphraseFile, open_backup, size
+from .backup import PassphraseFile, files_of, open_backup
 from .options import ConfigFile, DataDir, Failed, prepare
 from .progress import progress
 
@@ -46,8 +46,7 @@ def restore(
     opened, restored = trio.run(_restored, settings, source, passphrase_file)
     manifest = opened.manifest
     print(
-        f"restored {opened.path}: {restored.rows} rows in {len(manifest.tables)} tables,"
-        f" {restored.files} files of {size(manifest.files.size_bytes)}"
+        f"restored {opened.path}: {restored.rows} rows in {len(manifest.tables)} tables, {files_of(manifest)}"
     )
     print(f"it is as it was at {to_iso(manifest.at_us)}; the history is now {restored.history_id}")
     if manifest.files.gone:

@@ -19,6 +19,7 @@ from .options import ConfigFile, DataDir, Failed, as_text, prepare
 
 if TYPE_CHECKING:
     from ..deps.contracts import Database, Tx
+    from ..deps.upgrade import CopyTables
     from ..identity import Role, SessionId, UserId
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ def create(
     settings = prepare(config_file, data_dir)
     from ..auth.accounts import add_account, checked_account, checked_password
     from ..auth.passwords import Passwords
+    from ..backup.upgrade import copy_tables
 
     password = checked_password(_password(password_stdin))
 
@@ -96,7 +98,7 @@ def create(
         await db.write(unit)
         return made.user_id
 
-    made = _on_database(settings, make, bring_up_to_date=True)
+    made = _on_database(settings, make, copy_tables)
     print(f"{username} is made{', an administrator' if admin else ''}: {made}")
 
 
@@ -272,14 +274,16 @@ def _password(from_stdin: bool) -> str:
 
 
 def _on_database(
-    settings: Config, act: Callable[[Database], Awaitable[T]], *, bring_up_to_date: bool = False
+    settings: Config, act: Callable[[Database], Awaitable[T]], copy_tables: CopyTables | None = None
 ) -> T:
+    """copy_tables: what does so before the database is brought up to date; None: it is not."""
     import trio
 
     from ..deps.policy import open_database
 
     async def main() -> T:
-        async with open_database(settings, bring_up_to_date=bring_up_to_date) as db:
+        make = copy_tables is not None
+        async with open_database(settings, bring_up_to_date=make, copy_tables=copy_tables) as db:
             return await act(db)
 
     return trio.run(main)

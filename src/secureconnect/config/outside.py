@@ -80,6 +80,12 @@ class PostgresConfig:
     idle_in_transaction_s: float = setting(
         3.0, "seconds after which Postgres ends a transaction that does nothing", low=1, high=600
     )
+    copies: int = setting(
+        2,
+        "copies of the tables kept, in the data folder, from before the schema was changed; 0: none are made",
+        low=0,
+        high=100,
+    )
 
 
 @dataclass(frozen=True, slots=True)

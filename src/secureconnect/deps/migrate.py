@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -68,6 +68,14 @@ _TOKEN = re.compile(
 
 class MigrationError(Exception):
     """Why the schema cannot be brought up to date: one line for the person who starts the server."""
+
+
+class NotCopied(Exception):
+    """Why there is no copy of the database from before a migration."""
+
+
+Tell: TypeAlias = Callable[[str, int, int], None]
+"""Of a copy that is being made: the part, how much of it is done, and of how much."""
 
 
 class Migration(msgspec.Struct, frozen=True):

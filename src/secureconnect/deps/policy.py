@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from .. import clock, tracing
-from ..config import Config, PostgresConfig
+from ..config import Config
 from ..durable import sync_folder
 from ..errors import Problem
 from ..metrics import gauge
@@ -61,8 +61,8 @@ from .meters import show_pool
 from .push import PushServices, SilentPusher, contact_of
 from .spool import SpooledObjects
 from .sqlite import Sqlite
-from .sqlite_copies import COPIES, keep_copy
 from .sqlite_snapshot import SqliteSnapshot
+from .upgrade import CopyTables, upgrade_postgres, upgrade_sqlite
 
 if TYPE_CHECKING:
     from .asyncio_bridge import Bridge
@@ -78,8 +78,6 @@ JOURNAL = "journal"
 SPOOL = "spool"
 MAIL = "mail"
 LOCK = "lock"
-MIGRATION_S = 3600.0  # a unit of work that changes the schema of a large database
-MIGRATION_CONNECTIONS = 2
 COUNT_NODES_S = 1.0
 SWEEP_S = 600.0
 HOUR_S = 3600
@@ -106,8 +104,10 @@ _LIVE_NODES = "SELECT count(*) FROM nodes WHERE lease_ends_at > $1"
 
 
 @asynccontextmanager
-async def open_deps(config: Config) -> AsyncIterator[Deps]:
+async def open_deps(config: Config, copy_tables: CopyTables | None = None) -> AsyncIterator[Deps]:
     """Everything outside, for the one server of the data folder.
+
+    copy_tables: what copies those of Postgres before its schema is brought up to date; None: nothing does.
 
     A real backend may be away: what needs it raises Unavailable until it is there. Raises DataFolderBusy,
     BadSetting (the folder cannot be used, a URL makes no sense); with the embedded database, whose schema is
@@ -118,7 +118,7 @@ async def open_deps(config: Config) -> AsyncIterator[Deps]:
         lock = await trio.to_thread.run_sync(_lock, folder)
     try:
         async with AsyncExitStack() as stack:
-            yield await _Wiring(config, stack).deps()
+            yield await _Wiring(config, stack, copy_tables).deps()
     finally:
         os.close(lock)
 
@@ -131,8 +131,9 @@ class _Wiring:
 
     _snapshot: Callable[[], AbstractAsyncContextManager[Snapshot]]
 
-    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
+    def __init__(self, config: Config, stack: AsyncExitStack, copy_tables: CopyTables | None) -> None:
         self._config = config
+        self._copy_tables = copy_tables
         self._stack = stack
         self._since_us = clock.now_us()
         self._bridge: Bridge | None = None
@@ -194,8 +195,8 @@ class _Wiring:
     async def _database(self) -> Database:
         config = self._config
         if not config.postgres.url:
-            await _migrate(config)
             path = Path(config.data_dir) / DATABASE
+            await upgrade_sqlite(config, path)
             self._embedded("postgres", "sqlite")
             self._snapshot = partial(SqliteSnapshot.open, path)
             db = await self._stack.enter_async_context(Sqlite.open(path, config.sqlite))
@@ -210,14 +211,10 @@ class _Wiring:
         # its pool is the bulkhead, and limits the time
         guard = self._guard("postgres", real.probe, abandon=real.abandon)
 
-        async def bring_up_to_date() -> None:
-            async with Postgres.open(_patient(config.postgres), bridge) as db:
-                await migrate.apply(db)
-
         async def ready(first: Callable[[Database], Awaitable[T]]) -> T:
             await guard.wait_admitting()
             if await migrate.missing(real):  # which gives up as soon as the server is found away again
-                await bring_up_to_date()
+                await upgrade_postgres(config, bridge, self._copy_tables)
             self._has_schema.set()
             result = await first(real)
             guard.admit()
@@ -423,13 +420,15 @@ async def _live_nodes(tx: Tx, now_us: int) -> int:
 
 
 @asynccontextmanager
-async def open_database(config: Config, *, bring_up_to_date: bool = False) -> AsyncIterator[Database]:
+async def open_database(
+    config: Config, *, bring_up_to_date: bool = False, copy_tables: CopyTables | None = None
+) -> AsyncIterator[Database]:
     """The database alone, for the command line; a server may be running on it.
 
-    bring_up_to_date: make what is missing. Otherwise raises NotReady if the database is missing or its schema
-    is behind.
+    bring_up_to_date: make what is missing; copy_tables as for `open_deps`. Otherwise raises NotReady if the
+    database is missing or its schema is behind.
     """
-    open_it = _postgres if config.postgres.url else _sqlite
+    open_it = partial(_postgres, copy_tables=copy_tables) if config.postgres.url else _sqlite
     async with open_it(config, bring_up_to_date) as db:
         if not bring_up_to_date and (missing := await migrate.missing(db)):
             raise NotReady(f"the database lacks {', '.join(missing)}: run `secureconnect migrate` first")
@@ -437,14 +436,17 @@ async def open_database(config: Config, *, bring_up_to_date: bool = False) -> As
 
 
 @asynccontextmanager
-async def _postgres(config: Config, make: bool) -> AsyncIterator[Database]:
+async def _postgres(config: Config, make: bool, copy_tables: CopyTables | None) -> AsyncIterator[Database]:
     from .asyncio_bridge import open_bridge
     from .postgres import Postgres
 
+    folder = Path(config.data_dir)
+    if make:
+        with _naming(folder):
+            await trio.to_thread.run_sync(_make, folder)
     async with open_bridge() as bridge:
         if make:
-            async with Postgres.open(_patient(config.postgres), bridge) as db:
-                await migrate.apply(db)
+            await upgrade_postgres(config, bridge, copy_tables)
         async with Postgres.open(config.postgres, bridge) as db:
             yield db
 
@@ -455,7 +457,7 @@ async def _sqlite(config: Config, make: bool) -> AsyncIterator[Database]:
     if make:
         with _naming(path.parent):
             await trio.to_thread.run_sync(_make, path.parent)
-        await _migrate(config)
+        await upgrade_sqlite(config, path)
     elif not await trio.to_thread.run_sync(path.exists):
         raise NotReady(
             f"there is no database in {config.data_dir}: start the server once, or give --data-dir"
@@ -507,22 +509,6 @@ async def _journal(config: Config) -> AsyncIterator[FileJournal]:
         with _naming(folder):
             journal = await stack.enter_async_context(FileJournal.open(folder / JOURNAL, config.journal))
         yield journal
-
-
-def _patient(config: PostgresConfig) -> PostgresConfig:
-    """For what changes the schema: a step may take long, and so may another process that is at it."""
-    return replace(config, statement_s=MIGRATION_S, lock_s=MIGRATION_S, connections=MIGRATION_CONNECTIONS)
-
-
-async def _migrate(config: Config) -> None:
-    path = Path(config.data_dir) / DATABASE
-    async with Sqlite.open(path, replace(config.sqlite, statement_s=MIGRATION_S, readers=1)) as db:
-        names = await migrate.missing(db)
-        is_new = not await db.read(migrate.applied)
-        if names and not is_new and config.sqlite.copies:
-            await trio.to_thread.run_sync(keep_copy, path, config.sqlite.copies)
-            log.info("database_copied", before=names[0], folder=str(path.parent / COPIES))
-        await migrate.apply(db)
 
 
 @contextmanager

@@ -55,6 +55,7 @@ _BEGIN: dict[bool, str] = {
     True: "BEGIN",  # READ COMMITTED, the default of every connection of ours
     False: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
+_LOCK = "SELECT pg_advisory_lock($1)"  # until its connection ends
 # a standby takes no writes, nor does a primary that was told so, as managed ones are when their disk is full
 _TIME = "SELECT clock_timestamp(), current_setting('transaction_read_only') = 'on'"
 
@@ -181,6 +182,17 @@ class Postgres:
     def waiting(self) -> int:
         """Units that wait for their turn. For metrics, whose thread asks."""
         return self._turns.statistics().tasks_waiting
+
+    @asynccontextmanager
+    async def alone(self, key: int) -> AsyncIterator[None]:
+        """One process at a time, on a connection of its own; the others wait, `lock_s` at most. Who loses
+        that connection meanwhile is not told. Raises Unavailable."""
+        connection: Connection = await self._bridge.run(self.connect)
+        try:
+            await self._bridge.run(self._lock, connection, key)
+            yield
+        finally:
+            connection.terminate()
 
     async def probe(self) -> None:
         """Ask the server for its time, on a connection of its own, and set `now_us` by the answer.
@@ -411,6 +423,12 @@ class Postgres:
                 log.warning("database_refuses_us", error=type(exc).__name__)
             raise Unavailable() from exc
         return connection
+
+    async def _lock(self, connection: Connection, key: int) -> None:
+        try:
+            await connection.execute(_LOCK, key)
+        except Exception as exc:
+            raise meaning(exc) from without_values(exc)
 
     async def _roll_back(self, work: _Work) -> None:
         """End the transaction, if there is one: after a cancellation the driver does not know."""

@@ -8,22 +8,26 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..durable import sync_folder
-from .migrate import MigrationError
+from .migrate import NotCopied, Tell
 
-COPIES = "before-migration"  # a folder beside the file
+PAGES = 4_096  # copied at a time
 
 
-def keep_copy(path: Path, keep: int) -> Path:
+def keep_copy(path: Path, folder: Path, keep: int, tell: Tell) -> Path:
     """One more, under the number of the last migration in it, and no more than `keep` of them. Blocking.
-    Raises MigrationError: then the schema stays as it is."""
-    folder = path.parent / COPIES
+    Raises NotCopied."""
     draft = folder / "new"
+
+    def step(_: int, left: int, total: int) -> None:
+        tell("pages", total - left, total)
+
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(draft)) as copy:
-            source.backup(copy)
+            source.backup(copy, pages=PAGES, progress=step)
             (number,) = copy.execute("SELECT MAX(number) FROM schema_migrations").fetchone()
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
@@ -34,10 +38,7 @@ def keep_copy(path: Path, keep: int) -> Path:
     except (OSError, sqlite3.Error) as exc:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise MigrationError(
-            f"no copy of the database could be made before its schema is changed: {exc}; make room for it,"
-            " or set sqlite.copies = 0 and make a backup first"
-        ) from exc
+        raise NotCopied(str(exc)) from exc
     return kept
 
 
