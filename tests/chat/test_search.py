@@ -424,7 +424,12 @@ async def stalled(db: Database) -> AsyncIterator[None]:
         if isinstance(db, Sqlite):
             for _ in range(SqliteConfig().readers):
                 nursery.start_soon(db.read, count)
-            await until(lambda: not db._reading.available_tokens)
+            await until(
+                lambda: (
+                    REGISTRY.get_sample_value("db_connections_active", {"role": "reader"})
+                    == SqliteConfig().readers
+                )
+            )
         else:
             nursery.start_soon(db.read, lock)
             await until(lambda: db.read(is_locked))

@@ -27,7 +27,10 @@ class SqliteConfig:
 
     readers: int = setting(4, "connections that read beside the one writer", low=1, high=64)
     waiting: int = setting(
-        10_000, "units of work waiting for the writer before more are refused", low=1, high=1_000_000
+        10_000,
+        "units of work waiting for the writer, and for readers, before more are refused",
+        low=1,
+        high=1_000_000,
     )
     group: int = setting(256, "units of work in one commit", low=1, high=10_000)
     statement_s: float = setting(10.0, "seconds a unit of work may take", low=0.1, high=600)

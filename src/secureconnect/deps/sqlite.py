@@ -2,7 +2,8 @@
 
 Units of work are driven in the writer thread, each between SAVEPOINT and RELEASE, and whatever is queued
 goes into one COMMIT (group commit): a sync to disk costs the same for one unit as for two hundred. Readers
-are connections of their own, never wait for the writer, and see every commit made before they began.
+are threads with connections of their own, never wait for the writer, and see every commit made before they
+began.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ import trio
 
 from .. import clock, metrics
 from ..config import SqliteConfig
-from ..errors import DeadlineExceeded, DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
+from ..errors import DiskFull, OutcomeUnknown, PoolExhausted, Unavailable
 from .contracts import P, T, Unit
 from .meters import READ_S, READING, WRITE_S, WRITING
+from .sqlite_jobs import Pending, Read, Write
 from .sqlite_log import CommitLog
 from .sqlite_unit import SqliteTx, drive, meaning
 
@@ -44,100 +45,26 @@ STATEMENTS = 512  # prepared statements kept per connection
 STEPS = 10_000  # virtual machine steps between two looks at the clock: well below a millisecond
 
 
-class _Bound:
-    """When a running unit is interrupted.  due: on time.monotonic; 0: at once."""
-
-    __slots__ = ("due",)
-
-    def __init__(self, due: float) -> None:
-        self.due = due
-
-    def passed(self) -> bool:
-        return time.monotonic() > self.due
-
-
-class _Job:
-    """One unit on its way to the writer and back.
-
-    claim: taken once, by the writer that begins the unit or by the caller who withdraws it.
-    due: when the caller stops waiting, on trio's clock.  stop: when the unit is interrupted, on
-    time.monotonic; earlier, so that the outcome is known in time.  overdue: what the caller is told instead
-    of the outcome.
-    """
-
-    __slots__ = (
-        "args", "begun", "claim", "due", "error", "kwargs", "overdue", "relieves", "result", "stop", "task",
-        "unit",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        unit: Callable[..., Awaitable[Any]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        relieves: bool,
-        limit_s: float,
-    ) -> None:
-        self.unit = unit
-        self.args = args
-        self.kwargs = kwargs
-        self.relieves = relieves
-        self.due = trio.current_time() + limit_s
-        self.stop = time.monotonic() + 0.9 * limit_s
-        self.claim = threading.Lock()
-        self.begun = False
-        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.overdue: Exception | None = None
-
-    def begin(self) -> bool:
-        """For the writer: False if the unit was withdrawn."""
-        if not self.begun:
-            self.begun = self.claim.acquire(blocking=False)
-        return self.begun
-
-    def withdraw(self, _: Any) -> trio.lowlevel.Abort:
-        """For trio, when the caller is cancelled: a unit that has begun is waited for."""
-        if self.claim.acquire(blocking=False):
-            self.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-        return trio.lowlevel.Abort.FAILED
-
-    def expire(self) -> None:
-        """For the watch over late units: wake the caller, if it still waits, without an outcome."""
-        if self.task is None:
-            return
-        withdrawn = self.claim.acquire(blocking=False)
-        self.overdue = PoolExhausted() if withdrawn else OutcomeUnknown()
-        self.wake()
-
-    def wake(self) -> None:
-        task, self.task = self.task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-
 class Sqlite:
     """contracts.Database over one file; see `open`."""
 
     def __init__(self, path: Path, config: SqliteConfig) -> None:
         self._path = path
         self._config = config
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._pending: dict[_Job, None] = {}  # callers waiting, oldest first
+        self._jobs: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[Read | None] = queue.SimpleQueue()
+        self._pending = Pending(config.statement_s)
         self._unfinished = 0  # jobs handed to the writer and not handed back
         self._freed = trio.lowlevel.ParkingLot()
         self._closed = False
         self._died: BaseException | None = None
         self._death = trio.Event()
         self._commits = 0
-        self._bound = _Bound(math.inf)
+        self._stop = math.inf  # when the unit being written is interrupted, on time.monotonic
         self._opened: list[sqlite3.Connection] = []
         self._short_of_disk = False
         self._next_look = 0.0
         self._trio = trio.lowlevel.current_trio_token()
-        self._reading = trio.CapacityLimiter(config.readers)
 
     @classmethod
     @asynccontextmanager
@@ -149,12 +76,17 @@ class Sqlite:
         """
         db = cls(path, config)
         await trio.to_thread.run_sync(db._connect)
-        writer = threading.Thread(target=db._write_forever, name="sqlite-writer", daemon=True)
-        writer.start()
+        threads = [threading.Thread(target=db._write_forever, name="sqlite-writer", daemon=True)]
+        for reader in db._readers:
+            threads.append(
+                threading.Thread(target=db._read_forever, args=(reader,), name="sqlite-reader", daemon=True)
+            )
+        for thread in threads:
+            thread.start()
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(db._expire_forever)
+                nursery.start_soon(db._pending.expire_forever)
                 nursery.start_soon(db._log.keep_forever)
                 nursery.start_soon(db._fail_when_dead)
                 try:
@@ -165,10 +97,11 @@ class Sqlite:
         finally:
             db._closed = True
             db._jobs.put(None)
+            for _ in db._readers:
+                db._reads.put(None)
             with trio.move_on_after(config.statement_s + 1, shield=True):
-                await trio.to_thread.run_sync(writer.join, abandon_on_cancel=True)
-                for _ in range(config.readers):  # an abandoned reader is interrupted, and soon gives back
-                    await db._reading.acquire_on_behalf_of(object())
+                for thread in threads:  # a unit that nobody waits for is interrupted, and soon ends
+                    await trio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
                 await trio.to_thread.run_sync(db._disconnect)
         if failure is not None:
             raise failure
@@ -186,29 +119,22 @@ class Sqlite:
 
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """contracts.Database.read. Cancelled, it returns at once and the statement is interrupted."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise Unavailable()
-        limit_s = self._config.statement_s
-        bound = _Bound(time.monotonic() + limit_s)
-        begun = threading.Event()
-
-        def in_thread() -> T:
-            begun.set()
-            return self._read(bound, unit, args, kwargs)
-
-        try:
-            with trio.move_on_after(limit_s):
-                return await trio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._reading)
-        finally:
-            bound.due = 0
-        raise DeadlineExceeded("The database took too long.") if begun.is_set() else PoolExhausted()
+        if self._reads.qsize() >= self._config.waiting:
+            raise PoolExhausted()
+        job = Read(unit, args, kwargs, self._config.statement_s)
+        self._reads.put(job)
+        result: T = await self._pending.wait(job)
+        return result
 
     def now_us(self) -> int:
         return clock.now_us()
 
     def waiting(self) -> int:
         """Units that have not begun. For metrics, whose thread asks."""
-        return self._jobs.qsize() + self._reading.statistics().tasks_waiting
+        return self._jobs.qsize() + self._reads.qsize()
 
     # The event loop's side of a write
 
@@ -225,21 +151,10 @@ class Sqlite:
             raise Unavailable()
         if self._unfinished >= self._config.waiting or self._freed:
             await self._wait_for_room()
-        job = _Job(unit, args, kwargs, relieves, self._config.statement_s)
+        job = Write(unit, args, kwargs, self._config.statement_s, relieves=relieves)
         self._unfinished += 1
-        self._pending[job] = None
         self._jobs.put(job)
-        try:
-            await trio.lowlevel.wait_task_rescheduled(job.withdraw)
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if job.overdue is not None:
-                raise job.overdue
-            if job.error is not None:
-                raise job.error
-            return job.result
-        finally:
-            self._pending.pop(job, None)
-            del job  # its error holds this frame
+        return await self._pending.wait(job)
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(min(FULL_WAIT_S, self._config.statement_s)):
@@ -249,23 +164,12 @@ class Sqlite:
         if self._closed or self._unfinished >= self._config.waiting:
             raise PoolExhausted()
 
-    def _deliver(self, jobs: list[_Job]) -> None:
+    def _deliver(self, jobs: list[Write]) -> None:
         self._unfinished -= len(jobs)
         for job in jobs:
             job.wake()
         if self._freed:
             self._freed.unpark(count=max(0, self._config.waiting - self._unfinished))
-
-    async def _expire_forever(self) -> None:
-        """Wake the callers whose time is up. All have the same limit, so the oldest is always the next."""
-        while True:
-            now = trio.current_time()
-            for job in list(takewhile(lambda job: job.due <= now, self._pending)):  # noqa: B023
-                job.expire()
-                del self._pending[job]
-            oldest = next(iter(self._pending), None)
-            await trio.sleep_until(oldest.due if oldest is not None else now + self._config.statement_s)
-            await trio.lowlevel.checkpoint()  # after a stop of the loop, outcomes come before ends
 
     async def _fail_when_dead(self) -> None:
         await self._death.wait()
@@ -274,8 +178,7 @@ class Sqlite:
     def _dead(self, exc: BaseException) -> None:
         self._closed = True
         self._died = exc
-        for job in list(self._pending):
-            job.expire()
+        self._pending.expire_all()
         self._death.set()
 
     # Threads
@@ -287,7 +190,7 @@ class Sqlite:
             self._control = self._writer.cursor()
             # CommitLog does it; read to its end, or the writer is not closed with the others
             self._control.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-            self._writer.set_progress_handler(self._bound.passed, STEPS)
+            self._writer.set_progress_handler(lambda: time.monotonic() > self._stop, STEPS)
             self._readers = [self._connection("PRAGMA query_only = ON") for _ in range(self._config.readers)]
             beside = self._connection("PRAGMA busy_timeout = 100")  # the writer waits meanwhile
             self._log = CommitLog(beside, self._config.log_cut_s, lambda: self._commits, self.relieve)
@@ -317,24 +220,34 @@ class Sqlite:
         while self._opened:
             self._opened.pop().close()  # the writer, last, moves the log into the database
 
-    def _read(self, bound: _Bound, unit: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
-        connection = self._readers.pop()  # there is one: the limiter has as many tokens
+    def _read_forever(self, connection: sqlite3.Connection) -> None:
+        job: Read | None = None
+        connection.set_progress_handler(lambda: job is not None and time.monotonic() > job.stop, STEPS)
+        try:
+            while (job := self._reads.get()) is not None:
+                if job.begin():
+                    self._read(connection, job)
+                    self._trio.run_sync_soon(job.wake)
+        except trio.RunFinishedError:
+            pass  # nobody is left to tell
+
+    @staticmethod
+    def _read(connection: sqlite3.Connection, job: Read) -> None:
         began = time.monotonic()
         READING.inc()
         try:
-            connection.set_progress_handler(bound.passed, STEPS)
             connection.execute("BEGIN")
             try:
-                return drive(unit, SqliteTx(connection), args, kwargs)
+                job.result = drive(job.unit, SqliteTx(connection), job.args, job.kwargs)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as exc:
-            raise meaning(exc) from exc
-        finally:
-            self._readers.append(connection)
-            READING.dec()
-            READ_S.observe(time.monotonic() - began)
+            job.error = meaning(exc)
+        except BaseException as exc:
+            job.error = exc
+        READING.dec()
+        READ_S.observe(time.monotonic() - began)
 
     def _write_forever(self) -> None:
         try:
@@ -354,7 +267,7 @@ class Sqlite:
             log.error("database_writer_died", exc_info=exc)
             self._trio.run_sync_soon(self._dead, exc)
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[Write]) -> None:
         began = time.monotonic()
         if began >= self._next_look:
             self._look_at_disk(began)
@@ -372,9 +285,9 @@ class Sqlite:
         WRITE_S.observe(time.monotonic() - began)
         self._commits += 1
 
-    def _commit_group(self, jobs: list[_Job]) -> None:
+    def _commit_group(self, jobs: list[Write]) -> None:
         execute = self._control.execute
-        guilty: _Job | None = None
+        guilty: Write | None = None
         try:
             execute("BEGIN IMMEDIATE")
         except sqlite3.Error as exc:
@@ -404,7 +317,7 @@ class Sqlite:
             if job is not guilty:
                 self._commit_one(job)
 
-    def _commit_one(self, job: _Job) -> None:
+    def _commit_one(self, job: Write) -> None:
         execute = self._control.execute
         try:
             execute("BEGIN IMMEDIATE")
@@ -422,21 +335,21 @@ class Sqlite:
                     job.error = OutcomeUnknown() if unknown else meaning(exc)
         self._roll_back()
 
-    def _run(self, job: _Job) -> None:
-        self._bound.due = job.stop
+    def _run(self, job: Write) -> None:
+        self._stop = job.stop
         job.error = None
         try:
             job.result = drive(job.unit, SqliteTx(self._writer), job.args, job.kwargs)
         except BaseException as exc:
             job.error = exc
-        self._bound.due = math.inf
+        self._stop = math.inf
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
             self._control.execute("ROLLBACK")
 
     @staticmethod
-    def _refuse(job: _Job, error: Exception) -> bool:
+    def _refuse(job: Write, error: Exception) -> bool:
         """Always False."""
         if job.begin():
             job.error = error
