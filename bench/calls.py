@@ -12,14 +12,29 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from people import Person, converse, register
-from report import Run, conditions, middle, table
-from server import CHEAP_PASSWORDS, LOAD_CORE, UNLIMITED, Server, server
-from wire import WebSocket, call, loop
+from report import conditions, middle, table
+from secureconnect.bench.people import Person, converse_each, register
+from secureconnect.bench.rounds import Run, Target
+from secureconnect.bench.wire import (
+    EVENTS,
+    QUIET_LIMIT_S,
+    Faulty,
+    Frames,
+    Line,
+    Site,
+    call,
+    is_upgraded,
+    open_each,
+    receive,
+    send,
+    text,
+    watching,
+)
+from server import CHEAP_PASSWORDS, LOAD_CORE, UNLIMITED, server
 
 SEALED = "x" * 4_000
 SETTINGS = (
@@ -44,54 +59,69 @@ _decode = msgspec.json.Decoder(Heard).decode
 class Device:
     """One in a call.  mate: the other one."""
 
-    def __init__(self, port: int, person: Person, call_id: str) -> None:
+    def __init__(self, line: Line) -> None:
         self.mate = self
         self.peer_id = ""
         self.offered_at = 0.0
         self.took_s: list[float] = []
         self.again_until = 0.0
-        self.socket = WebSocket(port, person.token, self._hear, f"/v1/ws/signaling?call_id={call_id}")
-        self.socket.send({"type": "join", "instance_id": "bench"})
+        self.sock = line.sock
+        self._frames = Frames(line)
+        self._send({"type": "join", "instance_id": "bench"})
 
     def offer(self) -> None:
         self.offered_at = time.perf_counter()
-        self.socket.send({"type": "offer", "target_id": self.mate.peer_id, "sealed": SEALED})
+        self._send({"type": "offer", "target_id": self.mate.peer_id, "sealed": SEALED})
 
-    def _hear(self, _: WebSocket, frame: bytes) -> None:
-        heard = _decode(frame)
-        if heard.type == "peers":
-            self.peer_id = heard.peer_id
-        elif heard.type == "offer":
-            now = time.perf_counter()
-            self.mate.took_s.append(now - self.mate.offered_at)
-            self.mate.offered_at = 0.0
-            if now < self.mate.again_until:
-                self.mate.offer()
-        elif heard.type == "error":
-            raise RuntimeError(frame.decode())
+    def hear(self) -> None:
+        for frame in self._frames.take(receive(self.sock)):
+            heard = _decode(frame)
+            if heard.type == "peers":
+                self.peer_id = heard.peer_id
+            elif heard.type == "offer":
+                now = time.perf_counter()
+                self.mate.took_s.append(now - self.mate.offered_at)
+                self.mate.offered_at = 0.0
+                if now < self.mate.again_until:
+                    self.mate.offer()
 
-
-def pairs(port: int, calls: int) -> Iterator[tuple[Person, Person, str]]:
-    """People who talk in twos, and their calls, which all have joined."""
-    for _ in range(calls):
-        one, other = register(port), register(port)
-        asked = {"conversation_id": converse(port, [one, other]), "call_type": "audio"}
-        call_id = str(call(port, "POST", "/v1/calls/initiate", asked, one.token)["call_id"])
-        call(port, "POST", f"/v1/calls/{call_id}/join", {}, other.token)
-        yield one, other, call_id
+    def _send(self, frame: object) -> None:
+        send(self.sock, text(msgspec.json.encode(frame)))
 
 
-def relayed(running: Server, devices: list[Device], offering: list[Device], seconds: float) -> Run:
+def listen(devices: Sequence[Device], done: Callable[[], bool]) -> None:
+    by_fd = {device.sock.fileno(): device for device in devices}
+    poll = watching(by_fd)
+    while not done():
+        ready = poll.poll(QUIET_LIMIT_S, EVENTS)
+        if not ready:
+            raise Faulty(f"nothing arrived for {QUIET_LIMIT_S:.0f} s")
+        for fd, _ in ready:
+            by_fd[fd].hear()
+    poll.close()
+
+
+def begin(site: Site, calls: int) -> Iterator[tuple[Person, str]]:
+    """People in calls of two, neighbours with each other, and their calls, which all have joined."""
+    people = register(site, 2 * calls)
+    pairs = [(people[at], people[at + 1]) for at in range(0, len(people), 2)]
+    for (one, other), room in zip(pairs, converse_each(site, pairs), strict=True):
+        asked = {"conversation_id": room, "call_type": "audio"}
+        call_id = str(call(site, "POST", "/v1/calls/initiate", asked, one.token)["call_id"])
+        call(site, "POST", f"/v1/calls/{call_id}/join", {}, other.token)
+        yield from ((one, call_id), (other, call_id))
+
+
+def relayed(target: Target, devices: Sequence[Device], offering: Sequence[Device], seconds: float) -> Run:
     """Each of `offering` has one description under way."""
     run = Run()
-    sockets = [device.socket for device in devices]
-    with run.timed(running):
+    with run.timed(target.meters):
         until = time.perf_counter() + seconds
         for device in offering:
             device.took_s.clear()
             device.again_until = until
             device.offer()
-        loop(sockets, lambda: not any(device.offered_at for device in offering))
+        listen(devices, lambda: not any(device.offered_at for device in offering))
     for device in offering:
         run.each_s += device.took_s
     return run
@@ -109,14 +139,18 @@ def main() -> None:
     )
     sockets = str(2 * asked.calls)
     with server(SETTINGS | {"SIGNALING__SOCKETS": sockets}) as running:
-        ready = list(pairs(running.port, asked.calls))
+        target = running.target()
+        ready = list(begin(target.site, asked.calls))
         before_kb, began = running.rss_kb(), time.perf_counter()
-        devices: list[Device] = []
-        for one, other, call_id in ready:
-            both = Device(running.port, one, call_id), Device(running.port, other, call_id)
-            both[0].mate, both[1].mate = both[1], both[0]
-            devices += both
-        loop([device.socket for device in devices], lambda: all(device.peer_id for device in devices))
+        asks = (
+            target.site.upgrade(f"/v1/ws/signaling?call_id={call_id}", person.token)
+            for person, call_id in ready
+        )
+        lines = [line for line, _ in open_each(target.site, asks, is_upgraded)]
+        devices = [Device(line) for line in sorted(lines, key=lambda line: line.number)]
+        for one, other in zip(devices[::2], devices[1::2], strict=True):
+            one.mate, other.mate = other, one
+        listen(devices, lambda: all(device.peer_id for device in devices))
         took_s, grown_kb = time.perf_counter() - began, running.rss_kb() - before_kb
         table(
             "Devices in calls",
@@ -129,14 +163,14 @@ def main() -> None:
         )
         rows = []
         for name, offering in (("1 call", devices[:1]), (f"{asked.calls} calls", devices[::2])):
-            runs = [relayed(running, devices, offering, asked.seconds) for _ in range(asked.rounds)]
+            runs = [relayed(target, devices, offering, asked.seconds) for _ in range(asked.rounds)]
             rows.append(
                 (
                     name,
                     middle([run.per_s for run in runs]),
                     middle([run.ms(50) for run in runs], 2),
                     middle([run.ms(99) for run in runs], 2),
-                    middle([run.cpu_us for run in runs]),
+                    middle([run.us("server") for run in runs]),
                 )
             )
         table("Descriptions of 4 kB", ("", "relayed/s", "p50 ms", "p99 ms", "server CPU µs each"), rows)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trustme
 
-from load import Target
+from load import Contestant
 from server import launched
 
 HERE = Path(__file__).parent
@@ -44,15 +44,15 @@ def make_certificate(folder: Path) -> Certificate:
 
 
 @contextmanager
-def contestant(name: str, certificate: Certificate | None) -> Iterator[Target]:
+def contestant(name: str, certificate: Certificate | None) -> Iterator[Contestant]:
     """Running, on a core it shares with no load.  certificate: None for plain TCP."""
     command = _commands()[name] + (certificate.files if certificate else ())
     with launched(command, quiet=True) as server:
-        yield Target(server, certificate.client if certificate else None)
+        yield Contestant(server, server.target(certificate.client if certificate else None))
 
 
 @contextmanager
-def all_contestants(certificate: Certificate | None) -> Iterator[Mapping[str, Target]]:
+def all_contestants(certificate: Certificate | None) -> Iterator[Mapping[str, Contestant]]:
     with ExitStack() as stack:
         yield {name: stack.enter_context(contestant(name, certificate)) for name in _commands()}
 

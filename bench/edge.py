@@ -41,7 +41,9 @@ from contestants import (
     names,
     node_version,
 )
-from report import Rows, Run, conditions, in_turns, middle, table
+from report import Rows, conditions, in_turns, middle, table
+from secureconnect.bench.rounds import Run
+from secureconnect.bench.wire import IN_PROGRESS, IsAnswered, Site, is_upgraded
 from server import LOAD_CORE
 
 ECHO_SOCKETS = 64
@@ -64,9 +66,9 @@ def _compared(runs: Mapping[str, Sequence[Run]]) -> Rows:
             middle([run.per_s for run in of]),
             middle([run.ms(50) for run in of], 2),
             middle([run.ms(99) for run in of], 2),
-            middle([run.cpu_us for run in of], 1),
-            middle([run.cpu_percent for run in of]),
-            middle([run.load_percent for run in of]),
+            middle([run.us("server") for run in of], 1),
+            middle([run.percent("server") for run in of]),
+            middle([run.percent("load") for run in of]),
             *(_times(of, runs[reference]) for reference in (NODE, HYPERCORN)),
         )
 
@@ -87,8 +89,8 @@ def fanout(rounds: int, seconds: float, certificate: Certificate | None) -> None
     with all_contestants(certificate) as targets:
         for under_way in (1, 8):
 
-            def measure(target: load.Target, under_way: int = under_way) -> Run:
-                with load.room(target, MEMBERS) as room:
+            def measure(to: load.Contestant, under_way: int = under_way) -> Run:
+                with load.room(to, MEMBERS) as room:
                     room.keep_under_way(under_way, seconds)
                 return room.run
 
@@ -98,7 +100,7 @@ def fanout(rounds: int, seconds: float, certificate: Certificate | None) -> None
         _paced(targets, rounds, seconds)
 
 
-def _paced(targets: Mapping[str, load.Target], rounds: int, seconds: float) -> None:
+def _paced(targets: Mapping[str, load.Contestant], rounds: int, seconds: float) -> None:
     shares: dict[str, list[float]] = {name: [] for name in targets}
 
     def measure(name: str) -> Run:
@@ -114,9 +116,9 @@ def _paced(targets: Mapping[str, load.Target], rounds: int, seconds: float) -> N
             middle(shares[name], 0, " %"),
             middle([run.ms(50) for run in of], 2),
             middle([run.ms(99) for run in of], 2),
-            middle([run.cpu_us for run in of], 1),
-            middle([run.cpu_percent for run in of]),
-            middle([run.load_percent for run in of]),
+            middle([run.us("server") for run in of], 1),
+            middle([run.percent("server") for run in of]),
+            middle([run.percent("load") for run in of]),
         )
         for name, of in runs.items()
     )
@@ -145,16 +147,16 @@ def rest(rounds: int, seconds: float, certificate: Certificate | None) -> None:
 
 
 def idle(rounds: int, seconds: float, certificate: Certificate | None) -> None:  # noqa: ARG001  (called alike)
-    kinds: dict[str, tuple[Callable[[int], bytes], load.IsAnswered]] = {
-        "WebSockets": (partial(load.upgrade, "/v1/ws/echo"), load.is_upgraded),
-        "keep-alive": (lambda _: load.PING.request(), load.PING.is_answered),
+    kinds: dict[str, tuple[Callable[[Site, int], bytes], IsAnswered]] = {
+        "WebSockets": (lambda site, number: load.upgrade(site, "/v1/ws/echo", number), is_upgraded),
+        "keep-alive": (lambda site, _: load.PING.request(site), load.PING.is_answered),
     }
     kb: dict[str, list[list[float]]] = {name: [[] for _ in kinds for _ in IDLE] for name in names()}
     for number, (name, of) in itertools.product(range(1, rounds + 1), kb.items()):
         each: list[float] = []
         for request, is_answered in kinds.values():
-            with contestant(name, certificate) as target:  # a fresh one: memory once used stays
-                each += load.kb_each(target, request, is_answered, IDLE)
+            with contestant(name, certificate) as to:  # a fresh one: memory once used stays
+                each += load.kb_each(to, partial(request, to.target.site), is_answered, IDLE)
         print(f"  {name}, round {number} of {rounds}: {each[0]:.1f} kB", file=sys.stderr, flush=True)
         for values, value in zip(of, each, strict=True):
             values.append(value)
@@ -164,13 +166,13 @@ def idle(rounds: int, seconds: float, certificate: Certificate | None) -> None: 
 
 
 def accept(rounds: int, seconds: float, certificate: Certificate | None) -> None:
-    def sockets(target: load.Target) -> Run:
-        requests = load.upgrades("/v1/ws/echo", range(STORM))
-        return load.opened_in(target, requests, load.is_upgraded, seconds, keep=True)
+    def sockets(to: load.Contestant) -> Run:
+        requests = load.upgrades(to, "/v1/ws/echo", range(STORM))
+        return load.opened_in(to, requests, is_upgraded, seconds, keep=True)
 
-    def requests(target: load.Target) -> Run:
-        requests = itertools.repeat(load.PING.request(), STORM)
-        return load.opened_in(target, requests, load.PING.is_answered, seconds, keep=False)
+    def requests(to: load.Contestant) -> Run:
+        requests = itertools.repeat(load.PING.request(to.target.site), STORM)
+        return load.opened_in(to, requests, load.PING.is_answered, seconds, keep=False)
 
     titles = {
         "WebSockets opened": sockets,
@@ -179,7 +181,7 @@ def accept(rounds: int, seconds: float, certificate: Certificate | None) -> None
     with all_contestants(certificate) as targets:
         for what, measure in titles.items():
             variants = {name: partial(measure, target) for name, target in targets.items()}
-            title = f"{what}; {load.IN_PROGRESS} in progress, at most {STORM:,}"
+            title = f"{what}; {IN_PROGRESS} in progress, at most {STORM:,}"
             compare(title, "connections", in_turns(variants, rounds))
 
 

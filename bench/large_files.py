@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from people import Person, register
 from report import conditions, middle, table
+from secureconnect.bench.people import Person, register
+from secureconnect.bench.wire import call
 from server import CHEAP_PASSWORDS, LOAD_CORE, SERVER_CORE, UNLIMITED, Server, server
-from wire import call
 
 MB = 1024 * 1024
 GENEROUS = UNLIMITED | CHEAP_PASSWORDS | {"STORAGE__MAX_FILE_MB": "102400", "STORAGE__QUOTA_MB": "1024000"}
@@ -90,23 +90,23 @@ def send(running: Server, person: Person, source: int, size: int, sha256: str) -
         "content_type": "video/mp4",
         "checksum_sha256": sha256,
     }
-    begun = call(running.port, "POST", "/v1/storage/upload-url", announced, person.token)
+    begun = call(running.site(), "POST", "/v1/storage/upload-url", announced, person.token)
     file_id = str(begun["file_id"])
     while begun["parts"]:
         for part in begun["parts"]:
             start = (part["number"] - 1) * begun["part_size"]
             put(part["upload_url"], running.port, source, start, min(size - start, begun["part_size"]))
         where = f"/v1/storage/uploads/{file_id}?after={begun['parts'][-1]['number']}"
-        begun = call(running.port, "GET", where, None, person.token)
+        begun = call(running.site(), "GET", where, None, person.token)
     return file_id
 
 
 def complete(running: Server, person: Person, file_id: str) -> None:
     asked = {"file_id": file_id}
-    done = call(running.port, "POST", "/v1/storage/upload-complete", asked, person.token)
+    done = call(running.site(), "POST", "/v1/storage/upload-complete", asked, person.token)
     while done["status"] == "verifying":
         time.sleep(POLL_S)
-        done = call(running.port, "GET", f"/v1/storage/files/{file_id}", None, person.token)
+        done = call(running.site(), "GET", f"/v1/storage/files/{file_id}", None, person.token)
     if done["status"] != "completed":
         raise RuntimeError(f"the file is {done['status']}")
 
@@ -139,7 +139,7 @@ def download(port: int, path: str, size: int) -> float:
 
 
 def address(running: Server, person: Person, file_id: str) -> str:
-    told = call(running.port, "GET", f"/v1/storage/download-url/{file_id}", None, person.token)
+    told = call(running.site(), "GET", f"/v1/storage/download-url/{file_id}", None, person.token)
     return str(told["download_url"])
 
 
@@ -169,7 +169,7 @@ def source_of(size: int) -> Iterator[tuple[int, str]]:
 def through(name: str, settings: Mapping[str, str], size: int, rounds: int) -> None:
     ways: dict[str, list[Passed]] = {"sent": [], "verified": [], "fetched": []}
     with source_of(size) as (source, sha256), server(settings) as running:
-        person = register(running.port)
+        (person,) = register(running.site(), 1)
         warm(running, person)
         for _ in range(rounds):
             with watched(running, ways["sent"]):
@@ -178,7 +178,7 @@ def through(name: str, settings: Mapping[str, str], size: int, rounds: int) -> N
                 complete(running, person, file_id)
             with watched(running, ways["fetched"]):
                 download(running.port, address(running, person, file_id), size)
-            call(running.port, "DELETE", f"/v1/storage/files/{file_id}", None, person.token)
+            call(running.site(), "DELETE", f"/v1/storage/files/{file_id}", None, person.token)
     mb = size / MB
     columns = ("", "MiB/s", "server CPU s per GiB", "server memory grew by MB")
     rows = (
@@ -278,7 +278,7 @@ def nginx(size: int, rounds: int) -> None:
         source_of(size) as (source, sha256),
         server(GENEROUS, data_dir=data) as running,
     ):
-        person = register(running.port)
+        (person,) = register(running.site(), 1)
         file_id = upload(running, person, source, size, sha256)
         ours = address(running, person, file_id)
         root = Path(data) / "objects" / "files"

@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
-import figures
-from people import register
-from report import Rows, Run, conditions, in_turns, middle, table
-from server import CHEAP_PASSWORDS, LOAD_CORE, UNLIMITED, server
+from report import Rows, conditions, in_turns, middle, table
+from secureconnect.bench.figures import Pairs, Room, logins, sockets
+from secureconnect.bench.people import Person, register
+from secureconnect.bench.rounds import Run
+from secureconnect.config import AuthConfig
+from server import CHEAP_PASSWORDS, LOAD_CORE, SERVER_CORE, UNLIMITED, Server, server
 
 SETTLE_S = 3.0  # a server's memory is read this long after it is ready
 
@@ -31,13 +36,15 @@ def rates(runs: dict[str, list[Run]]) -> Rows:
             middle([run.per_s for run in of]),
             middle([run.ms(50) for run in of], 1),
             middle([run.ms(99) for run in of], 1),
-            middle([run.cpu_us for run in of]),
+            middle([run.us("server") for run in of]),
         )
 
 
 def store(rounds: int, seconds: float) -> None:
     with server() as running:
-        one, many = figures.Pairs(running, 1), figures.Pairs(running, 64)
+        target = running.target()
+        one = Pairs(target, register(target.site, 2), 1)
+        many = Pairs(target, register(target.site, 64), 64)
         variants = {
             "WebSocket, 1 sender": partial(one.over_websocket, seconds),
             "WebSocket, 64 senders": partial(many.over_websocket, seconds),
@@ -50,24 +57,26 @@ def store(rounds: int, seconds: float) -> None:
 
 def deliver(rounds: int, seconds: float) -> None:
     with server() as running:
-        people = [register(running.port) for _ in range(1000)]
+        target = running.target()
+        people = register(target.site, 1000)
         variants: dict[str, Callable[[], Run]] = {}
         for members in (20, 100, 1000):
-            room = figures.Room(running, people[:members])
+            room = Room(target, people[:members])
             for under_way in (1, 8):
                 name = f"{members:,} members, {under_way} under way"
-                variants[name] = partial(room.delivered, seconds, under_way)
+                variants[name] = partial(room.saturated, seconds, under_way)
         columns = ("", "deliveries/s", "p50 ms", "p99 ms", "server CPU µs each")
         table("Messages delivered to a room", columns, rates(in_turns(variants, rounds)))
 
 
 def login(rounds: int, seconds: float) -> None:
     with server(UNLIMITED) as running:
-        people = [register(running.port) for _ in range(16)]
+        target = running.target()
+        people = register(target.site, 16)
         bare, served = [], []
         for _ in range(rounds):
-            bare.append(figures.bare_argon2_per_s(seconds))
-            served.append(figures.logins(running, people, clients=8, seconds=seconds))
+            bare.append(bare_argon2_per_s(seconds))
+            served.append(logins(target, people, 8, seconds))
         shares = [100 * run.per_s / alone for run, alone in zip(served, bare, strict=True)]
         rows = (
             ("bare argon2id", middle(bare, 1), "", ""),
@@ -81,6 +90,30 @@ def login(rounds: int, seconds: float) -> None:
         table("Sign-ins, all on one core", ("", "per second", "p50 ms", "of the bare rate"), rows)
 
 
+def bare_argon2_per_s(seconds: float) -> float:
+    """Verifications on the server's core, with its parameters and as many threads as it would use."""
+    cost = AuthConfig()
+    alone = Path(__file__).parent / "references" / "argon2_alone.py"
+    done = subprocess.run(
+        (sys.executable, alone, *map(str, (cost.argon2_time_cost, cost.argon2_memory_kib, seconds))),
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+    )
+    return float(done.stdout)
+
+
+def kb_per_socket(running: Server, people: Sequence[Person], each: int) -> float:
+    """Resident memory of one idle WebSocket: `each` of every person, all of them greeted."""
+    target = running.target()
+    with sockets(target, people):  # what the first ones cost once is not counted
+        pass
+    before_kb = running.rss_kb()
+    with sockets(target, [person for person in people for _ in range(each)]) as lines:
+        return (running.rss_kb() - before_kb) / len(lines)
+
+
 def idle(rounds: int, seconds: float) -> None:  # noqa: ARG001  (every figure is called alike)
     first, again, rss_mb, socket_kb = [], [], [], []
     for _ in range(rounds):
@@ -92,8 +125,8 @@ def idle(rounds: int, seconds: float) -> None:  # noqa: ARG001  (every figure is
             with server({}, data_dir) as running:
                 again.append(running.ready_s)
         with server() as running:
-            people = [register(running.port) for _ in range(100)]
-            socket_kb.append(figures.kb_per_socket(running, people, each=10))
+            people = register(running.site(), 100)
+            socket_kb.append(kb_per_socket(running, people, each=10))
     rows = (
         ("start to ready, fresh data folder", middle(first, 2, " s")),
         ("start to ready, again", middle(again, 2, " s")),

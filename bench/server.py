@@ -14,7 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import IO
+
+from secureconnect.bench.rounds import Target
+from secureconnect.bench.wire import QUIET_LIMIT_S, Site
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -32,6 +36,7 @@ UNLIMITED = {
 CHEAP_PASSWORDS = {"AUTH__ARGON2_TIME_COST": "1", "AUTH__ARGON2_MEMORY_KIB": "64"}
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+QUIET_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,35 @@ class Server:
         """Processor time spent so far, user and system, of all threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def site(self, tls: SSLContext | None = None) -> Site:
+        """tls: how to speak to it, or None for plain TCP."""
+        return Site.reach(f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}", tls)
+
+    def target(self, tls: SSLContext | None = None) -> Target:
+        meters = {"server": self.cpu_s, "load": time.process_time, "cores": _cores_cpu_s}
+        return Target(self.site(tls), meters, self._settle)
+
+    def _settle(self) -> None:
+        until = time.perf_counter() + QUIET_LIMIT_S
+        before = self.cpu_s()
+        while time.perf_counter() < until:
+            time.sleep(QUIET_S)
+            before, spent = self.cpu_s(), self.cpu_s() - before
+            if spent < QUIET_S / 10:
+                return
+        raise TimeoutError(f"the server was still busy after {QUIET_LIMIT_S:.0f} s")
+
+
+def _cores_cpu_s() -> float:
+    """Processor time spent on the two cores by whatever runs there, the machine's other guests included."""
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name in (f"cpu{SERVER_CORE}", f"cpu{LOAD_CORE}"):
+            user, nice, system, _, _, _, _, steal = map(int, fields[:8])
+            ticks += user + nice + system + steal
+    return ticks / TICKS_PER_S
 
 
 @contextmanager

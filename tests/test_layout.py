@@ -34,7 +34,7 @@ GROUND = {
 GROUND |= {"supervise", "systemd"}
 BETWEEN = {"audit", "outbox", "idempotency", "node"}
 ROOMS = {"auth", "chat", "signaling", "storage"}
-DOOR = {"app", "cli", "client", "backup", "doctor", "move", "__main__"}
+DOOR = {"app", "cli", "client", "backup", "bench", "doctor", "move", "__main__"}
 
 # what only these may import; "deps" is the folder, "deps/sqlite" the file
 ONLY = {
