@@ -27,6 +27,7 @@ JSON = '{"z":1.50,"a":[1e3,12345678901234567890123],"ü":null}'
 MESSAGES = 1_200  # several pages
 TIMES = (1_000_000, 2_000_000)  # when something was made, and when it changed or ends
 SENT_US = 1_700_000_000_000_001
+ANOTHER = {"meta", "secrets", "audit", "audit_head"}  # tables that a restore writes more into
 
 _USER = (
     "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, role, password_hash,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -43,7 +44,7 @@ from secureconnect.identity import new_id
 from secureconnect.move.tables import read_tables
 from secureconnect.settings import BadSetting
 
-from .rig import CONTENT, FILE, TIMES, Place, a_place, empty_place, private, sums, to_nobody
+from .rig import ANOTHER, CONTENT, FILE, TIMES, Place, a_place, empty_place, private, sums, to_nobody
 
 FILES = 60  # so that what is killed is not done yet
 
@@ -221,10 +222,11 @@ async def _exchange(tx: Tx, row: Row) -> None:
 # killed
 
 
-def begun(*args: str | Path, until: str) -> int:
+def begun(*args: str | Path, until: str, **settings: str) -> int:
     """Run the command, and kill it once it says that. Returns its exit code."""
     process = subprocess.Popen(
         [sys.executable, "-m", "secureconnect", *map(str, args)],
+        env=os.environ | {f"SECURECONNECT_{key}": value for key, value in settings.items()},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -277,3 +279,33 @@ async def test_killed_in_the_middle_it_is_seen_and_begun_again(tmp_path: Path) -
     assert f"{FILES + 1} files of " in done.stdout
     async with Sqlite.open(fresh / "secureconnect.db", SqliteConfig()) as db:
         assert await db.read(node.read_restore) is None
+
+
+async def test_killed_again_and_again_it_comes_out_whole_in_postgres(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Among the tables, and among the files."""
+    async with a_place(tmp_path) as place:
+        await more_files(place)
+        await place.make()
+    fresh = private(tmp_path / "fresh")
+    shutil.copy(place.data / "master.key", fresh)
+    again = ("restore", place.dest, "--data-dir", fresh)
+    for last in ("restoring messages", "restoring users"):
+        kill = partial(begun, *again, until=last, POSTGRES__URL=postgres_url)
+        assert await trio.to_thread.run_sync(kill) == -signal.SIGKILL
+        async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=postgres_url), bridge) as db:
+            with pytest.raises(BadSetting, match="not whole"):
+                await node.Node.open(db, fresh, "", "x")
+    restore = partial(command.run, *again, cwd=tmp_path, POSTGRES__URL=postgres_url)
+    done = await trio.to_thread.run_sync(restore)
+    assert done.returncode == 0, done.stderr
+    assert f"{FILES + 1} files of " in done.stdout
+    async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=postgres_url), bridge) as db:
+        assert await db.read(node.read_restore) is None
+        tables = await db.read(read_tables)
+        back = await sums(db, tables)
+    async with Sqlite.open(place.data / "secureconnect.db", SqliteConfig()) as source:
+        there = await sums(source, tables)
+    assert {name for name in there if back[name] != there[name]} == ANOTHER
+    assert len([key async for key in FolderObjects(fresh / "objects").list("")]) == FILES + 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,6 +111,33 @@ async def test_one_of_several_nodes_makes_it(place: Place) -> None:
     assert await nodes[1].pass_once() is None, "it is not time yet"
     again = [await each.pass_once() for each in (backups(place, replace(config, every_s=0.001)), nodes[0])]
     assert [each is not None for each in again] == [True, False]
+
+
+@pytest.mark.parametrize("world", ["real"], indirect=True)
+async def test_two_servers_with_one_schedule_make_one_between_them(
+    start_server: StartServer, world: World, tmp_path: Path
+) -> None:
+    """Whichever looks first; the other goes on alone."""
+    dest = tmp_path / "backups"
+    settings = world() | {"BACKUP__FOLDER": str(dest), "BACKUP__EVERY_S": "1", "BACKUP__KEEP": "100"}
+    settings["AUTH__MASTER_KEY"] = base64.b64encode(os.urandom(32)).decode()
+    servers = [start_server(**settings) for _ in range(2)]
+
+    def made() -> list[str]:
+        return sorted(
+            each["backup"] for server in servers for each in server.logs() if each["msg"] == "backup_made"
+        )
+
+    await until(lambda: len(made()) >= 3, 60)
+    assert servers[0].terminate() == 0
+    before = len(made())
+    await until(lambda: len(made()) > before, 60)
+    assert servers[1].terminate() == 0
+    names = [path.name for path in Folder.open(dest, None).backups()]
+    assert names == made()
+    times = [datetime.strptime(name, "%Y-%m-%dT%H%M%S.%fZ") for name in names]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    assert min(gaps) > 0.9
 
 
 async def test_a_node_that_has_lost_its_turn_leaves_off(place: Place) -> None:

@@ -32,10 +32,9 @@ from secureconnect.deps.upgrade import COPIES, TABLES
 from secureconnect.move.tables import read_tables
 from secureconnect.node import Node
 
-from .rig import Place, private, sums, to_nobody
+from .rig import ANOTHER, Place, private, sums, to_nobody
 
 *EARLIER, LATEST = migrate.load(migrate.folder(), "postgres")
-ANOTHER = {"meta", "secrets", "audit", "audit_head"}  # once it is restored
 
 
 @asynccontextmanager
