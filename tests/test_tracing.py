@@ -23,7 +23,7 @@ from kit.wait import until
 from kit.worlds import World
 from secureconnect import tracing
 from secureconnect.chat import carrier
-from secureconnect.chat.hub import Live
+from secureconnect.chat.live import Live
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.traced import TracedDatabase, summary_of
 from secureconnect.edge import Frame

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,6 +214,20 @@ class Frame:
         self.deflated: bytes | None = None
 
 
+class Run:
+    """Several durable messages in a row, for sockets that get all of them.
+
+    wire, deflated: as of a frame, all together.
+    """
+
+    __slots__ = ("deflated", "frames", "wire")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = frames
+        self.wire: bytes | None = None
+        self.deflated: bytes | None = None
+
+
 class SocketClosed(Exception):
     """The other side, or we, closed the socket."""
 
@@ -238,6 +252,10 @@ class Socket(Protocol):
         """Queue a frame without waiting. False when the socket is closed, or was closed just now (1013)
         because its outbox is full: the client comes back and resumes. One of little weight may be left out
         in silence."""
+        ...
+
+    def offer_run(self, run: Run) -> bool:
+        """`offer` of all of its frames, one after the other."""
         ...
 
     @property

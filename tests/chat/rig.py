@@ -19,7 +19,7 @@ from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig, JournalConfig, MemoryConfig, SignalsConfig
 from secureconnect.deps.contracts import Bus, Database, Journal, Tx
 from secureconnect.deps.memory import MemorySignals
-from secureconnect.edge import Call, Close, Frame, SocketClosed
+from secureconnect.edge import Call, Close, Frame, Run, SocketClosed
 from secureconnect.identity import (
     ConversationId,
     DeviceId,
@@ -165,6 +165,9 @@ class MemorySocket:
             return False
         self._take(frame)
         return True
+
+    def offer_run(self, run: Run) -> bool:
+        return all(self.offer(frame) for frame in run.frames)
 
     @property
     def is_behind(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from secureconnect.chat.hub import HELD_BYTES, About, Behind, Connection, Hub, Live
+from secureconnect.chat.hub import HELD_BYTES, About, Behind, Connection, Hub
+from secureconnect.chat.live import RUN, Live, runs_of
 from secureconnect.edge import Close, Frame
 from secureconnect.identity import ConversationId, UserId, new_id
 
@@ -43,6 +44,50 @@ def repair(hub: Hub, lives: list[Live], *viewers: UserId) -> None:
     taken = hub.take_behind()
     assert taken is not None
     hub.fill(WHERE, hub.change_of(WHERE) or 1, dict.fromkeys(viewers, 1), lives, taken[1])
+
+
+def said(number: int) -> Live:
+    """A message whose seq is its change."""
+    return live("chat", number)._replace(seq=number)
+
+
+def test_messages_that_follow_one_another_are_told_together_and_nothing_else_is() -> None:
+    elsewhere = live("chat", 7)._replace(conversation_id=ConversationId(new_id()))
+    traced = said(8)._replace(trace="00-1-1-01")
+    given = [said(2), elsewhere, said(3), said(5), live("title", 6), said(7), traced, said(9)]
+    runs = [list(run) for run in runs_of(given)]
+    mine = [[each.change for each in run] for run in runs if run[0].conversation_id == WHERE]
+    assert mine == [[2, 3], [5], [6], [7], [8], [9]]
+    assert [elsewhere] in runs
+    assert [len(run) for run in runs_of(said(number) for number in range(1, 2 * RUN + 2))] == [RUN, RUN, 1]
+
+
+def test_a_run_is_told_as_its_messages_would_be_one_by_one() -> None:
+    hub = Hub(16)
+    hub.fill(WHERE, 1, {ANN: 1, BOB: 3}, [], Behind(None, None))
+    whole, _ = connect(hub, ANN)
+    alone, _ = connect(hub, ANN, WHERE)
+    other, _ = connect(hub, ANN, ConversationId(new_id()))
+    later, _ = connect(hub, BOB)
+    held, connection = connect(hub, ANN)
+    connection.hold()
+    replayed, released = connect(hub, ANN)
+    released.hold()
+    released.release({WHERE: 2})
+    narrow, _ = connect(hub, ANN)
+    narrow.room = 1
+    hub.deliver_run([said(2), said(3), said(4)])
+    assert changes(whole) == changes(alone) == [2, 3, 4]
+    assert changes(other) == []
+    assert changes(later) == [3, 4], "of what was said before they may see it, nothing"
+    assert changes(replayed) == [3, 4], "what replay has told is not told again"
+    assert (changes(narrow), narrow.code) == ([2], Close.TOO_SLOW)
+    connection.release({})
+    assert changes(held) == [2, 3, 4]
+    hub.deliver_run([said(5), said(6)])
+    assert changes(whole) == [2, 3, 4, 5, 6]
+    hub.deliver_run([said(8), said(9)])
+    assert changes(whole)[-1] == 6, "what lies between is read first"
 
 
 async def test_nothing_is_known_for_certain_while_it_is_read() -> None:

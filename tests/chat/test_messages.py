@@ -17,7 +17,7 @@ import trio
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.append import Stored
-from secureconnect.chat.hub import Live
+from secureconnect.chat.live import Live
 from secureconnect.chat.pledges import Answer
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import ConstraintViolation, Database, P, T, Tx, UniqueViolation, Unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secureconnect.chat.hub import Live
+from secureconnect.chat.live import Live
 from secureconnect.chat.recent import Recent
 from secureconnect.edge import Frame
 from secureconnect.identity import ConversationId, MessageId

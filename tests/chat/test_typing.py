@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from secureconnect.chat.frames import typing_mark
-from secureconnect.chat.hub import Live
+from secureconnect.chat.live import Live
 from secureconnect.chat.presence.typing_marks import Typing
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from kit.wait import until
-from secureconnect.edge import Frame, Socket, Weight
+from secureconnect.edge import Frame, Run, Socket, Weight
 from secureconnect.gateway.fanout import LATE_S, Fanout
 from secureconnect.metrics import REGISTRY
 
@@ -64,6 +64,33 @@ async def test_a_frame_is_encoded_once_for_all(house: House) -> None:
     assert all(frame.wire is wire for frame, wire in zip(frames, wires, strict=True))
     await until(lambda: value("websocket_messages_total", direction="out") >= sent_before)
     assert not fanout_of(house)._blocked
+
+
+async def test_a_run_is_joined_once_and_counted_as_its_frames(house: House) -> None:
+    clients = [await house.socket("/v1/ws/deaf") for _ in range(5)]
+    await until(lambda: len(house.room.sockets) == 5)
+    sent = value("websocket_messages_total", direction="out")
+    run = Run([Frame(b"%d" % number) for number in range(3)])
+    assert all(socket.offer_run(run) for socket in house.room.sockets)
+    wire = run.wire
+    assert all(socket.offer_run(run) for socket in house.room.sockets)
+    for client in clients:
+        assert [await client.get_message() for _ in range(6)] == ["0", "1", "2"] * 2
+    assert run.wire is wire
+    await until(lambda: value("websocket_messages_total", direction="out") == sent + 30)
+
+
+async def test_a_run_that_is_large_is_queued_frame_by_frame_up_to_the_bound() -> None:
+    async with open_house(ws_outbox_bytes=300_000) as house:
+        client = await house.socket("/v1/ws/deaf")
+        await until(lambda: len(house.room.sockets) == 1)
+        socket = house.room.sockets[0]
+        assert socket.offer_run(Run([Frame(b"x" * 40_000)] * 2))
+        assert len(socket._outbox._frames) == 2  # type: ignore[attr-defined]
+        assert [len(await client.get_message()) for _ in range(2)] == [40_000] * 2
+        small = Run([Frame(b"x" * 20_000)] * 3)
+        assert [socket.offer_run(small) for _ in range(6)] == [True] * 4 + [False] * 2
+        assert socket.closed  # type: ignore[attr-defined]
 
 
 async def test_one_who_does_not_read_holds_up_nobody(house: House) -> None:

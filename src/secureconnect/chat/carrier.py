@@ -25,7 +25,7 @@ from ..deps.contracts import Bus, Delivery, Signals
 from ..edge import Frame, Weight
 from ..errors import Problem
 from ..identity import ConversationId, MessageId, NodeId, PollId, UserId, new_id
-from .hub import Live
+from .live import Live
 from .shapes import Status
 
 log = structlog.get_logger(module="chat")
@@ -127,6 +127,23 @@ def _carried(live: Live) -> _Carried:
     return _Carried(*live[:6], live.frame.data, *live[7:])
 
 
+def _uncarried(event: _Carried) -> Live:
+    return Live(
+        event.kind,
+        ConversationId(event.conversation_id),
+        event.change,
+        event.seq,
+        UserId(event.user_id) if event.user_id else None,
+        event.visible_from_seq,
+        Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
+        event.is_e2ee,
+        MessageId(event.message_id) if event.message_id else None,
+        PollId(event.poll_id) if event.poll_id else None,
+        event.expires_us,
+        event.trace,
+    )
+
+
 def channel_of(conversation: ConversationId) -> str:
     return f"chat.{zlib.crc32(conversation.encode()) % CHANNELS}"
 
@@ -149,7 +166,8 @@ class Carrier:
     """waiting: parcels in all queues, WAYS at least.
 
     silent_s: a node silent for so long, while the bus works, is gone.
-    deliver: takes an event of another node.  presence: hears who is on other nodes, and which are gone.
+    deliver: takes events of another node, in order.
+    presence: hears who is on other nodes, and which are gone.
     parted: takes two people who no longer see each other.  lost: something may have been missed.
     proclaim: takes what everybody here is to be told, from this node, too.
     """
@@ -162,7 +180,7 @@ class Carrier:
         waiting: int,
         silent_s: float,
         *,
-        deliver: Callable[[Live], None],
+        deliver: Callable[[Sequence[Live]], None],
         presence: Overheard,
         parted: Callable[[UserId, UserId], None],
         lost: Callable[[], None],
@@ -357,23 +375,7 @@ class Carrier:
             return
         if parcel.node_id == self._node_id:
             return
-        for event in parcel.events:
-            self._deliver(
-                Live(
-                    event.kind,
-                    ConversationId(event.conversation_id),
-                    event.change,
-                    event.seq,
-                    UserId(event.user_id) if event.user_id else None,
-                    event.visible_from_seq,
-                    Frame(event.data, Weight.TYPING if event.kind == "typing" else Weight.DURABLE),
-                    event.is_e2ee,
-                    MessageId(event.message_id) if event.message_id else None,
-                    PollId(event.poll_id) if event.poll_id else None,
-                    event.expires_us,
-                    event.trace,
-                )
-            )
+        self._deliver([_uncarried(event) for event in parcel.events])
 
     def _take_beat(self, beat: _Beat, only_here: bool) -> None:
         now = trio.current_time()

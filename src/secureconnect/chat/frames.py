@@ -14,8 +14,8 @@ from ..errors import Problem
 from ..identity import ConversationId, UserId
 from .append import Outcome, Stored
 from .changes import Event
-from .hub import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
 from .inbound import Ref
+from .live import PRIVATE, PROVISIONAL, SETTLED, WITHDRAWN, Live
 from .notifications.store import Notification
 from .pledges import Accepted, Pledge
 from .shapes import (

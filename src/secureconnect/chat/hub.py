@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple
@@ -17,8 +17,9 @@ from typing import NamedTuple
 import trio
 
 from .. import metrics
-from ..edge import Close, Frame, Socket
-from ..identity import ConversationId, DeviceId, MessageId, PollId, UserId
+from ..edge import Close, Frame, Run, Socket
+from ..identity import ConversationId, DeviceId, UserId
+from .live import AT_ONCE, ENDS, PRIVATE, PROVISIONAL, Live
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
@@ -26,40 +27,6 @@ EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets t
 HEARD_KEPT = 1_000  # heads remembered while their conversation is being read
 HELD_BYTES = 262_144  # kept for one socket during its replay: with room to spare in an outbox of 1 MiB
 NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
-
-
-class Live(NamedTuple):
-    """An event on its way to sockets.
-
-    change: 0 for what is not durable (read, typing, provisional messages).  seq: of the message it is about.
-    user_id, visible_from_seq: of the one who joined or left; or of whom alone it is for.  is_e2ee: of a
-    conversation that was changed.
-    message_id, poll_id: of the message or poll it is about.  expires_us: when that disappears.
-    trace: as of its event; between nodes, of its carrying.
-    """
-
-    kind: str
-    conversation_id: ConversationId
-    change: int
-    seq: int | None
-    user_id: UserId | None
-    visible_from_seq: int | None
-    frame: Frame
-    is_e2ee: bool | None = None
-    message_id: MessageId | None = None
-    poll_id: PollId | None = None
-    expires_us: int | None = None
-    trace: str | None = None
-
-    def puts_out(self, user: UserId) -> bool:
-        """Whether `user` is no longer in the conversation after this."""
-        return self.kind == "conversation_deleted" or (self.kind == "user_left" and self.user_id == user)
-
-
-PRIVATE = "private"  # kind of what is told to `user_id` alone
-PROVISIONAL = "provisional"  # kind of a message that is accepted and not stored
-SETTLED, WITHDRAWN = "settled", "message_withdrawn"  # what became of it
-AT_ONCE = (SETTLED, WITHDRAWN)  # never held: told once, they would be lost with what is too much to hold
 
 
 class About(NamedTuple):
@@ -108,7 +75,7 @@ class Connection:
         self.served: dict[ConversationId, int] | None = None
         self.since = 0
         self.floors: dict[ConversationId, int] = {}
-        self.is_live = only is None  # live, and for everything: events go straight to the socket
+        self.is_live = True  # for everything it carries: events go straight to the socket
 
     def hold(self) -> None:
         """From now on keep what happens instead of sending it."""
@@ -168,6 +135,10 @@ class Connection:
             self.lose()
         return took
 
+    def take_visible(self, run: Sequence[Live], visible_from_seq: int) -> bool:
+        """`take` each that is not about a message before that one."""
+        return all(self.take(live) for live in run if live.seq is None or live.seq >= visible_from_seq)
+
     def _goes_on(self, live: Live) -> bool:
         """Whether a change follows what was told. Any other is left to the replay that comes later."""
         assert self.served is not None
@@ -181,7 +152,7 @@ class Connection:
         self.socket.close(Close.NOT_FOUND, "no longer a member")
 
     def _look_live(self) -> None:
-        self.is_live = self.only is None and self.held is None and self.served is None and not self.floors
+        self.is_live = self.held is None and self.served is None and not self.floors
 
 
 class View:
@@ -408,7 +379,7 @@ class Hub:
         if not live.change:
             # while it is behind, somebody may have left
             if live.kind != PROVISIONAL or not self._is_behind(live.conversation_id, view):
-                self._tell(view, live)
+                self._tell(view, [live])
             return
         if live.change > view.change + 1:
             self.fall_behind(live.conversation_id, live.change)
@@ -417,7 +388,21 @@ class Hub:
             view.change = live.change
             if view.is_direct and live.kind == "chat":  # or it would not have been stored
                 view.clear_at = trio.current_time()
-            self._tell(view, live)
+            self._tell(view, [live])
+
+    def deliver_run(self, run: Sequence[Live]) -> None:
+        """`deliver` of each of a run."""
+        first = run[0]
+        view = self._views.get(first.conversation_id)
+        if len(run) == 1 or view is None or view.viewers is None or first.change != view.change + 1:
+            for live in run:
+                self.deliver(live)
+            return
+        self._views.move_to_end(first.conversation_id)
+        view.change = run[-1].change
+        if view.is_direct:
+            view.clear_at = trio.current_time()
+        self._tell(view, run)
 
     def fall_behind(
         self,
@@ -521,11 +506,11 @@ class Hub:
         for live in lives:
             if live.change == view.change + 1:
                 view.change = live.change
-                self._tell(view, live, behind.heard_at(live.change))
+                self._tell(view, [live], behind.heard_at(live.change))
                 news += 1
         notes, behind.notes = behind.notes, []
         for note in notes:
-            self._tell(view, note)
+            self._tell(view, [note])
         return news
 
     def _place(self, conversation: ConversationId, view: View) -> None:
@@ -534,37 +519,56 @@ class Hub:
         while len(self._views) > self._limit:
             self._views.popitem(last=False)
 
-    def _tell(self, view: View, live: Live, heard: int | None = None) -> None:
-        """heard: when it was heard of, if that was before now: sockets opened since do not need it."""
+    def _tell(self, view: View, run: Sequence[Live], heard: int | None = None) -> None:
+        """run: of `runs_of`.  heard: when it was heard of, if that was before now: sockets that were opened
+        since do not need it."""
+        live = run[0]
         viewers = view.viewers
         assert viewers is not None
         if live.kind in ("user_joined", "user_left") and live.user_id is not None:
             viewers[live.user_id] = live.visible_from_seq or 0  # whoever left hears that, too
         elif live.is_e2ee is not None:
             view.is_e2ee = live.is_e2ee or view.is_e2ee  # it is never switched off
-        seq, frame = live.seq, live.frame
+        DELIVERIES.inc(self._offer(viewers, run, heard))
+        if live.change:
+            for each in run:
+                self._keep(each)
+        if live.kind == "user_left" and live.user_id is not None:
+            del viewers[live.user_id]
+        elif live.kind == "conversation_deleted":
+            viewers.clear()
+
+    def _offer(self, viewers: Mapping[UserId, int], run: Sequence[Live], heard: int | None) -> int:
+        """Returns how often something was told. A thousand turns for each message to a large group."""
+        live, together = run[0], len(run)
+        frame = live.frame
+        frames = Run([each.frame for each in run]) if together > 1 else None
+        first_seq = inf if live.seq is None else live.seq
+        last_seq = inf if live.seq is None else run[-1].seq or 0
+        straight = (None,) if live.kind in ENDS else (None, live.conversation_id)
         told = 0
         lost: list[Connection] = []
         by_user = self._by_user
         for user in viewers if len(viewers) < len(by_user) else by_user:
             mine = by_user.get(user)
-            if mine is None or user not in viewers or (seq is not None and seq < viewers[user]):
+            visible_from = viewers.get(user)
+            if mine is None or visible_from is None or visible_from > last_seq:
                 continue
             for connection in mine:
                 if heard is not None and connection.since >= heard:
                     continue
-                if connection.socket.offer(frame) if connection.is_live else connection.take(live):
-                    told += 1
+                if not connection.is_live or visible_from > first_seq or connection.only not in straight:
+                    took = connection.take_visible(run, visible_from)
+                elif frames is None:
+                    took = connection.socket.offer(frame)
+                else:
+                    took = connection.socket.offer_run(frames)
+                if took:
+                    told += together
                 else:
                     lost.append(connection)
-        DELIVERIES.inc(told)
-        if live.change:
-            self._keep(live)
-        if live.kind == "user_left" and live.user_id is not None:
-            del viewers[live.user_id]
-        elif live.kind == "conversation_deleted":
-            viewers.clear()
         self._drop(lost)
+        return told
 
     def _drop(self, lost: list[Connection]) -> None:
         for connection in lost:

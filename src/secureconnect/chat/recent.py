@@ -13,7 +13,7 @@ from itertools import islice
 
 from .. import metrics
 from ..identity import ConversationId, MessageId, PollId, UserId
-from .hub import Live
+from .live import Live
 from .retold import CHANGES, RETOLD, UNCHANGED, Changes, blotted, first_seq_in, message_now
 from .store import Conversation, Message
 

@@ -14,7 +14,7 @@ from ..edge import Frame
 from ..identity import ConversationId, MessageId, UserId
 from . import frames
 from .changes import Event, Kind
-from .hub import Live
+from .live import Live
 from .store import Message, Reacted, as_shown, in_order, tombstone
 
 

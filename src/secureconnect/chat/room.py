@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -34,8 +34,9 @@ from .conversations import Conversations, MembersLeft
 from .deletion.deletion import Deletion
 from .disappearing import Disappearing
 from .forwards.forwards import Forwards
-from .hub import PRIVATE, Connection, Hub, Live
+from .hub import Connection, Hub
 from .listing.listing import Listing
+from .live import PRIVATE, Live, runs_of
 from .mentions import store as mention_store
 from .messages import Messages
 from .mutes.mutes import Mutes
@@ -180,7 +181,7 @@ class Chat:
             node_id,
             config.publish_queue,
             config.node_silent_s,
-            deliver=self._deliver,
+            deliver=self._deliver_all,
             presence=self.presence,
             parted=self._part,
             lost=self.catch_up.hurry,
@@ -372,8 +373,7 @@ class Chat:
     def _committed(self, events: Sequence[Event], marks: Sequence[Mark]) -> None:
         """The writer's word, after each commit."""
         lives = [frames.live(event) for event in events]
-        for live in lives:
-            self._deliver(live)
+        self._deliver_all(lives)
         self._carrier.send(lives)
         self.notifier.heard(events)
         if self.rings is not None:
@@ -387,13 +387,19 @@ class Chat:
             elif event.kind == "conversation_deleted":
                 self._tell_dissolved(event.conversation_id, event.stored_us)
 
-    def _deliver(self, live: Live) -> None:
-        """To the sockets that are here: the span tells how long it took to queue it for all of them."""
-        if live.trace is None:
-            self.hub.deliver(live)
+    def _deliver_all(self, lives: Iterable[Live]) -> None:
+        for run in runs_of(lives):
+            self._deliver(run)
+
+    def _deliver(self, run: Sequence[Live]) -> None:
+        """To the sockets that are here: the span tells how long it took to queue it for all of them.  run: of
+        `runs_of`."""
+        trace = run[0].trace
+        if trace is None:
+            self.hub.deliver_run(run)
             return
-        with tracing.resumed("deliver event", tracing.Kind.CONSUMER, live.trace):
-            self.hub.deliver(live)
+        with tracing.resumed("deliver event", tracing.Kind.CONSUMER, trace):
+            self.hub.deliver_run(run)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""

@@ -15,7 +15,7 @@ from time import perf_counter
 import trio
 
 from ..config import GatewayConfig
-from ..edge import Frame, Weight
+from ..edge import Frame, Run, Weight
 from ..metrics import counter, gauge
 from . import framing
 from .transport import SEND_BYTES, Transport
@@ -51,6 +51,7 @@ class Outbox:
         "_frames",
         "_is_blocked",
         "_is_dirty",
+        "_joined",
         "_transport",
         "deflates",
         "evict",
@@ -66,6 +67,7 @@ class Outbox:
         self._transport = transport
         self._fanout = fanout
         self._frames: list[bytes] = []
+        self._joined = 0  # how many more frames these are than are counted there
         self._is_dirty = False  # somebody will look at it: the flusher, or its own task
         self._is_blocked = False  # its client does not keep up: `drain` runs
         self._flushed: trio.Event | None = None  # somebody waits for it to be empty
@@ -79,6 +81,17 @@ class Outbox:
         if frame.weight is Weight.DURABLE:
             return False
         _SHED[frame.weight].inc()
+        return True
+
+    def offer_run(self, run: Run) -> bool:
+        """Queue all frames of a run as one. False when there is no room for them."""
+        data = (run.deflated if self.deflates else run.wire) or self._join(run)
+        if len(data) > SEND_BYTES:  # what a slow client has begun to take stays small
+            return all(self.offer(frame) for frame in run.frames)
+        if self.size + len(data) > self._fanout.limits[Weight.DURABLE]:
+            return False
+        self._joined += len(run.frames) - 1
+        self.put(data)
         return True
 
     def answer(self, data: bytes) -> bool:
@@ -116,6 +129,7 @@ class Outbox:
     def drop(self) -> None:
         """Forget what has not been sent."""
         self._frames.clear()
+        self._joined = 0
         self._shrink(self.size)
 
     def flush(self) -> None:
@@ -127,7 +141,8 @@ class Outbox:
         if not frames:
             return
         if self.size <= SEND_BYTES:  # as nearly always: a thousand times for each message to a large group
-            self._fanout.sent += len(frames)
+            self._fanout.sent += len(frames) + self._joined
+            self._joined = 0
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
             self.size = 0
@@ -163,6 +178,14 @@ class Outbox:
         frame.wire = framing.text(frame.data)
         return frame.wire
 
+    def _join(self, run: Run) -> bytes:
+        """The same for a run."""
+        if self.deflates:
+            run.deflated = b"".join(frame.deflated or self._encode(frame) for frame in run.frames)
+            return run.deflated
+        run.wire = b"".join(frame.wire or self._encode(frame) for frame in run.frames)
+        return run.wire
+
     def _send_some(self) -> bool:
         """Send until the socket takes no more, in parts, so that what it has begun to take stays small. False
         if it did not take all."""
@@ -176,7 +199,8 @@ class Outbox:
             self._shrink(size)
             taken = transport.send(b"".join(frames[first:at]))
         del frames[:at]
-        self._fanout.sent += at
+        self._fanout.sent += at + self._joined
+        self._joined = 0
         return taken
 
     def _shrink(self, size: int) -> None:

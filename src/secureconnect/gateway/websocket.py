@@ -22,7 +22,7 @@ import trio
 
 from ..clock import SECOND_US, now_us
 from ..config import GatewayConfig
-from ..edge import Call, Close, Frame, SocketClosed, SocketRoute
+from ..edge import Call, Close, Frame, Run, SocketClosed, SocketRoute
 from ..errors import DeadlineExceeded, Malformed, NotFound, Problem, Unavailable
 from ..identity import Principal, SessionId, UserId, new_id
 from ..log import bind
@@ -163,6 +163,14 @@ class OpenSocket:
             return False
         if self._outbox.offer(frame):
             return self._closing is None  # all outboxes together may have been too full
+        self.close(Close.TOO_SLOW, "too slow: come back and resume")
+        return False
+
+    def offer_run(self, run: Run) -> bool:
+        if self._has_left or self._closing is not None:
+            return False
+        if self._outbox.offer_run(run):
+            return self._closing is None
         self.close(Close.TOO_SLOW, "too slow: come back and resume")
         return False
 

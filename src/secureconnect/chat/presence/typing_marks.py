@@ -9,7 +9,7 @@ import trio
 from ...config import ChatConfig
 from ...identity import ConversationId, UserId
 from .. import frames
-from ..hub import Live
+from ..live import Live
 
 TYPING_PAUSE_S = 1.0  # between two words about the same person in the same conversation
 
