@@ -34,6 +34,7 @@ ELSEWHERE = {
     "secureconnect_backup_duration_seconds": "backup/test_schedule.py",
     "secureconnect_backup_failures_total": "backup/test_schedule.py",
     "secureconnect_backup_files_lost": "backup/test_schedule.py",
+    "secureconnect_backup_due_timestamp_seconds": "backup/test_schedule.py",
     "secureconnect_backup_last_success_timestamp_seconds": "backup/test_schedule.py",
     "secureconnect_calls_given_up_total": "signaling/test_recovery.py",
     "secureconnect_chat_healed_total": "chat/test_nodes.py",

@@ -89,6 +89,7 @@ async def test_a_server_makes_them_and_keeps_the_newest(
         before = len(made())
         await until(lambda: len(made()) >= before + 2, 60)
         assert await server.metric("secureconnect_backup_last_success_timestamp_seconds") > 1.7e9
+        assert await server.metric("secureconnect_backup_due_timestamp_seconds") > 1.7e9
         assert await server.metric("secureconnect_backup_bytes") > len(CONTENT)
         assert await server.metric("secureconnect_backup_duration_seconds") > 0
         assert await server.metric("secureconnect_backup_files_lost") == 0
@@ -109,6 +110,10 @@ async def test_one_of_several_nodes_makes_it(place: Place) -> None:
             nursery.start_soon(each.pass_once)
     assert len(place.find().folder.backups()) == 1
     assert await nodes[1].pass_once() is None, "it is not time yet"
+    made_us = place.find().manifest.at_us
+    assert value("secureconnect_backup_due_timestamp_seconds") == pytest.approx(
+        made_us / 1e6 + 3_600, abs=1e-3
+    )
     again = [await each.pass_once() for each in (backups(place, replace(config, every_s=0.001)), nodes[0])]
     assert [each is not None for each in again] == [True, False]
 
@@ -193,12 +198,16 @@ async def test_what_goes_wrong_is_told_and_ends_nothing(
     (place.dest / "letters").mkdir()
     node = backups(place, BackupConfig(folder=str(place.dest), every_s=3_600))
     failed = value("secureconnect_backup_failures_total")
+    began_us = place.db.now_us()
     assert await node.pass_once() is None
+    due = value("secureconnect_backup_due_timestamp_seconds")
+    assert began_us <= due * 1e6 <= place.db.now_us(), "none was ever made"
     assert value("secureconnect_backup_failures_total") == failed + 1
     (place.dest / "letters").rmdir()
     assert await node.pass_once() is None, "it is tried again after a while, not at once"
     other = backups(place, BackupConfig(folder=str(place.dest), every_s=0.001))
     assert await other.pass_once() is None, "by no node"
+    assert value("secureconnect_backup_due_timestamp_seconds") == due
 
 
 async def test_content_that_the_store_has_not_is_told_of(place: Place) -> None:

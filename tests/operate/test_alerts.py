@@ -178,8 +178,8 @@ CASES = [
     Case("BackupFails", *gauge("secureconnect_backup_failures_total", "0x5 1x20", "1x20")),
     Case(
         "BackupOld",
-        # 0: none is known
-        *gauge("secureconnect_backup_last_success_timestamp_seconds", "3600x650", "0x650"),
+        # the last hour of the series' first day; 0: there is no schedule
+        *gauge("secureconnect_backup_due_timestamp_seconds", "82800x650", "0x650"),
         at="50h",
         every="5m",
     ),

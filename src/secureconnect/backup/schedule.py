@@ -35,6 +35,10 @@ LAST = metrics.gauge(
     "secureconnect_backup_last_success_timestamp_seconds",
     "When the last backup was made; 0: none is known.",
 )
+DUE = metrics.gauge(
+    "secureconnect_backup_due_timestamp_seconds",
+    "When the next backup is due, whether or not one was ever made; 0: the server makes none by itself.",
+)
 TOOK = metrics.gauge("secureconnect_backup_duration_seconds", "How long the last one took, if made here.")
 SIZE = metrics.gauge("secureconnect_backup_bytes", "What is in it, in bytes, files included.")
 LOST = metrics.gauge("secureconnect_backup_files_lost", "Files whose content the store did not have then.")
@@ -48,12 +52,14 @@ CLEAN_UP_S = 2.0
 
 class Turn(msgspec.Struct, frozen=True):
     """As it stands in `meta`.  holder: the node that makes one, until that time.  made_us: when the last one
-    was.  next_us: not before that, after a failure.  All times are the database's."""
+    was.  since_us: when the first was due.  next_us: not before that, after a failure.  All times are the
+    database's."""
 
     holder: str = ""
     until_us: int = 0
     made_us: int = 0
     next_us: int = 0
+    since_us: int = 0
 
 
 def scheduled(config: Config, deps: Deps, here: Node) -> Backups:
@@ -120,6 +126,7 @@ class Backups:
         SIZE.set(files.size_bytes + sum(each.sheet.size_bytes for each in made.manifest.tables.values()))
         LOST.set(files.lost)
         LAST.set(made.manifest.at_us / SECOND_US)
+        DUE.set((made.manifest.at_us + self._every_us) / SECOND_US)
         log.info(
             "backup_made",
             backup=made.path.name,
@@ -151,11 +158,15 @@ class Backups:
         """The turn, if it is to be had."""
         now_us = self._db.now_us()
         old, turn = await _read(tx)
+        since_us = turn.since_us or now_us
+        due_us = turn.made_us + self._every_us if turn.made_us else since_us
         LAST.set(turn.made_us / SECOND_US)
-        if turn.until_us > now_us or turn.next_us > now_us or turn.made_us + self._every_us > now_us:
+        DUE.set(due_us / SECOND_US)
+        if turn.until_us > now_us or turn.next_us > now_us or due_us > now_us:
             return None
         retry_us = int(min(RETRY_S, self._config.every_s) * SECOND_US)
-        taken = Turn(self._node_id, now_us + int(self._lease_s * SECOND_US), turn.made_us, now_us + retry_us)
+        ends_us = now_us + int(self._lease_s * SECOND_US)
+        taken = Turn(self._node_id, ends_us, turn.made_us, now_us + retry_us, since_us)
         return taken if await node.change_note(tx, node.BACKUP, old, _text(taken)) else None
 
     async def _renew(self, tx: Tx) -> bool:
