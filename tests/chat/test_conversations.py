@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from secureconnect.chat import Chat
-from secureconnect.chat.store import LAST_ID, NO_ID, MemberRole
+from secureconnect.chat.store import NO_ID, TOP, MemberRole
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database
 from secureconnect.deps.memory import MemoryBus
@@ -219,7 +219,7 @@ async def test_unknown_people_cannot_be_added(room: Chat, people: list[UserId]) 
     where = await make_group(room, ann, bob)
     with pytest.raises(NotFound):
         await room.conversations.add(ann, where, nobody, "member")
-    assert await room.listing.page(bob, 2**62, ConversationId(LAST_ID), 10) != []
+    assert await room.listing.page(bob, TOP, 10) != []
 
 
 async def test_a_group_has_its_limit(db: Database, bus: MemoryBus) -> None:
@@ -288,12 +288,12 @@ async def test_the_list_is_paged_by_latest_activity(room: Chat, people: list[Use
     await say(room, bob, made[1], "newest")
     expected = [made[1], made[4], made[3], made[2], made[0]]
     found: list[ConversationId] = []
-    before_us, before = 2**62, ConversationId(LAST_ID)
-    while page := await room.listing.page(ann, before_us, before, 2):
+    below = TOP
+    while page := await room.listing.page(ann, below, 2):
         found += [line.summary.seat.conversation.conversation_id for line in page]
-        before_us, before = page[-1].summary.active_us, found[-1]
+        below = page[-1].summary.place
     assert found == expected
-    [line] = await room.listing.page(ann, 2**62, ConversationId(LAST_ID), 1)
+    [line] = await room.listing.page(ann, TOP, 1)
     first = line.summary
     assert first.last_message is not None
     assert (first.last_message.content, first.unread_count) == ("newest", 1)

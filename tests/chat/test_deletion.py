@@ -13,7 +13,7 @@ from secureconnect.chat import Chat, archive
 from secureconnect.chat import store as conversations
 from secureconnect.chat.deletion import deletion as rules
 from secureconnect.chat.polls.polls import Question
-from secureconnect.chat.store import LAST_ID
+from secureconnect.chat.store import TOP
 from secureconnect.clock import HOUR_US
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -85,7 +85,7 @@ async def test_everybody_is_out_at_once(
                 with pytest.raises(Unavailable):
                     room.recall.page(Unavailable(), user, where, 10)
             assert room._recent.past(where) is None, "nor is it in memory"
-        listed = await here.listing.page(bob, 2**62, ConversationId(LAST_ID), 10)
+        listed = await here.listing.page(bob, TOP, 10)
         assert [each.summary.seat.conversation.conversation_id for each in listed] == [other]
         later = await back(nursery, there, bob, {where: 1, other: 1})
         assert set(later.of("resumed")[0]["conversations"]) == {other}

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kit.databases import on_sqlite
 from secureconnect.chat import Chat
-from secureconnect.chat.routes import LATEST_US
-from secureconnect.chat.store import LAST_ID
+from secureconnect.chat.store import TOP, Conversation, Member, create, join
+from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Row, Tx, Value
 from secureconnect.deps.memory import MemoryBus
-from secureconnect.identity import ConversationId, UserId
+from secureconnect.identity import ConversationId, UserId, new_id
 
 from .rig import block, make_group, make_people, running, say
 from .test_routes import ask
+from .test_unread import steps_of_a_list
 
 FIRST_SYNC = replace(ChatConfig(), first_sync_conversations=2, first_sync_messages=3)
 
@@ -73,7 +75,7 @@ async def test_both_people_of_a_direct_one_are_shown(room: Chat, db: Database, p
         await say(room, ann, where, "hello")
         await room.conversations.mark_read(other, where, 1)
     await block(db, cid, ann)
-    lines = await room.listing.page(ann, LATEST_US, ConversationId(LAST_ID), 20)
+    lines = await room.listing.page(ann, TOP, 20)
     for line in lines:
         where = line.summary.seat.conversation.conversation_id
         _, alone = await room.conversations.get(ann, where)
@@ -98,8 +100,62 @@ async def test_it_takes_three_statements_however_many_there_are(
 
     async def unit(tx: Tx) -> int:
         counting = Counting(tx)
-        found = await room.listing._page(counting, ann, LATEST_US, ConversationId(LAST_ID), 100, 20)
+        found = await room.listing._page(counting, ann, TOP, 100, 20)
         assert len(found) == 8
         return counting.asked
 
     assert await db.read(unit) == 3
+
+
+async def test_it_is_in_order_from_hour_to_hour(room: Chat, db: Database, people: list[UserId]) -> None:
+    ann, bob, cid, _ = people
+    made = [await make_group(room, ann, bob) for _ in range(6)]
+    await say(room, ann, made[4], "before there were hours")
+    await db.write(_without_hours)
+    await say(room, ann, made[1], "something")
+    await room.conversations.add(ann, made[3], cid, "member")
+    found: list[ConversationId] = []
+    below = TOP
+    while page := await room.listing.page(bob, below, 2):
+        found += [line.summary.seat.conversation.conversation_id for line in page]
+        below = page[-1].summary.place
+    assert found == [made[each] for each in (3, 1, 4, 5, 2, 0)]
+    latest = found[:2]
+    hours = await db.read(_hours)
+    assert all((hour > 0) is (where in latest) for where, (hour, *_) in hours.items())
+    assert all(len(set(of)) == 1 for of in hours.values()), "members have what their conversation has"
+
+
+async def _without_hours(tx: Tx) -> None:
+    """As it is where nothing was said since there are any."""
+    await tx.run("UPDATE conversations SET active_hour = 0")
+    await tx.run("UPDATE members SET active_hour = 0")
+
+
+async def _hours(tx: Tx) -> dict[ConversationId, list[int]]:
+    """Of each conversation, and of its members."""
+    rows = await tx.all("SELECT conversation_id, active_hour FROM conversations")
+    hours = {ConversationId(where): [int(hour)] for where, hour in rows}
+    for where, hour in await tx.all("SELECT conversation_id, active_hour FROM members"):
+        hours[where].append(hour)
+    return hours
+
+
+@on_sqlite
+async def test_a_page_costs_no_more_where_there_are_many(db: Database, people: list[UserId]) -> None:
+    ann, *_ = people
+    await db.write(_begin, ann, 30)
+    little = steps_of_a_list(db, ann)
+    await db.write(_begin, ann, 600)
+    assert steps_of_a_list(db, ann) < 1.5 * little
+
+
+async def _begin(tx: Tx, user: UserId, count: int) -> None:
+    """Conversations made an hour apart, the last of them now."""
+    for number in range(count):
+        where, then = ConversationId(new_id()), now_us() - number * HOUR_US
+        new = Conversation(
+            where, "group", None, None, user, then, then, 0, 1, then, 1, 0, False, False, 0, False
+        )
+        await create(tx, new, None)
+        await join(tx, where, [Member(user, "owner", then, 0, 0)])

@@ -12,7 +12,7 @@ from secureconnect.chat.mentions import store as mentions
 from secureconnect.chat.mentions.mentions import MOST
 from secureconnect.chat.pledges import Pledge, encode
 from secureconnect.chat.pledges import _decoder as pledges
-from secureconnect.chat.store import LAST_ID, Message
+from secureconnect.chat.store import TOP, Message
 from secureconnect.deps.contracts import Database
 from secureconnect.errors import Invalid
 from secureconnect.identity import ConversationId, UserId, new_id
@@ -80,7 +80,7 @@ async def test_they_count_until_they_are_read_or_gone(room: Chat, people: list[U
     assert [await unread(room, user, group) for user in (bob, cid)] == [1, 0]
     await room.messages.edit(cid, third.message_id, "never mind")
     assert await unread(room, bob, group) == 1, "an edit that says nothing of it changes nobody it concerns"
-    [line] = await room.listing.page(bob, 2**62, ConversationId(LAST_ID), 10)
+    [line] = await room.listing.page(bob, TOP, 10)
     assert line.summary.unread_mentions == 1
 
 

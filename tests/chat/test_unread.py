@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from kit.databases import on_sqlite, open_sqlite
 from secureconnect.chat import Chat, archive, store
 from secureconnect.chat.append import append
-from secureconnect.chat.routes import LATEST_US
-from secureconnect.chat.store import BLOCK, LAST_ID
+from secureconnect.chat.store import BLOCK, TOP
 from secureconnect.config import MemoryConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.memory import MemoryBus
@@ -53,7 +52,7 @@ async def is_right(room: Chat, db: Database, where: ConversationId) -> None:
     """Wherever it is told."""
     for user, unread in (await counted(db, where)).items():
         summary = await room.conversations.summary(user, where)
-        [line] = await room.listing.page(user, LATEST_US, ConversationId(LAST_ID), 1)
+        [line] = await room.listing.page(user, TOP, 1)
         [(_, standing, _)] = await db.read(store.standings, user)
         assert (summary.unread_count, line.summary.unread_count, standing) == (unread,) * 3
 
@@ -197,6 +196,6 @@ def steps_of_a_list(db: Database, user: UserId) -> int:
     path = db._path  # type: ignore[attr-defined]
     with sqlite3.connect(path) as connection:
         connection.set_progress_handler(step, 1)
-        bound = {str(number): value for number, value in enumerate((user, LATEST_US, LAST_ID, 20), 1)}
+        bound = {str(number): value for number, value in enumerate((user, *TOP, 20), 1)}
         assert connection.execute(store._LIST, bound).fetchall()
     return taken

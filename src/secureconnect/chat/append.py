@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..clock import SECOND_US
+from ..clock import HOUR_US, SECOND_US
 from ..deps.contracts import Tx
 from ..errors import (
     AccountDeleted,
@@ -29,7 +29,7 @@ from .attachments import Attachments, NoFiles
 from .mentions import store as mentions
 from .mentions.mentions import strangers
 from .reactions import store as reactions
-from .store import BLOCK, MESSAGE, Message, message_of
+from .store import BLOCK, MESSAGE, Message, activate, message_of
 
 
 class Draft(NamedTuple):
@@ -78,7 +78,7 @@ _SQL: dict[str, _Texts] = {
         # The whole database is locked: one writer.
         heads=(
             "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq,"
-            " disappear_after_s FROM conversations"
+            " disappear_after_s, active_hour FROM conversations"
             " WHERE conversation_id IN (SELECT value FROM json_each($1)) ORDER BY conversation_id"
         ),
         resends=(
@@ -107,7 +107,7 @@ _SQL: dict[str, _Texts] = {
     "postgres": _Texts(
         heads=(
             "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq,"
-            " disappear_after_s FROM conversations"
+            " disappear_after_s, active_hour FROM conversations"
             " WHERE conversation_id = ANY (ARRAY(SELECT k::uuid FROM jsonb_array_elements_text($1) k))"
             " ORDER BY conversation_id FOR UPDATE"
         ),
@@ -150,10 +150,17 @@ _file_ids = msgspec.json.Decoder(list[FileId])
 class _Head:
     """The numbers of one conversation while the batch is being numbered."""
 
-    __slots__ = ("change", "is_direct", "is_e2ee", "lasts_us", "moved", "seq", "tallied")
+    __slots__ = ("change", "hour", "is_direct", "is_e2ee", "lasts_us", "moved", "seq", "tallied")
 
     def __init__(
-        self, kind: str, seq: int, change: int, is_e2ee: bool, tallied: int, disappear_after_s: int
+        self,
+        kind: str,
+        seq: int,
+        change: int,
+        is_e2ee: bool,
+        tallied: int,
+        disappear_after_s: int,
+        active_hour: int,
     ) -> None:
         self.is_direct = kind == "direct"
         self.is_e2ee = is_e2ee
@@ -161,6 +168,7 @@ class _Head:
         self.change = change
         self.tallied = tallied
         self.lasts_us = disappear_after_s * SECOND_US
+        self.hour = active_hour
         self.moved = False
 
     def end_us(self, stored_us: int) -> int | None:
@@ -236,6 +244,9 @@ async def append(
             _ADVANCE,
             [(name, head.seq, head.change, stored_us, head.tallied) for name, head in moved.items()],
         )
+        hour = stored_us // HOUR_US
+        if quiet := [(ConversationId(name), hour) for name, head in moved.items() if head.hour < hour]:
+            await activate(tx, quiet)
     if noted:
         await mentions.add(tx, noted)
     return outcomes

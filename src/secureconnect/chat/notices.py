@@ -12,11 +12,12 @@ from typing import Literal
 
 import msgspec
 
+from ..clock import HOUR_US
 from ..deps.contracts import Tx
 from ..identity import ConversationId, MessageId, UserId, new_id
 from .append import insert
 from .changes import Event
-from .store import Conversation, Message
+from .store import Conversation, Message, activate
 
 What = Literal[
     "member_added",
@@ -39,7 +40,7 @@ SENTENCES: Mapping[What, str] = {
 }
 _NEXT = (
     "UPDATE conversations SET last_seq = last_seq + 1, last_change = last_change + 1, touched_at = $2"
-    " WHERE conversation_id = $1 RETURNING last_seq, last_change"
+    " WHERE conversation_id = $1 RETURNING last_seq, last_change, active_hour"
 )
 
 
@@ -55,7 +56,9 @@ async def give(
     """The next message of the conversation.  name: its client_message_id; one of its own if left out."""
     row = await tx.one(_NEXT, conversation, now_us)
     assert row is not None
-    seq, change = row
+    seq, change, active_hour = row
+    if active_hour < (hour := now_us // HOUR_US):
+        await activate(tx, [(conversation, hour)])
     message = Message(
         message_id=MessageId(new_id()),
         conversation_id=conversation,

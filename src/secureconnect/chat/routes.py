@@ -50,12 +50,11 @@ from .shapes import (
     summary_shape,
 )
 from .sockets import SOCKETS
-from .store import LAST_ID, NO_ID, ConversationType, MemberRole, Participant, Summary
+from .store import NO_ID, TOP, ConversationType, MemberRole, Participant, Place
 from .versions.routes import ROUTES as VERSION_ROUTES
 
 __all__ = ["ROUTES", "SOCKETS"]
 
-LATEST_US = 2**62  # after every time
 
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 AvatarUrl = Annotated[str, Meta(max_length=2_048, pattern="^(https?://|/)")]
@@ -154,10 +153,8 @@ async def create_conversation(room: Chat, call: Call) -> Reply:
 
 async def list_conversations(room: Chat, call: Call) -> Reply:
     asked: Listed = call.query
-    before_us, before = _read_cursor(asked.cursor)
-    found = await room.listing.page(
-        call.caller.user_id, before_us, before, asked.limit, first_sync=asked.first_sync
-    )
+    below = _read_cursor(asked.cursor)
+    found = await room.listing.page(call.caller.user_id, below, asked.limit, first_sync=asked.first_sync)
     shapes = []
     for line in found:
         shape = summary_shape(line.summary)
@@ -166,7 +163,7 @@ async def list_conversations(room: Chat, call: Call) -> Reply:
         if line.newest is not None:
             shape.messages = [message_shape(each) for each in line.newest]
         shapes.append(shape)
-    cursor = _write_cursor(found[-1].summary) if len(found) == asked.limit else None
+    cursor = _write_cursor(found[-1].summary.place) if len(found) == asked.limit else None
     return Reply(ConversationList(shapes, cursor))
 
 
@@ -251,19 +248,21 @@ def _conversation(call: Call) -> ConversationId:
     return ConversationId(call.path["conversation_id"])
 
 
-def _write_cursor(last: Summary) -> str:
-    text = f"{last.active_us}:{last.seat.conversation.conversation_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
+def _write_cursor(last: Place) -> str:
+    return base64.urlsafe_b64encode(":".join(map(str, last)).encode()).decode()
 
 
-def _read_cursor(cursor: str | None) -> tuple[int, ConversationId]:
+def _read_cursor(cursor: str | None) -> Place:
     if cursor is None:
-        return LATEST_US, ConversationId(LAST_ID)
+        return TOP
     try:
-        active_us, _, conversation = base64.urlsafe_b64decode(cursor).decode("ascii").partition(":")
-        if not is_id(conversation) or not 0 <= int(active_us) <= LATEST_US:
+        hour, active_us, conversation = base64.urlsafe_b64decode(cursor).decode("ascii").split(":")
+        place = Place(int(hour), int(active_us), ConversationId(conversation))
+        if not (
+            is_id(conversation) and 0 <= place.hour <= TOP.hour and 0 <= place.active_us <= TOP.active_us
+        ):
             raise ValueError(cursor)
-        return int(active_us), ConversationId(conversation)
+        return place
     except ValueError:
         raise Invalid("This cursor is not one of ours.", details={"field": "cursor"}) from None
 

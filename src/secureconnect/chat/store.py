@@ -6,9 +6,10 @@ log of what happened, in `changes.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from ..clock import HOUR_US
 from ..deps.contracts import Row, Tx
 from ..identity import ConversationId, MessageId, UserId
 
@@ -160,6 +161,15 @@ class Standing(NamedTuple):
     unread_mentions: int
 
 
+class Place(NamedTuple):
+    """Of a conversation in somebody's list, which goes from the greatest down.  hour: as it stands beside the
+    member; what was last said then says the rest."""
+
+    hour: int
+    active_us: int
+    conversation_id: ConversationId
+
+
 class Summary(NamedTuple):
     """A line of somebody's list of conversations."""
 
@@ -167,11 +177,13 @@ class Summary(NamedTuple):
     unread_count: int
     unread_mentions: int
     last_message: Message | None
+    active_hour: int
 
     @property
-    def active_us(self) -> int:
-        """By which the list is ordered."""
-        return self.last_message.sent_us if self.last_message else self.seat.conversation.created_us
+    def place(self) -> Place:
+        conversation, last = self.seat.conversation, self.last_message
+        active_us = last.sent_us if last else conversation.created_us
+        return Place(self.active_hour, active_us, conversation.conversation_id)
 
 
 CONVERSATION = (
@@ -195,6 +207,8 @@ _P = len(Person._fields)
 
 NO_ID = "00000000-0000-0000-0000-000000000000"  # before every other
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # after every other
+
+TOP = Place(2**62 // HOUR_US, 2**62, ConversationId(LAST_ID))  # above every other
 
 BLOCK = 128  # messages tallied together
 
@@ -273,8 +287,8 @@ async def seat(tx: Tx, conversation: ConversationId, user: UserId) -> Seat | Non
 _CREATE = (
     "INSERT INTO conversations (conversation_id, type, title, avatar_url, created_by, created_at, updated_at,"
     " last_seq, last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
-    " message_retention_days, history_visible, disappear_after_s, direct_key)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    " message_retention_days, history_visible, disappear_after_s, direct_key, active_hour)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
     " ON CONFLICT (direct_key) DO NOTHING RETURNING conversation_id"
 )
 _BY_DIRECT_KEY = f"SELECT {CONVERSATION} FROM conversations c WHERE c.direct_key = $1"  # noqa: S608
@@ -287,7 +301,7 @@ _DESCRIBE = (
 
 async def create(tx: Tx, new: Conversation, direct_key: str | None) -> bool:
     """False when there is a conversation with this direct key."""
-    return await tx.one(_CREATE, *new, direct_key) is not None
+    return await tx.one(_CREATE, *new, direct_key, new.created_us // HOUR_US) is not None
 
 
 async def by_direct_key(tx: Tx, direct_key: str) -> Conversation | None:
@@ -331,7 +345,8 @@ _PARTED = (
 )
 _JOIN = (
     "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq,"
-    " visible_from_change) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    " visible_from_change, active_hour) VALUES ($1, $2, $3, $4, $5, $6, $7,"
+    " COALESCE((SELECT active_hour FROM conversations WHERE conversation_id = $1), 0))"
 )
 _JOINED = 5  # fields of a member that come first
 _LEAVE = "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2"
@@ -469,30 +484,28 @@ async def sends_receipts(tx: Tx, conversation: ConversationId, user: UserId) -> 
 # Somebody's conversations
 
 
+_ACTIVE_AT = "COALESCE(g.sent_at, c.created_at)"
+_LAST = (
+    " JOIN conversations c ON c.conversation_id = m.conversation_id"
+    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
+    " AND g.seq >= m.visible_from_seq"
+)
+_LINE = f"{CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS}, m.active_hour, {MESSAGE}"
 _LIST = (  # only those on the page are counted
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS}, {MESSAGE} FROM ("  # noqa: S608
-    "SELECT m.*, COALESCE(g.sent_at, c.created_at) AS active_at FROM members m"
-    " JOIN conversations c ON c.conversation_id = m.conversation_id"
-    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
-    " AND g.seq >= m.visible_from_seq"
-    " WHERE m.user_id = $1 AND (COALESCE(g.sent_at, c.created_at) < $2"
-    " OR (COALESCE(g.sent_at, c.created_at) = $2 AND c.conversation_id < $3))"
-    " ORDER BY active_at DESC, m.conversation_id DESC LIMIT $4) m"
-    " JOIN conversations c ON c.conversation_id = m.conversation_id"
-    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
-    " AND g.seq >= m.visible_from_seq"
-    " ORDER BY m.active_at DESC, m.conversation_id DESC"
+    f"SELECT {_LINE} FROM (SELECT m.*, {_ACTIVE_AT} AS active_at FROM members m{_LAST}"  # noqa: S608
+    " WHERE m.user_id = $1 AND m.active_hour <= $2 AND (m.active_hour < $2"
+    f" OR {_ACTIVE_AT} < $3 OR ({_ACTIVE_AT} = $3 AND m.conversation_id < $4))"
+    f" ORDER BY m.active_hour DESC, active_at DESC, m.conversation_id DESC LIMIT $5) m{_LAST}"
+    " ORDER BY m.active_hour DESC, m.active_at DESC, m.conversation_id DESC"
 )
-_ONE = (
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS}, {MESSAGE} FROM members m"  # noqa: S608
-    " JOIN conversations c ON c.conversation_id = m.conversation_id"
-    " LEFT JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq = c.last_seq"
-    " AND g.seq >= m.visible_from_seq"
-    " WHERE m.user_id = $1 AND m.conversation_id = $2"
-)
+_ONE = f"SELECT {_LINE} FROM members m{_LAST} WHERE m.user_id = $1 AND m.conversation_id = $2"  # noqa: S608
 _STANDINGS = (
     f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS} FROM members m"  # noqa: S608
     " JOIN conversations c ON c.conversation_id = m.conversation_id WHERE m.user_id = $1"
+)
+_ACTIVE = (
+    "UPDATE conversations SET active_hour = $2 WHERE conversation_id = $1",
+    "UPDATE members SET active_hour = $2 WHERE conversation_id = $1",
 )
 _HEADS_SINCE = (
     "SELECT conversation_id, last_change, touched_at FROM conversations"
@@ -501,16 +514,21 @@ _HEADS_SINCE = (
 
 
 def _summary(row: Row, now_us: int) -> Summary:
-    unread, mentions = row[_C + _M : _C + _M + 2]
-    last = row[_C + _M + 2 :]
-    return Summary(seat_of(row), unread, mentions, message_of(last, now_us) if last[0] is not None else None)
+    unread, mentions, hour = row[_C + _M : _C + _M + 3]
+    last = row[_C + _M + 3 :]
+    said = message_of(last, now_us) if last[0] is not None else None
+    return Summary(seat_of(row), unread, mentions, said, hour)
 
 
-async def list_for(
-    tx: Tx, user: UserId, before_us: int, before: ConversationId, limit: int, now_us: int
-) -> list[Summary]:
-    """The latest active first, from before (`before_us`, `before`) on."""
-    return [_summary(row, now_us) for row in await tx.all(_LIST, user, before_us, before, limit)]
+async def list_for(tx: Tx, user: UserId, below: Place, limit: int, now_us: int) -> list[Summary]:
+    """The latest active first, of those below that place."""
+    return [_summary(row, now_us) for row in await tx.all(_LIST, user, *below, limit)]
+
+
+async def activate(tx: Tx, hours: Sequence[tuple[ConversationId, int]]) -> None:
+    """Something is being said there, for the first time in that hour. The conversations are locked."""
+    for sql in _ACTIVE:
+        await tx.many(sql, hours)
 
 
 async def summary(tx: Tx, conversation: ConversationId, user: UserId, now_us: int) -> Summary | None:

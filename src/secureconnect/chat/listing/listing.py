@@ -8,7 +8,7 @@ from ...config import ChatConfig
 from ...deps.contracts import Database, Tx
 from ...identity import ConversationId, MessageId, UserId
 from ..reactions import store as reactions
-from ..store import Message, Participant, Reacted, Summary, list_for
+from ..store import Message, Participant, Place, Reacted, Summary, list_for
 from . import store
 
 
@@ -25,21 +25,17 @@ class Listing:
         self._config = config
         self._db = db
 
-    async def page(
-        self, caller: UserId, before_us: int, before: ConversationId, limit: int, *, first_sync: bool = False
-    ) -> list[Line]:
-        """Those of the caller, the latest active first, from before (`before_us`, `before`) on.
+    async def page(self, caller: UserId, below: Place, limit: int, *, first_sync: bool = False) -> list[Line]:
+        """Those of the caller, the latest active first, below that place.
 
         limit: `store.PAGE` at most.  first_sync: also the newest messages of the top ones of the page.
         """
         tops = self._config.first_sync_conversations if first_sync else 0
-        return await self._db.read(self._page, caller, before_us, before, limit, tops)
+        return await self._db.read(self._page, caller, below, limit, tops)
 
-    async def _page(
-        self, tx: Tx, caller: UserId, before_us: int, before: ConversationId, limit: int, tops: int
-    ) -> list[Line]:
+    async def _page(self, tx: Tx, caller: UserId, below: Place, limit: int, tops: int) -> list[Line]:
         now_us = self._db.now_us()
-        summaries = await list_for(tx, caller, before_us, before, limit, now_us)
+        summaries = await list_for(tx, caller, below, limit, now_us)
         places = [each.seat.conversation for each in summaries]
         top = [each.conversation_id for each in places[:tops]]
         direct = [each.conversation_id for each in places if each.type == "direct"]
