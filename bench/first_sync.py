@@ -13,99 +13,43 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import trio
 
-from secureconnect.chat import shapes, store, tallies
+from secureconnect.chat import shapes, store
 from secureconnect.chat.listing.listing import Listing
 from secureconnect.clock import now_us
-from secureconnect.config import ChatConfig, PostgresConfig, SqliteConfig
-from secureconnect.deps import migrate
-from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
-from secureconnect.deps.postgres import Postgres
-from secureconnect.deps.sqlite import Sqlite
-from secureconnect.identity import ConversationId, UserId, new_id
+from secureconnect.identity import ConversationId, UserId
+from seed import ROWS, Line, advance, analyse, begin, opened, people, put
 
 CONVERSATIONS = 1_000
 MESSAGES = 1_000  # of each
 ROUNDS = 50
-LATEST_US = 2**62
-LAST_ID = ConversationId("ffffffff-ffff-ffff-ffff-ffffffffffff")
-
-_USER = (
-    "INSERT INTO users (user_id, username, username_key, email, email_key, display_name, role, password_hash,"
-    " created_at, updated_at) VALUES ($1, $2, $2, $2, $2, $2, 'user', '', $3, $3)"
-)
-_MESSAGE = (
-    "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
-    " message_type, content, is_encrypted, file_ids, sent_at)"
-    " VALUES ($1, $2, $3, $3, $4, $8, 'text', $5, $6, '[]', $7)"
-)
-_HEAD = (
-    "UPDATE conversations SET last_seq = $2, last_change = $2, tallied_seq = $3 WHERE conversation_id = $1"
-)
+TEXT = "a message of a common length, such as people write them"
 
 
-@asynccontextmanager
-async def opened(url: str | None) -> AsyncIterator[Database]:
-    if url is not None:
-        async with open_bridge() as bridge, Postgres.open(PostgresConfig(url=url), bridge) as postgres:
-            yield postgres
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        async with Sqlite.open(Path(folder) / "secureconnect.db", SqliteConfig()) as sqlite:
-            yield sqlite
-
-
-async def people(tx: Tx, names: list[UserId]) -> None:
-    await tx.many(_USER, [(name, name, now_us()) for name in names])
-
-
-async def begin(tx: Tx, where: ConversationId, members: list[UserId]) -> None:
-    kind: store.ConversationType = "direct" if len(members) == 2 else "group"
-    new = store.Conversation(
-        where, kind, None, None, members[0], now_us(), now_us(), 0, 0, now_us(), 1, 0, False, False, 0, False
-    )
-    await store.create(tx, new, ":".join(members) if kind == "direct" else None)
-    await store.join(tx, where, [store.Member(member, "member", now_us(), 1, 0) for member in members])
-
-
-async def say(tx: Tx, where: ConversationId, senders: list[UserId], first: int, count: int) -> None:
-    text = "a message of a common length, such as people write them"
-    said = range(first, first + count)
-    await tx.many(
-        _MESSAGE,
-        [
-            (new_id(), where, seq, senders[seq % len(senders)], text, False, now_us(), new_id())
-            for seq in said
-        ],
-    )
-    tallied = (first - 1) // store.BLOCK * store.BLOCK
-    last = first + count - 1
-    while (until := await tallies.take(tx, where, tallied, last)) > tallied:
-        tallied = until
-    await tx.run(_HEAD, where, last, tallied)
+async def say(tx: Tx, where: ConversationId, senders: Sequence[UserId], first: int, count: int) -> None:
+    now, said = now_us(), range(first, first + count)
+    await put(tx, (Line(where, seq, senders[seq % len(senders)], TEXT, now) for seq in said))
+    await advance(tx, where, said[-1], now)
 
 
 async def fill(db: Database) -> tuple[UserId, UserId, UserId]:
     """Who has read nothing, who everything, and who one conversation of as many messages."""
-    idle, keen, lone, *others = (UserId(new_id()) for _ in range(503))
-    await db.write(people, [idle, keen, lone, *others])
+    idle, keen, lone, *others = await db.write(people, 503)
     for number in range(CONVERSATIONS):
-        where = ConversationId(new_id())
         friend = others[number % len(others)]
         members = [idle, friend] if number % 2 and number < len(others) else [idle, keen, friend]
-        await db.write(begin, where, members)
+        where = await db.write(begin, "direct" if len(members) == 2 else "group", members, now_us())
         await db.write(say, where, members[1:], 1, MESSAGES)
-    where = ConversationId(new_id())
-    await db.write(begin, where, [lone, others[0], others[1]])
-    for start in range(0, CONVERSATIONS * MESSAGES, 10_000):
-        await db.write(say, where, others[:2], start + 1, 10_000)
+    where = await db.write(begin, "group", [lone, others[0], others[1]], now_us())
+    for start in range(0, CONVERSATIONS * MESSAGES, ROWS):
+        await db.write(say, where, others[:2], start + 1, ROWS)
     await db.write(read_all, keen)
     return idle, keen, lone
 
@@ -114,13 +58,9 @@ async def read_all(tx: Tx, user: UserId) -> None:
     await tx.run("UPDATE members SET last_read_seq = $2 WHERE user_id = $1", user, MESSAGES)
 
 
-async def analysed(tx: Tx) -> None:
-    await tx.run("ANALYZE")
-
-
 async def first_sync(listing: Listing, user: UserId) -> int:
     """Bytes of the answer."""
-    lines = await listing.page(user, LATEST_US, LAST_ID, 100, first_sync=True)
+    lines = await listing.page(user, store.TOP, 100, first_sync=True)
     told = []
     for line in lines:
         shape = shapes.summary_shape(line.summary)
@@ -145,22 +85,23 @@ async def measure(name: str, act: Callable[[], Awaitable[int]]) -> None:
 
 
 async def main(url: str | None) -> None:
-    async with opened(url) as db:
-        await migrate.apply(db)
-        idle, keen, lone = await fill(db)
-        if url is not None:
-            await db.write(analysed)
-        listing = Listing(ChatConfig(), db)
-        for name, user in (("unread", idle), ("read", keen), ("one", lone)):
+    with tempfile.TemporaryDirectory() as folder:
+        async with opened(url, Path(folder)) as db:
+            idle, keen, lone = await fill(db)
+            if url is not None:
+                await db.write(analyse)
+            listing = Listing(ChatConfig(), db)
+            for name, user in (("unread", idle), ("read", keen), ("one", lone)):
 
-            async def sync(user: UserId = user) -> int:
-                return await first_sync(listing, user)
+                async def sync(user: UserId = user) -> int:
+                    return await first_sync(listing, user)
 
-            async def stand(user: UserId = user) -> int:
-                return sum(each.unread_count for each in await db.read(store.standings, user))
+                async def stand(user: UserId = user) -> int:
+                    return sum(each.unread_count for each in await db.read(store.standings, user))
 
-            await measure(f"{name}: first sync, bytes", sync)
-            await measure(f"{name}: standings, unread", stand)
+                await measure(f"{name}: first sync, bytes", sync)
+                await measure(f"{name}: standings, unread", stand)
 
 
-trio.run(main, sys.argv[1] if len(sys.argv) > 1 else None)
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1] if len(sys.argv) > 1 else None)

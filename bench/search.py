@@ -13,8 +13,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -23,19 +22,15 @@ from secureconnect.chat.search.index import Index
 from secureconnect.chat.search.question import parse
 from secureconnect.chat.search.search import Asked, Search
 from secureconnect.clock import SECOND_US, now_us
-from secureconnect.config import ChatConfig, PostgresConfig, SqliteConfig
-from secureconnect.deps import migrate
-from secureconnect.deps.asyncio_bridge import open_bridge
-from secureconnect.deps.contracts import Database, Tx, Value
-from secureconnect.deps.postgres import Postgres
-from secureconnect.deps.sqlite import Sqlite
-from secureconnect.identity import ConversationId, UserId, new_id, new_id_at
+from secureconnect.config import ChatConfig
+from secureconnect.deps.contracts import Database, Tx
+from secureconnect.identity import ConversationId, UserId
+from seed import FILE, ROWS, Line, advance, analyse, begin, opened, people, put
 
 CONVERSATIONS = 1_000
 PEOPLE_CONVERSATIONS = (1, 20, 1_000)  # how many each of those who ask is in
 VOCABULARY = 30_000
 WORDS = 12  # of a message
-ROWS = 5_000  # inserted in one transaction
 QUESTIONS = 200  # of each kind
 
 dice = random.Random(1)
@@ -76,68 +71,30 @@ KINDS: dict[str, Callable[[], str]] = {
 }
 
 
-@asynccontextmanager
-async def opened(url: str | None) -> AsyncIterator[tuple[Database, Callable[[], float]]]:
-    """A database with its schema, and how many megabytes it has."""
-    if url is None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "bench.db"
-            async with Sqlite.open(path, SqliteConfig()) as db:
-                await migrate.apply(db)
-                yield db, lambda: (path.stat().st_size + Path(f"{path}-wal").stat().st_size) / 1e6
-    else:
-        async with (
-            open_bridge() as bridge,
-            Postgres.open(PostgresConfig(url=url, statement_s=60), bridge) as db,
-        ):
-            await migrate.apply(db)
-            yield db, lambda: 0.0
-
-
 async def fill(db: Database, messages: int) -> tuple[list[ConversationId], list[UserId]]:
-    conversations = [ConversationId(new_id()) for _ in range(CONVERSATIONS)]
-    people = [UserId(new_id()) for _ in PEOPLE_CONVERSATIONS]
-    await db.write(_converse, conversations, people, messages // CONVERSATIONS)
+    members = await db.write(people, len(PEOPLE_CONVERSATIONS))
+    conversations = await db.write(_converse, members)
     began_us = now_us() - messages * SECOND_US
+
+    def line(number: int) -> Line:
+        round_, place = divmod(number, CONVERSATIONS)
+        return Line(conversations[place], round_ + 1, members[-1], text(), began_us + number * SECOND_US)
+
     for start in range(0, messages, ROWS):
-        rows: list[Sequence[Value]] = []
-        for number in range(start, min(start + ROWS, messages)):
-            sent_us = began_us + number * SECOND_US
-            seq = number // CONVERSATIONS + 1
-            name = conversations[number % CONVERSATIONS]
-            rows.append((new_id_at(sent_us), name, seq, seq + 1, people[-1], str(number), text(), sent_us))
-        await db.write(_say, rows)
-    return conversations, people
+        await db.write(put, [line(number) for number in range(start, min(start + ROWS, messages))])
+    for where in conversations:
+        await db.write(advance, where, messages // CONVERSATIONS, now_us())
+    return conversations, members
 
 
-async def _converse(tx: Tx, conversations: list[ConversationId], people: list[UserId], each: int) -> None:
+async def _converse(tx: Tx, who: list[UserId]) -> list[ConversationId]:
+    """Each of them is in as many as PEOPLE_CONVERSATIONS says, of the same ones."""
     now = now_us()
-    await tx.many(
-        "INSERT INTO conversations (conversation_id, type, created_by, created_at, updated_at, last_seq,"
-        " last_change, touched_at, first_seq, min_change, is_e2ee_enabled, recording_enabled,"
-        " message_retention_days, history_visible) VALUES ($1, 'group', $2, $3, $3, $4, $5, $3, 1, 0,"
-        " $6, $6, 0, $6)",
-        [(name, people[0], now, each, each + 1, False) for name in conversations],
-    )
-    await tx.many(
-        "INSERT INTO members (conversation_id, user_id, role, joined_at, visible_from_seq, last_read_seq)"
-        " VALUES ($1, $2, 'member', $3, 1, 0)",
-        [
-            (name, user, now)
-            for user, count in zip(people, PEOPLE_CONVERSATIONS, strict=True)
-            for name in conversations[:count]
-        ],
-    )
-
-
-async def _say(tx: Tx, rows: Sequence[Sequence[Value]]) -> None:
-    no = "0" if tx.dialect == "sqlite" else "false"
-    await tx.many(
-        "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
-        " message_type, content, is_encrypted, file_ids, sent_at)"
-        f" VALUES ($1, $2, $3, $4, $5, $6, 'text', $7, {no}, '[]', $8)",
-        rows,
-    )
+    members = list(zip(who, PEOPLE_CONVERSATIONS, strict=True))
+    return [
+        await begin(tx, "group", [user for user, count in members if number < count], now)
+        for number in range(CONVERSATIONS)
+    ]
 
 
 async def sizes(tx: Tx) -> None:
@@ -147,10 +104,6 @@ async def sizes(tx: Tx) -> None:
         row = await tx.one("SELECT pg_total_relation_size(CAST(CAST($1 AS text) AS regclass))", name)
         assert row is not None
         print(f"{name:<20} {row[0] / 1e6:>8.0f} MB")
-
-
-async def analyse(tx: Tx) -> None:
-    await tx.run("ANALYZE")
 
 
 async def question(search: Search, caller: UserId, where: ConversationId | None, kind: str) -> None:
@@ -166,30 +119,41 @@ async def question(search: Search, caller: UserId, where: ConversationId | None,
     print(f"{kind:<18} {hits / QUESTIONS:>5.1f} hits  p50 {half:>7.1f} ms  p99 {most:>7.1f} ms", flush=True)
 
 
+def megabytes(folder: Path) -> float:
+    """Of SQLite's database there, and of its log."""
+    return sum(each.stat().st_size for each in folder.glob(f"{FILE}*")) / 1e6
+
+
 async def main(url: str | None, messages: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with opened(url, folder) as db:
+            await measure(db, folder, messages)
+
+
+async def measure(db: Database, folder: Path, messages: int) -> None:
     config = ChatConfig()
-    async with opened(url) as (db, megabytes):
-        began = time.perf_counter()
-        conversations, people = await fill(db, messages)
-        print(f"{messages} messages put in: {messages / (time.perf_counter() - began):.0f}/s", flush=True)
-        before, began = megabytes(), time.perf_counter()
-        burnt = time.process_time()
-        index = Index(config, db, lambda: 0)
-        while not await index.pass_once():
-            pass
-        took, burnt = time.perf_counter() - began, time.process_time() - burnt
-        print(f"indexed: {messages / took:.0f}/s, CPU of this process {burnt / messages * 1e6:.0f} us each")
-        await db.write(analyse)
-        print(f"without the index {before:.0f} MB, with it {megabytes():.0f} MB")
-        await db.read(sizes)
-        search = Search(config, db)
-        for person, count in zip(people, PEOPLE_CONVERSATIONS, strict=True):
-            print(f"\nin all of one's {count} conversations")
-            for kind in KINDS:
-                await question(search, person, None, kind)
-        print("\nin one of them")
+    began = time.perf_counter()
+    conversations, members = await fill(db, messages)
+    print(f"{messages} messages put in: {messages / (time.perf_counter() - began):.0f}/s", flush=True)
+    before, began = megabytes(folder), time.perf_counter()
+    burnt = time.process_time()
+    index = Index(config, db, lambda: 0)
+    while not await index.pass_once():
+        pass
+    took, burnt = time.perf_counter() - began, time.process_time() - burnt
+    print(f"indexed: {messages / took:.0f}/s, CPU of this process {burnt / messages * 1e6:.0f} us each")
+    await db.write(analyse)
+    print(f"without the index {before:.0f} MB, with it {megabytes(folder):.0f} MB")
+    await db.read(sizes)
+    search = Search(config, db)
+    for person, count in zip(members, PEOPLE_CONVERSATIONS, strict=True):
+        print(f"\nin all of one's {count} conversations")
         for kind in KINDS:
-            await question(search, people[-1], conversations[7], kind)
+            await question(search, person, None, kind)
+    print("\nin one of them")
+    for kind in KINDS:
+        await question(search, members[-1], conversations[7], kind)
 
 
 if __name__ == "__main__":
