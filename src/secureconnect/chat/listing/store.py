@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from ...deps.contracts import Tx
 from ...identity import ConversationId, UserId
-from ..store import MESSAGE, NO_ID, PERSON, Member, Message, Participant, Person, message_of
+from ..store import MESSAGE, NO_ID, PAGE, PERSON, Member, Message, Participant, Person, message_of
 
-PAGE = 100  # conversations named in one statement; the places of fewer are filled up
-
+# of as many as a statement names; the places of fewer are filled up
 _THESE = ", ".join(f"${number}" for number in range(3, PAGE + 3))
 _APART = (
     "EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $1 AND b.blocked_id = m.user_id)"
