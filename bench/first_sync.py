@@ -25,7 +25,7 @@ from secureconnect.clock import now_us
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.identity import ConversationId, UserId
-from seed import ROWS, Line, advance, analyse, begin, opened, people, put
+from seed import ROWS, Said, advance, analyse, begin, opened, people, put
 
 CONVERSATIONS = 1_000
 MESSAGES = 1_000  # of each
@@ -35,7 +35,7 @@ TEXT = "a message of a common length, such as people write them"
 
 async def say(tx: Tx, where: ConversationId, senders: Sequence[UserId], first: int, count: int) -> None:
     now, said = now_us(), range(first, first + count)
-    await put(tx, (Line(where, seq, senders[seq % len(senders)], TEXT, now) for seq in said))
+    await put(tx, (Said(where, seq, senders[seq % len(senders)], TEXT, now) for seq in said))
     await advance(tx, where, said[-1], now)
 
 

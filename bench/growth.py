@@ -15,7 +15,6 @@ Markdown on stdout; `--plot` names a folder for a picture of each axis.
 from __future__ import annotations
 
 import argparse
-import http.client
 import itertools
 import os
 import random
@@ -32,15 +31,29 @@ import msgspec
 import trio
 
 from databases import postgres, postgres_cpu_s
-from people import Person, register
-from report import Run, conditions, table
+from report import conditions, table
+from secureconnect.bench.asking import success
+from secureconnect.bench.people import Person, register
+from secureconnect.bench.rounds import Run
+from secureconnect.bench.talking import said
+from secureconnect.bench.wire import (
+    QUIET_LIMIT_S,
+    Frames,
+    IsAnswered,
+    Line,
+    Site,
+    is_greeted,
+    open_each,
+    receive,
+    send,
+    text,
+)
 from secureconnect.chat import store
 from secureconnect.clock import MINUTE_US, SECOND_US, now_us
 from secureconnect.deps.contracts import Tx
 from secureconnect.identity import ConversationId, UserId
-from seed import ROWS, Line, advance, analyse, begin, opened, put
+from seed import ROWS, Said, advance, analyse, begin, opened, put
 from server import CHEAP_PASSWORDS, LOAD_CORE, UNLIMITED, Server, server
-from wire import QUIET_LIMIT_S, WebSocket, headers_with, loop
 
 AXES: dict[str, tuple[int, ...]] = {
     "messages": (1_000, 10_000, 100_000, 1_000_000),
@@ -48,8 +61,10 @@ AXES: dict[str, tuple[int, ...]] = {
 }
 OF_EACH = 20  # messages of each conversation where those are many
 PAGE = 50  # messages, and conversations, asked for at once
+TALKS = 10  # conversations that are written in and read, so that as many are in memory whatever the size
 MISSED = 10  # by a socket that resumes
 FRAME = 1_000  # conversations named in one frame of a resume
+FIRST_SYNC = 100
 UNREAD = 5
 TEXT = "a message of a common length, such as people write them"
 STILL = {"CHAT__SEARCH_PASS_S": "3600", "CHAT__NOTIFY_PASS_S": "3600", "CHAT__BACKGROUND_SHARE": "0.001"}
@@ -60,12 +75,44 @@ _numbers = itertools.count()
 
 class Heard(msgspec.Struct):
     type: str
-    ref: str = ""
+    ref: int = 0
     history_id: str = ""
     more: bool = False
 
 
 _decode = msgspec.json.Decoder(Heard).decode
+
+
+class Socket:
+    """An open WebSocket of the chat.  history_id: as it was greeted with."""
+
+    def __init__(self, site: Site, token: str, query: str = "") -> None:
+        line = _line(site, site.upgrade(f"/v1/ws/chat{query}", token), is_greeted)
+        self.sock = line.sock
+        self._frames = Frames(line)
+        [self.history_id] = [_decode(frame).history_id for frame in self._frames.take()[:1]]
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def say(self, frame: object) -> None:
+        send(self.sock, text(msgspec.json.encode(frame)))
+
+    def hear(self, what: str) -> Heard:
+        """The next frame of that type."""
+        while True:
+            for frame in map(_decode, self._frames.take(receive(self.sock))):
+                if frame.type == what:
+                    return frame
+
+
+def _line(site: Site, request: bytes, is_answered: IsAnswered) -> Line:
+    [(line, _)] = open_each(site, iter([request]), is_answered)
+    line.sock.settimeout(QUIET_LIMIT_S)
+    return line
 
 
 @dataclass
@@ -78,89 +125,69 @@ class Subject:
     heads: dict[ConversationId, int]
 
     def __post_init__(self) -> None:
-        self.talks = list(self.heads)
-        self._http = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=QUIET_LIMIT_S)
-        self._acked = self._history = ""
-        self._resumed = True
+        self.site = self.server.site()
+        self._talks = itertools.cycle(dice.sample(list(self.heads), min(TALKS, len(self.heads))))
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """With a socket to send through."""
-        self._history = ""
-        self._socket = self._connect("")
-        try:
-            loop([self._socket], lambda: bool(self._history))
+        """With a socket to send through, and a connection to ask through."""
+        self._asking = _line(self.site, self._get("/v1/conversations?limit=1"), success)
+        with self._asking.sock, Socket(self.site, self.person.token) as self._socket:
             yield
-        finally:
-            self._socket.close()
-            self._http.close()
 
     def send(self) -> None:
         """Until it is stored."""
-        where, ref = dice.choice(self.talks), f"bench-{os.getpid()}-{next(_numbers)}"
-        self._socket.send(
-            {"type": "chat", "ref": ref, "client_message_id": ref, "conversation_id": where, "content": TEXT}
-            | {"message_type": "text"}
-        )
-        loop([self._socket], lambda: self._acked == ref)
+        where, ref = next(self._talks), next(_numbers)
+        self._socket.say(said(where, TEXT, ref))
+        while self._socket.hear("ack").ref != ref:
+            pass
         self.heads[where] += 1
 
     def newest(self) -> None:
-        self._get(f"/v1/messages?conversation_id={dice.choice(self.talks)}&limit={PAGE}")
+        self._ask(f"/v1/messages?conversation_id={next(self._talks)}&limit={PAGE}")
 
     def middle(self) -> None:
-        where = dice.choice(self.talks)
+        where = next(self._talks)
         before = dice.randint(1, self.heads[where])
-        self._get(f"/v1/messages?conversation_id={where}&limit={PAGE}&before_seq={before}")
+        self._ask(f"/v1/messages?conversation_id={where}&limit={PAGE}&before_seq={before}")
 
     def listed(self) -> None:
-        self._get(f"/v1/conversations?limit={PAGE}")
+        self._ask(f"/v1/conversations?limit={PAGE}")
 
     def first_sync(self) -> None:
-        self._get("/v1/conversations?limit=100&first_sync=1")
+        self._ask(f"/v1/conversations?limit={FIRST_SYNC}&first_sync=1")
 
     def resume(self) -> None:
         """A new socket that holds everything but what one conversation said last."""
         positions = dict(self.heads)
-        positions[dice.choice(self.talks)] -= MISSED
-        self._resumed = False
-        socket = self._connect("?resume=1")
-        for start in range(0, len(positions), FRAME):
-            part = dict(list(positions.items())[start : start + FRAME])
-            more = start + FRAME < len(positions)
-            socket.send({"type": "resume", "history_id": self._history, "conversations": part, "more": more})
-        loop([socket], lambda: self._resumed)
-        socket.close()
+        positions[next(self._talks)] -= MISSED
+        with Socket(self.site, self.person.token, "?resume=1") as socket:
+            names = list(positions)
+            for start in range(0, len(names), FRAME):
+                part = {name: positions[name] for name in names[start : start + FRAME]}
+                more = start + FRAME < len(names)
+                frame = {"type": "resume", "history_id": socket.history_id, "conversations": part}
+                socket.say(frame | {"more": more})
+            while socket.hear("resumed").more:
+                pass
 
-    def _connect(self, query: str) -> WebSocket:
-        return WebSocket(self.server.port, self.person.token, self._hear, f"/v1/ws/chat{query}")
+    def _get(self, path: str) -> bytes:
+        return self.site.request("GET", path, token=self.person.token)
 
-    def _hear(self, _: WebSocket, frame: bytes) -> None:
-        heard = _decode(frame)
-        if heard.type == "hello":
-            self._history = heard.history_id
-        elif heard.type == "ack":
-            self._acked = heard.ref
-        elif heard.type == "resumed":
-            self._resumed = not heard.more
-        elif heard.type in ("error", "gap"):
-            raise RuntimeError(frame.decode())
-
-    def _get(self, path: str) -> None:
-        self._http.request("GET", path, headers=headers_with(self.person.token))
-        answer = self._http.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{path}: {answer.status} {body.decode()}")
+    def _ask(self, path: str) -> None:
+        send(self._asking.sock, self._get(path))
+        answer = b""
+        while not success(answer):
+            answer += receive(self._asking.sock)
 
 
-OPERATIONS: dict[str, Callable[[Subject], None]] = {
-    "send a message": Subject.send,
-    f"the newest {PAGE} messages": Subject.newest,
-    f"{PAGE} messages before any": Subject.middle,
-    f"the first {PAGE} conversations": Subject.listed,
-    "first sync, 100 conversations": Subject.first_sync,
-    f"resume, {MISSED} missed": Subject.resume,
+OPERATIONS: dict[str, tuple[Callable[[Subject], None], int]] = {  # and conversations that each is to answer
+    "send a message": (Subject.send, 1),
+    f"the newest {PAGE} messages": (Subject.newest, 1),
+    f"{PAGE} messages before any": (Subject.middle, 1),
+    f"the first {PAGE} conversations": (Subject.listed, PAGE),
+    f"first sync, {FIRST_SYNC} conversations": (Subject.first_sync, FIRST_SYNC),
+    f"resume, {MISSED} missed": (Subject.resume, 1),
 }
 
 
@@ -173,18 +200,16 @@ async def fill(
     heads: dict[ConversationId, int] = {}
     async with opened(url, folder) as db:
         for first in range(0, count, at_once):
-            places = {
-                await db.write(begin, "group", pair, last_us - messages * SECOND_US): last_us
-                for last_us in (
-                    now - number * MINUTE_US for number in range(first, min(first + at_once, count))
-                )
-            }
+            numbers = range(first, min(first + at_once, count))
+            places = await db.write(
+                start_some, pair, [now - number * MINUTE_US for number in numbers], messages
+            )
             for start in range(0, messages, ROWS):
                 said = range(start + 1, min(start + ROWS, messages) + 1)
                 await db.write(
                     put,
                     [
-                        Line(where, seq, pair[seq % 2], TEXT, last_us - (messages - seq) * SECOND_US)
+                        Said(where, seq, pair[seq % 2], TEXT, last_us - (messages - seq) * SECOND_US)
                         for where, last_us in places.items()
                         for seq in said
                     ],
@@ -193,6 +218,13 @@ async def fill(
             heads |= dict.fromkeys(places, messages)
         await db.write(analyse)
     return heads
+
+
+async def start_some(
+    tx: Tx, pair: list[UserId], last_us: list[int], messages: int
+) -> dict[ConversationId, int]:
+    """When the last is said in each."""
+    return {await begin(tx, "group", pair, each - messages * SECOND_US): each for each in last_us}
 
 
 async def end(tx: Tx, places: Mapping[ConversationId, int], messages: int, reader: UserId) -> None:
@@ -207,7 +239,7 @@ def subject(url: str | None, axis: str, size: int) -> Iterator[Subject]:
     settings = UNLIMITED | CHEAP_PASSWORDS | STILL | ({} if url is None else {"POSTGRES__URL": url})
     with tempfile.TemporaryDirectory(prefix="secureconnect-bench-") as folder:
         with server(settings, folder) as running:
-            person, friend = register(running.port), register(running.port)
+            person, friend = register(running.site(), 2)
         began = time.perf_counter()
         pair = [UserId(person.user_id), UserId(friend.user_id)]
         heads = trio.run(fill, url, Path(folder), axis, size, pair)
@@ -223,30 +255,31 @@ def measure(
     is counted with the server's."""
     runs = {name: [Run() for _ in subjects] for name in OPERATIONS}
     for number in range(rounds + 1):
-        for name, act in OPERATIONS.items():
+        for name, (act, _) in OPERATIONS.items():
             for each, run in zip(subjects, runs[name], strict=True):
-                once, before_s = Run(), database_s()
-                with each.connected(), once.timed(each.server):
-                    for _ in range(times if number else 2):
+                once = Run()
+                with each.connected(), once.timed({"server": each.server.cpu_s, "database": database_s}):
+                    for _ in range(times if number else TALKS):
                         began = time.perf_counter()
                         act(each)
                         once.each_s.append(time.perf_counter() - began)
                 if number:  # the first was for what is read once
                     run.each_s += once.each_s
-                    run.cpu_s += once.cpu_s + database_s() - before_s
+                    run.spent_s = {"all": run.spent_s.get("all", 0.0) + sum(once.spent_s.values())}
         print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
     return runs
 
 
 def print_table(axis: str, sizes: Sequence[int], runs: Mapping[str, Sequence[Run]]) -> None:
-    columns = ("p50, p99; CPU, ms", *(f"{size:,}" for size in sizes), "last ÷ first: p50, p99; CPU")
+    columns = ("p50, p99; CPU, ms", *(f"{size:,}" for size in sizes), "growth: p50, p99; CPU")
     rows = []
     for name, of in runs.items():
-        cells = [f"{run.ms(50):.2f}, {run.ms(99):.2f}; {run.cpu_us / 1e3:.2f}" for run in of]
-        first, last = of[0], of[-1]
+        cells = [f"{run.ms(50):.2f}, {run.ms(99):.2f}; {run.us('all') / 1e3:.2f}" for run in of]
+        full = OPERATIONS[name][1] if axis == "conversations" else 1
+        first, last = next(run for size, run in zip(sizes, of, strict=True) if size >= full), of[-1]
         half, most = (last.ms(percent) / first.ms(percent) for percent in (50, 99))
-        rows.append((name, *cells, f"{half:.2f}, {most:.2f}; {last.cpu_us / first.cpu_us:.2f}"))
-    table(f"{axis.capitalize()}", columns, rows)
+        rows.append((name, *cells, f"{half:.2f}, {most:.2f}; {last.us('all') / first.us('all'):.2f}"))
+    table(f"{axis.capitalize()}; growth from the first that fill the answer", columns, rows)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from secureconnect.clock import SECOND_US, now_us
 from secureconnect.config import ChatConfig
 from secureconnect.deps.contracts import Database, Tx
 from secureconnect.identity import ConversationId, UserId
-from seed import FILE, ROWS, Line, advance, analyse, begin, opened, people, put
+from seed import FILE, ROWS, Said, advance, analyse, begin, opened, people, put
 
 CONVERSATIONS = 1_000
 PEOPLE_CONVERSATIONS = (1, 20, 1_000)  # how many each of those who ask is in
@@ -76,9 +76,9 @@ async def fill(db: Database, messages: int) -> tuple[list[ConversationId], list[
     conversations = await db.write(_converse, members)
     began_us = now_us() - messages * SECOND_US
 
-    def line(number: int) -> Line:
+    def line(number: int) -> Said:
         round_, place = divmod(number, CONVERSATIONS)
-        return Line(conversations[place], round_ + 1, members[-1], text(), began_us + number * SECOND_US)
+        return Said(conversations[place], round_ + 1, members[-1], text(), began_us + number * SECOND_US)
 
     for start in range(0, messages, ROWS):
         await db.write(put, [line(number) for number in range(start, min(start + ROWS, messages))])

@@ -36,7 +36,7 @@ _HEAD = (
 )
 
 
-class Line(NamedTuple):
+class Said(NamedTuple):
     """A message. seq: its number in its conversation; nothing else has happened there."""
 
     where: ConversationId
@@ -79,7 +79,7 @@ async def begin(
     return where
 
 
-async def put(tx: Tx, lines: Iterable[Line]) -> None:
+async def put(tx: Tx, lines: Iterable[Said]) -> None:
     """The messages alone: `advance` belongs to them."""
     rows = (
         (new_id_at(sent_us), where, seq, sender, new_id(), text, False, sent_us)

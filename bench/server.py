@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,18 +90,30 @@ def _cores_cpu_s() -> float:
 
 @contextmanager
 def server(
-    settings: Mapping[str, str] = UNLIMITED | CHEAP_PASSWORDS, data_dir: str | None = None
+    settings: Mapping[str, str] = UNLIMITED | CHEAP_PASSWORDS,
+    data_dir: str | None = None,
+    port: int = 0,
+    cores: Iterable[int] = (SERVER_CORE,),
 ) -> Iterator[Server]:
     """A running server; ended with SIGTERM.
 
     settings: by their environment names without prefix.  data_dir: None for a fresh folder.
+    port: 0 for a free one.
     """
     with tempfile.TemporaryDirectory(prefix="secureconnect-bench-") as fresh:
         env = {name: text for name, text in os.environ.items() if not name.startswith("SECURECONNECT_")}
         env |= {f"SECURECONNECT_{name}": text for name, text in settings.items()}
-        command = (sys.executable, "-m", "secureconnect", "--port", "0", "--data-dir", data_dir or fresh)
+        command = (
+            sys.executable,
+            "-m",
+            "secureconnect",
+            "--port",
+            str(port),
+            "--data-dir",
+            data_dir or fresh,
+        )
         # in a folder of its own, so that no secureconnect.toml of somebody's is read
-        with launched(command, env=env, cwd=fresh) as running:
+        with launched(command, env=env, cwd=fresh, cores=cores) as running:
             yield running
 
 
@@ -112,6 +124,7 @@ def launched(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     quiet: bool = False,
+    cores: Iterable[int] = (SERVER_CORE,),
 ) -> Iterator[Server]:
     """A process on the server's core that says `listening on …` when it is ready; ended with SIGTERM.
 
@@ -125,7 +138,7 @@ def launched(
         stderr=subprocess.PIPE if quiet else None,
         env=env,
         cwd=cwd,
-        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     said = process.stderr if quiet else process.stdout
     assert said is not None
