@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from .rounds import Run, Target
-from .wire import EVENTS, QUIET_LIMIT_S, Faulty, Line, data_of, is_whole, receive, send, watching
+from .wire import EVENTS, QUIET_LIMIT_S, Faulty, Limited, Line, data_of, is_whole, receive, send, watching
 
 Ask = Callable[[int], bytes]  # number of a line → its next request
 IsWhole = Callable[[bytes], bool]  # of the bytes of an answer; raises if it is not the right one
 
 
 def keep_asking(target: Target, lines: Sequence[Line], ask: Ask, is_whole: IsWhole, seconds: float) -> Run:
-    """Each of the lines asks again as soon as it is answered, until the time is over."""
+    """Each of the lines asks again as soon as it is answered, until the time is over, or a limit reached."""
     run = Run()
     socks = {line.sock.fileno(): line.sock for line in lines}
     number_of = {line.sock.fileno(): number for number, line in enumerate(lines)}
@@ -34,8 +34,13 @@ def keep_asking(target: Target, lines: Sequence[Line], ask: Ask, is_whole: IsWho
                 data = receive(socks[fd])
                 if parts[fd]:
                     data = parts[fd] + data
-                if not is_whole(data):
-                    parts[fd] = data
+                try:
+                    if not is_whole(data):
+                        parts[fd] = data
+                        continue
+                except Limited as limited:
+                    run.limit = limited.words
+                    waiting -= 1
                     continue
                 parts[fd] = b""
                 now = time.perf_counter()

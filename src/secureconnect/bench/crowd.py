@@ -61,7 +61,7 @@ class Crowd:
         """So many at any time; a new one once one has reached everybody.  most: in all."""
         with self.run.timed(self._target.meters):
             until = time.perf_counter() + seconds
-            self._say(broadcasts)
+            self._say(int(min(broadcasts, most)))
             while self.least < len(self.sent):
                 now = self._receive(QUIET_LIMIT_S)
                 if not now:
@@ -84,6 +84,11 @@ class Crowd:
     def share(self) -> float:
         """Of the deliveries that were due, those made."""
         return self.run.count / (len(self.sent) * len(self._socks))
+
+    @property
+    def text_bytes(self) -> int:
+        """Of the last message that somebody kept."""
+        return len(next(iter(self._kept.values()))[-1])
 
     def check(self, number: Number) -> None:
         """Whether every member that kept what it received was sent each message once, as it was said.

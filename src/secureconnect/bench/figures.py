@@ -11,10 +11,12 @@ import msgspec
 
 from .asking import keep_asking, success
 from .crowd import Crowd
-from .people import Person, converse, converse_each
+from .people import Person, converse, converse_each, sign_in
 from .rounds import Run, Target
 from .talking import TEXT, Talk, message, said
 from .wire import Faulty, Line, is_greeted, is_whole, opened, text
+
+FILLING = 64  # messages under way while a room is filled
 
 
 def sockets(
@@ -28,17 +30,16 @@ def sockets(
 class Pairs:
     """People who talk in rooms of two; the first `writers` of them write."""
 
-    def __init__(self, target: Target, people: Sequence[Person], writers: int) -> None:
+    def __init__(self, target: Target, people: Sequence[Person], writers: int, title: str = "bench") -> None:
         self._target, self._people = target, people
         pairs = [people[at : at + 2] for at in range(0, len(people), 2)]
-        rooms = converse_each(target.site, pairs)
-        self.conversations = rooms
-        self._rooms = [room for room in rooms for _ in range(2)][:writers]
+        self.rooms = converse_each(target.site, pairs, title)
+        self._room_of = [room for room in self.rooms for _ in range(2)][:writers]
 
     def over_websocket(self, seconds: float, under_way: int = 1, most: float = math.inf) -> Run:
         """All of them connected, each writer with so many messages not yet acknowledged."""
         with sockets(self._target, self._people) as lines:
-            talk = Talk(self._target, lines, self._rooms)
+            talk = Talk(self._target, lines, self._room_of)
             talk.keep_under_way(1, 0)  # the first message of a conversation is not the one that is measured
             talk.run = Run()
             talk.keep_under_way(under_way, seconds, most)
@@ -46,10 +47,10 @@ class Pairs:
 
     def over_rest(self, seconds: float) -> Run:
         """One keep-alive connection each; nobody listens."""
-        writers = [person.token for person, _ in zip(self._people, self._rooms, strict=False)]
+        writers = [person.token for person, _ in zip(self._people, self._room_of, strict=False)]
 
         def ask(number: int) -> bytes:
-            body = message(self._rooms[number])
+            body = message(self._room_of[number])
             return self._target.site.request("POST", "/v1/messages", body, writers[number])
 
         return asked(self._target, ask, len(writers), seconds)
@@ -57,11 +58,12 @@ class Pairs:
 
 class Room:
     """A group whose members are all connected, with sockets for this group alone: the news of a thousand
-    people who come online to each other is not what is measured here. The first member writes."""
+    people who come online to each other is not what is measured here. The first member writes, but for
+    `fill`."""
 
-    def __init__(self, target: Target, people: Sequence[Person]) -> None:
+    def __init__(self, target: Target, people: Sequence[Person], title: str = "bench") -> None:
         self._target, self._people = target, people
-        self.conversation = converse(target.site, people)
+        self.conversation = converse(target.site, people, title)
 
     def saturated(self, seconds: float, under_way: int, most: float = math.inf) -> Run:
         """So many messages not yet delivered to all."""
@@ -75,13 +77,24 @@ class Room:
             crowd.keep_pace(per_s, seconds)
         return crowd.run, crowd.share
 
+    def frame_bytes(self) -> int:
+        """Of what a member is sent for a message."""
+        with self._crowd() as crowd:
+            crowd.keep_under_way(1, 0)
+            return crowd.text_bytes
+
+    def fill(self, messages: int) -> None:
+        """All members write in turn."""
+        with self._crowd(len(self._people)) as crowd:
+            crowd.keep_under_way(FILLING, math.inf, messages)
+
     @contextmanager
-    def _crowd(self) -> Iterator[Crowd]:
+    def _crowd(self, writers: int = 1) -> Iterator[Crowd]:
         path = f"/v1/ws/chat?conversation_id={self.conversation}"
         with sockets(self._target, self._people, path) as lines:
             Crowd(self._target, lines, self._make).keep_under_way(1, 0)  # the room's members are read now
             lines = [Line(line.number, line.sock, b"") for line in lines]  # what came with the answer is read
-            crowd = Crowd(self._target, lines, self._make)
+            crowd = Crowd(self._target, lines, self._make, writers)
             yield crowd
             crowd.check(self._number)
 
@@ -110,8 +123,7 @@ def logins(target: Target, people: Sequence[Person], clients: int, seconds: floa
 
     def ask(_: int) -> bytes:
         person = next(turn)
-        account = {"username": person.username, "password": person.password}
-        return target.site.request("POST", "/v1/auth/login", account)
+        return sign_in(target.site, person.username, person.password)
 
     return asked(target, ask, clients, seconds)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -16,6 +16,7 @@ from .wire import EVENTS, QUIET_LIMIT_S, Faulty, Frames, Line, receive, send, te
 TEXT = "x" * 100  # what a message says
 _ACK = b'{"type":"ack"'
 _CHAT = b'{"type":"chat"'
+_RUN = secrets.token_hex(4)
 _numbers = itertools.count()
 
 
@@ -31,7 +32,7 @@ def message(conversation_id: str, text: str = TEXT) -> dict[str, str]:
     """What a message is over REST, and beside its `type` on a socket."""
     return {
         "conversation_id": conversation_id,
-        "client_message_id": f"bench-{os.getpid()}-{next(_numbers)}",
+        "client_message_id": f"bench-{_RUN}-{next(_numbers)}",
         "content": text,
         "message_type": "text",
     }

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -34,12 +34,26 @@ TEXT, CLOSING, PING, PONG = 0x1, 0x8, 0x9, 0xA
 _KEY, _ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, section 1.3
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_POLICY = re.compile(r'"(\w+)";q=(\d+);w=(\d+)')
 _ERROR = b'{"type":"error"'
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError)
 
 
 class Faulty(Exception):
     """The server did not do what it must: that is an error and no figure."""
+
+
+class Limited(ApiError):
+    """429: it does no more of this for now.  words: what its limit is."""
+
+    words = "a limit of its own"
+
+    @classmethod
+    def of_reply(cls, status: int, headers: Mapping[str, str], body: bytes) -> Self:
+        limited = super().of_reply(status, headers, body)
+        if policy := _POLICY.match(headers.get("ratelimit-policy", "")):
+            limited.words = f"{policy[2]} requests of the class {policy[1]!r} in {policy[3]} s"
+        return limited
 
 
 class Closed(Faulty):
@@ -280,7 +294,7 @@ def data_of(answer: bytes) -> Any:
             return msgspec.json.decode(body)["data"]
     except (msgspec.DecodeError, KeyError, TypeError):
         pass
-    raise ApiError.of_reply(status, headers, body)
+    raise (Limited if status == 429 else ApiError).of_reply(status, headers, body)
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
@@ -290,8 +304,13 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 
 
 def call(site: Site, method: str, path: str, body: object = None, token: str | None = None) -> Any:
+    """As `answer_to`."""
+    return answer_to(site, site.request(method, path, body, token))
+
+
+def answer_to(site: Site, request: bytes) -> Any:
     """The `data` of one answer, over a connection of its own. Raises ApiError, OSError, Faulty."""
-    return next(call_each(site, [site.request(method, path, body, token)], 1))[1]
+    return next(call_each(site, [request], 1))[1]
 
 
 def call_each(site: Site, requests: Iterable[bytes], at_once: int) -> Iterator[tuple[int, Any]]:

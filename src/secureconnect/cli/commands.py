@@ -19,6 +19,7 @@ COMMANDS = (
     "user",
     "keys",
     "audit",
+    "bench",
     "version",
 )
 HELP = """SecureConnect: self-hosted secure messaging, calls and files in one light process.

@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True):
     group_members: int
     request_body_bytes: int
     websocket_message_bytes: int
+    websocket_messages_per_10s: int
     file_bytes: int
     message_files: int
     part_bytes: int
@@ -92,6 +93,7 @@ class Health:
             group_members=config.chat.max_members,
             request_body_bytes=config.gateway.body_limit_bytes,
             websocket_message_bytes=config.gateway.ws_frame_limit_bytes,
+            websocket_messages_per_10s=config.gateway.ws_frames_per_10s,
             file_bytes=config.storage.max_file_mb * 1024 * 1024,
             message_files=config.chat.max_files,
             part_bytes=config.storage.part_mb * 1024 * 1024,
