@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -102,9 +103,9 @@ def upgrades(to: Contestant, path: str, numbers: Iterable[int]) -> Iterator[byte
     return (upgrade(to.target.site, path, number) for number in numbers)
 
 
-def message(number: int) -> bytes:
+def message(number: int, size: int = MESSAGE_BYTES) -> bytes:
     text = b'{"type":"chat","number":"%09d","text":"' % number
-    return text + b"x" * (MESSAGE_BYTES - len(text) - 2) + b'"}'
+    return text + b"x" * (size - len(text) - 2) + b'"}'
 
 
 def echo(to: Contestant, sockets: int, seconds: float) -> Run:
@@ -121,23 +122,27 @@ def echo(to: Contestant, sockets: int, seconds: float) -> Run:
 
 
 @contextmanager
-def room(to: Contestant, members: int) -> Iterator[Crowd]:
-    """Everybody is in it, and has been reached once; they say something in turn."""
+def room(
+    to: Contestant, members: int, size: int = MESSAGE_BYTES, writers: int | None = None
+) -> Iterator[Crowd]:
+    """Everybody is in it, and has been reached once.  writers: who say something in turn; None for all.
+    size: of what they say."""
+    say = partial(_say, size)
     with _settled(to, upgrades(to, "/v1/ws/room", range(members)), is_upgraded) as lines:
         to.target.settle()  # a socket may be upgraded a moment before it is in the room
-        Crowd(to.target, lines, _say, members).keep_under_way(1, 0)
-        crowd = Crowd(to.target, lines, _say, members)
+        Crowd(to.target, lines, say, writers or members).keep_under_way(1, 0)
+        crowd = Crowd(to.target, lines, say, writers or members)
         yield crowd
         crowd.check(_number)
 
 
-def _say(number: int) -> bytes:
-    return text(message(number))
+def _say(size: int, number: int) -> bytes:
+    return text(message(number, size))
 
 
 def _number(heard: bytes) -> int:
     number = int(msgspec.json.decode(heard)["number"])
-    if heard != message(number):
+    if heard != message(number, len(heard)):
         raise RuntimeError(f"a member was sent what nobody said: {heard!r}")
     return number
 

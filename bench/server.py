@@ -54,9 +54,7 @@ class Server:
         raise RuntimeError("the server has no VmRSS: it is gone")
 
     def cpu_s(self) -> float:
-        """Processor time spent so far, user and system, of all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return cpu_s(self.pid)
 
     def site(self, tls: SSLContext | None = None) -> Site:
         """tls: how to speak to it, or None for plain TCP."""
@@ -75,6 +73,12 @@ class Server:
             if spent < QUIET_S / 10:
                 return
         raise TimeoutError(f"the server was still busy after {QUIET_LIMIT_S:.0f} s")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time spent so far, user and system, of all threads, and of children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
 def _cores_cpu_s() -> float:
