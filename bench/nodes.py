@@ -5,7 +5,8 @@
 
 Postgres and Redis are Debian's, started for this, as careful as they are by default. Everything shares the
 two cores, the load too: what the clock says is the worse for it, so read the processor's time of each
-process. Each figure stands beside the same on one node, with the other one idle; they take turns.
+process, less what they take while nobody is connected. Each figure stands beside the same on one node, with
+the other one idle; they take turns.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import base64
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -115,6 +117,15 @@ class Room:
         return text(msgspec.json.encode(said(self._name, f"{number:09d} {TEXT}")))
 
 
+def idle(of: Cluster, seconds: float) -> Run:
+    """Nobody is connected."""
+    run = Run(done=1)
+    of.target.settle()
+    with run.timed(of.target.meters):
+        time.sleep(seconds)
+    return run
+
+
 WHO = ("node A", "node B", "Postgres", "Redis", "load")
 
 
@@ -144,6 +155,9 @@ def main() -> None:
             " disk before it is acknowledged",
         )
         people = register(both.site(0), asked.members)
+        still = [idle(both, asked.seconds) for _ in range(asked.rounds)]
+        spent = [middle([run.percent(who) for run in still], 1, " %") for who in WHO]
+        table("While nobody is connected, of a core", WHO, [spent])
         columns = ("", "deliveries/s", "p50 ms", "p99 ms", *(f"{who}, CPU µs each" for who in WHO))
         variants: dict[str, Callable[[], Run]] = {}
         for where, split in (("the other node", True), ("the same node", False)):

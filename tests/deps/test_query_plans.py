@@ -193,6 +193,9 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
 
 # What a plan reads whole
 
+_HOT = re.compile(r"chat\.(append|listing)\.|chat\.store\._(LIST|ONE|SEAT)")
+_GROWING = {"Seq Scan messages", "Seq Scan members", "Seq Scan users"}
+
 _SCANS = re.compile(r"SCAN (\w+)")
 # Indexes of what is still to be done, and of nothing else: to read one whole is what it is for.
 _PARTIAL = set(
@@ -213,6 +216,15 @@ async def read_whole(tx: Tx, statements: dict[str, str]) -> dict[str, list[str]]
             await tx.run(f"SET LOCAL enable_{way} = off")
     look = _in_postgres if tx.dialect == "postgres" else _in_sqlite
     return {name: whole for name, sql in statements.items() if (whole := await look(tx, sql))}
+
+
+async def costly(tx: Tx, statements: dict[str, str]) -> dict[str, set[str]]:
+    """Statements of sending and listing for which Postgres would rather read a whole table that grows: it
+    does not know how many keys are in a list, nor how short a page is."""
+    await tx.run("SET LOCAL plan_cache_mode = force_generic_plan")
+    plans = {name: await _in_postgres(tx, sql) for name, sql in statements.items() if _HOT.match(name)}
+    assert len(plans) > len(_GROWING)
+    return {name: whole for name, steps in plans.items() if (whole := _GROWING & set(steps))}
 
 
 async def _in_sqlite(tx: Tx, sql: str) -> list[str]:
@@ -245,11 +257,13 @@ def _whole(node: dict[str, Any]) -> Iterator[str]:
 
 
 async def test_nothing_that_is_asked_often_reads_a_whole_table(db: Database) -> None:
-    async def look(tx: Tx) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    async def look(tx: Tx) -> tuple[dict[str, set[str]], dict[str, list[str]], dict[str, list[str]]]:
         ours = {name: sql for name, dialect, sql in CONSTANTS if dialect in (None, tx.dialect)}
-        return await read_whole(tx, ours), await read_whole(tx, {sql: sql for sql in BAD})
+        dear = await costly(tx, ours) if tx.dialect == "postgres" else {}
+        return dear, await read_whole(tx, ours), await read_whole(tx, {sql: sql for sql in BAD})
 
-    found, caught = await db.write(look)
+    dear, found, caught = await db.write(look)
+    assert dear == {}
     assert {name: steps for name, steps in found.items() if name not in WHOLE} == {}
     assert caught.keys() == set(BAD), "a test that cannot fail"
 

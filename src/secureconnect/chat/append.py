@@ -103,7 +103,9 @@ _SQL: dict[str, _Texts] = {
         ),
     ),
     # Another node waits at `heads`, and its next statements see what this one has stored. The keys become an
-    # array first, so that no plan reads a whole table however long the list.
+    # array first, or each is looked up by itself (LATERAL with a LIMIT), so that no plan reads a whole table
+    # however long the list: Postgres expects a hundred keys, and for so many would rather read a table of
+    # thousands from end to end, with each message.
     "postgres": _Texts(
         heads=(
             "SELECT conversation_id, type, last_seq, last_change, is_e2ee_enabled, tallied_seq,"
@@ -112,20 +114,23 @@ _SQL: dict[str, _Texts] = {
             " ORDER BY conversation_id FOR UPDATE"
         ),
         resends=(
-            f"SELECT {MESSAGE} FROM jsonb_array_elements($1) k(value) JOIN messages g"  # noqa: S608
-            " ON g.sender_id = (k.value->>0)::uuid AND g.client_message_id = k.value->>1"
+            "SELECT g.* FROM jsonb_array_elements($1) k(value)"  # noqa: S608
+            f" CROSS JOIN LATERAL (SELECT {MESSAGE} FROM messages g"
+            " WHERE g.sender_id = (k.value->>0)::uuid AND g.client_message_id = k.value->>1 LIMIT 1) g"
         ),
         seats=(
-            "SELECT m.conversation_id, m.user_id, m.visible_from_seq FROM jsonb_array_elements($1) k(value)"
-            " JOIN members m ON m.conversation_id = (k.value->>0)::uuid AND m.user_id = (k.value->>1)::uuid"
+            "SELECT m.* FROM jsonb_array_elements($1) k(value)"
+            " CROSS JOIN LATERAL (SELECT conversation_id, user_id, visible_from_seq FROM members"
+            " WHERE conversation_id = (k.value->>0)::uuid AND user_id = (k.value->>1)::uuid LIMIT 1) m"
         ),
         others=(
             "SELECT k.value->>0, k.value->>1, u.erased_at, EXISTS (SELECT 1 FROM blocks b"
-            " WHERE (b.user_id = other.user_id AND b.blocked_id = (k.value->>1)::uuid)"
-            " OR (b.user_id = (k.value->>1)::uuid AND b.blocked_id = other.user_id))"
-            " FROM jsonb_array_elements($1) k(value) JOIN members other"
-            " ON other.conversation_id = (k.value->>0)::uuid AND other.user_id <> (k.value->>1)::uuid"
-            " JOIN users u ON u.user_id = other.user_id"
+            " WHERE (b.user_id = u.user_id AND b.blocked_id = (k.value->>1)::uuid)"
+            " OR (b.user_id = (k.value->>1)::uuid AND b.blocked_id = u.user_id))"
+            " FROM jsonb_array_elements($1) k(value) CROSS JOIN LATERAL (SELECT u.user_id, u.erased_at"
+            " FROM members other JOIN users u ON u.user_id = other.user_id"
+            " WHERE other.conversation_id = (k.value->>0)::uuid"
+            " AND other.user_id <> (k.value->>1)::uuid LIMIT 1) u"
         ),
         replied=(
             "SELECT message_id, conversation_id, seq FROM messages WHERE message_type <> 'system'"
