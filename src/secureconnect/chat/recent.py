@@ -156,8 +156,10 @@ class Recent:
             return
         past.first_seq = max(past.first_seq, conversation.first_seq)
         lowest = past.lowest(conversation.last_seq)
+        if not rows or rows[0].seq >= lowest:  # they are here already, as most often
+            return
         new = [row for row in rows if row.seq < lowest]
-        if not new or new[-1].seq != lowest - 1:
+        if new[-1].seq != lowest - 1:
             return
         room = self._changes - len(past.lives) - len(past.rows)
         for row in new[max(len(new) - room, 0) :]:

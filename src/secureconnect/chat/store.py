@@ -243,7 +243,8 @@ def conversation_of(row: Row) -> Conversation:
 
 def message_of(row: Row, now_us: int) -> Message:
     """As it is to be shown now."""
-    return as_shown(Message._make((*row[:8], bool(row[8]), *row[9:17], ())), now_us)
+    message = Message._make((*row[:8], bool(row[8]), *row[9:17], ()))
+    return message if row[15] is None else as_shown(message, now_us)
 
 
 def seat_of(row: Row) -> Seat:

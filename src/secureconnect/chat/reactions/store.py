@@ -100,9 +100,10 @@ async def reacted_to(
     tx: Tx, messages: Sequence[Message], viewer: UserId | None = None
 ) -> dict[MessageId, tuple[Reacted, ...]]:
     """How people react to each of these that anybody reacts to."""
-    asked = {message.message_id for message in messages if message.reaction_count}
+    some = [message for message in messages if message.reaction_count]
+    asked = {message.message_id for message in some}
     found: dict[MessageId, list[Reacted]] = {}
-    for run in _runs([message for message in messages if message.reaction_count]):
+    for run in _runs(some):
         for message_id, emoji, people, mine in await tx.all(_OF_MESSAGES, *run, viewer or NO_ID):
             reacted = Reacted(emoji, people, None if viewer is None else bool(mine))
             if message_id in asked:  # others in between are shown without, or not at all
@@ -122,9 +123,11 @@ def _runs(messages: Iterable[Message]) -> list[_Run]:
     return runs
 
 
-async def with_reactions(tx: Tx, messages: Sequence[Message], viewer: UserId) -> list[Message]:
+async def with_reactions(tx: Tx, messages: list[Message], viewer: UserId) -> list[Message]:
     """The same, with how people react, as `viewer` sees it."""
     reacted = await reacted_to(tx, messages, viewer)
+    if not reacted:
+        return messages
     return [
         message._replace(reactions=reacted[message.message_id]) if message.message_id in reacted else message
         for message in messages
