@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from secureconnect.deps.asyncio_bridge import open_bridge
+from secureconnect.deps.asyncio_bridge import AT_ONCE, open_bridge
 
 
 async def test_a_call_goes_over_and_comes_back() -> None:
@@ -108,3 +108,30 @@ async def test_what_nobody_awaits_ends_nothing() -> None:
             await bridge.run(begin)
             await bridge.run(begin)
     assert [line["event"] for line in logged] == ["asyncio_failed"] * 2
+
+
+async def test_what_is_ready_runs_together() -> None:
+    ran: list[int] = []
+    async with open_bridge() as bridge:
+        for number in range(AT_ONCE):
+            bridge._loop.call_soon(ran.append, number)
+        turns = 0
+        while len(ran) < AT_ONCE:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+    assert ran == list(range(AT_ONCE))
+    assert turns <= 3
+
+
+async def test_a_callback_that_calls_itself_for_ever_lets_others_run() -> None:
+    is_over = False
+
+    def once_more() -> None:
+        if not is_over:
+            bridge._loop.call_soon(once_more)
+
+    async with open_bridge() as bridge:
+        once_more()
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        is_over = True

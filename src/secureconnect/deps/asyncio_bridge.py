@@ -21,6 +21,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 THREADS = 16  # that drivers use at once
+AT_ONCE = 32  # callbacks before tasks of Trio have their turn
 AGAIN_S = 1.0  # between two cancellations of what goes on: more than its clean-up takes
 
 
@@ -71,6 +72,7 @@ async def open_bridge() -> AsyncIterator[Bridge]:
     """The loop, for as long as the block lasts. Whatever uses it must have ended before."""
     failure: BaseException | None = None
     async with trio_asyncio.open_loop() as loop:
+        _take_several(loop)
         loop.set_exception_handler(_note)
         loop.set_default_executor(_Executor(max_workers=THREADS))
         try:
@@ -79,6 +81,22 @@ async def open_bridge() -> AsyncIterator[Bridge]:
             failure = exc  # raised below as it is: the loop's nurseries would wrap it in groups
     if failure is not None:
         raise failure
+
+
+def _take_several(loop: Any) -> None:
+    """Have the loop run what is ready, AT_ONCE callbacks at most, before it waits again. trio-asyncio waits
+    before each of them, with a timer and a turn of Trio's loop."""
+    take_one = loop._main_loop_one
+
+    async def take_several(no_wait: bool = False) -> None:
+        await take_one(no_wait)
+        try:
+            for _ in range(AT_ONCE - 1):
+                await take_one(no_wait=True)
+        except trio.WouldBlock:
+            pass
+
+    loop._main_loop_one = take_several
 
 
 class _Executor(trio_asyncio.TrioExecutor):  # type: ignore[misc]
