@@ -5,7 +5,8 @@
     .venv/bin/python bench/run.py store --store postgres://user@host/empty --cache redis://host
 
 Figures: idle (start and memory), store (SQLite, then Postgres), deliver (beside Node's `ws` without any
-persistence), read, login. Postgres, Redis and an S3 server are started by the bench unless they are given.
+persistence), read, resume (sockets that come back), login. Postgres, Redis and an S3 server are started by
+the bench unless they are given.
 
 The server has core 0; the load, and the database, core 1. Variants of a figure take turns, round by round, so
 that a noisy machine harms them alike; a table shows the median of the rounds, and the least and greatest
@@ -34,11 +35,11 @@ import load
 from backends import EMBEDDED, Stand, everything, postgres
 from contestants import NODE, contestant, node_version
 from report import Rows, conditions, in_turns, middle, table
-from secureconnect.bench.figures import Pairs, Room, gets, logins, sockets
+from secureconnect.bench.figures import Pairs, Room, come_back, gets, logins, sockets
 from secureconnect.bench.people import Person, converse_each, register
 from secureconnect.bench.rounds import Run, Target
 from secureconnect.bench.talking import message
-from secureconnect.bench.wire import Site, call_each, is_whole, open_each, rest_of
+from secureconnect.bench.wire import IN_PROGRESS, Site, call_each, is_whole, open_each, rest_of
 from secureconnect.config import AuthConfig
 from server import CHEAP_PASSWORDS, LOAD_CORE, SERVER_CORE, UNLIMITED, Server, server
 
@@ -51,6 +52,7 @@ LISTED = 50
 CONVERSATIONS, NEWEST = 100, 20  # of a first sync
 CONNECTIONS = 32
 IDLE = 5_000
+BACK = 2_000
 PER_PERSON = 10  # of these sockets
 LAG = 'secureconnect_loop_lag_seconds_bucket{le="'
 
@@ -70,16 +72,17 @@ def rates(runs: Mapping[str, Sequence[Run]], digits: int = 1) -> Rows:
             middle([run.ms(50) for run in of], digits),
             middle([run.ms(99) for run in of], digits),
             middle([run.us("server") for run in of], 1),
-            *(percent(of, who) for who in ("server", "load", "database")),
+            *(percent(of, who) for who in of[0].spent_s if who != "cores"),
         )
 
 
 def percent(runs: Sequence[Run], who: str) -> str:
-    return middle([run.percent(who) for run in runs]) if who in runs[0].spent_s else ""
+    return middle([run.percent(who) for run in runs])
 
 
-def columns(done: str) -> tuple[str, ...]:
-    spent = ("server CPU %", "load CPU %", "database CPU %")
+def columns(done: str, also: Sequence[str] = ()) -> tuple[str, ...]:
+    """also: whose processor time is told beside that of server and load."""
+    spent = (f"{who} CPU %" for who in ("server", "load", *also))
     return ("", f"{done}/s", "p50 ms", "p99 ms", "server CPU µs each", *spent)
 
 
@@ -105,7 +108,7 @@ def _store(stand: Stand, asked: argparse.Namespace) -> None:
             "REST, 64 senders": partial(many.over_rest, asked.seconds),
         }
         runs = in_turns(variants, asked.rounds)
-        table(f"Messages stored, {stand.name}", columns("stored"), rates(runs, 2))
+        table(f"Messages stored, {stand.name}", columns("stored", [*stand.meters]), rates(runs, 2))
 
 
 def synced(target: Target) -> Run:
@@ -211,6 +214,19 @@ def a_full_account(site: Site) -> Person:
     for _ in call_each(site, said, CONNECTIONS):
         pass
     return person
+
+
+# sockets that come back
+
+
+def resume(asked: argparse.Namespace) -> None:
+    with measured(EMBEDDED) as target:
+        people = register(target.site, BACK // PER_PERSON)
+        converse_each(target.site, [people])
+        devices = people * PER_PERSON
+        title = f"{BACK:,} sockets come back and resume, {IN_PROGRESS} in progress"
+        runs = in_turns({"opened and resumed": partial(come_back, target, devices)}, asked.rounds)
+        table(title, columns("sockets"), rates(runs))
 
 
 # sign-ins
@@ -325,6 +341,7 @@ FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
     "store": store,
     "deliver": deliver,
     "read": read,
+    "resume": resume,
     "login": login,
 }
 

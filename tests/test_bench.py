@@ -36,6 +36,7 @@ ROWS = [
     "the newest 50 messages of a room, 32 connections",
     "an ordinary route, /v1/users/me, 32 connections",
     "first sync, 32 connections",
+    "sockets that come back and resume, 16",
 ]
 
 

@@ -19,7 +19,7 @@ def keep_asking(target: Target, lines: Sequence[Line], ask: Ask, is_whole: IsWho
     number_of = {line.sock.fileno(): number for number, line in enumerate(lines)}
     sent = dict.fromkeys(socks, 0.0)
     parts = dict.fromkeys(socks, b"")
-    each_s, ends_s, poll = run.each_s, run.ends_s, watching(socks)
+    each_s, poll = run.each_s, watching(socks)
     with run.timed(target.meters):
         until = time.perf_counter() + seconds
         for fd, sock in socks.items():
@@ -45,7 +45,6 @@ def keep_asking(target: Target, lines: Sequence[Line], ask: Ask, is_whole: IsWho
                 parts[fd] = b""
                 now = time.perf_counter()
                 each_s.append(now - sent[fd])
-                ends_s.append(now)
                 if now < until:
                     sent[fd] = now
                     send(socks[fd], ask(number_of[fd]))

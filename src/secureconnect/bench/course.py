@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .figures import Pairs, Room, gets, logins
+from .figures import Pairs, Room, come_back, gets, logins
 from .guests import Guests, Tell
 from .installation import Installation
 from .people import Person
@@ -17,6 +17,7 @@ PACE_PER_S = 50
 UNDER_WAY = 8
 LISTED = 50  # messages of one answer
 CONNECTIONS = 32
+OF_EACH = 4  # devices of one person
 KEPT_FREE = 0.1  # of what a WebSocket may send
 WINDOW_S = 10.0  # in which that is counted
 
@@ -125,6 +126,14 @@ class Course:
 
             yield f"{what}, {CONNECTIONS} connections", "answers", measure
 
+    def resume(self) -> Rows:
+        devices = self._people * OF_EACH
+
+        def measure() -> tuple[Run, str]:
+            return come_back(self._target, devices), ""
+
+        yield f"sockets that come back and resume, {len(devices)}", "sockets", measure
+
     @property
     def _people(self) -> list[Person]:
         return self._guests.people
@@ -145,4 +154,5 @@ FIGURES: dict[str, Callable[[Course], Rows]] = {
     "store": Course.store,
     "deliver": Course.deliver,
     "read": Course.read,
+    "resume": Course.resume,
 }

@@ -155,7 +155,6 @@ class Crowd:
                 reached[after] += 1
                 if fd in self._timed:
                     self.run.each_s += [now - sent for sent in self.sent[before:after]]
-                    self.run.ends_s += [now] * (after - before)
         while self.least < len(self.sent) and not reached[self.least]:
             self.least += 1
         assert self.run.done is not None

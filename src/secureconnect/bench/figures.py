@@ -14,7 +14,7 @@ from .crowd import Crowd
 from .people import Person, converse, converse_each, sign_in
 from .rounds import Run, Target
 from .talking import TEXT, Talk, message, said
-from .wire import Faulty, Line, is_greeted, is_whole, opened, text
+from .wire import Faulty, Line, first_text, is_greeted, is_whole, open_each, opened, text
 
 FILLING = 64  # messages under way while a room is filled
 
@@ -107,6 +107,33 @@ class Room:
         if heard.conversation_id != self.conversation or rest != TEXT:
             raise Faulty(f"a member was sent what nobody said: {frame!r}")
         return int(number)
+
+
+def come_back(target: Target, people: Iterable[Person]) -> Run:
+    """A socket for each of them, which resumes: from its connecting until it is told how its conversations
+    stand. They stay open until all have come."""
+    run, lines = Run(), []
+    site = target.site
+    asks = (site.upgrade("/v1/ws/chat?resume=1", person.token) for person in people)
+    try:
+        with run.timed(target.meters):
+            for line, took_s in open_each(site, asks, is_greeted, then=(_resume, _is_resumed)):
+                lines.append(line)
+                run.each_s.append(took_s)
+    finally:
+        for line in lines:
+            line.sock.close()
+    return run
+
+
+def _resume(answer: bytes) -> bytes:
+    hello = msgspec.json.decode(first_text(answer))
+    asked = {"type": "resume", "history_id": hello["history_id"], "conversations": {}}
+    return text(msgspec.json.encode(asked))
+
+
+def _is_resumed(answer: bytes) -> bool:
+    return b'{"type":"resumed"' in answer
 
 
 class _Heard(msgspec.Struct):

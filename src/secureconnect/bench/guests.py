@@ -24,6 +24,10 @@ class CannotBegin(Exception):
     """There are no people to measure with. It says what to do."""
 
 
+def _words(refusal: ApiError) -> str:
+    return f"the server takes {refusal.words}" if isinstance(refusal, Limited) else refusal.message
+
+
 class Guests:
     """people: who can be measured with.  few: why there are fewer than were asked for.
     title: of the conversations made for them.  made: whether the accounts are the bench's own.
@@ -58,7 +62,7 @@ class Guests:
                 person = Person.of(data_of(line.answer), self._password)
             except ApiError as refusal:
                 self._asked.discard(names[line.number])
-                self.few = refusal.words if isinstance(refusal, Limited) else refusal.message
+                self.few = _words(refusal)
             else:
                 self.people.append(person)
                 self._tell(f"registering {len(self.people)} of {count}")
@@ -73,7 +77,7 @@ class Guests:
             try:
                 answer = answer_to(self._site, sign_in(self._site, name, password))
             except Limited as limited:
-                self.few = limited.words
+                self.few = _words(limited)
                 break
             except ApiError as refusal:
                 raise CannotBegin(f"{name} cannot be signed in: {refusal.message}") from None

@@ -28,14 +28,13 @@ class Target:
 
 @dataclass(slots=True)
 class Run:
-    """each_s: how long operations took, and ends_s: when each was done.  done: how many there were, if these
-    hold a sample of them only.  spent_s: processor time, by the names of the meters, during `wall_s`.
-    limit: why the server did no more, if that was a limit of its own.
+    """each_s: how long operations took.  done: how many there were, if that holds a sample of them only.
+    spent_s: processor time, by the names of the meters, during `wall_s`.  limit: why the server did no more,
+    if that was a limit of its own.
     """
 
     wall_s: float = 0.0
     each_s: list[float] = field(default_factory=list)
-    ends_s: list[float] = field(default_factory=list)
     done: int | None = None
     spent_s: dict[str, float] = field(default_factory=dict)
     limit: str = ""

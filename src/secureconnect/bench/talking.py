@@ -116,4 +116,3 @@ class Talk:
         if sent is None:
             raise Faulty("a message was acknowledged twice")
         self.run.each_s.append(now - sent)
-        self.run.ends_s.append(now)

@@ -143,10 +143,15 @@ IsAnswered = Callable[
 
 
 def open_each(
-    site: Site, requests: Iterator[bytes], is_answered: IsAnswered, at_once: int = IN_PROGRESS
+    site: Site,
+    requests: Iterator[bytes],
+    is_answered: IsAnswered,
+    at_once: int = IN_PROGRESS,
+    then: tuple[Callable[[bytes], bytes], IsAnswered] | None = None,
 ) -> Iterator[tuple[Line, float]]:
     """Connections whose first request is answered, and how long that took from their beginning. Whoever takes
-    them closes them. Raises OSError, Faulty, and as `is_answered` does."""
+    them closes them.  then: what else is said, of the answer so far, and whether that is answered, too.
+    Raises OSError, Faulty, and as these do."""
     poll = select.epoll()
     opening: dict[int, tuple[Generator[int, None, Line], float]] = {}
     numbered = enumerate(requests)
@@ -154,7 +159,7 @@ def open_each(
     def begin() -> None:
         for number, request in itertools.islice(numbered, at_once - len(opening)):
             sock = socket.socket(site.family)
-            steps = _steps(site, sock, number, request, is_answered)
+            steps = _steps(site, sock, number, request, is_answered, then)
             fd = sock.fileno()
             opening[fd] = steps, time.perf_counter()
             poll.register(fd, next(steps))
@@ -181,7 +186,12 @@ def open_each(
 
 
 def _steps(
-    site: Site, sock: socket.socket, number: int, request: bytes, is_answered: IsAnswered
+    site: Site,
+    sock: socket.socket,
+    number: int,
+    request: bytes,
+    is_answered: IsAnswered,
+    then: tuple[Callable[[bytes], bytes], IsAnswered] | None,
 ) -> Generator[int, None, Line]:
     """Open one connection; says what event of its socket it goes on with."""
     try:
@@ -212,8 +222,12 @@ def _steps(
             if not data:
                 raise Faulty(f"a connection was closed instead of answered: {answer[:200]!r}")
             answer += data
-            if is_answered(answer):
+            if not is_answered(answer):
+                continue
+            if then is None:
                 return Line(number, sock, answer)
+            (say, is_answered), then = then, None
+            send(sock, say(answer))
     except BaseException:
         sock.close()
         raise
@@ -338,10 +352,14 @@ def is_upgraded(answer: bytes) -> bool:
 
 def is_greeted(answer: bytes) -> bool:
     """Whether the first frame is there, too: the room knows of the socket."""
-    if not is_upgraded(answer):
-        return False
+    return is_upgraded(answer) and first_text(answer) != b""
+
+
+def first_text(answer: bytes) -> bytes:
+    """Behind the head of a handshake's answer; empty while it is not whole."""
     rest = rest_of(answer)
-    return frame_end(rest, 0, len(rest)) is not None
+    bounds = frame_end(rest, 0, len(rest))
+    return b"" if bounds is None else rest[slice(*bounds)]
 
 
 def rest_of(answer: bytes) -> bytes:

@@ -36,13 +36,14 @@ class Which(StrEnum):
     STORE = "store"
     DELIVER = "deliver"
     READ = "read"
+    RESUME = "resume"
 
 
 Figures = Annotated[
     list[Which] | None,
     typer.Argument(
         help="login: sign-ins. store: messages stored. deliver: messages reaching everybody of a room."
-        " read: messages, an ordinary route, first sync. Without one: all.",
+        " read: messages, an ordinary route, first sync. resume: sockets that come back. Without one: all.",
         show_default=False,
     ),
 ]
@@ -221,7 +222,7 @@ def _measure(
 def _leave(guests: Guests, remarks: list[str]) -> None:
     """Take away what was made, and say what the figures do not."""
     if guests.few and len(guests.people) > 1:
-        remarks.append(f"measured with {len(guests.people)} people: the server takes {guests.few}")
+        remarks.append(f"measured with {len(guests.people)} people: {guests.few}")
     remarks += [f"left behind: {each}" for each in guests.leave()]
     if guests.erased_at:
         remarks.append(
