@@ -9,7 +9,7 @@ person with 20 messages each, the last said one a minute. All the servers stand 
 are asked in turns, one request after the other, so that a noisy machine harms all sizes alike. Indexing for
 search and notifying stand still: what they take is measured elsewhere.
 
-Markdown on stdout; `--plot` names a folder for a picture of each axis.
+Markdown on stdout; `--plot docs/figures` draws each axis into that folder.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from databases import postgres, postgres_cpu_s
 from report import conditions, table
 from secureconnect.bench.asking import success
 from secureconnect.bench.people import Person, register
+from secureconnect.bench.plot import draw_growth
 from secureconnect.bench.rounds import Run
 from secureconnect.bench.talking import said
 from secureconnect.bench.wire import (
@@ -287,6 +288,7 @@ def main() -> None:
     parser.add_argument("database", choices=("sqlite", "postgres"))
     parser.add_argument("--axis", choices=[*AXES], action="append", help="one of them; may be repeated")
     parser.add_argument("--sizes", type=int, nargs="+", help="in place of the axis' own")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="for a drawing of each axis, in SVG")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--times", type=int, default=40, help="that each is asked in a round")
     asked = parser.parse_args()
@@ -311,7 +313,12 @@ def main() -> None:
                     for size in sizes
                 ]
                 spent = partial(postgres_cpu_s, beside) if beside else lambda: 0.0
-                print_table(axis, sizes, measure(subjects, asked.rounds, asked.times, spent))
+                runs = measure(subjects, asked.rounds, asked.times, spent)
+            print_table(axis, sizes, runs)
+            if asked.plot is not None:
+                taken = {name: [(run.ms(50), run.ms(99)) for run in of] for name, of in runs.items()}
+                drawn = draw_growth(f"{axis.capitalize()}, on {asked.database}", sizes, taken)
+                (asked.plot / f"growth-{axis}-{asked.database}.svg").write_text(drawn, "utf-8")
 
 
 if __name__ == "__main__":

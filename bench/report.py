@@ -52,7 +52,8 @@ def table(title: str, columns: Sequence[str], rows: Rows) -> None:
 
 
 def conditions(packages: Sequence[str], rounds: int, seconds: float, *facts: str) -> None:
-    """What a reader must know of this machine and this run.  facts: lines of the benchmark's own."""
+    """What a reader must know of this machine and this run.  seconds: 0 where a round takes what it takes.
+    facts: lines of the benchmark's own."""
     described = ("git", "describe", "--always", "--dirty")
     commit = subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -60,7 +61,7 @@ def conditions(packages: Sequence[str], rounds: int, seconds: float, *facts: str
         f"commit {commit}, {time.strftime('%Y-%m-%d', time.gmtime())}",
         f"{os.cpu_count()} cores ({_processor()}), Linux {platform.release()}",
         f"Python {platform.python_version()}, {versions}",
-        f"{rounds} rounds of {seconds:g} s; shown: **median** (least–greatest)",
+        f"{rounds} rounds{f' of {seconds:g} s' if seconds else ''}; shown: **median** (least–greatest)",
         f"load average when it began: {os.getloadavg()[0]:.1f}",
         *facts,
     ):

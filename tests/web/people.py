@@ -53,7 +53,9 @@ class Account:
         self.name = name
         self.username = username or unique(re.sub(r"[^a-z]", "", name.lower())[:20])
         self.email = f"{self.username}@example.org"
-        self._http = httpx.Client(base_url=server.url, timeout=WITHIN_MS / 1_000, trust_env=False, verify=False)
+        self._http = httpx.Client(
+            base_url=server.url, timeout=WITHIN_MS / 1_000, trust_env=False, verify=False
+        )
         registered = {
             "username": self.username,
             "password": PASSWORD,
