@@ -21,6 +21,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ class Socket:
         line = _line(site, site.upgrade(f"/v1/ws/chat{query}", token), is_greeted)
         self.sock = line.sock
         self._frames = Frames(line)
-        [self.history_id] = [_decode(frame).history_id for frame in self._frames.take()[:1]]
+        self._came = deque(self._frames.take())
+        self.history_id = self.hear("hello").history_id
 
     def __enter__(self) -> Socket:
         return self
@@ -105,9 +107,11 @@ class Socket:
     def hear(self, what: str) -> Heard:
         """The next frame of that type."""
         while True:
-            for frame in map(_decode, self._frames.take(receive(self.sock))):
-                if frame.type == what:
-                    return frame
+            while self._came:
+                heard = _decode(self._came.popleft())
+                if heard.type == what:
+                    return heard
+            self._came.extend(self._frames.take(receive(self.sock)))
 
 
 def _line(site: Site, request: bytes, is_answered: IsAnswered) -> Line:
