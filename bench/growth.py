@@ -283,7 +283,7 @@ def print_table(axis: str, sizes: Sequence[int], runs: Mapping[str, Sequence[Run
         full = OPERATIONS[name][1] if axis == "conversations" else 1
         first, last = next(run for size, run in zip(sizes, of, strict=True) if size >= full), of[-1]
         half, most = (last.ms(percent) / first.ms(percent) for percent in (50, 99))
-        rows.append((name, *cells, f"{half:.2f}, {most:.2f}; {last.us('all') / first.us('all'):.2f}"))
+        rows.append((name, *cells, f"{half:.2f}, {most:.2f}; {last.us('all') / max(first.us('all'), 1):.2f}"))
     table(f"{axis.capitalize()}; growth from the first that fill the answer", columns, rows)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from kit.databases import on_sqlite
 from secureconnect.chat import Chat
+from secureconnect.chat.listing import store as listing
 from secureconnect.chat.store import PAGE, TOP, Conversation, Member, create, join
 from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig
@@ -159,3 +162,28 @@ async def _begin(tx: Tx, user: UserId, count: int) -> None:
         )
         await create(tx, new, None)
         await join(tx, where, [Member(user, "owner", then, 0, 0)])
+
+
+@pytest.mark.parametrize("db", ["postgres"], indirect=True)
+async def test_the_newest_are_found_without_reading_the_others(db: Database, people: list[UserId]) -> None:
+    """Whoever prepares the statement does not know how many it asks for."""
+    ann, *_ = people
+    await db.write(_begin, ann, 1)
+
+    async def plan(tx: Tx) -> str:
+        await tx.run(
+            "INSERT INTO messages (message_id, conversation_id, seq, change, sender_id, client_message_id,"
+            " message_type, content, is_encrypted, file_ids, sent_at) SELECT gen_random_uuid(),"
+            " conversation_id, i, i + 1, created_by, CAST(i AS text), 'text', 'x', false, '[]', created_at"
+            " FROM conversations, generate_series(1, 5000) i"
+        )
+        await tx.run("ANALYZE messages")
+        await tx.run("SET LOCAL plan_cache_mode = force_generic_plan")
+        await tx.run(f"PREPARE newest AS {listing._NEWEST['postgres']}")
+        nothing = ", ".join(["NULL"] * (2 + PAGE))
+        steps = await tx.all(f"EXPLAIN EXECUTE newest({nothing})")
+        await tx.run("DEALLOCATE newest")
+        return "\n".join(row[0] for row in steps)
+
+    found = await db.write(plan)
+    assert "Index Scan Backward using messages_conversation_id_seq_key on messages" in found, found

@@ -8,7 +8,8 @@ from ...deps.contracts import Tx
 from ...identity import ConversationId, UserId
 from ..store import MESSAGE, NO_ID, PAGE, PERSON, Member, Message, Participant, Person, message_of
 
-# of as many as a statement names; the places of fewer are filled up
+NEWEST = 100  # messages of one conversation, at most: what `first_sync_messages` may be
+# The ids of a page; the places of fewer are filled up.
 _THESE = ", ".join(f"${number}" for number in range(3, PAGE + 3))
 _APART = (
     "EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = $1 AND b.blocked_id = m.user_id)"
@@ -20,12 +21,22 @@ _PEOPLE = (
     " THEN m.last_read_seq ELSE 0 END FROM members m JOIN users u ON u.user_id = m.user_id"
     f" WHERE m.conversation_id IN ({_THESE}) ORDER BY m.conversation_id, m.user_id LIMIT $2"
 )
-_NEWEST = (
-    f"SELECT {MESSAGE} FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"  # noqa: S608
-    " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq > c.last_seq - $2"
-    " AND g.seq >= m.visible_from_seq"
-    f" WHERE m.user_id = $1 AND m.conversation_id IN ({_THESE}) ORDER BY g.conversation_id, g.seq"
-)
+_OF_THESE = f"WHERE m.user_id = $1 AND m.conversation_id IN ({_THESE}) ORDER BY g.conversation_id, g.seq"
+_NEWEST = {
+    "sqlite": (
+        f"SELECT {MESSAGE} FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"  # noqa: S608
+        " JOIN messages g ON g.conversation_id = c.conversation_id AND g.seq > c.last_seq - $2"
+        f" AND g.seq >= m.visible_from_seq {_OF_THESE}"
+    ),
+    # It expects a third of all messages beyond any number, and reads them all for that: unless each
+    # conversation is looked at by itself, and from its end.
+    "postgres": (
+        "SELECT g.* FROM members m JOIN conversations c ON c.conversation_id = m.conversation_id"  # noqa: S608
+        f" CROSS JOIN LATERAL (SELECT {MESSAGE} FROM messages g"
+        " WHERE g.conversation_id = c.conversation_id AND g.seq > c.last_seq - $2"
+        f" AND g.seq >= m.visible_from_seq ORDER BY g.seq DESC LIMIT {NEWEST}) g {_OF_THESE}"
+    ),
+}
 _P = 2 + len(Person._fields)
 
 
@@ -48,7 +59,7 @@ async def newest(
     ascending."""
     if not conversations:
         return []
-    rows = await tx.all(_NEWEST, viewer, limit, *_filled(conversations))
+    rows = await tx.all(_NEWEST[tx.dialect], viewer, limit, *_filled(conversations))
     return [message_of(row, now_us) for row in rows]
 
 
