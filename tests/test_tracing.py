@@ -28,8 +28,10 @@ from secureconnect.deps.contracts import Database, Tx
 from secureconnect.deps.traced import TracedDatabase, summary_of
 from secureconnect.edge import Frame
 from secureconnect.errors import Conflict, NotFound, Unavailable
-from secureconnect.identity import ConversationId
+from secureconnect.identity import CallId, ConversationId, NodeId
+from secureconnect.signaling import rosters
 from secureconnect.tracing import NOTHING, Kind
+from signaling.phones import talking
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -61,7 +63,7 @@ def traced(url: str, **settings: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("world", ["real"], indirect=True)
-async def test_one_message_is_one_trace_on_both_nodes(
+async def test_one_message_is_one_trace_on_both_nodes_and_so_is_what_sets_a_call_up(
     start_server: StartServer, world: World, there: Collector
 ) -> None:
     settings = world() | PATIENT | traced(there.url, AUTH__MASTER_KEY=MASTER_KEY)
@@ -71,20 +73,36 @@ async def test_one_message_is_one_trace_on_both_nodes(
     async with people(first.url, "ann") as (ann,), people(second.url, "bob") as (bob,):
         room = await group(ann, bob)
         async with ann.stream() as from_ann, bob.stream() as to_bob:
+            await next_event(to_bob, "online", within_s=BUSY_S)  # or it is history when bob comes
             await from_ann.send(room, "so that the second node knows the room")
             await next_event(to_bob, "chat", within_s=BUSY_S)
             await until(lambda: bool(there.traces("frame chat")), BUSY_S)
             [before] = there.traces("frame chat")
             await from_ann.send(room, SECRET)
             await next_event(to_bob, "chat", within_s=BUSY_S, content=SECRET)
-        _check_message(
-            await there.holds(["frame chat", "store message", "deliver event", "deliver event"], but=before)
-        )
+        # the bus answers whoever publishes when others have heard it already, perhaps
+        publish = ["publish event", "redis publish", "deliver event"]
+        names = ["frame chat", "store message", "deliver event", *publish]
+        _check_message(await there.holds(names, but=before))
         file_id, url = await begin_upload(ann, b"what is in the file")
         await put(url, b"what is in the file")
         await ann.call("POST", "/v1/storage/upload-complete", {"file_id": file_id})
         _check_request(await there.holds(["POST /v1/storage/upload-complete"]))
-        hidden = (SECRET, PASSWORD, await ann.access_token(), room, file_id, ann.me.user_id, ann.me.username)
+        async with talking(ann, bob) as (one, other):
+            await one.say("offer", target_id=other.peer_id, sdp=SECRET)
+            await other.next("offer", sdp=SECRET)
+            _check_offer(await there.holds(["frame offer", "publish signal", "deliver signal"]))
+            _check_told(await there.holds(["POST /v1/calls/initiate", "deliver signal", "deliver signal"]))
+        hidden = (
+            one.peer_id,
+            SECRET,
+            PASSWORD,
+            await ann.access_token(),
+            room,
+            file_id,
+            ann.me.user_id,
+            ann.me.username,
+        )
     said = b"".join(there.bodies)
     assert not [each for each in (*hidden, "example.org", "127.0.0.1") if each.encode() in said]
     assert {name for span in there.spans() for name in span.facts} <= FACTS
@@ -124,6 +142,33 @@ def _check_message(spans: list[Recorded]) -> None:
     assert here.process == frame.process
     assert elsewhere.process != frame.process
     assert statements[-1].ended_ns <= here.began_ns, "it is told before it is stored"
+
+
+def _check_offer(spans: list[Recorded]) -> None:
+    """Frame, on its way to the other node, and there."""
+    below = _children(spans)
+    [frame] = below[""]
+    [publish] = below[frame.id]
+    [elsewhere] = below[publish.id]
+    assert [span.name for span in spans if span not in (frame, publish, elsewhere)] == []
+    assert [(span.name, span.kind) for span in (frame, publish, elsewhere)] == [
+        ("frame offer", Kind.SERVER),
+        ("publish signal", Kind.PRODUCER),
+        ("deliver signal", Kind.CONSUMER),
+    ]
+    assert publish.process == frame.process != elsewhere.process
+
+
+def _check_told(spans: list[Recorded]) -> None:
+    """That somebody is called goes the same way."""
+    below = _children(spans)
+    [request] = below[""]
+    here, publish = sorted(
+        (span for span in below[request.id] if span.name.endswith("signal")), key=lambda span: span.name
+    )
+    [elsewhere] = below[publish.id]
+    assert (here.process, elsewhere.name) == (request.process, here.name)
+    assert elsewhere.process != request.process
 
 
 def _check_request(spans: list[Recorded]) -> None:
@@ -359,3 +404,19 @@ def test_nodes_of_the_release_before_are_understood_and_understand() -> None:
     assert (old.kind, old.seq, old.data) == ("chat", 2, b"{}")
     again = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=carrier._Carried)
     assert (again.kind, again.data, again.trace) == ("chat", b"{}", None)
+
+
+class OldSaid(msgspec.Struct, array_like=True):
+    """The same, of what is said of calls."""
+
+    node_id: NodeId
+    word: rosters.Word
+
+
+def test_what_nodes_say_of_calls_is_understood_in_both_directions() -> None:
+    word = rosters.Ended(CallId("c"), b"{}")
+    new = msgspec.msgpack.encode(rosters.Said(NodeId("n"), word, TRACEPARENT))
+    old = msgspec.msgpack.decode(new, type=OldSaid)
+    assert (old.node_id, old.word) == ("n", word)
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=rosters.Said)
+    assert (again.word, again.trace) == (word, None)

@@ -18,6 +18,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from .. import tracing
 from ..deps.contracts import Signals
 from ..edge import Close, Frame, Socket
 from ..errors import Conflict, Overloaded, Problem, TooLarge, Unavailable
@@ -25,6 +26,8 @@ from ..identity import CallId, NodeId, PeerId, UserId
 from . import frames
 from .meters import ACTIVE, LEFT_OUT, RELAYED_HERE, RELAYED_TO_NODE, VIDEO
 from .store import Peer
+
+DELIVER = "deliver signal"
 
 log = structlog.get_logger(module="signaling")
 
@@ -75,8 +78,11 @@ Word = InCall | ToPeople
 
 
 class Said(Struct, array_like=True):
+    """trace: the traceparent of what this is said for."""
+
     node_id: NodeId
     word: Word
+    trace: str | None = None
 
 
 _said = msgspec.msgpack.Decoder(Said)
@@ -321,7 +327,9 @@ class Rosters:
         node has it and cannot be reached; TooLarge."""
         socket = roster.sockets.get(target.peer_id)
         if socket is not None:
-            if not _hand(socket, Frame(data)):
+            with tracing.span(DELIVER, tracing.Kind.CONSUMER):
+                is_handed = _hand(socket, Frame(data))
+            if not is_handed:
                 raise Unavailable("That device does not keep up.", retry_after_s=1)
         elif target.lost_us is not None:
             raise Conflict("That device is not connected right now; you are told when it is back.")
@@ -332,7 +340,7 @@ class Rosters:
     def broadcast(self, roster: Roster, sender: PeerId, data: bytes) -> None:
         """To all others in the call that keep up. Raises as `relay` when one of them is on another node."""
         word = Relayed(roster.call_id, sender, None, data)
-        self._take(word)
+        self._take_here(word)
         if any(peer.node_id != self._node_id for peer in roster.peers.values()):
             RELAYED_TO_NODE.inc()
             self._send(word)
@@ -343,7 +351,7 @@ class Rosters:
 
     def tell(self, word: Word) -> bool:
         """Every node hears it, this one at once; nobody who can be reached misses it. As `tell_others`."""
-        self._take(word)
+        self._take_here(word)
         return self.tell_others(word)
 
     def tell_others(self, word: Word) -> bool:
@@ -366,7 +374,8 @@ class Rosters:
             log.warning("signal_unreadable")
             return
         if said.node_id != self._node_id:
-            self._take(said.word)
+            with _delivery(said.trace):
+                self._take(said.word)
         self.see_off()
 
     def see_off(self) -> None:
@@ -376,7 +385,13 @@ class Rosters:
             socket.close(Close.NORMAL, reason)
 
     def _send(self, word: Word) -> None:
-        self._signals.send(CHANNEL, _encoder.encode(Said(self._node_id, word)))
+        """Raises as `Signals.send`."""
+        with tracing.span("publish signal", tracing.Kind.PRODUCER) as span:
+            self._signals.send(CHANNEL, _encoder.encode(Said(self._node_id, word, span.traceparent)))
+
+    def _take_here(self, word: Word) -> None:
+        with tracing.span(DELIVER, tracing.Kind.CONSUMER):
+            self._take(word)
 
     def _take(self, word: Word) -> None:
         if isinstance(word, ToPeople):
@@ -428,6 +443,11 @@ class Rosters:
         if socket is not None:
             self._leaving.append((socket, reason))
             roster.empty_since = trio.current_time()
+
+
+def _delivery(trace: str | None) -> tracing.Span:
+    """Of what another node has said.  trace: None where that is not recorded."""
+    return tracing.NOTHING if trace is None else tracing.resumed(DELIVER, tracing.Kind.CONSUMER, trace)
 
 
 def _deliver(roster: Roster, sender: PeerId, target: PeerId | None, data: bytes) -> None:

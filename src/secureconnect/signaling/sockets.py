@@ -8,6 +8,7 @@ from typing import NoReturn
 import trio
 from msgspec import Struct
 
+from .. import tracing
 from ..config import SignalingConfig
 from ..edge import Audience, Call, Close, Socket, SocketClosed, SocketRoute
 from ..errors import Conflict, Invalid, Malformed, NotFound, Overloaded, Problem, TooLarge, Unavailable
@@ -62,7 +63,15 @@ SOCKETS = (
 
 
 WINDOW_S = 10.0
+TRACED = TARGETED | FLAGS.keys() | {"join", "resume", "leave", "auth"}
 _CLOSE = {404: Close.NOT_FOUND, 503: Close.RESTART}  # of who is not let in, by status; others: FORBIDDEN
+
+
+def _span(frame: In) -> tracing.Span:
+    """A heartbeat has none, nor what is no frame of ours."""
+    if not tracing.is_on() or frame.type not in TRACED:
+        return tracing.NOTHING
+    return tracing.root(f"frame {frame.type}")
 
 
 class _Pace:
@@ -111,8 +120,9 @@ class _Device:
         first = await self._first()
         with self._room.rosters.hearing(self._call_id) as heard:
             try:
-                attached = await self._come(first)
-                roster = self._enter(attached, first.type == "resume", heard)
+                with _span(first):
+                    attached = await self._come(first)
+                    roster = self._enter(attached, first.type == "resume", heard)
             except Problem as problem:
                 self._refuse(first.ref, problem)
                 self._hang_up(_CLOSE.get(problem.status, Close.FORBIDDEN), problem.code)
@@ -186,7 +196,8 @@ class _Device:
                 self._refuse(exc.ref, Invalid(f"This is no frame: {exc}."))
                 continue
             try:
-                await self._answer(roster, roster.peers.get(mine.peer_id, mine), frame, data)
+                with _span(frame):
+                    await self._answer(roster, roster.peers.get(mine.peer_id, mine), frame, data)
             except Problem as problem:
                 self._refuse(frame.ref, problem)
 
