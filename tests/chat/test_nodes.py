@@ -9,11 +9,13 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from auth.harness import Clocked
 from kit.scrape import value
 from kit.wait import until
 from secureconnect.chat import Chat
+from secureconnect.chat.carrier import NODES, channel_of
 from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Backlog, Database
 from secureconnect.deps.memory import MemoryBus
@@ -26,6 +28,8 @@ SLOW = ChatConfig(catch_up_ms=60_000)
 
 class LossyBus:
     """A bus that loses publications.  keeps: decides for each channel."""
+
+    is_alone = False
 
     def __init__(self, inner: MemoryBus, chance: random.Random, loss: float, spare: str = "") -> None:
         self._inner = inner
@@ -64,6 +68,30 @@ async def test_the_other_node_tells_it_too(db: Database, bus: MemoryBus, nursery
             changes = await socket.wait_changes(where, 8)
             assert [change for change in changes if change > 1] == [2, 3, 4, 5, 6, 7, 8]
         assert [frame["type"] for frame in late.seen[1:]] == ["user_joined", "chat", "chat", "user_left"]
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+async def test_where_no_other_node_hears_no_event_is_carried(
+    db: Database, bus: MemoryBus, nursery: trio.Nursery, is_alone: bool
+) -> None:
+    ann, bob = await make_people(db, "ann", "bob")
+    bus.is_alone = is_alone
+    async with running(db, bus, SLOW) as room:
+        where = await make_group(room, ann, bob)
+        socket = await dialled(nursery, room, bob)
+        async with bus.subscribe([NODES, channel_of(where)]) as backlog:
+            await say(room, ann, where, "hello")
+            assert await socket.wait_changes(where, 2) == [2]
+            for _ in range(3):  # each way has had its turn
+                room._carrier.beat_once()
+                await trio.testing.wait_all_tasks_blocked()
+            await bus.publish(NODES, b"")
+            heard: set[str] = set()
+            async for delivery in backlog:
+                heard.add(delivery.channel)
+                if not delivery.payload:
+                    break
+    assert heard == ({NODES} if is_alone else {NODES, channel_of(where)})
 
 
 async def test_a_node_that_looks_later_tells_who_joined_nothing_of_before(

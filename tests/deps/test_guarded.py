@@ -286,6 +286,8 @@ async def test_a_wrong_use_of_a_key_is_still_an_error(autojump_clock: MockClock)
 class FlakyBus:
     """contracts.Bus on a server that may be away. `cut` ends the subscriptions, as a lost connection does."""
 
+    is_alone = False
+
     def __init__(self, server: Server) -> None:
         self.inner = MemoryBus(MemoryConfig())
         self._server = server

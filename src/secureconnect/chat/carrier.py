@@ -210,6 +210,8 @@ class Carrier:
 
     def send(self, lives: Iterable[Live]) -> None:
         """Queue events for the other nodes. Never waits."""
+        if self._bus.is_alone:
+            return
         parcels: dict[str, _Parcel] = {}
         spans: dict[str, list[tracing.Span]] = {}
         for live in lives:

@@ -151,7 +151,13 @@ class Delivery(msgspec.Struct, frozen=True):
 
 class Bus(Protocol):
     """A hint to every node, this one too: at most once, in order per publisher and channel, lossy. The table
-    is the truth (DATA §4)."""
+    is the truth (DATA §4).
+
+    is_alone: no other node hears what is published.
+    """
+
+    @property
+    def is_alone(self) -> bool: ...
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Calls made one after the other keep their order; those made at the same moment share the way.

@@ -150,6 +150,8 @@ class FallbackBus:
     backlog: deliveries that may wait for one subscriber.
     """
 
+    is_alone = False
+
     def __init__(self, real: Bus, guard: Guard, backlog: int) -> None:
         self._real = real
         self._guard = guard

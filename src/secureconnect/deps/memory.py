@@ -184,9 +184,11 @@ class MemoryBus:
 
     only_here: other nodes share the database, and hear nothing of what is published: each delivery says so,
     and nobody takes hearing himself for a bus that joins the nodes.
+    is_alone: of a server; tests join nodes by one of these.
     """
 
-    def __init__(self, config: MemoryConfig, *, only_here: bool = False) -> None:
+    def __init__(self, config: MemoryConfig, *, only_here: bool = False, is_alone: bool = False) -> None:
+        self.is_alone = is_alone
         self._only_here = only_here
         self._subscribers = Subscribers(config.bus_backlog)
 

@@ -228,7 +228,8 @@ class _Wiring:
         config, memory = self._config.redis, self._config.memory
         if not config.url:
             self._embedded("redis", "memory")
-            return MemoryCache(memory), MemoryBus(memory, only_here=bool(self._config.postgres.url))
+            bus = MemoryBus(memory, only_here=bool(self._config.postgres.url), is_alone=True)
+            return MemoryCache(memory), bus
         from .redis import open_redis
 
         real = await self._stack.enter_async_context(open_redis(config, await self._bridged()))

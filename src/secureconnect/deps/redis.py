@@ -400,6 +400,8 @@ class RedisBus:
     Redis which channels are wanted, and notices by pings when nothing comes any more.
     """
 
+    is_alone = False
+
     def __init__(self, server: _Server, lane: _Lane) -> None:
         self._server = server
         self._config = server.config

@@ -172,5 +172,9 @@ class TracedBus:
         with _redis("publish"):
             await self._inner.publish(channel, payload)
 
+    @property
+    def is_alone(self) -> bool:
+        return self._inner.is_alone
+
     def subscribe(self, channels: Sequence[str]) -> AbstractAsyncContextManager[Backlog]:
         return self._inner.subscribe(channels)
