@@ -1,6 +1,6 @@
 """Measures SecureConnect on this machine, the whole of it, and prints Markdown tables.
 
-    .venv/bin/python bench/run.py all                         # every figure, about twenty minutes
+    .venv/bin/python bench/run.py all                         # every figure, about ten minutes
     .venv/bin/python bench/run.py store deliver --seconds 10 --rounds 5
     .venv/bin/python bench/run.py store --store postgres://user@host/empty --cache redis://host
 

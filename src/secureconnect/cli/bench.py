@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..clock import now_us, to_iso
+from ..clock import SECOND_US, from_iso, now_us, to_iso
 from ..settings import WEB_URL
 from .options import Failed
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LONGEST_S = 60.0  # of one figure
 MOST_PEOPLE = 1_000
+SOON_US = 60 * SECOND_US  # what is erased by then need not be told
 _NUMBER = re.compile(r"\d+ (of|s:)")
 ACCOUNT_LINE = re.compile(r"(\S+)\s+(\S.*)")
 
@@ -224,7 +225,7 @@ def _leave(guests: Guests, remarks: list[str]) -> None:
     if guests.few and len(guests.people) > 1:
         remarks.append(f"measured with {len(guests.people)} people: {guests.few}")
     remarks += [f"left behind: {each}" for each in guests.leave()]
-    if guests.erased_at:
+    if guests.erased_at and from_iso(guests.erased_at) > now_us() + SOON_US:
         remarks.append(
             f"the accounts are deleted, and erased at {guests.erased_at};"
             " `secureconnect user delete` erases one at once"
