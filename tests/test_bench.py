@@ -6,11 +6,14 @@ import itertools
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Protocol, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -21,10 +24,13 @@ from kit.people import PASSWORD, people
 from kit.ports import free_port
 from kit.server import Server
 from kit.tls import tls_before
+from kit.wait import until
 from secureconnect.bench import crowd, talking
+from secureconnect.bench.installation import Installation, NotThere
 from secureconnect.bench.rounds import Run, Target
 from secureconnect.bench.talking import Talk
 from secureconnect.bench.wire import Faulty, Line, Site
+from secureconnect.cli import main
 
 ROWS = [
     "sign-ins, 8 under way",
@@ -62,26 +68,44 @@ def limited(tmp_path: Path) -> Iterator[Server]:
     yield from started(tmp_path, RATE_LIMITS__ENABLED="true", GATEWAY__WS_FRAMES_PER_10S="20", **settings)
 
 
-async def bench(url: str, cwd: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
-    asked = ("bench", "--server", url, "--yes", *args)
-    return await trio.to_thread.run_sync(partial(command.run, *asked, cwd=cwd))
+class Bench(Protocol):
+    def __call__(self, url: str, *args: str | Path) -> tuple[int, str, str]: ...
 
 
-async def is_as_before(server: Server) -> bool:
-    """Whether nobody of the bench is left, nor any of its conversations."""
-    listed = await command.beside(server, "user", "list", "--find", "bench-")
-    return listed == "" and await server.metric("secureconnect_auth_erased_total") > 0
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Exit code, stdout and stderr of the command, in this process."""
+
+    def run(url: str, *args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["secureconnect", "bench", "--server", url, *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        told = capsys.readouterr()
+        return cast("int", ended.value.code), told.out, told.err
+
+    return run
 
 
-async def test_every_figure_and_nothing_left_behind(server: Server, tmp_path: Path) -> None:
+def left(server: Server) -> list[str]:
+    """Names of the bench's people, and titles of its conversations, that are still there."""
+    with closing(sqlite3.connect(server.data_dir / "secureconnect.db")) as db:
+        names = db.execute("SELECT username FROM users WHERE username LIKE 'bench-%'")
+        titles = db.execute(
+            "SELECT title FROM conversations WHERE title LIKE '%bench%' AND conversation_id NOT IN"
+            " (SELECT conversation_id FROM deleted_conversations)"
+        )
+        return [str(name) for (name,) in (*names, *titles)]
+
+
+def test_every_figure_and_nothing_left_behind(server: Server, bench: Bench, tmp_path: Path) -> None:
     files = ("--json", tmp_path / "told.json", "--plot", tmp_path / "drawn.svg")
-    done = await bench(server.url, tmp_path, "--seconds", "0.2", "--people", "4", *files)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    code, out, err = bench(server.url, "--yes", "--seconds", "0.2", "--people", "4", *files)
+    assert code == 0, err
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")]
     assert [row[0].removeprefix("| ") for row in rows[2:]] == ROWS
-    assert "100 % came in time" in done.stdout
-    assert "left behind" not in done.stderr
-    assert await is_as_before(server)
+    assert "100 % came in time" in out
+    assert "left behind" not in err
+    assert left(server) == []
 
     told = json.loads((tmp_path / "told.json").read_text("utf-8"))
     assert told["server"]["url"] == server.url
@@ -109,73 +133,70 @@ async def test_interrupted_it_takes_everything_away_first(server: Server, tmp_pa
     assert process.stderr is not None
     heard = b""
     with trio.fail_after(command.LIMIT_S):
-        while b"deliveries into a room" not in heard:
-            heard += await process.stderr.receive_some()
-        assert await command.beside(server, "user", "list", "--find", "bench-")
+        await until(lambda: len(left(server)) == 4)  # three people in a room
         process.send_signal(signal.SIGINT)
         async for chunk in process.stderr:
             heard += chunk
         assert await process.wait() == 130, heard.decode()
     assert b"left behind" not in heard
-    assert await is_as_before(server)
+    assert left(server) == []
 
 
-async def test_accounts_that_are_given_stay(server: Server, tmp_path: Path) -> None:
+async def test_accounts_that_are_given_stay(server: Server, bench: Bench, tmp_path: Path) -> None:
     async with people(server.url, "ann", "bob") as both:
         given = tmp_path / "accounts"
         given.write_text("".join(f"{each.me.username} {PASSWORD}\n" for each in both), "utf-8")
-        done = await bench(server.url, tmp_path, "--seconds", "0.1", "--accounts", given, "store", "read")
-        assert done.returncode == 0, done.stderr
-        assert "messages stored, 2 senders, 8 under way" in done.stdout
+        asked = ("--yes", "--seconds", "0.1", "--accounts", given, "store", "read")
+        code, out, err = bench(server.url, *asked)
+        assert code == 0, err
+        assert "messages stored, 2 senders, 8 under way" in out
         for each in both:
             assert (await each.profile())["username"] == each.me.username
             assert await each.conversations() == []
             assert len(await each.sessions()) == 1
 
 
-async def test_limits_are_told_beside_what_they_limit(limited: Server, tmp_path: Path) -> None:
-    done = await bench(limited.url, tmp_path, "--seconds", "2", "--people", "5", "read", "deliver")
-    assert done.returncode == 0, done.stderr
-    assert "a WebSocket may send 20 frames in 10 s" in done.stdout
-    assert "limited to 120 requests of the class 'read' in 60 s" in done.stdout
-    assert (
-        "measured with 3 people: the server takes 3 requests of the class 'register' in 3600 s" in done.stderr
-    )
-    assert await is_as_before(limited)
+def test_limits_are_told_beside_what_they_limit(limited: Server, bench: Bench) -> None:
+    code, out, err = bench(limited.url, "--yes", "--seconds", "1", "--people", "5", "read", "deliver")
+    assert code == 0, err
+    assert "a WebSocket may send 20 frames in 10 s" in out
+    assert "limited to 120 requests of the class 'read' in 60 s" in out
+    assert "measured with 3 people: the server takes 3 requests of the class 'register' in 3600 s" in err
+    assert left(limited) == []
 
 
-async def test_who_may_not_register_is_told_what_to_do(tmp_path: Path) -> None:
+def test_who_may_not_register_is_told_what_to_do(bench: Bench, tmp_path: Path) -> None:
     for closed in started(tmp_path, AUTH__REGISTRATION="closed"):
-        done = await bench(closed.url, tmp_path)
-        assert done.returncode == 1
-        assert "secureconnect user create" in done.stderr
-        assert "--accounts FILE" in done.stderr
+        code, _, err = bench(closed.url, "--yes")
+        assert code == 1
+        assert "secureconnect user create" in err
+        assert "--accounts FILE" in err
 
 
 async def test_a_certificate_is_looked_at(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with tls_before(server.url.removeprefix("http://"), tmp_path / "authority.pem") as secured:
+    authority = tmp_path / "authority.pem"
+    async with tls_before(server.url.removeprefix("http://"), authority) as secured:
         url = f"https://{secured}"
-        done = await bench(url, tmp_path)
-        assert done.returncode == 1
-        assert "SSL_CERT_FILE" in done.stderr
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-        done = await bench(url, tmp_path, "--seconds", "0.1", "--people", "2", "deliver")
+        with pytest.raises(NotThere, match="SSL_CERT_FILE"):
+            await trio.to_thread.run_sync(Installation.look, url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        asked = ("bench", "--server", url, "--yes", "--seconds", "0.1", "--people", "2", "deliver")
+        done = await trio.to_thread.run_sync(partial(command.run, *asked, cwd=tmp_path))
         assert done.returncode == 0, done.stderr
         assert "100 % came in time" in done.stdout
 
 
-async def test_a_wrong_url_says_what_to_do(server: Server, tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
+def test_a_wrong_url_says_what_to_do(server: Server, bench: Bench) -> None:
     for url, code, said in (
-        (nobody, 1, "cannot be reached"),
+        (f"http://127.0.0.1:{free_port()}", 1, "cannot be reached"),
         (server.url.replace("http:", "https:"), 1, "speaks no TLS"),
-        (f"{server.url}", 1, "say --yes"),
+        (server.url, 1, "say --yes"),
         ("chat.example.org", 2, "http or https URL"),
     ):
-        done = await trio.to_thread.run_sync(partial(command.run, "bench", "--server", url, cwd=tmp_path))
-        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+        ended, _, err = bench(url)
+        assert (ended, said in err) == (code, True), err
 
 
 # a server that is not honest, in the place of the real one
