@@ -121,6 +121,7 @@ async def test_what_an_embedded_start_loads(start_server: StartServer) -> None:
         "spool",  # which looks for files that an earlier run with MinIO has left
         "sqlite",
         "sqlite_copies",
+        "sqlite_jobs",
         "sqlite_log",
         "sqlite_snapshot",
         "sqlite_unit",

@@ -10,7 +10,9 @@ from kit.databases import open_sqlite
 from kit.objects import put
 from secureconnect.auth.keys import rotate
 from secureconnect.backup import Folder, Made, Opened, Source, make
+from secureconnect.backup.make import make_of_tables
 from secureconnect.config import AuthConfig, Config, SqliteConfig
+from secureconnect.deps import migrate
 from secureconnect.deps.contracts import Database, Objects, Snapshot, Tx
 from secureconnect.deps.files import FolderObjects
 from secureconnect.deps.sqlite import Sqlite
@@ -125,14 +127,30 @@ class Place:
         with folder.held():
             return await make(source, folder, to_nobody)
 
+    async def make_of_tables(self) -> None:
+        """Whatever schema they have."""
+        folder = Folder.make(self.dest, None)
+        with folder.held():
+            async with SqliteSnapshot.open(self.data / "secureconnect.db") as held:
+                await make_of_tables(held, "sqlite", folder, to_nobody)
+
     def find(self, passphrase: bytes | None = None) -> Opened:
         return Opened.find(self.dest, passphrase)
 
 
 @asynccontextmanager
-async def a_place(folder: Path) -> AsyncIterator[Place]:
+async def open_earlier(folder: Path, up_to: int) -> AsyncIterator[Sqlite]:
+    """As a program has left it that knew no migration after this one."""
+    async with Sqlite.open(folder / "secureconnect.db", SqliteConfig()) as db:
+        await migrate.apply(db, up_to=up_to)
+        yield db
+
+
+@asynccontextmanager
+async def a_place(folder: Path, up_to: int | None = None) -> AsyncIterator[Place]:
+    """up_to: the number of its last migration."""
     data = private(folder / "data")
-    async with open_sqlite(data) as db:
+    async with open_sqlite(data) if up_to is None else open_earlier(data, up_to) as db:
         node = await Node.open(db, data, "", "chat.example.org")
         await rotate(db, node.secrets, AuthConfig(), db.now_us())
         place = Place(data, folder / "backups", db, FolderObjects(data / "objects"), node.secrets)
