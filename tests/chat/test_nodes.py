@@ -81,7 +81,8 @@ async def test_where_no_other_node_hears_no_event_is_carried(
         socket = await dialled(nursery, room, bob)
         async with bus.subscribe([NODES, channel_of(where)]) as backlog:
             await say(room, ann, where, "hello")
-            assert await socket.wait_changes(where, 2) == [2]
+            changes = await socket.wait_changes(where, 2)
+            assert [change for change in changes if change > 1] == [2]
             for _ in range(3):  # each way has had its turn
                 room._carrier.beat_once()
                 await trio.testing.wait_all_tasks_blocked()

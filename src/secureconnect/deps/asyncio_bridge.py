@@ -62,8 +62,12 @@ class _Persistent:
             self._task.get_loop().call_later(AGAIN_S, self.cancel)
 
 
+_giving_way: set[asyncio.AbstractEventLoop] = set()  # loops that have been asked to
+
+
 async def breathe() -> None:
     """On the asyncio side: let all other tasks run, of both loops."""
+    _giving_way.add(asyncio.get_running_loop())
     await asyncio.sleep(0)
 
 
@@ -79,19 +83,23 @@ async def open_bridge() -> AsyncIterator[Bridge]:
             yield Bridge(loop)
         except BaseException as exc:
             failure = exc  # raised below as it is: the loop's nurseries would wrap it in groups
+    _giving_way.discard(loop)
     if failure is not None:
         raise failure
 
 
 def _take_several(loop: Any) -> None:
     """Have the loop run what is ready, AT_ONCE callbacks at most, before it waits again. trio-asyncio waits
-    before each of them, with a timer and a turn of Trio's loop."""
+    before each of them, with a timer and a turn of Trio's loop. Whoever `breathe`s ends it early."""
     take_one = loop._main_loop_one
 
     async def take_several(no_wait: bool = False) -> None:
+        _giving_way.discard(loop)
         await take_one(no_wait)
         try:
             for _ in range(AT_ONCE - 1):
+                if loop in _giving_way:
+                    break
                 await take_one(no_wait=True)
         except trio.WouldBlock:
             pass
