@@ -51,6 +51,7 @@ async def test_a_phone_that_is_put_away_is_woken(start_server: StartServer, tmp_
             await phone.call("POST", DEVICES, {"service": "fcm", "token": "a-token"})
             room = await direct(ann, bob)
             async with bob.stream() as screen:
+                await next_event(screen, "online")
                 await ann.send_message(room, "are you there?", new_id())
                 told = await next_event(screen, "notification")
                 await bob.call("POST", f"/v1/conversations/{room}/read", {"seq": 1})

@@ -55,6 +55,7 @@ async def test_who_missed_too_much_reads_the_conversation_again(start_server: St
         ann.stream(events=0) as at_ann,
     ):
         room = await direct(ann, bob)
+        await next_event(stream, "online")  # what was said before would be history
         await at_ann.send(room, "seen")
         await next_event(stream, "chat")
         toll.refuses = True
