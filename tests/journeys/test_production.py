@@ -3,7 +3,9 @@ by its own command, the secrets as its script makes them, HAProxy before the nod
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,14 +61,14 @@ def redis_of(folder: Path, secrets: Path, port: int) -> Iterator[redis.Redis]:
         "redis-server -": f"exec redis-server - --port {port} --bind 127.0.0.1",
     }
     command = [shell, option, fill_in(in_shell(script), there)]
-    process = keep(subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL))
+    process = keep(subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True))
     with redis.Redis(
         port=port, password=(secrets / "redis.password").read_text(), socket_timeout=5
     ) as client:
         try:
             yield client
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the shell, and Redis, which it waits for
             process.wait()
 
 
