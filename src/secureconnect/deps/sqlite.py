@@ -244,6 +244,7 @@ class Sqlite:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as exc:
             job.error = meaning(exc)
+            job.error.__cause__ = exc
         except BaseException as exc:
             job.error = exc
         READING.dec()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from itertools import takewhile
 from typing import Any
@@ -17,7 +18,7 @@ import trio
 from ..errors import DeadlineExceeded, OutcomeUnknown, PoolExhausted
 
 
-class Job:
+class Job(ABC):
     """One unit, and the task that waits for it.
 
     due: when the caller stops waiting, on trio's clock.  stop: when the unit is interrupted, on
@@ -44,17 +45,17 @@ class Job:
         self.error: BaseException | None = None
         self.overdue: Exception | None = None
 
+    @abstractmethod
     def begin(self) -> bool:
         """For the thread: False if the unit was withdrawn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def withdraw(self, _: Any) -> trio.lowlevel.Abort:
         """For trio, when the caller is cancelled."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expire(self) -> None:
         """Wake the caller, if it still waits, without an outcome."""
-        raise NotImplementedError
 
     def wake(self) -> None:
         task, self.task = self.task, None
