@@ -121,7 +121,7 @@ class App {
     const positions = new Positions();
     const shorter = await load(disk, state, positions);
     const socket = new ChatSocket(session, positions, () => this.learnMe());
-    const writer = new Writer(disk, state, positions, (id) => secrecy.isBehind(id));
+    const writer = new Writer(disk, state, positions, (id) => secrecy.writtenUpTo(id));
     for (const id of shorter) writer.note(id);
     const sync = new Sync(client, socket, state, (id) => writer.note(id));
     const uploads = new Uploads(client, disk, socket.link, sealing);

@@ -27,8 +27,8 @@ export class Readings {
   #unread = new Map();
   /** @type {Set<string>} messages that were deleted */
   #gone = new Set();
-  /** @type {Map<string, number>} how many things are being done, by conversation */
-  #busy = new Map();
+  /** @type {Map<string, Map<string, number>>} of each conversation, what of messages has not reached the index yet */
+  #unwritten = new Map();
   /** grows when something else may be found */
   indexed = signal(0);
 
@@ -63,26 +63,26 @@ export class Readings {
     const { content } = message;
     if (row.peek().some((each) => each.content === content)) return;
     put(row, content, null);
-    await this.#during(message.conversation_id, async () => {
-      try {
-        const crypto = await this.crypto();
-        const answer = await crypto.decrypt(message);
-        put(row, content, answer);
-        if ("payload" in answer) await this.#index(message, answer.payload);
-        else if (message.edited_at) await this.#change((index) => index.remove(message.message_id));
-      } catch (error) {
-        this.failed(/** @type {object} */ (error));
-        this.#unread.set(row, message);
-      }
-    });
+    try {
+      const crypto = await this.crypto();
+      const answer = await crypto.decrypt(message);
+      put(row, content, answer);
+      if ("payload" in answer) await this.#index(message, answer.payload);
+      else if (message.edited_at) await this.#change(({ index }) => index.remove(message.message_id));
+    } catch (error) {
+      this.failed(/** @type {object} */ (error));
+      this.#unread.set(row, message);
+    }
   }
 
   /**
    * It is found by what it says now, and not by what it said before, also where nobody looks at it.
-   * @param {Message} message
+   * @param {Message & { change: number }} message as the event tells it
    */
   edited(message) {
-    if (message.is_encrypted) void this.#decrypt(message, this.#row(message.message_id));
+    if (!message.is_encrypted) return;
+    const { message_id, conversation_id, change } = message;
+    void this.#writes(conversation_id, message_id, change, this.#decrypt(message, this.#row(message_id)));
   }
 
   /** Whoever follows them asks for them anew. */
@@ -91,28 +91,32 @@ export class Readings {
     this.#unread.clear();
     for (const [row, message] of unread) {
       row.value = NOT_READ;
-      if (message.edited_at) this.edited(message);
+      if (message.edited_at) void this.#decrypt(message, row);
     }
   }
 
   /**
-   * Whether something that was told of it has not reached the index: should the page end now, it must be told again.
+   * Up to which change what was told of it has reached the index: should the page end now, what comes after must be
+   * told again.
    * @param {string} conversationId
+   * @returns {number} Infinity: all of it.  Less than 0: not even that one is in it no more
    */
-  isBehind(conversationId) {
-    return this.#busy.has(conversationId);
+  writtenUpTo(conversationId) {
+    return Math.min(Infinity, ...(this.#unwritten.get(conversationId)?.values() ?? [])) - 1;
   }
 
   /**
    * @param {string} conversationId
-   * @param {() => Promise<void>} work that does not reject
+   * @param {string} what is written of it: what is told later of the same takes its place
+   * @param {number} change it was told as
+   * @param {Promise<void>} done does not reject
    */
-  async #during(conversationId, work) {
-    this.#busy.set(conversationId, (this.#busy.get(conversationId) ?? 0) + 1);
-    await work();
-    const left = (this.#busy.get(conversationId) ?? 0) - 1;
-    if (left > 0) this.#busy.set(conversationId, left);
-    else this.#busy.delete(conversationId);
+  async #writes(conversationId, what, change, done) {
+    const unwritten = this.#unwritten.get(conversationId) ?? new Map();
+    this.#unwritten.set(conversationId, unwritten.set(what, change));
+    await done;
+    if (unwritten.get(what) === change) unwritten.delete(what);
+    if (unwritten.size === 0) this.#unwritten.delete(conversationId);
   }
 
   /**
@@ -121,7 +125,7 @@ export class Readings {
    */
   keep(message, opened) {
     put(this.#row(message.message_id), message.content, opened);
-    void this.#during(message.conversation_id, () => this.#index(message, opened.payload));
+    void this.#index(message, opened.payload);
   }
 
   /**
@@ -131,31 +135,40 @@ export class Readings {
   async #index({ conversation_id, message_id, sent_at, edited_at, expires_at, is_earlier }, { body }) {
     if (expires_at || is_earlier || this.#gone.has(message_id)) return; // that must not live on here
     const writtenMs = Date.parse(edited_at ?? sent_at);
-    if (body) await this.#change((index) => index.add(conversation_id, message_id, body, writtenMs));
-    else if (edited_at) await this.#change((index) => index.remove(message_id));
+    if (body) await this.#change(({ index }) => index.add(conversation_id, message_id, body, writtenMs));
+    else if (edited_at) await this.#change(({ index }) => index.remove(message_id));
   }
 
-  /**
-   * A message that was deleted.
-   * @param {string} messageId
-   * @param {string} conversationId
-   */
-  forget(messageId, conversationId) {
+  /** @param {{ message_id: string, conversation_id: string, change: number }} event */
+  deleted({ message_id, conversation_id, change }) {
+    void this.#writes(conversation_id, message_id, change, this.forget(message_id));
+  }
+
+  /** @param {string} messageId of one that was deleted */
+  async forget(messageId) {
     this.#rows.delete(messageId);
     this.#gone.add(messageId);
     if (this.#gone.size > MOST_GONE) this.#gone.delete([...this.#gone][0]);
-    void this.#during(conversationId, () => this.#change((index) => index.remove(messageId)));
+    await this.#change((crypto) => {
+      crypto.forget(messageId);
+      return crypto.index.remove(messageId);
+    });
   }
 
   /** @param {string} conversationId in which one is no more */
   leave(conversationId) {
-    void this.#during(conversationId, () => this.#change((index) => index.leave(conversationId)));
+    void this.#writes(
+      conversationId,
+      "",
+      0,
+      this.#change(({ index }) => index.leave(conversationId)),
+    );
   }
 
-  /** @param {(index: Crypto["index"]) => Promise<void>} work */
+  /** @param {(crypto: Crypto) => Promise<void>} work */
   async #change(work) {
     try {
-      await work((await this.crypto()).index);
+      await work(await this.crypto());
       this.indexed.update((times) => times + 1);
     } catch {
       // there is none, or no room: it is only not found

@@ -64,7 +64,7 @@ export class Secrecy {
     this.#deaf = [
       given.socket.on("resumed", begin),
       given.socket.on("resuming", begin),
-      given.socket.on("message_deleted", (/** @type {any} */ event) => this.forget(event)),
+      given.socket.on("message_deleted", (/** @type {any} */ event) => this.#readings.deleted(event)),
       given.socket.on("message_edited", (/** @type {any} */ event) => this.#readings.edited(event)),
       given.socket.on("conversation_deleted", ({ conversation_id }) => this.#readings.leave(conversation_id)),
       given.socket.on("user_left", (event) => isMe(event) && this.#readings.leave(event.conversation_id)),
@@ -168,13 +168,9 @@ export class Secrecy {
     return me !== undefined && Date.parse(sent_at) < Date.parse(me.joined_at);
   }
 
-  /**
-   * A message that was deleted.
-   * @param {{ message_id: string, conversation_id: string }} message
-   */
-  forget({ message_id, conversation_id }) {
-    this.#readings.forget(message_id, conversation_id);
-    void this.#crypto?.then((crypto) => crypto.forget(message_id)).catch(() => {});
+  /** @param {string} messageId of one that was deleted while this page was away */
+  forget(messageId) {
+    void this.#readings.forget(messageId);
   }
 
   /** Grows when something else may be found in the index. To be followed. */
@@ -183,11 +179,11 @@ export class Secrecy {
   }
 
   /**
-   * Whether something that was told of it has not reached the index yet.
+   * Up to which change what was told of it has reached the index.
    * @param {string} conversationId
    */
-  isBehind(conversationId) {
-    return this.#readings.isBehind(conversationId);
+  writtenUpTo(conversationId) {
+    return this.#readings.writtenUpTo(conversationId);
   }
 
   /**

@@ -58,14 +58,14 @@ export class Writer {
    * @param {Disk} disk
    * @param {State} state
    * @param {Positions} positions
-   * @param {(conversation: string) => boolean} isBehind whether something that was told of it is still being written
-   *   down elsewhere: once its position is kept, it is not told again
+   * @param {(conversation: string) => number} writtenUpTo the change up to which what was told of it is written down
+   *   elsewhere, too: what a later position is kept of is not told again.  Less than 0: not that it is gone either
    */
-  constructor(disk, state, positions, isBehind) {
+  constructor(disk, state, positions, writtenUpTo) {
     this.disk = disk;
     this.state = state;
     this.positions = positions;
-    this.isBehind = isBehind;
+    this.writtenUpTo = writtenUpTo;
   }
 
   /** @param {string} conversation in which something has changed */
@@ -77,10 +77,9 @@ export class Writer {
   async flush() {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    const noted = [...this.#dirty];
+    const dirty = [...this.#dirty];
     this.#dirty.clear();
-    const dirty = noted.filter((id) => !this.isBehind(id));
-    for (const id of noted) if (!dirty.includes(id)) this.note(id);
+    for (const id of dirty) if (this.#isBehind(id)) this.note(id); // its position goes on later
     const sealed = [...this.state.sealed].slice(-MOST_SEALED);
     const withMessages = new Set(this.state.order.peek().slice(0, CONVERSATIONS_WITH_MESSAGES));
     try {
@@ -88,7 +87,7 @@ export class Writer {
         for (const id of dirty) {
           const row = this.#row(id, withMessages.has(id));
           if (row === null) {
-            conversations.delete(id);
+            if (!this.#isBehind(id)) conversations.delete(id);
             continue;
           }
           conversations.put(row, id);
@@ -106,6 +105,11 @@ export class Writer {
     }
   }
 
+  /** @param {string} id */
+  #isBehind(id) {
+    return this.writtenUpTo(id) < (this.positions.changes.get(id) ?? 0);
+  }
+
   /**
    * @param {string} id
    * @param {boolean} withMessages
@@ -121,7 +125,7 @@ export class Writer {
     if (kept.last_message && !isLasting(kept.last_message)) kept.last_message = null;
     return {
       conversation: kept,
-      change,
+      change: Math.min(change, this.writtenUpTo(id)),
       messages: isWhole ? timeline.messages.peek().slice(-MESSAGES_KEPT).filter(isLasting) : null,
     };
   }

@@ -223,7 +223,7 @@ function recordingOf(row) {
 function body(message) {
   effect(() => {
     const row = /** @type {Message} */ (message());
-    if (row.is_encrypted && row.deleted_at) untracked(() => app.mine.secrecy.forget(row)); // while this page was away
+    if (row.is_encrypted && row.deleted_at) untracked(() => app.mine.secrecy.forget(row.message_id));
   });
   const isReadable = computed(() => {
     const { state } = said(message());
