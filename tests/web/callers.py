@@ -17,6 +17,11 @@ THRIFTY = json.dumps({"thrifty": True})  # what "Use less data" keeps: 320 by 24
 SMALL_PICTURES = f"if (location.host) localStorage.setItem('sc.call.devices', {THRIFTY!r})"
 FRAMES = """() => Object.fromEntries([...document.querySelectorAll("figure")].map((figure) =>
   [figure.ariaLabel, figure.querySelector("video")?.getVideoPlaybackQuality().totalVideoFrames ?? 0]))"""
+CALL = "app.mine.calls.current.peek()"
+LINKS = f"""{CALL}?.links.peek().map(({{ state, pc }}) => [
+  ...[state.peek(), pc.signalingState, pc.iceConnectionState, pc.iceGatheringState],
+  ...[pc.localDescription, pc.remoteDescription].map((each) => each?.sdp.match(/^a=candidate.*/gm)),
+])"""
 FRAME_MS = 100.0
 SIZE = (820, 560)  # what moves is drawn without a graphics card
 
@@ -71,7 +76,11 @@ def all_move(shown: Mapping[Person, Iterable[str]], *, more: int = 3) -> None:
     latest: dict[tuple[Person, str], int] = {}
     for person, names in shown.items():
         for name in names:
-            expect(tile(person, name).locator("video")).to_be_visible()
+            try:
+                expect(tile(person, name).locator("video")).to_be_visible()
+            except AssertionError as exc:
+                exc.add_note(f"links: {person.finds(LINKS)}")
+                raise
             first[person, name] = latest[person, name] = 0
 
     def have_moved() -> bool:

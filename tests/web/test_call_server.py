@@ -15,11 +15,10 @@ from kit.coturn import Coturn
 from kit.fixtures import StartServer
 from kit.server import Server
 
-from .callers import Enter, all_move, answers, button, calls, in_call, moves, tile
+from .callers import CALL, Enter, all_move, answers, button, calls, in_call, moves, tile
 from .people import AWAY, Person
 
 BACK_S = 5.0  # after the server's return
-CALL = "app.mine.calls.current.peek()"
 PEER_ID = f"{CALL}.peerId"
 FRAGMENTS = (  # change when ICE is restarted
     f"{CALL}.links.peek().map((link) => /ice-ufrag:(.*)/.exec(link.pc.localDescription.sdp)[1])"

@@ -14,10 +14,9 @@ from playwright.sync_api import expect
 from kit.fixtures import StartServer
 from kit.server import Server
 
-from .callers import SIZE, Enter, all_move, answers, button, calls, in_call, moves, tile, without
+from .callers import CALL, SIZE, Enter, all_move, answers, button, calls, in_call, moves, tile, without
 from .people import AWAY, People, Person, kept_session
 
-CALL = "app.mine.calls.current.peek()"
 IN_APP = """async () => {
   const main = document.querySelector('script[type="module"]').src;
   const { app } = await import(new URL("app.js", main).href);
