@@ -15,6 +15,7 @@ from kit.postgres import PostgresServer
 from kit.wait import until
 from secureconnect import clock, metrics
 from secureconnect.config import PostgresConfig
+from secureconnect.deps import postgres
 from secureconnect.deps.asyncio_bridge import open_bridge
 from secureconnect.deps.contracts import ConstraintViolation, Row, Tx, UniqueViolation, Value
 from secureconnect.deps.postgres import Postgres
@@ -140,13 +141,22 @@ async def test_the_pool_has_bounds(url: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_nearly_full_pool_is_told_once(url: str) -> None:
-    async with opened(url, connections=5) as db:
+async def test_a_pool_that_stays_nearly_full_is_told_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(url, connections=5, waiting=5) as db:
+
+        async def crowd() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(db.read, rows, SLEEP, 0.05)
+
+        monkeypatch.setattr(postgres, "NEARLY_FULL_S", 60.0)
+        with capture_logs() as logged:
+            await crowd()
+        assert logged == []
+        monkeypatch.setattr(postgres, "NEARLY_FULL_S", 0.04)
         with capture_logs() as logged:
             for _ in range(3):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(5):
-                        nursery.start_soon(db.read, rows, SLEEP, 0.05)
+                await crowd()
         assert [(line["event"], line["log_level"]) for line in logged] == [
             ("database_pool_nearly_full", "warning"),
             ("database_pool_relaxed", "info"),

@@ -49,6 +49,9 @@ CLOSE_S = 2.0
 IDLE_S = 60.0  # a connection unused for longer may have been forgotten by something on the way
 WARN_EVERY_S = 10.0
 NEARLY_FULL = 0.8
+NEARLY_FULL_S = (
+    1.0  # so long it is, when that is told: work that comes at the same moment fills it for a blink
+)
 STATEMENTS = 512  # prepared statements kept per connection
 
 _BEGIN: dict[bool, str] = {
@@ -135,7 +138,8 @@ class Postgres:
         self._prober: Connection | None = None
         self._limit_s = config.statement_s + GRACE_S
         self._offset_us: int | None = None
-        self._nearly_full = False
+        self._full_since: float | None = None
+        self._told_full = False
         self._warning = _Seldom()
         self._refusal = _Seldom()
         self._rollback_failed = _Seldom()
@@ -274,8 +278,7 @@ class Postgres:
         except Unavailable:
             self._turns.release()
             raise
-        if not self._nearly_full:
-            self._look_at_load()
+        self._look_at_load()
 
     @contextmanager
     def _at_work(self, work: _Work) -> Iterator[None]:
@@ -291,7 +294,7 @@ class Postgres:
             self._turns.release()
             active.dec()
             duration.observe(trio.current_time() - began)
-            if self._nearly_full:
+            if self._full_since is not None:
                 self._look_at_load()
 
     def _require_open(self) -> None:
@@ -299,14 +302,19 @@ class Postgres:
             raise Unavailable()
 
     def _look_at_load(self) -> None:
-        """Warn once when the pool is nearly full, and say when that is over: when it is half empty again."""
+        """Warn once when the pool stays nearly full, and say when it is half empty again."""
         busy, limit = self._turns.borrowed_tokens, self._config.connections
-        if not self._nearly_full and busy >= NEARLY_FULL * limit and self._warning.now():
-            self._nearly_full = True
-            log.warning("database_pool_nearly_full", busy=busy, connections=limit)
-        elif self._nearly_full and busy <= limit // 2:
-            self._nearly_full = False
-            log.info("database_pool_relaxed", busy=busy, connections=limit)
+        if busy <= limit // 2:
+            if self._told_full:
+                log.info("database_pool_relaxed", busy=busy, connections=limit)
+            self._full_since, self._told_full = None, False
+        elif busy >= NEARLY_FULL * limit and not self._told_full:
+            now = trio.current_time()
+            if self._full_since is None:
+                self._full_since = now
+            elif now - self._full_since >= NEARLY_FULL_S and self._warning.now():
+                self._told_full = True
+                log.warning("database_pool_nearly_full", busy=busy, connections=limit)
 
     async def _recover(self, work: _Work) -> None:
         """After a cancellation: end the transaction, or the connection if that does not answer."""
