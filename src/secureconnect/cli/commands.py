@@ -30,6 +30,7 @@ Without a command, it serves. Exit codes: 0 all is well, 1 something is not, 2 w
 def run(args: Sequence[str]) -> None:
     """Ends the process (SystemExit), or raises what the command raised."""
     app = typer.Typer(
+        rich_markup_mode="markdown",  # which fills paragraphs anew
         help=HELP,
         add_completion=False,
         pretty_exceptions_enable=False,
