@@ -1,4 +1,4 @@
-"""Passwords: argon2id in worker threads, never more at once than cores.
+"""Passwords: argon2id in threads (`cores`).
 
 A password is compared in Unicode form NFC (RFC 8265, OpaqueString): the same letters typed on another
 keyboard are the same password, and nothing else is folded.
@@ -7,17 +7,15 @@ keyboard are the same password, and nothing else is folded.
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import unicodedata
 
-import trio
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION
 
 from ..config import AuthConfig
-from ..errors import Unavailable
+from .cores import Cores
 
 
 class Passwords:
@@ -30,31 +28,23 @@ class Passwords:
             parallelism=1,
             type=Type.ID,
         )
-        self._cores = trio.CapacityLimiter(os.cpu_count() or 1)
-        self._waiting = config.argon2_waiting
+        self._cores = Cores(config.argon2_waiting)
         self._dummy = _made_up(self._hasher)
+        self._head = _head(self._hasher)
 
     async def hash(self, password: str) -> str:
         """Raises Unavailable when too many wait."""
-        self._admit()
-        return await trio.to_thread.run_sync(self._hasher.hash, _normal(password), limiter=self._cores)
+        return await self._cores.run(self._hasher.hash, _normal(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """password_hash: None for an unknown user, which costs the same time and is never right.
         Raises Unavailable when too many wait."""
-        self._admit()
-        right = await trio.to_thread.run_sync(
-            self._verify, password_hash or self._dummy, _normal(password), limiter=self._cores
-        )
+        right = await self._cores.run(self._verify, password_hash or self._dummy, _normal(password))
         return right and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether the hash was made with other parameters than today's."""
-        return self._hasher.check_needs_rehash(password_hash)
-
-    def _admit(self) -> None:
-        if self._cores.statistics().tasks_waiting >= self._waiting:
-            raise Unavailable("Too many people are signing in at this moment.", retry_after_s=1)
+        return len(password_hash) != len(self._dummy) or not password_hash.startswith(self._head)
 
     def _verify(self, password_hash: str, password: bytes) -> bool:
         try:
@@ -67,8 +57,13 @@ def _made_up(hasher: PasswordHasher) -> str:
     """The hash that stands in for unknown users: it takes the time of a real one to compare with, and none to
     make."""
     salt, digest = map(_base64, (hasher.salt_len, hasher.hash_len))
+    return f"{_head(hasher)}{salt}${digest}"
+
+
+def _head(hasher: PasswordHasher) -> str:
+    """What every hash of these parameters begins with; it has the length of the one made up, besides."""
     cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
-    return f"$argon2id$v={ARGON2_VERSION}${cost}${salt}${digest}"
+    return f"$argon2id$v={ARGON2_VERSION}${cost}$"
 
 
 def _base64(size: int) -> str:
