@@ -237,8 +237,8 @@ async def test_a_password_replaced_meanwhile_accepts_nothing(node: Node, site: S
         attempt = await lockout.reserve_by_account(tx, held.user_id, HOME.address, site.db.now_us())
         return Claim(held, attempt)
 
-    async def accept(_: Tx, held: store.Password) -> None:
-        accepted.append(held)
+    async def accept(_: Tx, user: store.User) -> None:
+        accepted.append(user)
 
     with refused("UNAVAILABLE"):
         await proofs.require(reserve, PASSWORD, None, HOME, accept)

@@ -16,7 +16,6 @@ from ..deps.contracts import Database, Tx
 from ..errors import (
     EmailTaken,
     Invalid,
-    InvalidCredentials,
     InviteRequired,
     NotFound,
     RegistrationClosed,
@@ -196,15 +195,12 @@ class Accounts:
                 )
             return Claim(held, attempt)
 
-        async def accept(tx: Tx, held: store.Password) -> tuple[store.User, Opened]:
-            await require_welcome(tx, held.user_id, self._db.now_us())
-            user = await store.get_user(tx, held.user_id)
-            if user is None:
-                raise InvalidCredentials
-            is_first = not await store.has_device(tx, user.user_id)
+        async def accept(tx: Tx, user: store.User) -> tuple[store.User, Opened]:
             now_us = self._db.now_us()
+            await require_welcome(tx, user.user_id, now_us)
             opened = await self._sessions.open(tx, user.user_id, claim, origin, now_us)
-            if opened.device_secret is not None and not is_first:
+            is_new = opened.device_secret is not None
+            if is_new and await store.has_another_device(tx, user.user_id, opened.device_id):
                 device = claim.name or origin.user_agent or "?"
                 await self._letters.warn(tx, user, "device", origin, now_us, device=device)
             return user, opened

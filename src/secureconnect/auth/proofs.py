@@ -42,12 +42,12 @@ class Proofs:
         password: str,
         totp_code: str | None,
         origin: Origin,
-        accept: Callable[[Tx, store.Password], Awaitable[T]],
+        accept: Callable[[Tx, store.User], Awaitable[T]],
     ) -> T:
         """What `accept` returns, done in the unit that accepts.
 
-        reserve: the unit that finds the account and reserves the attempt.  accept: may refuse, too; that is
-        not counted.
+        reserve: the unit that finds the account and reserves the attempt.  accept: in a transaction that
+        holds the account; may refuse, too; that is not counted.
         Raises InvalidCredentials (TotpInvalid, if it is the code), TotpRequired, AccountLocked, Unavailable.
         """
         claim = await self._db.write(reserve)
@@ -67,7 +67,7 @@ class Proofs:
         password: str,
         totp_code: str | None,
         origin: Origin,
-        accept: Callable[[Tx, store.Password], Awaitable[T]],
+        accept: Callable[[Tx, store.User], Awaitable[T]],
     ) -> T | Problem:
         """What is returned as a refusal has been counted; what is raised has not."""
         held = claim.held
@@ -81,7 +81,8 @@ class Proofs:
                 renewed = await self._passwords.hash(password)
 
         async def unit(tx: Tx) -> T | Problem:
-            if await store.lock_password(tx, held.user_id) != held.password_hash:
+            account = await store.lock_account(tx, held.user_id)
+            if account is None or account.password_hash != held.password_hash:
                 raise Unavailable("The password was changed at this moment; try again.", retry_after_s=1)
             refusal = await self._codes.check(tx, held.user_id, totp_code, origin, self._db.now_us())
             if isinstance(refusal, TotpInvalid):
@@ -92,6 +93,6 @@ class Proofs:
             await self._lockout.refund(tx, claim.attempt)
             if renewed is not None:
                 await store.replace_hash(tx, held.user_id, held.password_hash, renewed)
-            return await accept(tx, held)
+            return await accept(tx, account.user)
 
         return await self._db.write(unit)

@@ -41,11 +41,11 @@ async def require_open(tx: Tx, caller: Principal) -> None:
     """In the unit of the change, first: hold the account. The session that asks goes on, so what it proved
     before was not overtaken by a new password or the end of the account: they end it.
     Raises TokenRevoked."""
-    await store.lock_password(tx, caller.user_id)
+    await store.lock_account(tx, caller.user_id)
     session = await store.get_session(tx, caller.session_id)
     if session is None or session.ended_us is not None:
         raise TokenRevoked
 
 
-async def _do_nothing(_: Tx, __: store.Password) -> None:
+async def _do_nothing(_: Tx, __: store.User) -> None:
     """The change has a unit of its own."""

@@ -106,8 +106,10 @@ class Sessions:
     async def open(self, tx: Tx, user: UserId, claim: DeviceClaim, origin: Origin, now_us: int) -> Opened:
         """Open a session in the caller's transaction; after the commit `grant` makes it known."""
         device = await devices.recognise(tx, user, claim, now_us)
-        ended = await store.end_sessions_of_device(tx, device.device_id, now_us)
-        await self._revocations.write(tx, ended, now_us)
+        ended: frozenset[SessionId] = frozenset()
+        if device.secret is None:  # a new one has none
+            ended = await store.end_sessions_of_device(tx, device.device_id, now_us)
+            await self._revocations.write(tx, ended, now_us)
         # its id tells when it was opened, by the clock that all nodes share (`Revocations.covers`)
         session, refresh_token = SessionId(new_id_at(now_us)), random_token()
         expires_us = now_us + self._config.refresh_ttl_s * SECOND_US

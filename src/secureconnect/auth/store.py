@@ -28,7 +28,10 @@ _GET_USER = f"SELECT {USER} FROM users u WHERE u.user_id = $1"  # noqa: S608
 _BY_EMAIL = "SELECT user_id, password_hash FROM users WHERE email_key = $1"
 _BY_USERNAME = "SELECT user_id, password_hash FROM users WHERE username_key = $1"
 _BY_ID = "SELECT user_id, password_hash FROM users WHERE user_id = $1"
-_LOCK_USER = "UPDATE users SET user_id = user_id WHERE user_id = $1 RETURNING password_hash"
+# what it sets to itself is in no index, for SQLite would write that again; and its RETURNING knows no alias
+_LOCK_USER = (
+    f"UPDATE users SET role = role WHERE user_id = $1 RETURNING password_hash, {USER.replace('u.', '')}"  # noqa: S608
+)
 _REHASH = "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2"
 _CHANGE_PASSWORD = "UPDATE users SET password_hash = $2, updated_at = $3 WHERE user_id = $1"  # noqa: S105
 # tier: names that begin with the text come before names that contain it
@@ -54,7 +57,7 @@ _ADD_DEVICE = (
     "INSERT INTO devices (device_id, user_id, name, secret_hash, created_at) VALUES ($1, $2, $3, $4, $5)"
 )
 _KNOW_DEVICE = "SELECT secret_hash FROM devices WHERE device_id = $1 AND user_id = $2"
-_HAS_DEVICE = "SELECT 1 FROM devices WHERE user_id = $1 LIMIT 1"
+_HAS_ANOTHER_DEVICE = "SELECT 1 FROM devices WHERE user_id = $1 AND device_id <> $2 LIMIT 1"
 _RENAME_DEVICE = "UPDATE devices SET name = $2 WHERE device_id = $1"
 _LIST_DEVICES = "SELECT device_id, name, created_at FROM devices WHERE user_id = $1 ORDER BY device_id"
 
@@ -169,6 +172,11 @@ class Password(NamedTuple):
     password_hash: str
 
 
+class Account(NamedTuple):
+    password_hash: str
+    user: User
+
+
 class Session(NamedTuple):
     """What authentication must know.  ended_us: None while it lives."""
 
@@ -268,10 +276,10 @@ async def get_password_of(tx: Tx, user: UserId) -> Password | None:
     return Password(*row) if row else None
 
 
-async def lock_password(tx: Tx, user: UserId) -> str | None:
-    """The password's hash; the user's row is held by this transaction until its end."""
+async def lock_account(tx: Tx, user: UserId) -> Account | None:
+    """Held by this transaction until its end."""
     row = await tx.one(_LOCK_USER, user)
-    return str(row[0]) if row else None
+    return Account(row[0], User(*row[1:])) if row else None
 
 
 async def replace_hash(tx: Tx, user: UserId, old: str, new: str) -> None:
@@ -309,9 +317,9 @@ async def get_device_secret(tx: Tx, device: str, user: UserId) -> bytes | None:
     return bytes(row[0]) if row else None
 
 
-async def has_device(tx: Tx, user: UserId) -> bool:
-    """Whether they have ever signed in."""
-    return await tx.one(_HAS_DEVICE, user) is not None
+async def has_another_device(tx: Tx, user: UserId, device: DeviceId) -> bool:
+    """Whether they have ever signed in from another one."""
+    return await tx.one(_HAS_ANOTHER_DEVICE, user, device) is not None
 
 
 async def rename_device(tx: Tx, device: DeviceId, name: str) -> None:

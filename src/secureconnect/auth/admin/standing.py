@@ -117,8 +117,7 @@ async def remove_totp(
 
 
 async def require_welcome(tx: Tx, user: UserId, now_us: int) -> None:
-    """Hold the account, so that no ban passes this transaction by. Raises AccountBanned."""
-    await store.lock_user(tx, user)
+    """In a transaction that holds the account, so that no ban passes it by. Raises AccountBanned."""
     banned = await store.get_ban(tx, user, now_us)
     if banned is not None:
         raise AccountBanned(

@@ -80,11 +80,12 @@ class Lockout:
 
     async def refund(self, tx: Tx, attempt: Attempt) -> None:
         """It was right, or nobody has looked."""
+        if await store.end(tx, attempt.counter, attempt.at_us):
+            return
         failures = await store.lock(tx, attempt.counter, attempt.at_us)
         if attempt.at_us in failures:
             failures.remove(attempt.at_us)
-        expires_us = max(failures, default=0) + max(self._window_us, self._lasts_us)
-        await store.put(tx, attempt.counter, failures, expires_us)
+        await store.put(tx, attempt.counter, failures, self._expires_us(max(failures, default=0)))
 
     async def fail(self, tx: Tx, attempt: Attempt) -> None:
         """It was wrong: it stays counted, and counts on the address."""
@@ -113,6 +114,8 @@ class Lockout:
         if attempt.by_address:
             counter = self._counter("address", subscriber_of(attempt.address))
             self._require_open(await store.get(tx, counter), self._address_limit, attempt)
+        if await store.begin(tx, attempt.counter, attempt.at_us, self._expires_us(attempt.at_us)):
+            return attempt
         failures = await store.lock(tx, attempt.counter, attempt.at_us)
         self._require_open(failures, self._limit, attempt)
         await self._add(tx, attempt.counter, failures, self._limit, attempt.at_us)
@@ -135,8 +138,11 @@ class Lockout:
         recent = [each for each in failures if each > now_us - self._window_us]
         if len(failures) >= limit:
             recent = []
-        expires_us = now_us + max(self._window_us, self._lasts_us)
-        await store.put(tx, counter, sorted([*recent, now_us]), expires_us)
+        await store.put(tx, counter, sorted([*recent, now_us]), self._expires_us(now_us))
+
+    def _expires_us(self, newest_us: int) -> int:
+        """When a counter means nothing any more, after its newest failure."""
+        return newest_us + max(self._window_us, self._lasts_us)
 
     def _counter(self, kind: str, what: str) -> bytes:
         return hmac.digest(self._key, f"{kind}:{what}".encode(), hashlib.sha256)
