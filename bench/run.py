@@ -34,7 +34,7 @@ from pathlib import Path
 import load
 from backends import EMBEDDED, Stand, everything, postgres
 from contestants import NODE, contestant, node_version
-from report import Rows, conditions, in_turns, middle, table
+from report import Rows, conditions, in_turns, middle, others_percent, table
 from secureconnect.bench.figures import Pairs, Room, come_back, gets, logins, sockets
 from secureconnect.bench.people import Person, converse_each, register
 from secureconnect.bench.rounds import Run, Target
@@ -54,6 +54,7 @@ CONNECTIONS = 32
 IDLE = 5_000
 BACK = 2_000
 PER_PERSON = 10  # of these sockets
+TURN_S = 1.0  # of sign-ins, and of argon2 alone
 LAG = 'secureconnect_loop_lag_seconds_bucket{le="'
 
 
@@ -233,33 +234,48 @@ def resume(asked: argparse.Namespace) -> None:
 
 
 def login(asked: argparse.Namespace) -> None:
-    bare: list[float] = []
+    """Both take turns each second, for the core is not as fast in one as in the next."""
+    bare: list[Run] = []
     served: list[Run] = []
     lag: dict[float, float] = {}
-    with measured(EMBEDDED, UNLIMITED) as target:
+    with measured(EMBEDDED, UNLIMITED) as target, argon2_alone() as alone:
         people = register(target.site, 16)
-        for _ in range(asked.rounds):
-            bare.append(bare_argon2_per_s(asked.seconds))
-            before = loop_lag(target.site)
-            served.append(logins(target, people, 8, asked.seconds))
-            for limit_s, count in loop_lag(target.site).items():
-                lag[limit_s] = lag.get(limit_s, 0) + count - before[limit_s]
-    shares = [100 * run.per_s / alone for run, alone in zip(served, bare, strict=True)]
+        logins(target, people, 8, TURN_S)  # threads that are new have no memory yet
+        for number in range(1, asked.rounds + 1):
+            turns: list[tuple[Run, Run]] = []
+            for _ in range(max(1, round(asked.seconds / TURN_S))):
+                hashed, before = alone(TURN_S), loop_lag(target.site)
+                turns.append((hashed, logins(target, people, 8, TURN_S)))
+                for limit_s, count in loop_lag(target.site).items():
+                    lag[limit_s] = lag.get(limit_s, 0) + count - before[limit_s]
+            one, other = (Run.of(runs) for runs in zip(*turns, strict=True))
+            bare.append(one)
+            served.append(other)
+            said = f"  sign-ins, round {number} of {asked.rounds}: {other.per_s:,.1f}/s"
+            said += f", argon2id {one.per_s:,.1f}/s; others took {others_percent(other):.0f} % of a core"
+            print(said, file=sys.stderr, flush=True)
+    pairs = list(zip(bare, served, strict=True))
     looked = lag[math.inf]
     late_s = min(limit_s for limit_s, count in lag.items() if count >= 0.99 * looked)
     rows = (
-        ("bare argon2id", middle(bare, 1), "", "", "", ""),
+        ("bare argon2id", *(middle(each, 1) for each in _rate_and_ms(bare)), "", "", "", "", ""),
         (
             "sign-ins, 8 under way",
-            middle([run.per_s for run in served], 1),
+            *(middle(each, 1) for each in _rate_and_ms(served)),
             middle([run.ms(50) for run in served]),
-            middle(shares, 0, " %"),
+            middle([100 * other.per_s / one.per_s for one, other in pairs], 0, " %"),
+            middle([100 * one.us("server") / other.us("server") for one, other in pairs], 0, " %"),
             f"≤ {late_s * 1e3:g} ms of {looked:.0f} looks",
             percent(served, "server"),
         ),
     )
-    titles = ("", "per second", "p50 ms", "of the bare rate", "loop lag p99", "server CPU %")
+    shares = ("of the bare rate", "the same by CPU ms")
+    titles = ("", "per second", "CPU ms each", "p50 ms", *shares, "loop lag p99", "server CPU %")
     table("Sign-ins, all on one core", titles, rows)
+
+
+def _rate_and_ms(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
+    return [run.per_s for run in runs], [run.us("server") / 1e3 for run in runs]
 
 
 def loop_lag(site: Site) -> dict[float, float]:
@@ -271,18 +287,28 @@ def loop_lag(site: Site) -> dict[float, float]:
     return {float(limit_s): float(count) for limit_s, count in parts}
 
 
-def bare_argon2_per_s(seconds: float) -> float:
-    """Verifications on the server's core, with its parameters and as many threads as it would use."""
+@contextmanager
+def argon2_alone() -> Iterator[Callable[[float], Run]]:
+    """Verifies for so many seconds on the server's core, with its parameters, as many at once as it would."""
     cost = AuthConfig()
-    alone = Path(__file__).parent / "references" / "argon2_alone.py"
-    done = subprocess.run(
-        (sys.executable, alone, *map(str, (cost.argon2_time_cost, cost.argon2_memory_kib, seconds))),
-        capture_output=True,
+    script = Path(__file__).parent / "references" / "argon2_alone.py"
+    with subprocess.Popen(
+        (sys.executable, script, str(cost.argon2_time_cost), str(cost.argon2_memory_kib)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-    )
-    return float(done.stdout)
+    ) as process:
+        asking, answers = process.stdin, process.stdout
+        assert asking is not None
+        assert answers is not None
+
+        def verify(seconds: float) -> Run:
+            print(seconds, file=asking, flush=True)
+            done, wall_s, spent_s = answers.readline().split()
+            return Run(float(wall_s), done=int(done), spent_s={"server": float(spent_s)})
+
+        yield verify
 
 
 # start and memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,6 +38,16 @@ class Run:
     done: int | None = None
     spent_s: dict[str, float] = field(default_factory=dict)
     limit: str = ""
+
+    @classmethod
+    def of(cls, parts: Sequence[Run]) -> Run:
+        """What was done in parts, as one round."""
+        return cls(
+            sum(part.wall_s for part in parts),
+            [each_s for part in parts for each_s in part.each_s],
+            sum(part.count for part in parts),
+            {who: sum(part.spent_s[who] for part in parts) for who in parts[0].spent_s},
+        )
 
     @property
     def count(self) -> int:
