@@ -215,17 +215,19 @@ async def _page(
 
 
 async def _same_replay(room: Chat, db: Database, group: ConversationId, user: UserId, now_us: int) -> None:
-    seat = await db.read(store.seat, group, user)
+    standing = next(
+        (each for each in await db.read(store.standings, user) if each.conversation_id == group), None
+    )
     head = room.hub.change_of(group) or 0
     for change in range(head + 1):
         missed = room.recall.missed(user, group, change, 1_000)
         if missed is None:
             continue
-        assert seat is not None, "told to one who is no member"
-        assert change >= seat.conversation.min_change, "what retention took is a gap"
+        assert standing is not None, "told to one who is no member"
+        assert change >= standing.min_change, "what retention took is a gap"
         assert missed.change == head
-        stored = await db.read(changes.events, seat.conversation, change, 1_000, now_us)
-        visible = [each for each in stored if _is_visible(each, seat)]
+        stored = await db.read(changes.events, group, change, 1_000, now_us)
+        visible = [each for each in stored if _is_visible(each, standing, user)]
         assert [frame.data for frame in missed.frames] == [
             told.frame.data if (told := frames.live(each)).kind != "conversation_updated" else frame.data
             for each, frame in zip(visible, missed.frames, strict=True)

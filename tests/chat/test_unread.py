@@ -53,8 +53,8 @@ async def is_right(room: Chat, db: Database, where: ConversationId) -> None:
     for user, unread in (await counted(db, where)).items():
         summary = await room.conversations.summary(user, where)
         [line] = await room.listing.page(user, TOP, 1)
-        [(_, standing, _)] = await db.read(store.standings, user)
-        assert (summary.unread_count, line.summary.unread_count, standing) == (unread,) * 3
+        [standing] = await db.read(store.standings, user)
+        assert (summary.unread_count, line.summary.unread_count, standing.unread_count) == (unread,) * 3
 
 
 Step = tuple[str, int, int]

@@ -191,7 +191,7 @@ class CatchUp:
                 reach = await changes.last_before(tx, conversation, self._db.now_us() - REACH_US)
                 after = max(behind.change - 1, reach)
         after = max(after, conversation.min_change)  # what retention took is told to nobody
-        events = await changes.events(tx, conversation, after, PAGE, self._db.now_us())
+        events = await changes.events(tx, conversation.conversation_id, after, PAGE, self._db.now_us())
         viewers = await store.viewers(tx, conversation_id) or await deletion.viewers(tx, conversation_id)
         is_direct = conversation.type == "direct"
         is_clear = not is_direct or await store.are_clear(tx, *_pair(viewers))

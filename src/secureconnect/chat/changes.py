@@ -13,6 +13,7 @@ import msgspec
 
 from ..deps.contracts import Row, Tx
 from ..identity import ConversationId, MessageId, PollId, UserId
+from . import store
 from .polls import store as polls
 from .polls.store import Poll
 from .reactions import store as reactions
@@ -136,24 +137,31 @@ _MESSAGE = _PERSON + len(Person._fields)
 _REACH = 10_000  # changes looked back for the last old one
 
 
-async def events(tx: Tx, conversation: Conversation, after: int, limit: int, now_us: int) -> list[Event]:
+async def events(tx: Tx, conversation: ConversationId, after: int, limit: int, now_us: int) -> list[Event]:
     """What happened after change `after`, at most `limit`, in order, as it is to be told now."""
-    said = await tx.all(_MESSAGES_AFTER, conversation.conversation_id, after, limit)
+    said = await tx.all(_MESSAGES_AFTER, conversation, after, limit)
     found = [
         Event("chat", g.conversation_id, g.change, g.sent_us, g.seq, g.message_id, g)
         for g in (message_of(row, now_us) for row in said)
     ]
-    rows = await tx.all(_CHANGES_AFTER, conversation.conversation_id, after, limit)
+    rows = await tx.all(_CHANGES_AFTER, conversation, after, limit)
     if rows:
         found += [_event(row, conversation, now_us) for row in rows]
         found.sort(key=_by_change)
     found = found[:limit]
+    if any(each.kind == "conversation_updated" for each in found):
+        now = await store.get(tx, conversation)
+        found = [_with_conversation(each, now) for each in found]
     if any(each.poll_id for each in found):
         found = await _with_polls(tx, found, now_us)
     reacted = await reactions.reacted_to(tx, [each.message for each in found if each.message is not None])
     if reacted:
         found = [_with_reactions(each, reacted) for each in found]
     return found
+
+
+def _with_conversation(event: Event, now: Conversation | None) -> Event:
+    return event._replace(conversation=now) if event.kind == "conversation_updated" else event
 
 
 def _with_reactions(event: Event, reacted: dict[MessageId, tuple[Reacted, ...]]) -> Event:
@@ -179,9 +187,9 @@ def _by_change(event: Event) -> int:
     return event.change
 
 
-def _event(row: Row, conversation: Conversation, now_us: int) -> Event:
+def _event(row: Row, conversation: ConversationId, now_us: int) -> Event:
     change, kind, stored_us, seq, ref, actor, data = row[:_PERSON]
-    event = Event(kind, conversation.conversation_id, change, stored_us, seq)
+    event = Event(kind, conversation, change, stored_us, seq)
     facts = msgspec.json.decode(data) if data else {}
     match kind:
         case "message_edited" | "message_deleted" | "reaction" | "message_pinned" | "message_unpinned":
@@ -195,10 +203,8 @@ def _event(row: Row, conversation: Conversation, now_us: int) -> Event:
             return event._replace(message=message._replace(change=change))
         case "poll_created" | "poll_voted" | "poll_closed" | "poll_deleted":
             return event._replace(poll_id=ref)
-        case "conversation_deleted":
+        case "conversation_deleted" | "conversation_updated":
             return event
-        case "conversation_updated":
-            return event._replace(conversation=conversation)
         case _:
             known = row[_PERSON] is not None
             user = Person._make(row[_PERSON:_MESSAGE]) if known else Person(ref, "", "", None)

@@ -23,14 +23,14 @@ from ..config import ChatConfig
 from ..deps.contracts import Database, Tx
 from ..edge import Frame
 from ..errors import Unavailable, is_away
-from ..identity import ConversationId
+from ..identity import ConversationId, UserId
 from . import changes, frames, store
 from .catchup import REACH_US
 from .changes import Event
 from .hub import Connection, Hub
 from .recall import Recall
 from .shapes import muted_until
-from .store import Conversation, Seat, Standing
+from .store import Standing
 
 # result: whole, gap (something had to be read again), recalled (from memory; one of the others follows)
 RESUMES = metrics.counter("secureconnect_chat_resumes_total", "Sockets that resumed.", ["result"])
@@ -178,47 +178,43 @@ class Resume:
 
     async def _read(self, tx: Tx, positions: dict[ConversationId, int], left: int) -> _Round:
         only, user = self._connection.only, self._connection.user_id
-        standings = [
-            each
-            for each in await store.standings(tx, user)
-            if only is None or each.seat.conversation.conversation_id == only
-        ]
+        standings = await store.standings(tx, user)
+        if only is not None:
+            standings = [each for each in standings if each.conversation_id == only]
         events: list[Event] = []
         gaps: list[frames.Gap] = []
         after: dict[ConversationId, int] = {}
         room = _Room()
-        for seat, *_ in standings:
-            conversation = seat.conversation
-            name, head = conversation.conversation_id, conversation.last_change
+        for each in standings:
+            name, head = each.conversation_id, each.last_change
             position = positions.get(name)
             after[name] = head
             if position is None:
                 continue  # `resumed` tells of it
             if position == head and name not in self._stale:
                 continue
-            if not self._is_near(seat, position, left - room.taken):
-                gaps.append(_gap(seat))
+            if not self._is_near(each, position, left - room.taken):
+                gaps.append(_gap(each))
                 continue
             if room.is_full:
                 after[name] = position
                 continue
             now_us = self._db.now_us()
-            page = await _read_on(tx, conversation, position, room, now_us)
+            page = await _read_on(tx, name, position, room, now_us)
             if page and page[0].stored_us < now_us - self._config.resume_days * DAY_US:
-                gaps.append(_gap(seat))
+                gaps.append(_gap(each))
                 continue
             after[name] = page[-1].change if page else head
-            events += [event for event in page if _is_visible(event, seat)]
-        heads = {seat.conversation.conversation_id: seat.conversation.last_change for seat, *_ in standings}
+            events += [event for event in page if _is_visible(event, each, user)]
+        heads = {each.conversation_id: each.last_change for each in standings}
         return _Round(standings, events, gaps, after, after == heads)
 
-    def _is_near(self, seat: Seat, position: int, left: int) -> bool:
+    def _is_near(self, standing: Standing, position: int, left: int) -> bool:
         """Whether what was missed is there and not too much."""
-        conversation = seat.conversation
-        missed = conversation.last_change - position
+        missed = standing.last_change - position
         return (
-            conversation.conversation_id not in self._stale
-            and position >= conversation.min_change
+            standing.conversation_id not in self._stale
+            and position >= standing.min_change
             and 0 <= missed <= min(self._config.resume_changes, left)
         )
 
@@ -239,11 +235,10 @@ class Resume:
         recent_us = self._db.now_us() - REACH_US
         self._connection.keep_floors(
             [
-                name
-                for seat, *_ in standings
-                if seat.conversation.touched_us >= recent_us
-                and (self._hub.change_of(name := seat.conversation.conversation_id) or 0)
-                < seat.conversation.last_change
+                each.conversation_id
+                for each in standings
+                if each.touched_us >= recent_us
+                and (self._hub.change_of(each.conversation_id) or 0) < each.last_change
             ]
         )
 
@@ -252,19 +247,19 @@ def _resumed(standings: list[Standing]) -> list[frames.Resumed]:
     """The frames that name all of them, at least one."""
     lines: list[tuple[str, frames.Standing]] = [
         (
-            seat.conversation.conversation_id,
+            each.conversation_id,
             frames.Standing(
-                seq=seat.conversation.last_seq,
-                change=seat.conversation.last_change,
-                first_seq=max(seat.conversation.first_seq, seat.member.visible_from_seq),
-                last_read_seq=seat.member.last_read_seq,
-                unread_count=unread,
-                unread_mentions=mentions,
-                is_muted=(mute := muted_until(seat.member.muted_until_us))[0],
+                seq=each.last_seq,
+                change=each.last_change,
+                first_seq=max(each.first_seq, each.visible_from_seq),
+                last_read_seq=each.last_read_seq,
+                unread_count=each.unread_count,
+                unread_mentions=each.unread_mentions,
+                is_muted=(mute := muted_until(each.muted_until_us))[0],
                 muted_until=mute[1],
             ),
         )
-        for seat, unread, mentions in standings
+        for each in standings
     ]
     parts = [dict(lines[start : start + STANDINGS]) for start in range(0, max(len(lines), 1), STANDINGS)]
     return [
@@ -273,7 +268,7 @@ def _resumed(standings: list[Standing]) -> list[frames.Resumed]:
     ]
 
 
-async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room, now_us: int) -> list[Event]:
+async def _read_on(tx: Tx, conversation: ConversationId, after: int, room: _Room, now_us: int) -> list[Event]:
     """What happened after a change, as far as there is room for it."""
     found: list[Event] = []
     while not room.is_full:
@@ -286,21 +281,19 @@ async def _read_on(tx: Tx, conversation: Conversation, after: int, room: _Room, 
     return found
 
 
-def _is_visible(event: Event, seat: Seat) -> bool:
+def _is_visible(event: Event, standing: Standing, user: UserId) -> bool:
     """The position is the client's word: it may lie before its person joined. That they came and went
     themselves is theirs to know."""
-    member = seat.member
     if event.seq is not None:
-        return event.seq >= member.visible_from_seq
-    is_theirs = event.user is not None and event.user.user_id == member.user_id
-    return is_theirs or event.change >= member.visible_from_change
+        return event.seq >= standing.visible_from_seq
+    is_theirs = event.user is not None and event.user.user_id == user
+    return is_theirs or event.change >= standing.visible_from_change
 
 
-def _gap(seat: Seat) -> frames.Gap:
-    conversation = seat.conversation
+def _gap(standing: Standing) -> frames.Gap:
     return frames.Gap(
-        conversation_id=conversation.conversation_id,
-        from_seq=max(conversation.first_seq, seat.member.visible_from_seq),
-        to_seq=conversation.last_seq,
-        change=conversation.last_change,
+        conversation_id=standing.conversation_id,
+        from_seq=max(standing.first_seq, standing.visible_from_seq),
+        to_seq=standing.last_seq,
+        change=standing.last_change,
     )

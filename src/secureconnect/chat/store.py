@@ -154,9 +154,19 @@ class Head(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How somebody stands in a conversation of theirs."""
+    """How somebody stands in a conversation of theirs: of both what resuming needs, and nothing else, for it
+    reads all of them.  visible_from_seq, visible_from_change, muted_until_us: as in `Member`."""
 
-    seat: Seat
+    conversation_id: ConversationId
+    last_seq: int
+    last_change: int
+    touched_us: int
+    first_seq: int
+    min_change: int
+    visible_from_seq: int
+    visible_from_change: int
+    last_read_seq: int
+    muted_until_us: int | None
     unread_count: int
     unread_mentions: int
 
@@ -505,7 +515,9 @@ _LIST = (  # only those on the page are counted
 )
 _ONE = f"SELECT {_LINE} FROM members m{_LAST} WHERE m.user_id = $1 AND m.conversation_id = $2"  # noqa: S608
 _STANDINGS = (
-    f"SELECT {CONVERSATION}, {MEMBER}, {UNREAD}, {UNREAD_MENTIONS} FROM members m"  # noqa: S608
+    "SELECT c.conversation_id, c.last_seq, c.last_change, c.touched_at, c.first_seq, c.min_change,"  # noqa: S608
+    " m.visible_from_seq, m.visible_from_change, m.last_read_seq, m.muted_until,"
+    f" {UNREAD}, {UNREAD_MENTIONS} FROM members m"
     " JOIN conversations c ON c.conversation_id = m.conversation_id WHERE m.user_id = $1"
 )
 _ACTIVE = (
@@ -543,7 +555,7 @@ async def summary(tx: Tx, conversation: ConversationId, user: UserId, now_us: in
 
 async def standings(tx: Tx, user: UserId) -> list[Standing]:
     """Of all conversations of `user`."""
-    return [Standing(seat_of(row), *row[_C + _M :]) for row in await tx.all(_STANDINGS, user)]
+    return [Standing._make(row) for row in await tx.all(_STANDINGS, user)]
 
 
 async def heads_since(tx: Tx, since_us: int, after: str, limit: int) -> list[Head]:
