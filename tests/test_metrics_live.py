@@ -165,6 +165,19 @@ async def a_message_is_sent(scene: Scene) -> AsyncIterator[None]:
     yield
 
 
+@DEEDS.moves(
+    'secureconnect_chat_pages_total{result="read"}',
+    'secureconnect_chat_pages_total{result="kept"}',
+    "secureconnect_chat_pages_bytes",
+)
+async def a_page_is_read_twice(scene: Scene) -> AsyncIterator[None]:
+    where = await group(scene.ann, scene.bob)
+    await scene.at_ann.send(where, "hello")
+    for _ in range(3):  # what is told on sockets meanwhile takes it away again
+        await scene.ann.call("GET", "/v1/messages", query={"conversation_id": where})
+    yield
+
+
 @DEEDS.moves('secureconnect_chat_notifications_total{kind="added"}')
 async def somebody_is_added(scene: Scene) -> AsyncIterator[None]:
     await group(scene.ann, scene.bob)

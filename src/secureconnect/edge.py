@@ -105,7 +105,7 @@ Body = bytes | File | AsyncGenerator[bytes, None]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """data: an instance of the route's `answer`; it stands in the envelope's `data`.
+    """data: an instance of the route's `answer`, or a Raw of such a one; it stands in the envelope's `data`.
 
     as_of_us: told from memory, while the database is away: what was stored before then is in it. None: it is
     how things are.

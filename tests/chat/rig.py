@@ -13,8 +13,9 @@ import trio
 from secureconnect.chat import Chat, PushParts
 from secureconnect.chat.append import Draft, Stored
 from secureconnect.chat.attachments import Attachments
+from secureconnect.chat.pages import Asked, encoded
 from secureconnect.chat.sockets import ChatQuery, serve_chat
-from secureconnect.chat.store import Message
+from secureconnect.chat.store import Message, Page
 from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig, JournalConfig, MemoryConfig, SignalsConfig
 from secureconnect.deps.contracts import Bus, Database, Journal, Tx
@@ -124,11 +125,32 @@ async def store(room: Chat, draft: Draft) -> Stored:
     return answer
 
 
+async def read_page(
+    room: Chat,
+    caller: UserId,
+    conversation: ConversationId,
+    limit: int,
+    before_seq: int | None = None,
+    after_seq: int | None = None,
+) -> Page:
+    """As it is in the table; and what REST tells of it, perhaps again, is the very same."""
+    asked = Asked(conversation, limit, before_seq, after_seq)
+    told = [bytes(await room.messages.page(caller, asked)) for _ in range(2)]
+    seat, found = await room._db.read(room.messages._page, caller, asked, None)
+    assert isinstance(found, list)
+    page = Page(found, seat.conversation.last_change)
+    for data in told:
+        if msgspec.json.decode(data)["change"] == page.change:  # nothing has happened meanwhile
+            assert data == bytes(encoded(asked, page))
+    return page
+
+
 async def history(room: Chat, caller: UserId, conversation: ConversationId) -> list[Message]:
     """All that the caller may see."""
+    await read_page(room, caller, conversation, 100)
     found: list[Message] = []
     while True:
-        page = await room.messages.page(caller, conversation, 100, None, found[-1].seq if found else 0)
+        page = await read_page(room, caller, conversation, 100, None, found[-1].seq if found else 0)
         if not page.messages:
             return found
         found += page.messages

@@ -17,7 +17,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Conflict, E2eeRequired, Forbidden, Invalid, LastAdmin, NotFound, Problem
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
-from .rig import block, history, make_group, make_people, running, say, seqs, store
+from .rig import block, history, make_group, make_people, read_page, running, say, seqs, store
 
 
 class Scene(NamedTuple):
@@ -34,7 +34,7 @@ Act = Callable[[Scene, UserId], Awaitable[object]]
 MEMBERS_ONLY: dict[str, Act] = {
     "get": lambda at, me: at.room.conversations.get(me, at.where),
     "participants": lambda at, me: at.room.conversations.participants(me, at.where, NO_ID, 10),
-    "history": lambda at, me: at.room.messages.page(me, at.where, 10),
+    "history": lambda at, me: read_page(at.room, me, at.where, 10),
     "message": lambda at, me: at.room.messages.get(me, at.what),
     "send": lambda at, me: say(at.room, me, at.where, "hi"),
     "read": lambda at, me: at.room.conversations.mark_read(me, at.where, 1),

@@ -22,7 +22,7 @@ from secureconnect.edge import Close
 from secureconnect.errors import Conflict, NotFound, Unavailable
 from secureconnect.identity import ConversationId, UserId
 
-from .rig import back, dialled, make_group, running, say
+from .rig import back, dialled, make_group, read_page, running, say
 from .test_nodes import LossyBus
 
 QUICK = ChatConfig(catch_up_ms=100)
@@ -76,7 +76,7 @@ async def test_everybody_is_out_at_once(
                 for act in (
                     lambda room=room, user=user: room.conversations.get(user, where),
                     lambda room=room, user=user: room.messages.get(user, said),
-                    lambda room=room, user=user: room.messages.page(user, where, 10),
+                    lambda room=room, user=user: read_page(room, user, where, 10),
                     lambda room=room, user=user: say(room, user, where, "still here?"),
                     lambda room=room, user=user: room.conversations.add(user, where, cid, "member"),
                 ):
@@ -249,7 +249,7 @@ async def test_a_direct_one_goes_when_both_are_erased(
         monkeypatch.setattr(rules, "KEPT_US", -HOUR_US)
         await there.deletion.pass_once()
         assert await named_in(db, gone) <= {"search_positions"}
-        assert [each.content for each in (await here.messages.page(cid, kept, 10)).messages] == ["hello"]
+        assert [each.content for each in (await read_page(here, cid, kept, 10)).messages] == ["hello"]
 
 
 _ERASE = "UPDATE users SET erased_at = created_at WHERE user_id = $1"

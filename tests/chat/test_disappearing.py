@@ -25,7 +25,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import MessageDeleted, NotFound, Unavailable
 from secureconnect.identity import ConversationId, MessageId, PollId, UserId
 
-from .rig import back, dialled, make_group, make_people, running, say, store
+from .rig import back, dialled, make_group, make_people, read_page, running, say, store
 
 NEVER = ChatConfig(disappear_pass_s=3_600, poll_pass_s=3_600, catch_up_ms=100)
 AFTER_S = 60
@@ -71,7 +71,7 @@ async def test_a_message_gets_its_end_when_it_is_stored(here: Scene) -> None:
     assert (await say(here.room, here.ann, here.group, "stays")).message.expires_us is None
     here.end()
     assert await here.room.disappearing.pass_once() == 1
-    page = await here.room.messages.page(here.bob, here.group, 10)
+    page = await read_page(here.room, here.bob, here.group, 10)
     said = [each.content for each in page.messages if each.message_type != "system"]
     assert said == ["", "stays"], "and what is said of the conversation itself stays, too"
 
@@ -85,7 +85,7 @@ async def test_from_its_end_on_nobody_is_shown_it(nursery: trio.Nursery, here: S
     shown = await room.messages.get(here.ann, message)
     assert (shown.content, shown.metadata, shown.reactions) == ("", None, ())
     assert shown.deleted_us == here.message.expires_us
-    assert (await room.messages.page(here.bob, here.group, 10)).messages[-1] == shown
+    assert (await read_page(room, here.bob, here.group, 10)).messages[-1] == shown
     summary = await room.conversations.summary(here.bob, here.group)
     assert summary.last_message == shown._replace(reactions=())
     again = room.messages.draft(here.ann, here.group, "x", client_message_id=here.message.client_message_id)

@@ -36,7 +36,19 @@ from secureconnect.errors import (
 from secureconnect.identity import ConversationId, UserId, new_id
 from secureconnect.supervise import Handle
 
-from .rig import HISTORY, dialled, history, make_group, make_people, running, say, seqs, signals_beside, store
+from .rig import (
+    HISTORY,
+    dialled,
+    history,
+    make_group,
+    make_people,
+    read_page,
+    running,
+    say,
+    seqs,
+    signals_beside,
+    store,
+)
 
 
 def as_sent(metadata: object) -> msgspec.Raw:
@@ -367,13 +379,13 @@ async def test_history_pages_both_ways(room: Chat, people: list[UserId]) -> None
     where = await make_group(room, ann)
     for number in range(12):
         await say(room, ann, where, str(number))
-    assert seqs((await room.messages.page(ann, where, 5)).messages) == [8, 9, 10, 11, 12]
-    assert seqs((await room.messages.page(ann, where, 5, before_seq=8)).messages) == [3, 4, 5, 6, 7]
-    assert seqs((await room.messages.page(ann, where, 5, before_seq=3)).messages) == [1, 2]
-    assert seqs((await room.messages.page(ann, where, 5, after_seq=9)).messages) == [10, 11, 12]
-    assert seqs((await room.messages.page(ann, where, 5, after_seq=12)).messages) == []
-    assert (await room.messages.page(ann, where, 5, after_seq=2**63 - 1)).messages == []
-    assert seqs((await room.messages.page(ann, where, 1, before_seq=2**63 - 1)).messages) == [12]
+    assert seqs((await read_page(room, ann, where, 5)).messages) == [8, 9, 10, 11, 12]
+    assert seqs((await read_page(room, ann, where, 5, before_seq=8)).messages) == [3, 4, 5, 6, 7]
+    assert seqs((await read_page(room, ann, where, 5, before_seq=3)).messages) == [1, 2]
+    assert seqs((await read_page(room, ann, where, 5, after_seq=9)).messages) == [10, 11, 12]
+    assert seqs((await read_page(room, ann, where, 5, after_seq=12)).messages) == []
+    assert (await read_page(room, ann, where, 5, after_seq=2**63 - 1)).messages == []
+    assert seqs((await read_page(room, ann, where, 1, before_seq=2**63 - 1)).messages) == [12]
 
 
 async def test_unread_counts_against_a_model(room: Chat, people: list[UserId]) -> None:

@@ -17,7 +17,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Conflict, Forbidden, Invalid, MessageDeleted, NotFound
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
-from .rig import back, block, dialled, make_group, running, say
+from .rig import back, block, dialled, make_group, read_page, running, say
 from .test_routes import ask
 
 UP, HEART = "\N{THUMBS UP SIGN}", "\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16}"
@@ -55,7 +55,7 @@ async def test_each_sees_how_many_react_and_whether_they_do(room: Chat, people: 
     assert await seen(room, bob, message) == (Reacted(UP, 2, mine=True), Reacted(HEART, 1, mine=False))
     await room.reactions.set(bob, message, UP, on=False)
     await room.reactions.set(bob, message, UP, on=False)
-    [told] = (await room.messages.page(bob, group, 10)).messages
+    [told] = (await read_page(room, bob, group, 10)).messages
     assert told.reactions == (Reacted(HEART, 1, mine=False), Reacted(UP, 1, mine=False))
     assert told.reaction_count == 2
 
@@ -78,10 +78,10 @@ async def test_a_tombstone_between_two_messages_has_none(
     group, _ = await make_message(room, people)
     for number in range(2):
         await say(room, ann, group, str(number))
-    messages, _ = await room.messages.page(ann, group, 10)
+    messages = (await read_page(room, ann, group, 10)).messages
     for message in messages:
         await room.reactions.set(bob, message.message_id, UP, on=True)
-    (first, second, third), _ = await room.messages.page(ann, group, 10)
+    first, second, third = (await read_page(room, ann, group, 10)).messages
     shown = await db.read(reactions.reacted_to, [first, second._replace(reaction_count=0), third])
     assert set(shown) == {first.message_id, third.message_id}
 

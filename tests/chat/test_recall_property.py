@@ -30,7 +30,7 @@ from secureconnect.deps.memory import MemoryBus
 from secureconnect.errors import Problem, Unavailable
 from secureconnect.identity import ConversationId, PollId, UserId, new_id
 
-from .rig import make_group, make_people, running
+from .rig import make_group, make_people, read_page, running
 
 LASTS_S = 3_600
 SMALL = ChatConfig(catch_up_ms=100, recent_changes=12, disappear_pass_s=3_600, poll_pass_s=3_600)
@@ -97,10 +97,10 @@ async def _compare(folder: Path, before: list[Step], after: list[Step], opens_th
             group = await make_group(far, *people[:2])
             await far.conversations.configure(people[0], group, {"history_visible": opens_the_past})
             for kind, _, number in before:
-                await _take(kind, far, db, group, people, number)
+                await take(kind, far, db, group, people, number)
             async with running(away, bus, SMALL, attachments=AnyFile()) as room:
                 for kind, here, number in after:
-                    await _take(kind, room if here else far, db, group, people, number)
+                    await take(kind, room if here else far, db, group, people, number)
                 await until(lambda: _is_settled(db, group, room))
                 away.go_away()
                 for ahead_us in (0, 2 * LASTS_S * SECOND_US):
@@ -111,7 +111,7 @@ async def _compare(folder: Path, before: list[Step], after: list[Step], opens_th
                         await _same_replay(room, db, group, user, now_us)
 
 
-async def _take(
+async def take(
     kind: str, room: Chat, db: Database, group: ConversationId, people: Sequence[UserId], number: int
 ) -> None:
     """One step; what the rules refuse does not happen."""
@@ -158,7 +158,7 @@ async def _take(
             case "title":
                 await room.conversations.describe(ann, group, {"title": str(number)})
             case "read":
-                await room.messages.page(people[number % 3], group, 1 + number % 7, before_seq=number + 2)
+                await read_page(room, people[number % 3], group, 1 + number % 7, before_seq=number + 2)
             case "last":
                 await db.write(_last, group, number % 2 * LASTS_S)
             case "sweep":

@@ -6,8 +6,9 @@ import pytest
 
 from secureconnect.chat.live import Live
 from secureconnect.chat.recent import Recent
+from secureconnect.chat.store import NO_ID, Conversation, Message
 from secureconnect.edge import Frame
-from secureconnect.identity import ConversationId, MessageId
+from secureconnect.identity import ConversationId, MessageId, UserId
 
 TEXT = 1_000
 ROOMS = [ConversationId(f"room {number}") for number in range(10)]
@@ -16,6 +17,16 @@ ROOMS = [ConversationId(f"room {number}") for number in range(10)]
 def chat(room: ConversationId, change: int) -> Live:
     name = MessageId(f"{room}, {change}")
     return Live("chat", room, change, change, None, None, Frame(b"x" * TEXT), None, name)
+
+
+def message(room: ConversationId, seq: int) -> Message:
+    name, user = MessageId(f"{room}, {seq}"), UserId(NO_ID)
+    return Message(name, room, seq, seq, user, "", "text", "", False, None, "[]", None, 1, None, None)
+
+
+def conversation(room: ConversationId, head: int) -> Conversation:
+    user = UserId(NO_ID)
+    return Conversation(room, "group", None, None, user, 1, 1, head, head, 1, 1, 0, False, False, 0, False)
 
 
 def held(recent: Recent, room: ConversationId) -> list[int]:
@@ -54,3 +65,23 @@ def test_after_a_jump_it_begins_anew() -> None:
     assert past is not None
     assert (past.start, past.head, held(recent, ROOMS[0])) == (3, 5, [4, 5])
     assert recent.conversation_of(MessageId("room 0, 2")) is None
+
+
+def test_what_was_read_is_kept_as_far_as_there_is_room() -> None:
+    recent, [room, other, *_] = Recent(10_000_000, 20), ROOMS
+    now = conversation(room, 50)
+    assert recent.lacks(now, 41, 50)
+    recent.keep(now, [message(room, seq) for seq in range(41, 51)])
+    assert held(recent, room) == list(range(41, 51))
+    assert not recent.lacks(now, 41, 50)
+    assert not recent.lacks(now, 30, 39), "there would be a hole"
+    assert not recent.lacks(conversation(room, 60), 41, 60), "more has happened than was told"
+    assert recent.lacks(now, 1, 40)
+    recent.keep(now, [message(room, seq) for seq in range(1, 41)])
+    assert held(recent, room) == list(range(31, 51))
+    assert not recent.lacks(now, 1, 40)
+    for change in range(51, 71):
+        recent.take(chat(room, change))
+    assert not recent.lacks(conversation(room, 70), 41, 70), "there is no room beside what has happened"
+    assert recent.lacks(conversation(other, 1), 1, 1)
+    assert not Recent(0, 20).lacks(conversation(other, 1), 1, 1)

@@ -30,6 +30,7 @@ from .rig import (
     dial,
     make_group,
     make_people,
+    read_page,
     resume_from,
     running,
     say,
@@ -160,7 +161,7 @@ async def test_a_hole_in_what_is_heard_is_filled_in_order(
 
 
 async def test_nothing_is_retold_that_was_taken_back(here: Scene, nursery: trio.Nursery) -> None:
-    first, second = (await here.room.messages.page(here.bob, here.busy, 3)).messages[:2]
+    first, second = (await read_page(here.room, here.bob, here.busy, 3)).messages[:2]
     await here.room.messages.edit(here.ann, first.message_id, "edited")
     await here.room.messages.edit(here.ann, second.message_id, "edited, then deleted")
     await here.room.messages.delete(here.ann, second.message_id)

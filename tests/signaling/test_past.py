@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from chat.rig import running, say
+from chat.rig import read_page, running, say
 from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.store import Message
@@ -21,7 +21,7 @@ from .rig import Node
 
 async def told(room: Chat, who: Principal, where: ConversationId) -> list[Message]:
     """The notices of a conversation."""
-    page = await room.messages.page(who.user_id, where, 20)
+    page = await read_page(room, who.user_id, where, 20)
     return [each for each in page.messages if each.message_type == "system"]
 
 

@@ -18,9 +18,10 @@ from .attachments import Attachments, no_such_file
 from .changes import Event
 from .conversations import require_seat
 from .mentions.mentions import mention_anew, mentioned
+from .pages import Asked, Kept, Pages
 from .pledges import Accepted
 from .reactions import store as reactions
-from .store import Conversation, Message, Page, Seat
+from .store import Message, Seat
 from .versions import store as versions
 from .writer import Done, Writer
 
@@ -31,20 +32,18 @@ _document = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 class Messages:
-    """read: hears which messages somebody read, in a row, and how their conversation was just then."""
-
     def __init__(
         self,
         config: ChatConfig,
         db: Database,
         writer: Writer,
-        read: Callable[[Conversation, Sequence[Message]], None],
+        pages: Pages,
         attachments: Attachments,
     ) -> None:
         self._config = config
         self._db = db
         self._writer = writer
-        self._read = read
+        self._pages = pages
         self._attachments = attachments
 
     # sending
@@ -120,30 +119,19 @@ class Messages:
         found = await require_visible(tx, caller, message, self._db.now_us())
         return (await reactions.with_reactions(tx, [found], caller))[0]
 
-    async def page(
-        self,
-        caller: UserId,
-        conversation: ConversationId,
-        limit: int,
-        before_seq: int | None = None,
-        after_seq: int | None = None,
-    ) -> Page:
-        """Ascending by `seq`; without a bound the newest `limit`."""
-        seat, found = await self._db.read(self._page, caller, conversation, limit, before_seq, after_seq)
-        self._read(seat.conversation, found)
-        return Page(found, seat.conversation.last_change)
+    async def page(self, caller: UserId, asked: Asked) -> msgspec.Raw:
+        """The `MessageList`."""
+        seat, found = await self._db.read(self._page, caller, asked, self._pages.get(asked))
+        return self._pages.answer(asked, seat, found)
 
     async def _page(
-        self,
-        tx: Tx,
-        caller: UserId,
-        conversation: ConversationId,
-        limit: int,
-        before_seq: int | None,
-        after_seq: int | None,
-    ) -> tuple[Seat, list[Message]]:
-        seat = await require_seat(tx, conversation, caller)  # first: what happens meanwhile may be in, too
+        self, tx: Tx, caller: UserId, asked: Asked, kept: Kept | None
+    ) -> tuple[Seat, msgspec.Raw | list[Message]]:
+        conversation, limit, before_seq, after_seq = asked
+        seat = await require_seat(tx, conversation, caller)
         now_us = self._db.now_us()
+        if kept is not None and kept.is_right(seat, now_us):
+            return seat, kept.data
         visible_from = seat.member.visible_from_seq
         if after_seq is not None:
             after = max(visible_from - 1, after_seq)

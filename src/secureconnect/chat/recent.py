@@ -155,19 +155,36 @@ class Recent:
         if not past.start <= head <= past.head:
             return
         past.first_seq = max(past.first_seq, conversation.first_seq)
-        lowest = past.lowest(conversation.last_seq)
-        if not rows or rows[0].seq >= lowest:  # they are here already, as most often
+        new = self._new(past, conversation, rows[0].seq, rows[-1].seq) if rows else ()
+        if not new:  # they are here already, as most often
             return
-        new = [row for row in rows if row.seq < lowest]
-        if new[-1].seq != lowest - 1:
-            return
-        room = self._changes - len(past.lives) - len(past.rows)
-        for row in new[max(len(new) - room, 0) :]:
-            past.rows[row.seq] = row
-            self._where[row.message_id] = name
-            self._grow(past, _size(row))
+        for row in rows:
+            if row.seq in new:
+                past.rows[row.seq] = row
+                self._where[row.message_id] = name
+                self._grow(past, _size(row))
         while self._bytes > self._limit_bytes:
             self._shrink()
+
+    def lacks(self, conversation: Conversation, first_seq: int, last_seq: int) -> bool:
+        """Whether `keep` would take any of these messages, read when their conversation was just so."""
+        past = self._pasts.get(conversation.conversation_id)
+        if past is None:
+            return self._limit_bytes > 0
+        if not past.start <= conversation.last_change <= past.head:
+            return False
+        return bool(self._new(past, conversation, first_seq, last_seq))
+
+    def is_ahead_of(self, conversation: Conversation) -> bool:
+        """Whether something was told that happened there later."""
+        past = self._pasts.get(conversation.conversation_id)
+        return past is not None and past.head > conversation.last_change
+
+    def _new(self, past: Past, conversation: Conversation, first_seq: int, last_seq: int) -> range:
+        """Of messages in a row, those below what is held, without a hole, that there is room for."""
+        lowest = past.lowest(conversation.last_seq)
+        room = self._changes - len(past.lives) - len(past.rows)
+        return range(max(first_seq, lowest - room), lowest if last_seq >= lowest - 1 else 0)
 
     def _begin(self, conversation: ConversationId, head: int) -> Past:
         """From here on, in the place of what was held."""

@@ -48,6 +48,7 @@ from .notifications.notifier import Notifier
 from .notifications.pushes import Pushes, PushParts
 from .notifications.rings import Rings
 from .notifications.store import Notification
+from .pages import Pages
 from .pins.pins import Pins
 from .pledges import Pledge, Pledges
 from .polls.polls import Polls
@@ -129,7 +130,8 @@ class Chat:
         self._present: set[Connection] = set()
         journal_config = journal_config or JournalConfig()
         self._recent = Recent(config.recent_mb * MIB, config.recent_changes)
-        self.hub = Hub(config.hub_conversations, self._recent.take)
+        self._pages = Pages(config.pages_mb * MIB, self._recent)
+        self.hub = Hub(config.hub_conversations, self._remember)
         self._trust_s = journal_config.trust_s
         self.recall = Recall(self.hub, self._recent, self._trust_s, lambda: db.now_us())
         self._turns = trio.CapacityLimiter(RETURNING)
@@ -140,7 +142,7 @@ class Chat:
         )
         self.conversations = Conversations(config, db, self.writer)
         self.listing = Listing(config, db)
-        self.messages = Messages(config, db, self.writer, self._recent.keep, attachments)
+        self.messages = Messages(config, db, self.writer, self._pages, attachments)
         self.versions = Versions(db)
         self.forwards = Forwards(db, self.writer)
         self.reactions = Reactions(config, db, self.writer)
@@ -401,6 +403,11 @@ class Chat:
         with tracing.resumed("deliver event", tracing.Kind.CONSUMER, trace):
             self.hub.deliver_run(run)
 
+    def _remember(self, live: Live) -> None:
+        """The hub's word, of each durable event."""
+        self._recent.take(live)
+        self._pages.forget(live.conversation_id)
+
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""
         lives = [frames.provisional(pledge) for pledge in pledges]
@@ -452,4 +459,5 @@ class Chat:
         while True:
             self.typing.beat_once()
             self._recent.tell_size()
+            self._pages.tell_size()
             await trio.sleep(BEAT_S)

@@ -26,6 +26,7 @@ from .deletion.routes import ROUTES as DELETION_ROUTES
 from .forwards.routes import ROUTES as FORWARD_ROUTES
 from .mutes.routes import ROUTES as MUTE_ROUTES
 from .notifications.routes import ROUTES as NOTIFICATION_ROUTES
+from .pages import Asked, MessageList, encoded
 from .pins.routes import ROUTES as PIN_ROUTES
 from .pledges import Accepted
 from .polls.routes import ROUTES as POLL_ROUTES
@@ -308,14 +309,6 @@ class History(Struct, frozen=True):
     cursor: Cursor | None = None
 
 
-class MessageList(Struct, frozen=True):
-    """Ascending by `seq`.  change: all that happened up to it is in; an event that is older is none."""
-
-    messages: list[MessageShape]
-    change: int
-    next_cursor: str | None
-
-
 async def send_message(room: Chat, call: Call) -> Reply:
     asked: NewMessage = call.body
     answer = await room.messages.send(
@@ -347,16 +340,14 @@ async def list_messages(room: Chat, call: Call) -> Reply:
         before, after = (int(seq), None) if way == "before" else (None, int(seq))
     if before is not None and after is not None:
         raise Invalid("Give one bound, not both.", details={"field": "after_seq"})
-    wanted = (call.caller.user_id, ConversationId(asked.conversation_id), asked.limit, before, after)
-    as_of_us = None
+    wanted = Asked(ConversationId(asked.conversation_id), asked.limit, before, after)
+    caller, as_of_us = call.caller.user_id, None
     try:
-        found, change = await room.messages.page(*wanted)
+        told = await room.messages.page(caller, wanted)
     except Unavailable as away:
-        (found, change), as_of_us = room.recall.page(away, *wanted), room.recall.as_of_us()
-    cursor = None
-    if len(found) == asked.limit:
-        cursor = f"before:{found[0].seq}" if after is None else f"after:{found[-1].seq}"
-    return Reply(MessageList([message_shape(each) for each in found], change, cursor), as_of_us=as_of_us)
+        told = encoded(wanted, room.recall.page(away, caller, *wanted))
+        as_of_us = room.recall.as_of_us()
+    return Reply(told, as_of_us=as_of_us)
 
 
 async def get_message(room: Chat, call: Call) -> Reply:

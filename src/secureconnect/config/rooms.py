@@ -206,6 +206,12 @@ class ChatConfig:
         low=1,
         high=100_000,
     )
+    pages_mb: int = setting(
+        8,
+        "megabytes of newest pages of conversations, told again while nothing happens there; 0: none",
+        low=0,
+        high=65_536,
+    )
     publish_queue: int = setting(
         10_000,
         "parcels of events waiting for the bus before more are left to catch-up",
