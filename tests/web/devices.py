@@ -35,9 +35,9 @@ class Tab:
 
     def load(self) -> None:
         """Also again: what is kept in the browser stays."""
-        self.page.goto(f"{self.url}/sign-in")  # a page of this origin, under its policy
-        main = self.page.evaluate("document.querySelector('script[type=module]').src")
-        self.folder: str = main.removesuffix("/main.js") + "/crypto"
+        self.page.goto(f"{self.url}/sw.js")  # of this origin, under the page's policy, and only to be read
+        edition = self.page.evaluate("/\\/app\\/\\w+/.exec(document.body.textContent)[0]")
+        self.folder: str = f"{edition}/crypto"
 
     def do(self, expression: str, *given: object) -> Any:
         """What the page makes of it, awaited."""
