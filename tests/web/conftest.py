@@ -35,7 +35,8 @@ def people(browser: playwright.Browser, request: pytest.FixtureRequest, tmp_path
             people.check()
         else:
             for number, person in enumerate(people.all):
-                person.page.screenshot(path=tmp_path / f"{number}.png")
+                if person.has_come:
+                    person.page.screenshot(path=tmp_path / f"{number}.png")
                 print(f"{tmp_path}/{number}.png", person.faults)  # noqa: T201
     finally:
         people.clear(is_shared="server" in request.fixturenames)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -128,16 +129,19 @@ class Account:
 
 
 class Person:
-    """Somebody at a page in a browser of their own.
+    """Somebody at a page in a browser of their own, which is begun when it is first used: many only speak.
 
-    account: theirs, None for somebody who has none yet.  faults: what a page must not do: messages on its
-    console, errors nobody caught, violations of its policy, requests that go elsewhere.  asked: all addresses
-    so far.
+    take: gives the browser.  account: theirs, None for somebody who has none yet.  begins: a script that the
+    page begins with.  faults: what a page must not do: messages on its console, errors nobody caught,
+    violations of its policy, requests that go elsewhere.  asked: all addresses so far.
     """
 
-    def __init__(self, profile: Profile, server: Server, account: Account | None) -> None:
-        self.profile = profile
+    def __init__(
+        self, take: Callable[[], Profile], server: Server, account: Account | None, begins: str = ""
+    ) -> None:
         self.account = account
+        self._take = take
+        self._begins = begins
         self.faults: list[str] = []
         self.asked: list[str] = []
         self._under_way: set[playwright.Request] = set()
@@ -151,10 +155,26 @@ class Person:
             "requestfailed": self._came,
             "page": self._opened,
         }
+
+    @cached_property
+    def profile(self) -> Profile:
+        profile = self._take()
         profile.context.set_default_timeout(WITHIN_MS)
         for event, ear in self._ears.items():
             profile.context.on(event, ear)
-        self.page = profile.context.new_page()
+        return profile
+
+    @cached_property
+    def page(self) -> playwright.Page:
+        page = self.profile.context.new_page()
+        if self._begins:
+            page.add_init_script(self._begins)
+        return page
+
+    @property
+    def has_come(self) -> bool:
+        """They have a browser."""
+        return "profile" in vars(self)
 
     @property
     def context(self) -> playwright.BrowserContext:
@@ -313,7 +333,7 @@ class Person:
         self._hosts.add(urlsplit(address).netloc)
 
     def check(self) -> None:
-        for page in self.profile.context.pages:
+        for page in self.profile.context.pages if self.has_come else ():
             page.evaluate("0")
         assert not self.faults, f"at the page of {self.account and self.account.name}: {self.faults}"
         secrets = [self.account.session[name] for name in TOKENS] if self.account else []
@@ -393,7 +413,8 @@ class People:
         session: one of its own if none.  installs: it takes a worker that keeps the page, some 200 files,
         which the others are spared.  options: of `Profiles.take`.
         """
-        profile = profiles(self._browser).take(
+        take = partial(
+            profiles(self._browser).take,
             server,
             viewport={"width": size[0], "height": size[1]},
             locale=locale,
@@ -403,10 +424,11 @@ class People:
             installs=installs,
             **options,
         )
-        person = Person(profile, server, account)
+        begins = ""
         if account is not None:
             given = [server.url, kept_session(session or account.fresh_session())]
-            person.page.add_init_script(f"{SIGN_IN}({json.dumps(given)})")
+            begins = f"{SIGN_IN}({json.dumps(given)})"
+        person = Person(take, server, account, begins)
         self.all.append(person)
         return person
 
@@ -418,6 +440,8 @@ class People:
         """Everybody goes.  is_shared: others come to the same servers, and may have their profiles."""
         while self.all:
             person = self.all.pop()
+            if not person.has_come:
+                continue
             person.goes_away()
             if is_shared:
                 profiles(self._browser).give_back(person.profile)

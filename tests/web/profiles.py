@@ -26,18 +26,29 @@ TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDire
 class Profile:
     """For pages of one server.
 
-    how: what it was made with.  is_altered: somebody may have done to it what nothing undoes.
+    how: what it was made with.  is_altered: somebody may have done to it what nothing undoes.  anchor: a page
+    that stays, once it has had to.
     """
 
     context: playwright.BrowserContext
     server: Server
     how: dict[str, Any]
     is_altered: bool = False
+    anchor: playwright.Page | None = None
+
+    def rest(self) -> None:
+        """With its anchor alone."""
+        if self.anchor is None:
+            self.anchor = self.context.new_page()
+            self.anchor.goto(ANCHOR)
+        for page in self.context.pages:
+            if page is not self.anchor:
+                page.close()
 
     def clear(self) -> None:
         """As if nobody had been here, but for the files that never change: so a page costs half as much."""
-        [anchor] = self.context.pages
-        debugger = self.context.new_cdp_session(anchor)
+        assert self.anchor is not None
+        debugger = self.context.new_cdp_session(self.anchor)
         debugger.send("Storage.clearDataForOrigin", {"origin": self.server.url, "storageTypes": LEFT})
         debugger.detach()
         self.context.clear_cookies()
@@ -70,10 +81,7 @@ class Profiles:
         """It rests for as long as its server runs, and is not pushed out by others."""
         resting = [each for each in self._resting if each.server.is_running]
         if not profile.is_altered and profile.server.is_running:
-            left = profile.context.pages
-            profile.context.new_page().goto(ANCHOR)
-            for page in left:
-                page.close()
+            profile.rest()
             resting.append(profile)
         ended = {*self._resting, profile} - {*resting[-MOST_RESTING:]}
         self._resting = resting[-MOST_RESTING:]

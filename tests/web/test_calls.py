@@ -141,7 +141,7 @@ def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
 
 
 def test_another_device_and_one_that_is_gone(enter: Enter, server: Server) -> None:
-    ann, bob = enter(server, "Ann", "Bob")
+    [ann], [bob] = enter(server, "Ann"), enter(server, "Bob", silent=True)
     in_call(ann, bob)
     held = f"[...{CALL}.media.stream.getTracks()].map((each) => [each.label, each.readyState])"
     button(ann, "Microphone and camera").click()
@@ -203,7 +203,7 @@ def test_a_call_is_declined_engaged_and_missed(
     start_server: StartServer, enter: Enter, people: People
 ) -> None:
     server = start_server(SIGNALING__RING_S="5")
-    ann, bob, cid = enter(server, "Ann", "Bob", "Cid")
+    ann, bob, cid = enter(server, "Ann", "Bob", "Cid", silent=True)
     conversation, other = ann.me.direct(bob.me), cid.me.direct(bob.me)
     elsewhere = people.device(server, bob.me, session=bob.me.log_in(), size=SIZE)
     for device in (bob, elsewhere):
@@ -267,7 +267,7 @@ def test_whoever_loads_the_page_anew_returns(enter: Enter, server: Server) -> No
     expect(button(bob, "Mute")).to_have_attribute("aria-pressed", "true")
     expect(tile(ann, "Bob").get_by_label("Muted")).to_be_visible()
     other_tab = bob.opens_tab()
-    other_tab.at(urlsplit(ann.page.url).path)
+    other_tab.goes(urlsplit(ann.page.url).path)
     button(other_tab, "Join the call").click()
     button(other_tab, "Join").click()
     bob.is_told("You are in this call in another tab.")
@@ -476,8 +476,8 @@ def test_without_a_camera_one_is_heard(enter: Enter, server: Server) -> None:
     assert bob.page.evaluate(locks) == [True]
 
 
-def test_without_tls_one_is_told_why_there_is_no_camera(people: People, server: Server) -> None:
-    ann, bob = people.enter(server, "Ann", "Bob")
+def test_without_tls_one_is_told_why_there_is_no_camera(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob", silent=True)
     conversation = ann.me.direct(bob.me)
     elsewhere = server.url.replace("127.0.0.1", "lan.test")
     ann.allows(elsewhere)

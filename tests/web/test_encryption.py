@@ -78,12 +78,12 @@ def test_two_people_compare_pictures_and_read_each_other(couple: tuple[Person, P
     ann, bob = couple
     where, _ = sealed(ann, bob)
     for person in couple:
-        person.at("/settings/encryption")
+        person.goes("/settings/encryption")
         person.presses("Make an identity")
         proves(person, "Make an identity")
         person.is_told("This device is yours for sure")
     for person in couple:
-        person.at(f"/c/{where}")
+        person.goes(f"/c/{where}")
     ann.writes(SECRET)
     bob.sees(SECRET)
     bob.writes(f"yes, {SECRET}")
@@ -114,7 +114,8 @@ def test_what_is_said_is_said_otherwise_and_elsewhere(couple: tuple[Person, Pers
     where, title = sealed(ann, bob)
     elsewhere, other = sealed(ann, bob)
     for person in couple:
-        person.at("/").opens(title)
+        person.goes("/")
+        person.opens(title)
     ann.writes(f"early {SECRET}")
     bob.sees(f"early {SECRET}")
     assert indexed(bob, "early marmalade") == [f"early {SECRET}"]
@@ -135,7 +136,8 @@ def test_what_is_said_is_said_otherwise_and_elsewhere(couple: tuple[Person, Pers
     dialog.get_by_role("button", name="Forward").click()
     ann.is_told("Forwarded to 1 conversation.")
     ann.has_sent()
-    bob.at(f"/c/{elsewhere}").sees_once("so be it, marmalade")
+    bob.goes(f"/c/{elsewhere}")
+    bob.sees_once("so be it, marmalade")
     assert bob.waits(lambda: indexed(bob, "so be it") == ["so be it, marmalade"] * 2)
 
     # the page ends before it has written down what was said otherwise: it is found by that all the same, for
@@ -170,7 +172,8 @@ def test_what_a_server_could_try(couple: tuple[Person, Person]) -> None:
     ann, bob = couple
     where, title = sealed(ann, bob)
     for person in couple:
-        person.at("/").opens(title)
+        person.goes("/")
+        person.opens(title)
     ann.writes(SECRET)
     bob.sees(SECRET)
 
@@ -219,7 +222,8 @@ def test_keys_that_come_late(couple: tuple[Person, Person]) -> None:
     bob.context.route("**/v1/e2ee/sync**", lambda route: route.abort())
     bob.excuses(r"ERR_FAILED")
     for person in couple:
-        person.at("/").opens(title)
+        person.goes("/")
+        person.opens(title)
     ann.writes("late marmalade, for an hour")
     bob.is_told("its key is still to come")
     bob.context.unroute("**/v1/e2ee/sync**")
@@ -280,7 +284,8 @@ def test_who_comes_while_nobody_looks_reads_what_follows(
     ann, bob = couple
     (cid,) = people.enter(quiet, "Cid")
     where, title = sealed(ann, bob)
-    ann.at("/").opens(title)
+    ann.goes("/")
+    ann.opens(title)
     ann.writes("among two, marmalade")
     ann.has_sent()
     ann.me.ask("POST", f"/v1/conversations/{where}/participants", {"user_id": cid.me.user_id})
