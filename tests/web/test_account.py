@@ -84,7 +84,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def settled(browser: playwright.Browser, shared_server: Server) -> Iterator[Person]:
     people = People(browser)
     [ann] = people.enter(shared_server, "Ann")
-    yield ann
+    yield ann.at("/settings")
     people.clear()
 
 
@@ -140,7 +140,7 @@ def test_by_invitation_and_mail(people: People, house: House) -> None:
         expect(field(ann, "Invitation code")).to_be_focused()
         expect(wrong(ann)).to_have_text("This invitation is not, or no longer, good. Ask for a new one.")
 
-    ann.at("/").at(house.invite())
+    ann.at(house.invite())
     field(ann, "Username").fill(name)
     field(ann, "E-mail").fill(email)
     field(ann, "Password").fill(PASSWORD)
@@ -241,7 +241,8 @@ def test_a_wrong_password_counts_once(people: People, server: Server) -> None:
 
 
 def test_second_factor(people: People, ann: Person, server: Server) -> None:
-    unfolds(ann.at("/settings/account"), "Turn it on")
+    ann.goes("/settings/account")
+    unfolds(ann, "Turn it on")
     proves(ann, "Go on")
     expect(ann.page.get_by_role("img", name="QR code for the authenticator app")).to_be_visible()
     secret = ann.page.locator(".secret").inner_text().replace(" ", "")
@@ -265,7 +266,7 @@ def test_second_factor(people: People, ann: Person, server: Server) -> None:
         phone.page.keyboard.type(codes[0])
         phone.page.keyboard.press("Enter")
         phone.is_signed_in()
-    phone.at("/settings/account")
+    phone.goes("/settings/account")
     phone.is_told(f"{len(codes) - 1} recovery codes are left.")
     unfolds(phone, "Turn it off")
     field(phone, "Code from your authenticator app").fill(app.at(int(time.time()) + STEP_S))
@@ -285,8 +286,6 @@ def test_second_factor(people: People, ann: Person, server: Server) -> None:
 )
 def test_what_cameras_read(ann: Person, text: str, digest: str) -> None:
     """The modules as they were when ZXing and OpenCV read them; a reader would be the only other test."""
-    if ann.page.url == "about:blank":
-        ann.at("/settings")
     rows = ann.page.evaluate(
         """async (text) => {
           const main = document.querySelector('script[type="module"]').src;
@@ -301,7 +300,7 @@ def test_what_cameras_read(ann: Person, text: str, digest: str) -> None:
 def test_a_device_is_signed_out_from_another(people: People, ann: Person, server: Server) -> None:
     other = people.device(server, ann.me, session=ann.me.log_in()).at("/")
     other.is_online()
-    ann.at("/settings/devices")
+    ann.goes("/settings/devices")
     rows = ann.page.get_by_role("main").get_by_role("listitem").filter(has=ann.page.get_by_role("button"))
     expect(rows.nth(1)).to_be_visible()
     rows.filter(has_text="This device").get_by_role("button", name="Rename").click()
@@ -398,6 +397,8 @@ def test_nothing_stays_of_who_signs_out(people: People, server: Server) -> None:
         ann.context.set_offline(False)
         ann.page.keyboard.press("Escape")
     ann.has_sent()
+    tab.is_online()
+    ann.settles()  # what is asked in either tab is not refused then
     sign_out.click()
     ann.page.get_by_role("dialog").get_by_role("button", name="Sign out", exact=True).click()
     expect(field(ann, "Password")).to_be_visible()

@@ -361,7 +361,8 @@ def test_what_is_said_before_somebody_has_keys_waits_for_them(people: People, qu
     bob.finds(asked, bob.me.username, PASSWORD)
     bob.comes_to("app.account.peek() !== null && app.session.tokens.peek().device_id !== given[0]", before)
     bob.finds(READY)
-    bob.at(f"/c/{where}").is_told("from before this device")
+    bob.goes(f"/c/{where}")
+    bob.is_told("from before this device")
     devices = "(await (await app.mine.secrecy.crypto()).devices(given[0]))"
     ann.comes_to(f"{devices}.every((each) => each.deviceId !== given[1])", bob.me.user_id, before)
     ann.writes("once more")

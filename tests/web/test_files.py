@@ -350,14 +350,14 @@ def test_a_film_plays_and_goes_on_when_its_address_is_over(pair: Pair) -> None:
 
 def test_ones_own_files_are_listed_and_deleted(pair: Pair) -> None:
     _, bob, place = pair
-    bob.at("/settings/files")
+    bob.goes("/settings/files")
     expect(bob.page.get_by_role("meter")).to_be_visible()
     expect(bob.page.get_by_text("You have no files here yet")).to_be_visible()
-    bob.at(f"/c/{place}")
+    bob.goes(f"/c/{place}")
     choose(bob, named("mine.txt", b"mine", "text/plain"))
     bob.writes("Here is mine.txt")
     bob.has_sent()
-    bob.at("/settings/files")
+    bob.goes("/settings/files")
     bob.presses("Delete mine.txt")
     bob.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(bob.page.get_by_text("mine.txt is deleted")).to_be_visible()
