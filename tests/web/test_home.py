@@ -190,7 +190,7 @@ def test_who_is_here_and_what_is_muted(people: People, server: Server) -> None:
     expect(row(ann, "Bob")).not_to_contain_text("muted")
 
     ann.presses("Add as a friend")
-    bob.at("/new")
+    bob.goes("/new")
     bob.presses("Accept")
     ann.page.reload()
     expect(ann.page.get_by_role("button", name="Remove from friends")).to_be_visible()
