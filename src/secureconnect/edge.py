@@ -258,6 +258,10 @@ class Socket(Protocol):
         """`offer` of all of its frames, one after the other."""
         ...
 
+    def gather(self, sockets: Sequence[Socket]) -> Crowd:
+        """A crowd of these, which are all of this one's gateway."""
+        ...
+
     @property
     def is_behind(self) -> bool:
         """Whether more than half of its outbox waits for the client."""
@@ -274,6 +278,18 @@ class Socket(Protocol):
 
     def renew(self, principal: Principal) -> None:
         """The client has proved a fresh token of the same session."""
+        ...
+
+
+class Crowd(Protocol):
+    """Sockets that are offered the same, again and again."""
+
+    def offer(self, frame: Frame) -> Sequence[int]:
+        """`Socket.offer` to each of them. Returns the places in the crowd of those where that was False."""
+        ...
+
+    def offer_run(self, run: Run) -> Sequence[int]:
+        """The same with `Socket.offer_run`."""
         ...
 
 

@@ -20,7 +20,7 @@ from secureconnect.clock import HOUR_US, now_us
 from secureconnect.config import ChatConfig, JournalConfig, MemoryConfig, SignalsConfig
 from secureconnect.deps.contracts import Bus, Database, Journal, Tx
 from secureconnect.deps.memory import MemorySignals
-from secureconnect.edge import Call, Close, Frame, Run, SocketClosed
+from secureconnect.edge import Call, Close, Crowd, Frame, Run, Socket, SocketClosed
 from secureconnect.identity import (
     ConversationId,
     DeviceId,
@@ -156,6 +156,19 @@ async def history(room: Chat, caller: UserId, conversation: ConversationId) -> l
         found += page.messages
 
 
+class _Crowd:
+    """edge.Crowd of sockets without a network."""
+
+    def __init__(self, sockets: Sequence[Socket]) -> None:
+        self._sockets = sockets
+
+    def offer(self, frame: Frame) -> Sequence[int]:
+        return [place for place, socket in enumerate(self._sockets) if not socket.offer(frame)]
+
+    def offer_run(self, run: Run) -> Sequence[int]:
+        return [place for place, socket in enumerate(self._sockets) if not socket.offer_run(run)]
+
+
 class MemorySocket:
     """edge.Socket without a network.
 
@@ -190,6 +203,9 @@ class MemorySocket:
 
     def offer_run(self, run: Run) -> bool:
         return all(self.offer(frame) for frame in run.frames)
+
+    def gather(self, sockets: Sequence[Socket]) -> Crowd:
+        return _Crowd(sockets)
 
     @property
     def is_behind(self) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from kit.wait import until
-from secureconnect.edge import Frame, Run, Socket, Weight
+from secureconnect.edge import Close, Frame, Run, Socket, Weight
+from secureconnect.gateway import framing
 from secureconnect.gateway.fanout import LATE_S, Fanout
 from secureconnect.metrics import REGISTRY
 
@@ -49,6 +51,12 @@ async def fill(house: House, socket: Socket, frame: Frame) -> None:
         return bool(fanout_of(house)._blocked)
 
     await until(is_blocked)
+
+
+async def read_on(client: WebSocketConnection) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            await client.get_message()
 
 
 async def test_a_frame_is_encoded_once_for_all(house: House) -> None:
@@ -91,6 +99,160 @@ async def test_a_run_that_is_large_is_queued_frame_by_frame_up_to_the_bound() ->
         small = Run([Frame(b"x" * 20_000)] * 3)
         assert [socket.offer_run(small) for _ in range(6)] == [True] * 4 + [False] * 2
         assert socket.closed  # type: ignore[attr-defined]
+
+
+async def test_a_crowd_and_each_of_it_are_offered_to_in_one_order(house: House) -> None:
+    clients = [await house.socket("/v1/ws/deaf") for _ in range(5)]
+    await until(lambda: len(house.room.sockets) == 5)
+    sockets = house.room.sockets
+    crowd = sockets[0].gather(sockets)
+    sent = value("websocket_messages_total", direction="out")
+    frames = [Frame(b"%d" % number) for number in range(6)]
+    assert sockets[1].offer(Frame(b"before"))
+    assert not crowd.offer(frames[0])
+    wire = frames[0].wire
+    assert sockets[2].offer(Frame(b"between"))
+    assert not crowd.offer_run(Run(frames[1:3]))
+    assert not crowd.offer(frames[3])
+    assert sockets[3].offer(Frame(b"after"))
+    await until(lambda: value("websocket_messages_total", direction="out") == sent + 5 * 4 + 3)
+    assert all(socket._outbox.is_clear for socket in sockets)  # type: ignore[attr-defined]
+    assert not crowd.offer_run(Run(frames[4:]))
+    await until(lambda: value("websocket_messages_total", direction="out") == sent + 5 * 6 + 3)
+    assert all(socket._outbox.is_clear for socket in sockets)  # type: ignore[attr-defined]
+    assert sockets[4].offer(Frame(b"later"))
+    for number, client in enumerate(clients):
+        due = ["0", "1", "2", "3"]
+        if 1 <= number <= 3:
+            due.insert((0, 1, 4)[number - 1], ("before", "between", "after")[number - 1])
+        assert [await client.get_message() for _ in due] == due
+        assert [await client.get_message() for _ in range(2)] == ["4", "5"]
+    assert await clients[4].get_message() == "later"
+    assert frames[0].wire is wire
+
+
+async def test_those_of_a_crowd_who_cannot_take_it_are_named_and_hold_up_nobody() -> None:
+    async with open_house(ws_outbox_bytes=300_000) as house, slow_reader(house) as (raw, slow):
+        clients = [await house.socket("/v1/ws/deaf") for _ in range(3)]
+        await until(lambda: len(house.room.sockets) == 4)
+        sockets = house.room.sockets
+        crowd = sockets[0].gather([sockets[1], slow, *sockets[2:]])
+        assert sockets[0] is slow
+        await fill(house, slow, Frame(b"x" * 60_000))
+        assert not crowd.offer(Frame(b"0"))
+        assert not crowd.offer_run(Run([Frame(b"1"), Frame(b"2")]))
+        sockets[3].close(Close.NORMAL, "")
+        assert crowd.offer(Frame(b"3")) == [3]
+        for client in clients[:2]:
+            assert [await client.get_message() for _ in range(4)] == ["0", "1", "2", "3"]
+        assert [await clients[2].get_message() for _ in range(3)] == ["0", "1", "2"]
+        with pytest.raises(ConnectionClosed):
+            await clients[2].get_message()
+        await raw.receive_until(b"\x81\x010\x81\x011\x81\x012\x81\x013")  # it reads at last, all of it
+        for client in clients[:2]:
+            house.nursery.start_soon(read_on, client)
+        await until(lambda: not fanout_of(house)._blocked)
+        assert crowd.offer(Frame(b"small")) == [3]
+        outbox = slow._outbox  # type: ignore[attr-defined]
+        await until(lambda: outbox.is_clear)
+        while outbox not in fanout_of(house)._blocked:  # by what the crowd is offered
+            assert crowd.offer(Frame(b"x" * 60_000)) == [3]
+            await trio.testing.wait_all_tasks_blocked()
+        for word in (b"one", b"two"):
+            assert crowd.offer(Frame(word)) == [3]
+            await trio.testing.wait_all_tasks_blocked()
+        assert outbox.size == 10
+        await raw.receive_until(b"\x81\x03one\x81\x03two")
+        frame, run = Frame(b"x" * 30_000), Run([Frame(b"y" * 10_000)] * 3)
+        lost: Sequence[int] = [3]
+        while lost == [3]:  # small as it is, it has a bound
+            lost = crowd.offer_run(run) if slow.is_behind else crowd.offer(frame)
+            assert outbox.size <= 300_000
+            await trio.testing.wait_all_tasks_blocked()
+        assert lost == [1, 3]
+        assert slow.code == Close.TOO_SLOW  # type: ignore[attr-defined]
+        assert not sockets[1].closed  # type: ignore[attr-defined]
+        assert not sockets[2].closed  # type: ignore[attr-defined]
+    await until(lambda: fanout_of(house)._held == 0)
+
+
+async def test_what_a_crowd_was_offered_comes_before_what_ends_one_of_it(house: House) -> None:
+    clients = [await house.socket("/v1/ws/deaf") for _ in range(3)]
+    await until(lambda: len(house.room.sockets) == 3)
+    sockets = house.room.sockets
+    crowd = sockets[0].gather(sockets)
+    assert not crowd.offer(Frame(b"told"))
+    sockets[1].close(Close.NORMAL, "")
+    sockets[2].close(Close.UNAUTHENTICATED, "")  # and here nothing more may be told
+    assert crowd.offer(Frame(b"more")) == [1, 2]
+    assert [await clients[0].get_message() for _ in range(2)] == ["told", "more"]
+    await house.streams[0].aclose()
+    await until(lambda: crowd.offer(Frame(b"to nobody")) == [0, 1, 2])
+    assert await clients[1].get_message() == "told"
+    for client, code in ((clients[1], 1000), (clients[2], 4401)):
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.get_message()
+        assert closed.value.reason.code == code  # type: ignore[union-attr]
+
+
+async def test_a_crowd_takes_compressed_frames_and_plain_ones() -> None:
+    async with open_house(ws_compression=True) as house, await narrow_stream(house) as stream:
+        raw = Raw(stream)
+        offer = {"sec-websocket-extensions": "permessage-deflate"}
+        plain = [await house.socket("/v1/ws/deaf")]
+        await until(lambda: len(house.room.sockets) == 1)
+        await raw.request("GET", "/v1/ws/deaf", {**UPGRADE, **ANN, **offer})
+        assert (await raw.response()).status == 101
+        await until(lambda: len(house.room.sockets) == 2)
+        plain.append(await house.socket("/v1/ws/deaf"))
+        await until(lambda: len(house.room.sockets) == 3)
+        sockets = house.room.sockets
+        crowd = sockets[0].gather(sockets)
+        frames = [Frame(b"%d" % number * 1_000) for number in range(3)]
+        assert not crowd.offer(frames[0])
+        assert not crowd.offer_run(Run(frames[1:]))
+        due = b"".join(framing.deflated(frame.data) for frame in frames)
+        assert len(due) < 200
+        await raw.receive_until(due)
+        for client in plain:
+            assert [await client.get_message() for _ in frames] == [frame.data.decode() for frame in frames]
+        sockets[1].close(Close.NORMAL, "")
+        assert crowd.offer(Frame(b"more")) == [1]
+        sockets[2].close(Close.NORMAL, "")
+        assert sorted(crowd.offer(Frame(b"more"))) == [1, 2]
+
+
+async def test_what_is_large_or_of_little_weight_is_weighed_for_each_of_a_crowd() -> None:
+    async with open_house(ws_outbox_bytes=200_000) as house:
+        clients = [await house.socket("/v1/ws/deaf") for _ in range(2)]
+        await until(lambda: len(house.room.sockets) == 2)
+        sockets = house.room.sockets
+        crowd = sockets[0].gather(sockets)
+        shed = value("secureconnect_gateway_frames_shed_total", weight="typing")
+        fanout_of(house).weigh(LATE_S[Weight.TYPING] * 2)
+        assert not crowd.offer(Frame(b"typing", Weight.TYPING))
+        assert value("secureconnect_gateway_frames_shed_total", weight="typing") == shed + 2
+        assert not crowd.offer_run(Run([Frame(b"x" * 70_000)] * 2))
+        assert not crowd.offer(Frame(b"y" * 50_000))
+        assert crowd.offer(Frame(b"z" * 20_000)) == [0, 1]
+        assert all(socket.code == Close.TOO_SLOW for socket in sockets)  # type: ignore[attr-defined]
+        for client in clients:
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.get_message()
+            assert closed.value.reason.code == Close.TOO_SLOW  # type: ignore[union-attr]
+
+
+async def test_what_a_crowd_was_offered_counts_for_the_bound_of_each() -> None:
+    async with open_house(ws_outbox_bytes=100_000) as house:
+        client = await house.socket("/v1/ws/deaf")
+        await until(lambda: len(house.room.sockets) == 1)
+        (socket,) = house.room.sockets
+        assert not socket.gather([socket]).offer(Frame(b"x" * 60_000))
+        assert socket.is_behind
+        assert not socket.offer(Frame(b"x" * 50_000))
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.get_message()
+        assert closed.value.reason.code == Close.TOO_SLOW  # type: ignore[union-attr]
 
 
 async def test_one_who_does_not_read_holds_up_nobody(house: House) -> None:

@@ -9,7 +9,7 @@ presence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import trio
@@ -42,7 +42,8 @@ class Outbox:
     """What waits to be sent on one connection.
 
     size: bytes.  deflates: its client takes compressed frames.
-    evict: closes the socket, because all outboxes together hold too much and this one most.
+    is_clear: it is open, and nothing waits in it: what is offered has only to be noted.
+    overflow: closes the socket, because this outbox holds too much, or all together and this one most.
     """
 
     __slots__ = (
@@ -51,70 +52,91 @@ class Outbox:
         "_frames",
         "_is_blocked",
         "_is_dirty",
+        "_is_shut",
         "_joined",
+        "_only",
         "_transport",
         "deflates",
-        "evict",
+        "is_clear",
+        "overflow",
         "size",
     )
 
     def __init__(
-        self, transport: Transport, fanout: Fanout, deflates: bool, evict: Callable[[], None]
+        self, transport: Transport, fanout: Fanout, deflates: bool, overflow: Callable[[], None]
     ) -> None:
         self.size = 0
         self.deflates = deflates
-        self.evict = evict
+        self.is_clear = True
+        self.overflow = overflow
         self._transport = transport
         self._fanout = fanout
+        self._only: bytes | None = None  # all that waits, where that is one piece of what a crowd was offered
         self._frames: list[bytes] = []
         self._joined = 0  # how many more frames these are than are counted there
         self._is_dirty = False  # somebody will look at it: the flusher, or its own task
         self._is_blocked = False  # its client does not keep up: `drain` runs
+        self._is_shut = False
         self._flushed: trio.Event | None = None  # somebody waits for it to be empty
 
     def offer(self, frame: Frame) -> bool:
-        """Queue a frame, or leave it out if its weight allows that. False when there is no room for it."""
-        data = (frame.deflated if self.deflates else frame.wire) or self._encode(frame)
+        """Queue a frame, or leave it out if its weight allows that. False when it is shut, also just now for
+        want of room."""
+        if self._is_shut:
+            return False
+        data = encoded(frame, self.deflates)
         if self.size + len(data) <= self._fanout.limits[frame.weight]:
             self.put(data)
-            return True
+            return not self._is_shut  # all outboxes together may have been too full
         if frame.weight is Weight.DURABLE:
+            self.overflow()
             return False
         _SHED[frame.weight].inc()
         return True
 
     def offer_run(self, run: Run) -> bool:
-        """Queue all frames of a run as one. False when there is no room for them."""
-        data = (run.deflated if self.deflates else run.wire) or self._join(run)
+        """The same with all frames of a run, queued as one."""
+        if self._is_shut:
+            return False
+        data = joined(run, self.deflates)
         if len(data) > SEND_BYTES:  # what a slow client has begun to take stays small
             return all(self.offer(frame) for frame in run.frames)
         if self.size + len(data) > self._fanout.limits[Weight.DURABLE]:
+            self.overflow()
             return False
         self._joined += len(run.frames) - 1
         self.put(data)
-        return True
+        return not self._is_shut
 
-    def answer(self, data: bytes) -> bool:
-        """Queue what a client asks for by itself. False when there is no room for it."""
+    def answer(self, data: bytes) -> None:
+        """Queue what a client asks for by itself."""
         if self.size + len(data) > self._fanout.limits[Weight.DURABLE]:
-            return False
-        self.put(data)
-        return True
+            self.overflow()
+        else:
+            self.put(data)
+
+    def shut(self) -> None:
+        """Take no more offers."""
+        self._is_shut = True
+        self.is_clear = False
 
     def put(self, data: bytes) -> None:
         """Queue bytes that have to be sent."""
+        if self._only is not None:
+            self._unfold()
         self._frames.append(data)
         self.size += len(data)
+        self.is_clear = False
         if not self._is_dirty:
             self._is_dirty = True
-            self._fanout.mark(self)
+            self._fanout.mark([self])
         elif self._is_blocked:
             self._fanout.hold(len(data))
 
     async def send(self, frame: Frame) -> None:
         """Queue a frame, and wait until everything queued so far was handed to the network, or nothing can be
         any more."""
-        self.put((frame.deflated if self.deflates else frame.wire) or self._encode(frame))
+        self.put(encoded(frame, self.deflates))
         await self.emptied()
 
     async def emptied(self) -> None:
@@ -128,6 +150,7 @@ class Outbox:
 
     def drop(self) -> None:
         """Forget what has not been sent."""
+        self._only = None
         self._frames.clear()
         self._joined = 0
         self._shrink(self.size)
@@ -136,22 +159,22 @@ class Outbox:
         """Send what can be sent now."""
         if self._is_blocked:
             return
+        if self._only is not None:
+            self._unfold()
         self._is_dirty = False
-        frames = self._frames
-        if not frames:
-            return
-        if self.size <= SEND_BYTES:  # as nearly always: a thousand times for each message to a large group
+        frames, taken = self._frames, True
+        if self.size > SEND_BYTES:
+            taken = self._send_some()
+        elif frames:
             self._fanout.sent += len(frames) + self._joined
-            self._joined = 0
+            self._joined = self.size = 0
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
-            self.size = 0
             taken = self._transport.send(data)
+        if taken:
+            self.is_clear = not self._is_shut
         else:
-            taken = self._send_some()
-        if not taken:
-            self._is_blocked = self._is_dirty = True
-            self._fanout.block(self)
+            self._block()
 
     async def drain(self) -> None:
         """Send at the pace of a client that does not keep up, until it does."""
@@ -170,21 +193,15 @@ class Outbox:
                 self._flushed.set()
                 self._flushed = None
 
-    def _encode(self, frame: Frame) -> bytes:
-        """As it goes over the network; kept in the frame for the next socket."""
-        if self.deflates:
-            frame.deflated = framing.deflated(frame.data)
-            return frame.deflated
-        frame.wire = framing.text(frame.data)
-        return frame.wire
+    def _unfold(self) -> None:
+        """What a crowd was offered waits like anything else."""
+        assert self._only is not None
+        self._frames.append(self._only)
+        self._only = None
 
-    def _join(self, run: Run) -> bytes:
-        """The same for a run."""
-        if self.deflates:
-            run.deflated = b"".join(frame.deflated or self._encode(frame) for frame in run.frames)
-            return run.deflated
-        run.wire = b"".join(frame.wire or self._encode(frame) for frame in run.frames)
-        return run.wire
+    def _block(self) -> None:
+        self._is_blocked = self._is_dirty = True
+        self._fanout.block(self)
 
     def _send_some(self) -> bool:
         """Send until the socket takes no more, in parts, so that what it has begun to take stays small. False
@@ -209,6 +226,75 @@ class Outbox:
             self._fanout.hold(-size)
 
 
+def encoded(frame: Frame, deflates: bool) -> bytes:
+    """As it goes over the network; kept in the frame for the next socket."""
+    if deflates:
+        frame.deflated = frame.deflated or framing.deflated(frame.data)
+        return frame.deflated
+    frame.wire = frame.wire or framing.text(frame.data)
+    return frame.wire
+
+
+def joined(run: Run, deflates: bool) -> bytes:
+    """The same of a run."""
+    if deflates:
+        run.deflated = run.deflated or b"".join(encoded(frame, True) for frame in run.frames)
+        return run.deflated
+    run.wire = run.wire or b"".join(encoded(frame, False) for frame in run.frames)
+    return run.wire
+
+
+class OutboxCrowd:
+    """`edge.Crowd`: what is offered is noted in outboxes that are clear, as nearly all are. The others are
+    offered it one by one."""
+
+    __slots__ = ("_fanout", "_parts")
+
+    def __init__(self, outboxes: Sequence[Outbox]) -> None:
+        """Some, all of one fanout."""
+        self._fanout = outboxes[0]._fanout
+        self._parts: list[tuple[bool, Sequence[int], Sequence[Outbox]]] = []
+        for deflates in (False, True):
+            places = [place for place, outbox in enumerate(outboxes) if outbox.deflates == deflates]
+            if places:
+                self._parts.append((deflates, places, tuple(outboxes[place] for place in places)))
+
+    def offer(self, frame: Frame) -> list[int]:
+        lost: list[int] = []
+        for deflates, places, outboxes in self._parts:
+            rest = self._note(outboxes, encoded(frame, deflates), 1, frame.weight)
+            lost += [places[each] for each in rest if not outboxes[each].offer(frame)]
+        return lost
+
+    def offer_run(self, run: Run) -> list[int]:
+        lost: list[int] = []
+        for deflates, places, outboxes in self._parts:
+            rest = self._note(outboxes, joined(run, deflates), len(run.frames), Weight.DURABLE)
+            lost += [places[each] for each in rest if not outboxes[each].offer_run(run)]
+        return lost
+
+    def _note(self, outboxes: Sequence[Outbox], data: bytes, frames: int, weight: Weight) -> Sequence[int]:
+        """Returns which have to be offered it. A thousand turns for each message to a large group."""
+        size, more = len(data), frames - 1
+        if size > min(SEND_BYTES, self._fanout.limits[weight]):
+            return range(len(outboxes))
+        noted: list[Outbox] = []
+        rest: list[int] = []
+        for number, outbox in enumerate(outboxes):
+            if outbox.is_clear:
+                outbox.is_clear = False
+                outbox._is_dirty = True
+                outbox._only = data
+                outbox.size = size
+                outbox._joined = more
+                noted.append(outbox)
+            else:
+                rest.append(number)
+        if noted:
+            self._fanout.mark(noted)
+        return rest
+
+
 class Fanout:
     """The flusher of all outboxes.
 
@@ -228,12 +314,12 @@ class Fanout:
         self._blocked: set[Outbox] = set()
         self._held = 0  # bytes in blocked outboxes
 
-    def mark(self, outbox: Outbox) -> None:
-        """Something was queued in an outbox that was clean."""
+    def mark(self, outboxes: Sequence[Outbox]) -> None:
+        """Something was queued in outboxes that were clean."""
         if not self._dirty:
             self._since = perf_counter()
             self._wake.set()
-        self._dirty.append(outbox)
+        self._dirty += outboxes
 
     def block(self, outbox: Outbox) -> None:
         """Drain it in a task of its own."""
@@ -249,7 +335,7 @@ class Fanout:
         """Blocked outboxes have grown by so many bytes. The largest gives way if that is too much."""
         self._held += size
         if size > 0 and self._held > self._total_limit:
-            max(self._blocked, key=lambda each: each.size).evict()
+            max(self._blocked, key=lambda each: each.size).overflow()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush for ever."""
@@ -260,11 +346,29 @@ class Fanout:
                 self._wake = trio.Event()
                 self._flushing_since = since = self._since
                 dirty, self._dirty = self._dirty, []
-                for number, outbox in enumerate(dirty, 1):
-                    outbox.flush()
-                    if not number % SOCKETS_A_TURN:
+                for start in range(0, len(dirty), SOCKETS_A_TURN):
+                    self._flush(dirty[start : start + SOCKETS_A_TURN])
+                    if start + SOCKETS_A_TURN <= len(dirty):
                         await trio.lowlevel.checkpoint()
                 self._count(perf_counter() - since)
+
+    def _flush(self, outboxes: Sequence[Outbox]) -> None:
+        """Of what a crowd was offered, `Outbox.flush` without a call for each."""
+        sent = 0
+        for outbox in outboxes:
+            only = outbox._only
+            if only is None:
+                outbox.flush()
+                continue
+            sent += 1 + outbox._joined
+            outbox._only = None
+            outbox._joined = outbox.size = 0
+            outbox._is_dirty = False
+            outbox.is_clear = True
+            if not outbox._transport.send(only):
+                outbox.is_clear = False
+                outbox._block()
+        self.sent += sent
 
     def _count(self, late_s: float) -> None:
         _OUT.inc(self.sent)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs
@@ -22,14 +22,14 @@ import trio
 
 from ..clock import SECOND_US, now_us
 from ..config import GatewayConfig
-from ..edge import Call, Close, Frame, Run, SocketClosed, SocketRoute
+from ..edge import Call, Close, Crowd, Frame, Run, Socket, SocketClosed, SocketRoute
 from ..errors import DeadlineExceeded, Malformed, NotFound, Problem, Unavailable
 from ..identity import Principal, SessionId, UserId, new_id
 from ..log import bind
 from ..metrics import gauge
 from . import framing, replies
 from .admission import Endpoint, Gate, Request, bearer_of, named_in_log, note_status, request_id_of
-from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox
+from .fanout import MESSAGES, SOCKETS_A_TURN, Fanout, Outbox, OutboxCrowd
 from .faults import note
 from .mounting import Lend
 from .replies import Answer
@@ -115,7 +115,7 @@ class OpenSocket:
         self._config = config
         self._inbound = framing.Inbound(config.ws_frame_limit_bytes, deflates)
         self._inbox: list[bytes] = []
-        self._outbox = Outbox(transport, fanout, deflates, self._evict)
+        self._outbox = Outbox(transport, fanout, deflates, self._overflow)
         self._is_receiving = False
         self._closing: tuple[Close | int, str] | None = None
         self._heard_close = False
@@ -159,20 +159,15 @@ class OpenSocket:
         raise SocketClosed
 
     def offer(self, frame: Frame) -> bool:
-        if self._has_left or self._closing is not None:
-            return False
-        if self._outbox.offer(frame):
-            return self._closing is None  # all outboxes together may have been too full
-        self.close(Close.TOO_SLOW, "too slow: come back and resume")
-        return False
+        return self._outbox.offer(frame)
 
     def offer_run(self, run: Run) -> bool:
-        if self._has_left or self._closing is not None:
-            return False
-        if self._outbox.offer_run(run):
-            return self._closing is None
-        self.close(Close.TOO_SLOW, "too slow: come back and resume")
-        return False
+        return self._outbox.offer_run(run)
+
+    def gather(self, sockets: Sequence[Socket]) -> Crowd:
+        outboxes = [socket._outbox for socket in sockets if isinstance(socket, OpenSocket)]
+        assert len(outboxes) == len(sockets)
+        return OutboxCrowd(outboxes)
 
     @property
     def is_behind(self) -> bool:
@@ -208,8 +203,7 @@ class OpenSocket:
             if opcode == framing.TEXT:
                 self._inbox.append(payload)
             elif opcode == framing.PING:
-                if not self._outbox.answer(framing.control(framing.PONG, payload)):
-                    self.close(Close.TOO_SLOW, "too slow: come back and resume")
+                self._outbox.answer(framing.control(framing.PONG, payload))
             elif opcode == framing.BINARY:
                 self.close(Close.BAD_FRAME, "text messages only")
             elif opcode == framing.CLOSE:
@@ -269,6 +263,7 @@ class OpenSocket:
 
     def _close(self, code: int, reason: str, drops: bool = False) -> None:
         self._closing = (code, reason)
+        self._outbox.shut()
         within_s = self._config.close_timeout_s
         if drops:
             self._outbox.drop()
@@ -289,9 +284,10 @@ class OpenSocket:
         if not self.closed:
             self._outbox.put(framing.control(framing.CLOSE, payload[:2]))
             self._has_left = True
+            self._outbox.shut()
             self._release()
 
-    def _evict(self) -> None:
+    def _overflow(self) -> None:
         if self.closed:
             self._transport.cut()
         else:
@@ -301,6 +297,7 @@ class OpenSocket:
         """The connection is over."""
         if not self._has_left:
             self._has_left = True
+            self._outbox.shut()
             self._outbox.drop()
             self._release()
 
