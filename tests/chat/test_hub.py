@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
 import trio
 from trio.testing import MockClock
 
-from secureconnect.chat.hub import HELD_BYTES, About, Behind, Connection, Hub
+from secureconnect.chat.connection import HELD_BYTES, Connection
+from secureconnect.chat.hub import CROWD, CROWDS_KEPT, About, Behind, Hub
 from secureconnect.chat.live import RUN, Live, runs_of
 from secureconnect.edge import Close, Frame
 from secureconnect.identity import ConversationId, UserId, new_id
@@ -14,6 +20,7 @@ from .rig import MemorySocket, principal_of
 
 WHERE = ConversationId(new_id())
 ANN, BOB = UserId(new_id()), UserId(new_id())
+MANY = CROWD + 4
 
 
 def live(kind: str, change: int, user: UserId | None = None, data: bytes = b"{}") -> Live:
@@ -88,6 +95,221 @@ def test_a_run_is_told_as_its_messages_would_be_one_by_one() -> None:
     assert changes(whole) == [2, 3, 4, 5, 6]
     hub.deliver_run([said(8), said(9)])
     assert changes(whole)[-1] == 6, "what lies between is read first"
+
+
+def crowd() -> tuple[Hub, list[tuple[MemorySocket, Connection]]]:
+    """A hub at change 2 of a conversation of many, whose hearers are remembered; all are connected."""
+    people = [UserId(new_id()) for _ in range(MANY)]
+    hub = hub_of(*people)
+    sockets = [connect(hub, each) for each in people]
+    hub.deliver(said(2))
+    return hub, sockets
+
+
+def heard(sockets: list[tuple[MemorySocket, Connection]], change: int) -> list[int]:
+    """The places of those who got it."""
+    return [place for place, (socket, _) in enumerate(sockets) if change in changes(socket)]
+
+
+def test_whoever_joins_or_leaves_a_crowd_is_told_so_and_from_then_on_or_no_more() -> None:
+    hub, sockets = crowd()
+    everybody = [*range(MANY)]
+    leaver = sockets[3][1].user_id
+    sockets.append(connect(hub, BOB))
+    sockets.append(connect(hub, leaver, WHERE))
+    hub.deliver(said(3))
+    assert heard(sockets, 3) == [*everybody, MANY + 1]
+    hub.deliver(live("user_joined", 4, BOB)._replace(visible_from_seq=5))
+    hub.deliver(said(5))
+    assert heard(sockets, 4) == heard(sockets, 5) == [*everybody, MANY, MANY + 1]
+    hub.deliver(live("edited", 6)._replace(seq=4))
+    assert heard(sockets, 6) == [*everybody, MANY + 1], "of what was said before they may see it, nothing"
+    hub.deliver(live("user_left", 7, leaver))
+    assert sockets[-1][0].code == Close.NOT_FOUND
+    hub.deliver(said(8))
+    assert heard(sockets, 7) == [*everybody, MANY, MANY + 1]
+    assert heard(sockets, 8) == [each for each in [*everybody, MANY] if each != 3]
+    hub.deliver(live("conversation_deleted", 9))
+    hub.deliver(said(10))
+    assert heard(sockets, 10) == []
+
+
+def test_sockets_that_come_and_go_hear_a_crowds_conversation_while_they_are_there() -> None:
+    hub, sockets = crowd()
+    someone = sockets[0][1].user_id
+    sockets.append(connect(hub, someone))
+    sockets.append(connect(hub, someone, WHERE))
+    sockets.append(connect(hub, someone, ConversationId(new_id())))
+    hub.deliver(said(3))
+    assert heard(sockets, 3) == [*range(MANY + 2)]
+    hub.detach(sockets[1][1])
+    hub.deliver(said(4))
+    assert heard(sockets, 4) == [0, *range(2, MANY + 2)]
+    sockets[2][0].close(Close.NORMAL, "")  # its task has yet to hear of it
+    sockets[5][0].room = 0
+    hub.deliver_run([said(5), said(6)])
+    hub.deliver(said(7))
+    others = [each for each in range(MANY + 2) if each not in (1, 2, 5)]
+    assert heard(sockets, 5) == heard(sockets, 6) == heard(sockets, 7) == others
+    assert sockets[5][0].code == Close.TOO_SLOW
+    assert not hub.is_connected(sockets[5][1].user_id), "who could not take it comes back and resumes"
+
+
+def test_a_socket_of_a_crowd_that_is_told_the_past_hears_of_the_present_after_that() -> None:
+    hub, sockets = crowd()
+    socket, connection = sockets[4]
+    connection.hold()
+    hub.deliver(said(3))
+    assert changes(socket) == [2]
+    connection.release({WHERE: 4})
+    hub.deliver(said(4))
+    assert changes(socket) == [2], "what replay has told is not told again"
+    hub.deliver_run([said(5), said(6)])
+    assert changes(socket) == [2, 5, 6]
+    connection.hold()
+    hub.deliver(said(7))
+    connection.serve({})
+    hub.deliver(said(8))
+    assert changes(socket) == [2, 5, 6]
+    connection.hold()
+    connection.release({})
+    hub.deliver(said(9))
+    assert changes(socket) == [2, 5, 6, 9]
+    assert all(changes(each)[-3:] == [7, 8, 9] for each, other in sockets if other is not connection)
+
+
+def test_members_of_a_crowd_who_are_read_anew_are_the_ones_who_hear() -> None:
+    hub, sockets = crowd()
+    stays = [connection.user_id for _, connection in sockets[1:]]
+    hub.deliver(live("title", 5))
+    taken = hub.take_behind()
+    assert taken is not None
+    hub.fill(WHERE, 5, dict.fromkeys(stays, 1), [], taken[1])
+    hub.deliver(said(6))
+    assert heard(sockets, 6) == [*range(1, MANY)]
+
+
+def test_only_who_was_there_hears_what_was_heard_of_before() -> None:
+    hub, sockets = crowd()
+    hub.deliver(live("title", 4))
+    sockets.append(connect(hub, sockets[0][1].user_id))
+    repair(hub, [live("title", 3), live("title", 4)])
+    hub.deliver(said(5))
+    assert heard(sockets, 3) == heard(sockets, 4) == [*range(MANY)]
+    assert heard(sockets, 5) == [*range(MANY + 1)]
+
+
+def test_crowds_are_remembered_up_to_a_number_and_while_their_sockets_and_conversations_are_there() -> None:
+    hub = Hub(CROWDS_KEPT + 8)
+    people = [UserId(new_id()) for _ in range(CROWD)]
+    sockets = [connect(hub, each) for each in people]
+
+    def fill() -> ConversationId:
+        name = ConversationId(new_id())
+        hub.fill(name, 1, dict.fromkeys(people, 1), [], Behind(None, None))
+        return name
+
+    for _ in range(CROWDS_KEPT + 8):
+        hub.deliver(said(2)._replace(conversation_id=fill()))
+        assert 0 < len(hub._hearers) <= CROWDS_KEPT
+    assert all(len(socket.seen) == CROWDS_KEPT + 8 for socket, _ in sockets)
+    for _ in range(CROWDS_KEPT):
+        fill()
+    assert 0 < len(hub._hearers) <= 8
+    hub.detach(sockets[0][1])
+    assert not hub._hearers
+
+
+class Model:
+    """What a crowd of sockets is to hear of one conversation, however many of them are asked together."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.change = self.seq = 1
+        self.members = {UserId(new_id()): 1 for _ in range(MANY)}
+        self.hub = hub_of(*self.members)
+        self.sockets: list[tuple[MemorySocket, Connection]] = []
+        self.due: dict[Connection, list[int]] = defaultdict(list)
+        self.kept: dict[Connection, list[int]] = {}
+        for _ in range(2 * MANY):
+            self.opens()
+
+    def tell(self, kind: str, seq: int | None = None, user: UserId | None = None, count: int = 1) -> None:
+        told = []
+        for number in range(count):
+            self.change += 1
+            at = None if seq is None else seq + number
+            told.append(live(kind, self.change, user)._replace(seq=at, visible_from_seq=self.seq + 1))
+        for _, connection in list(self.sockets):
+            visible_from = self.members.get(connection.user_id)
+            if visible_from is not None and connection.only in (None, WHERE):
+                seen = [each.change for each in told if each.seq is None or each.seq >= visible_from]
+                self.kept.get(connection, self.due[connection]).extend(seen)
+        self.hub.deliver_run(told)
+
+    def says(self) -> None:
+        count = self.chance.choice((1, 1, 1, 3))
+        self.seq += count
+        self.tell("chat", self.seq - count + 1, count=count)
+
+    def edits(self) -> None:
+        self.tell("edited", self.chance.randint(1, self.seq))
+
+    def joins(self) -> None:
+        user = UserId(new_id())
+        self.members[user] = self.seq + 1
+        self.tell("user_joined", user=user)
+
+    def leaves(self) -> None:
+        if len(self.members) > CROWD:
+            user = self.chance.choice([*self.members])
+            self.tell("user_left", user=user)
+            del self.members[user]
+            for socket, connection in [each for each in self.sockets if each[1].user_id == user]:
+                if connection not in self.kept:
+                    assert (socket.code == Close.NOT_FOUND) == (connection.only == WHERE)
+                if connection.only == WHERE:
+                    self.closes((socket, connection))
+
+    def opens(self) -> None:
+        user = self.chance.choice([*self.members])
+        only = self.chance.choice((None, None, WHERE, ConversationId(new_id())))
+        self.sockets.append(connect(self.hub, user, only))
+
+    def closes(self, which: tuple[MemorySocket, Connection] | None = None) -> None:
+        if which is not None or len(self.sockets) > CROWD:
+            socket, connection = which or self.chance.choice(self.sockets)
+            self.hub.detach(connection)
+            self.sockets.remove((socket, connection))
+            self.kept.pop(connection, None)
+            assert changes(socket) == self.due[connection]
+
+    def holds(self) -> None:
+        _, connection = self.chance.choice(self.sockets)
+        if connection not in self.kept:
+            connection.hold()
+            self.kept[connection] = []
+
+    def releases(self) -> None:
+        if self.kept:
+            connection = self.chance.choice([*self.kept])
+            told = self.change - self.chance.randint(
+                0, 3
+            )  # so much was replayed, and what was kept of it is not told
+            self.due[connection] += [each for each in self.kept.pop(connection) if each > told]
+            connection.release({WHERE: told})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_crowd_hears_what_each_of_it_would_hear_alone(seed: int) -> None:
+    chance = random.Random(seed)
+    model = Model(chance)
+    steps: list[Callable[[], None]] = [model.joins, model.leaves, model.opens, model.closes]
+    steps += [model.holds, model.releases, model.edits, model.says, model.says, model.says, model.says]
+    for _ in range(400):
+        chance.choice(steps)()
+        for socket, connection in model.sockets:
+            assert changes(socket) == model.due[connection]
 
 
 async def test_nothing_is_known_for_certain_while_it_is_read() -> None:

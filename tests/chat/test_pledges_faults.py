@@ -15,7 +15,8 @@ import trio
 from kit.outage import Interrupted
 from kit.wait import until
 from secureconnect.chat.append import Draft, Stored, append
-from secureconnect.chat.hub import About, Behind, Connection, Hub
+from secureconnect.chat.connection import Connection
+from secureconnect.chat.hub import About, Behind, Hub
 from secureconnect.chat.live import PROVISIONAL, Live
 from secureconnect.chat.pledges import TOPIC, Accepted, Answer
 from secureconnect.chat.writer import PAGES

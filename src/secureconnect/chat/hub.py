@@ -17,15 +17,17 @@ from typing import NamedTuple
 import trio
 
 from .. import metrics
-from ..edge import Close, Frame, Run, Socket
+from ..edge import Crowd, Frame, Run
 from ..identity import ConversationId, DeviceId, UserId
-from .live import AT_ONCE, ENDS, PRIVATE, PROVISIONAL, Live
+from .connection import Connection, nobody_asks
+from .live import ENDS, PRIVATE, PROVISIONAL, Live
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
 EVICTED = metrics.counter("secureconnect_chat_sockets_dropped_total", "Sockets that could not take an event.")
 
 HEARD_KEPT = 1_000  # heads remembered while their conversation is being read
-HELD_BYTES = 262_144  # kept for one socket during its replay: with room to spare in an outbox of 1 MiB
+CROWD = 16  # who hears of a conversation is remembered when it may be so many people
+CROWDS_KEPT = 256  # conversations of which it is; the first go first
 NOTES_KEPT = 16  # marks waiting while a conversation is being read; the oldest go first
 
 
@@ -35,124 +37,6 @@ class About(NamedTuple):
     is_direct: bool
     is_e2ee: bool
     is_clear: bool
-
-
-class Connection:
-    """One socket in the hub.
-
-    only: the one conversation it carries, or None for all.
-    held: what happens while the past is being replayed to it, up to `hold_limit` events of `HELD_BYTES` in
-    all; None when live.
-    served: while the database is away: the conversations it is live for, and the last change told of each;
-    None when it is live for all.
-    overflowed: more happened than that, so that the table must be read again.
-    floors: changes it got by replay and that the hub has yet to pass.
-    since: the hub's count of news when it was attached; what was heard before is not for this socket.
-    """
-
-    __slots__ = (
-        "floors",
-        "held",
-        "held_bytes",
-        "hold_limit",
-        "is_live",
-        "only",
-        "overflowed",
-        "served",
-        "since",
-        "socket",
-        "user_id",
-    )
-
-    def __init__(self, socket: Socket, only: ConversationId | None, hold_limit: int) -> None:
-        self.socket = socket
-        self.user_id = socket.principal.user_id
-        self.only = only
-        self.hold_limit = hold_limit
-        self.held: list[Live] | None = None
-        self.held_bytes = 0
-        self.overflowed = False
-        self.served: dict[ConversationId, int] | None = None
-        self.since = 0
-        self.floors: dict[ConversationId, int] = {}
-        self.is_live = True  # for everything it carries: events go straight to the socket
-
-    def hold(self) -> None:
-        """From now on keep what happens instead of sending it."""
-        self.held = []
-        self.held_bytes = 0
-        self.overflowed = False
-        self.served = None
-        self.is_live = False
-
-    def serve(self, told: dict[ConversationId, int]) -> None:
-        """Be live for these conversations, from these changes on. What was held has been told."""
-        self.held = None
-        self.served = told
-
-    def release(self, floors: dict[ConversationId, int]) -> None:
-        """Send what was held, except changes up to `floors`, and be live. Not after more than could be held
-        happened.
-
-        floors: what replay has told, by conversation.
-        """
-        held, self.held = self.held or (), None
-        self.floors = floors
-        for live in held:
-            if not self.take(live):
-                break
-        self._look_live()
-
-    def keep_floors(self, conversations: Iterable[ConversationId]) -> None:
-        """Forget the floors of all others: the hub has passed them."""
-        self.floors = {name: self.floors[name] for name in conversations if name in self.floors}
-        self._look_live()
-
-    def take(self, live: Live) -> bool:
-        """Offer, hold or leave out one event. False when the socket is gone."""
-        if self.only is not None and self.only != live.conversation_id:
-            return True
-        if self.held is not None:
-            if live.kind == PROVISIONAL:
-                return True  # it may be stored before the replay ends, and would then come after that
-            if live.kind in AT_ONCE:
-                return self.socket.offer(live.frame)
-            self.held_bytes += len(live.frame.data)
-            if len(self.held) < self.hold_limit and self.held_bytes <= HELD_BYTES:
-                self.held.append(live)
-            else:
-                self.overflowed = True
-            return True
-        if self.served is not None and live.change and not self._goes_on(live):
-            return True
-        if live.change:
-            if live.change <= self.floors.get(live.conversation_id, 0):
-                return True
-            if self.floors.pop(live.conversation_id, None) is not None:
-                self._look_live()
-        took = self.socket.offer(live.frame)
-        if self.only is not None and live.puts_out(self.user_id):
-            self.lose()
-        return took
-
-    def take_visible(self, run: Sequence[Live], visible_from_seq: int) -> bool:
-        """`take` each that is not about a message before that one."""
-        return all(self.take(live) for live in run if live.seq is None or live.seq >= visible_from_seq)
-
-    def _goes_on(self, live: Live) -> bool:
-        """Whether a change follows what was told. Any other is left to the replay that comes later."""
-        assert self.served is not None
-        if live.change - 1 != self.served.get(live.conversation_id):
-            return False
-        self.served[live.conversation_id] = live.change
-        return True
-
-    def lose(self) -> None:
-        """It carries one conversation alone, and that is lost."""
-        self.socket.close(Close.NOT_FOUND, "no longer a member")
-
-    def _look_live(self) -> None:
-        self.is_live = self.held is None and self.served is None and not self.floors
 
 
 class View:
@@ -205,6 +89,19 @@ class Behind:
         return self.heads[found][1] if found < len(self.heads) else None
 
 
+class Hearers(NamedTuple):
+    """Who hears of a conversation, for as long as nobody comes or goes.
+
+    straight: connections that are told what is about a message from `from_seq` on, or about none, as it is.
+    crowd: their sockets.  others: connections that have to be asked, and from which message on they may see.
+    """
+
+    straight: Sequence[Connection]
+    crowd: Crowd | None
+    from_seq: int
+    others: Sequence[tuple[Connection, int]]
+
+
 def _keep_nothing(_: Live) -> None:
     """What was told is told."""
 
@@ -219,6 +116,7 @@ class Hub:
         self._views: OrderedDict[ConversationId, View] = OrderedDict()
         self._by_user: dict[UserId, dict[Connection, None]] = {}
         self._behind: dict[ConversationId, Behind] = {}
+        self._hearers: dict[ConversationId, Hearers] = {}  # forgotten by whatever changes who they are
         self._being_read: list[tuple[ConversationId, Behind]] = []  # at most one for each task that reads
         self._work = trio.Event()
         self._news = 0
@@ -231,9 +129,13 @@ class Hub:
     def attach(self, connection: Connection) -> None:
         """From now on, tell this socket what is heard."""
         connection.since = self._news
+        connection.moved = self._hearers.clear
+        connection.moved()
         self._by_user.setdefault(connection.user_id, {})[connection] = None
 
     def detach(self, connection: Connection) -> None:
+        connection.moved()
+        connection.moved = nobody_asks
         mine = self._by_user.get(connection.user_id)
         if mine is not None:
             mine.pop(connection, None)
@@ -496,6 +398,7 @@ class Hub:
             self._place(conversation, view)
         elif view.viewers is None or after > view.change:
             view.viewers = dict(viewers)
+            self._hearers.pop(conversation, None)
         view.change = max(view.change, after)
         if behind.heads:
             view.heard = max(view.heard, behind.heads[-1][0])
@@ -517,7 +420,8 @@ class Hub:
         self._views[conversation] = view
         self._views.move_to_end(conversation)
         while len(self._views) > self._limit:
-            self._views.popitem(last=False)
+            evicted, _ = self._views.popitem(last=False)
+            self._hearers.pop(evicted, None)
 
     def _tell(self, view: View, run: Sequence[Live], heard: int | None = None) -> None:
         """run: of `runs_of`.  heard: when it was heard of, if that was before now: sockets that were opened
@@ -525,6 +429,8 @@ class Hub:
         live = run[0]
         viewers = view.viewers
         assert viewers is not None
+        if live.kind in ("user_joined", *ENDS):
+            self._hearers.pop(live.conversation_id, None)
         if live.kind in ("user_joined", "user_left") and live.user_id is not None:
             viewers[live.user_id] = live.visible_from_seq or 0  # whoever left hears that, too
         elif live.is_e2ee is not None:
@@ -539,7 +445,57 @@ class Hub:
             viewers.clear()
 
     def _offer(self, viewers: Mapping[UserId, int], run: Sequence[Live], heard: int | None) -> int:
-        """Returns how often something was told. A thousand turns for each message to a large group."""
+        """Returns how often something was told. To many at once, if they hear all of it: a thousand for each
+        message to a large group."""
+        live = run[0]
+        if heard is not None or live.kind in ENDS or min(len(viewers), len(self._by_user)) < CROWD:
+            return self._offer_each(viewers, run, heard)
+        hearers = self._hearers.get(live.conversation_id) or self._find_hearers(live.conversation_id, viewers)
+        if live.seq is not None and live.seq < hearers.from_seq:
+            return self._offer_each(viewers, run, heard)
+        lost: list[Connection] = []
+        told = len(hearers.straight)
+        if hearers.crowd is not None:
+            if len(run) == 1:
+                places = hearers.crowd.offer(live.frame)
+            else:
+                places = hearers.crowd.offer_run(Run([each.frame for each in run]))
+            lost += [hearers.straight[place] for place in places]
+        for connection, visible_from in hearers.others:
+            told += 1
+            if not connection.take_visible(run, visible_from):
+                lost.append(connection)
+        self._drop(lost)
+        return (told - len(lost)) * len(run)
+
+    def _find_hearers(self, conversation: ConversationId, viewers: Mapping[UserId, int]) -> Hearers:
+        """They are remembered."""
+        straight: list[Connection] = []
+        others: list[tuple[Connection, int]] = []
+        from_seq = 0
+        by_user = self._by_user
+        for user in viewers if len(viewers) < len(by_user) else by_user:
+            mine = by_user.get(user)
+            visible_from = viewers.get(user)
+            if mine is None or visible_from is None:
+                continue
+            for connection in mine:
+                if connection.only not in (None, conversation):
+                    continue
+                if connection.is_live:
+                    straight.append(connection)
+                    from_seq = max(from_seq, visible_from)
+                else:
+                    others.append((connection, visible_from))
+        sockets = [each.socket for each in straight]
+        hearers = Hearers(straight, sockets[0].gather(sockets) if sockets else None, from_seq, others)
+        if len(self._hearers) >= CROWDS_KEPT:
+            del self._hearers[next(iter(self._hearers))]
+        self._hearers[conversation] = hearers
+        return hearers
+
+    def _offer_each(self, viewers: Mapping[UserId, int], run: Sequence[Live], heard: int | None) -> int:
+        """The same, asking for each who may hear of it."""
         live, together = run[0], len(run)
         frame = live.frame
         frames = Run([each.frame for each in run]) if together > 1 else None

@@ -27,7 +27,8 @@ from ..identity import ConversationId, UserId
 from . import changes, frames, store
 from .catchup import REACH_US
 from .changes import Event
-from .hub import Connection, Hub
+from .connection import Connection
+from .hub import Hub
 from .recall import Recall
 from .shapes import muted_until
 from .store import Standing

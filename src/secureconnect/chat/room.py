@@ -30,11 +30,12 @@ from .attachments import Attachments, NoFiles
 from .carrier import Carrier
 from .catchup import CatchUp, RolledBack
 from .changes import Event
+from .connection import Connection
 from .conversations import Conversations, MembersLeft
 from .deletion.deletion import Deletion
 from .disappearing import Disappearing
 from .forwards.forwards import Forwards
-from .hub import Connection, Hub
+from .hub import Hub
 from .listing.listing import Listing
 from .live import PRIVATE, Live, runs_of
 from .mentions import store as mention_store

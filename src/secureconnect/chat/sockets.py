@@ -15,7 +15,7 @@ from ..edge import Audience, Call, Close, Frame, Socket, SocketClosed, SocketRou
 from ..errors import Conflict, Invalid, Malformed, Problem
 from ..identity import ConversationId, MessageId
 from . import frames, inbound
-from .hub import Connection
+from .connection import Connection
 from .pledges import Answer
 from .room import Chat
 from .shapes import Id

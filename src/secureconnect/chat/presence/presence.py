@@ -23,7 +23,8 @@ from ...identity import DeviceId, NodeId, UserId
 from ...periodic import every
 from .. import frames
 from ..carrier import Carrier, Said, Seen
-from ..hub import Connection, Hub
+from ..connection import Connection
+from ..hub import Hub
 from ..shapes import Status
 from ..store import NO_ID
 from . import store
