@@ -69,6 +69,7 @@ async def test_death_after_commit_and_before_the_ack(start_server: StartServer) 
     async with people(server.url, "ann", "bob") as (ann, bob):
         room = await direct(ann, bob)
         async with ann.stream() as at_ann, bob.stream() as at_bob, trio.open_nursery() as nursery:
+            await next_event(at_bob, "online")  # what was said before would be history
             log = Log(at_bob, room)
             nursery.start_soon(log.follow)
             await next_event(at_ann, "online")
