@@ -15,6 +15,7 @@ from secureconnect.chat.hub import CROWD, CROWDS_KEPT, About, Behind, Hub
 from secureconnect.chat.live import RUN, Live, runs_of
 from secureconnect.edge import Close, Frame
 from secureconnect.identity import ConversationId, UserId, new_id
+from secureconnect.metrics import REGISTRY
 
 from .rig import MemorySocket, principal_of
 
@@ -106,9 +107,36 @@ def crowd() -> tuple[Hub, list[tuple[MemorySocket, Connection]]]:
     return hub, sockets
 
 
+def deliveries() -> float:
+    return REGISTRY.get_sample_value("secureconnect_chat_deliveries_total") or 0
+
+
 def heard(sockets: list[tuple[MemorySocket, Connection]], change: int) -> list[int]:
     """The places of those who got it."""
     return [place for place, (socket, _) in enumerate(sockets) if change in changes(socket)]
+
+
+def test_one_of_a_crowd_who_is_told_the_past_hears_nothing_of_what_was_said_before_them() -> None:
+    hub, sockets = crowd()
+    connection = sockets[4][1]
+    visible_from = {each.user_id: 9 if each is connection else 1 for _, each in sockets}
+    hub.fill(WHERE, 3, visible_from, [], Behind(None, None))
+    told = deliveries()
+    connection.hold()
+    hub.deliver(live("edited", 4)._replace(seq=3))
+    connection.release({})
+    assert heard(sockets, 4) == [place for place in range(MANY) if place != 4]
+    assert deliveries() == told + MANY - 1
+
+
+def test_one_of_a_crowd_who_has_to_be_asked_and_cannot_take_it_is_dropped() -> None:
+    hub, sockets = crowd()
+    socket, connection = sockets[4]
+    connection.hold()
+    connection.release({ConversationId(new_id()): 7})
+    socket.room = 0
+    hub.deliver(said(3))
+    assert not hub.is_connected(connection.user_id)
 
 
 def test_whoever_joins_or_leaves_a_crowd_is_told_so_and_from_then_on_or_no_more() -> None:
@@ -293,9 +321,8 @@ class Model:
     def releases(self) -> None:
         if self.kept:
             connection = self.chance.choice([*self.kept])
-            told = self.change - self.chance.randint(
-                0, 3
-            )  # so much was replayed, and what was kept of it is not told
+            # so much was replayed, and what was kept of it is not told
+            told = self.change - self.chance.randint(0, 3)
             self.due[connection] += [each for each in self.kept.pop(connection) if each > told]
             connection.release({WHERE: told})
 

@@ -11,9 +11,10 @@ import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from kit.wait import until
+from secureconnect.config import GatewayConfig
 from secureconnect.edge import Close, Frame, Run, Socket, Weight
 from secureconnect.gateway import framing
-from secureconnect.gateway.fanout import LATE_S, Fanout
+from secureconnect.gateway.fanout import LATE_S, Fanout, Outbox, OutboxCrowd
 from secureconnect.metrics import REGISTRY
 
 from .house import UPGRADE, House, Raw, narrow_stream, open_house
@@ -193,6 +194,38 @@ async def test_what_a_crowd_was_offered_comes_before_what_ends_one_of_it(house: 
         with pytest.raises(ConnectionClosed) as closed:
             await client.get_message()
         assert closed.value.reason.code == code  # type: ignore[union-attr]
+
+
+async def test_one_of_a_crowd_that_is_shut_takes_nothing_after_what_waits(house: House) -> None:
+    client = await house.socket("/v1/ws/deaf")
+    await until(lambda: len(house.room.sockets) == 1)
+    (socket,) = house.room.sockets
+    crowd = socket.gather([socket])
+    assert not crowd.offer(Frame(b"told"))
+    socket._outbox.shut()  # type: ignore[attr-defined]
+    assert await client.get_message() == "told"
+    assert crowd.offer(Frame(b"more")) == [0]
+    assert crowd.offer_run(Run([Frame(b"and"), Frame(b"more")])) == [0]
+
+
+async def test_one_of_a_crowd_that_is_lost_as_it_is_sent_to_takes_no_more() -> None:
+    class Lost:
+        gone = False
+
+        def send(self, data: bytes) -> bool:
+            outbox.shut()
+            outbox.drop()
+            return True
+
+    fanout = Fanout(GatewayConfig())
+    outbox = Outbox(Lost(), fanout, False, lambda: None)  # type: ignore[arg-type]
+    crowd = OutboxCrowd([outbox])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(fanout.run)
+        assert not crowd.offer(Frame(b"sent"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert crowd.offer(Frame(b"more")) == [0]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_crowd_takes_compressed_frames_and_plain_ones() -> None:
@@ -378,6 +411,7 @@ async def test_the_fullest_gives_way_when_all_hold_too_much() -> None:
         for _ in range(3):
             assert sockets[0].offer(piece)
         while sockets[1].offer(piece):
+            assert not sockets[1].closed  # type: ignore[attr-defined]
             assert sockets[2].offer(Frame(b"small"))
         assert sockets[1].closed  # type: ignore[attr-defined]
         assert sockets[0].offer(piece)

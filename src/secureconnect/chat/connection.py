@@ -11,10 +11,6 @@ from .live import AT_ONCE, PROVISIONAL, Live
 HELD_BYTES = 262_144  # kept for one socket during its replay: with room to spare in an outbox of 1 MiB
 
 
-def nobody_asks() -> None:
-    """It is not attached."""
-
-
 class Connection:
     """One socket in the hub.
 
@@ -26,7 +22,7 @@ class Connection:
     overflowed: more happened than that, so that the table must be read again.
     floors: changes it got by replay and that the hub has yet to pass.
     since: the hub's count of news when it was attached; what was heard before is not for this socket.
-    moved: is told whenever `is_live` has changed, while this is attached.
+    moved: called whenever `is_live` has changed, by whom it is attached to.
     """
 
     __slots__ = (
@@ -56,7 +52,7 @@ class Connection:
         self.since = 0
         self.floors: dict[ConversationId, int] = {}
         self.is_live = True  # for everything it carries: events go straight to the socket
-        self.moved: Callable[[], None] = nobody_asks
+        self.moved: Callable[[], None] | None = None
 
     def hold(self) -> None:
         """From now on keep what happens instead of sending it."""
@@ -70,6 +66,7 @@ class Connection:
         """Be live for these conversations, from these changes on. What was held has been told."""
         self.held = None
         self.served = told
+        self._look_live()
 
     def release(self, floors: dict[ConversationId, int]) -> None:
         """Send what was held, except changes up to `floors`, and be live. Not after more than could be held
@@ -136,4 +133,5 @@ class Connection:
         is_live = self.held is None and self.served is None and not self.floors
         if is_live != self.is_live:
             self.is_live = is_live
-            self.moved()
+            if self.moved is not None:
+                self.moved()

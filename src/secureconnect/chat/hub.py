@@ -19,7 +19,7 @@ import trio
 from .. import metrics
 from ..edge import Crowd, Frame, Run
 from ..identity import ConversationId, DeviceId, UserId
-from .connection import Connection, nobody_asks
+from .connection import Connection
 from .live import ENDS, PRIVATE, PROVISIONAL, Live
 
 DELIVERIES = metrics.counter("secureconnect_chat_deliveries_total", "Events handed to sockets.")
@@ -90,7 +90,7 @@ class Behind:
 
 
 class Hearers(NamedTuple):
-    """Who hears of a conversation, for as long as nobody comes or goes.
+    """Who hears of a conversation, for as long as nobody comes, goes, or begins or ends being told the past.
 
     straight: connections that are told what is about a message from `from_seq` on, or about none, as it is.
     crowd: their sockets.  others: connections that have to be asked, and from which message on they may see.
@@ -130,12 +130,12 @@ class Hub:
         """From now on, tell this socket what is heard."""
         connection.since = self._news
         connection.moved = self._hearers.clear
-        connection.moved()
+        self._hearers.clear()
         self._by_user.setdefault(connection.user_id, {})[connection] = None
 
     def detach(self, connection: Connection) -> None:
-        connection.moved()
-        connection.moved = nobody_asks
+        self._hearers.clear()
+        connection.moved = None
         mine = self._by_user.get(connection.user_id)
         if mine is not None:
             mine.pop(connection, None)
@@ -461,7 +461,10 @@ class Hub:
             else:
                 places = hearers.crowd.offer_run(Run([each.frame for each in run]))
             lost += [hearers.straight[place] for place in places]
+        last_seq = inf if live.seq is None else run[-1].seq or 0
         for connection, visible_from in hearers.others:
+            if visible_from > last_seq:
+                continue
             told += 1
             if not connection.take_visible(run, visible_from):
                 lost.append(connection)

@@ -42,7 +42,7 @@ class Outbox:
     """What waits to be sent on one connection.
 
     size: bytes.  deflates: its client takes compressed frames.
-    is_clear: it is open, and nothing waits in it: what is offered has only to be noted.
+    is_clear: it is known to be open with nothing waiting in it: what is offered has only to be noted.
     overflow: closes the socket, because this outbox holds too much, or all together and this one most.
     """
 
@@ -119,6 +119,8 @@ class Outbox:
         """Take no more offers."""
         self._is_shut = True
         self.is_clear = False
+        if self._only is not None:
+            self._unfold()  # or it would be clear again once that is sent
 
     def put(self, data: bytes) -> None:
         """Queue bytes that have to be sent."""
@@ -256,7 +258,9 @@ class OutboxCrowd:
         self._parts: list[tuple[bool, Sequence[int], Sequence[Outbox]]] = []
         for deflates in (False, True):
             places = [place for place, outbox in enumerate(outboxes) if outbox.deflates == deflates]
-            if places:
+            if len(places) == len(outboxes):
+                self._parts.append((deflates, range(len(places)), tuple(outboxes)))  # as nearly always
+            elif places:
                 self._parts.append((deflates, places, tuple(outboxes[place] for place in places)))
 
     def offer(self, frame: Frame) -> list[int]:

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import parse_qs
 
 import msgspec
@@ -165,9 +165,7 @@ class OpenSocket:
         return self._outbox.offer_run(run)
 
     def gather(self, sockets: Sequence[Socket]) -> Crowd:
-        outboxes = [socket._outbox for socket in sockets if isinstance(socket, OpenSocket)]
-        assert len(outboxes) == len(sockets)
-        return OutboxCrowd(outboxes)
+        return OutboxCrowd([cast(OpenSocket, socket)._outbox for socket in sockets])
 
     @property
     def is_behind(self) -> bool:
