@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
+from typing import Any
 
 import pytest
 import trio
@@ -44,6 +46,10 @@ class Work:
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(cores, "HELD_S", 2 * WITHIN_S)  # however slow the machine is
+
+
+def refuse(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def begin(nursery: trio.Nursery, room: Cores, names: str) -> tuple[list[Work], set[str]]:
@@ -176,6 +182,48 @@ async def test_who_leaves_what_has_begun_leaves_at_once_and_it_keeps_its_core() 
         with pytest.raises(Unavailable):
             await room.run(str)
         work.end()
+
+
+async def test_where_no_thread_is_to_be_had_nobody_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Cores(1)
+    with monkeypatch.context() as system:
+        system.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await room.run(str)
+    assert await room.run(str, "a") == "a"
+
+
+async def test_who_comes_as_a_thread_ends_does_not_wait_for_one_that_is_not_to_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Overlooked(deque[Any]):
+        """Once a thread has taken the first, it sees none of the others, as if they came just then."""
+
+        looks = 0
+
+        def __bool__(self) -> bool:
+            self.looks += 1
+            return self.looks != 2
+
+    room, refused = Cores(8), 0
+
+    async def one() -> None:
+        nonlocal refused
+        with pytest.raises(Unavailable):
+            await room.run(str)
+        refused += 1
+
+    monkeypatch.setattr(room, "_waiting", Overlooked())
+    async with trio.open_nursery() as nursery:
+        (work,), told = await begin(nursery, room, "a")
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        for _ in range(2):
+            nursery.start_soon(one)
+        await trio.testing.wait_all_tasks_blocked()
+        work.end()
+        await told_all(told, "a")
+    assert refused == 2
 
 
 async def test_an_error_is_that_of_who_asked() -> None:

@@ -16,7 +16,7 @@ from kit.wait import until
 from secureconnect.chat import Chat, pages
 from secureconnect.chat.pages import Asked, Pages
 from secureconnect.chat.recent import Recent
-from secureconnect.chat.store import NO_ID, Member, Message, Seat
+from secureconnect.chat.store import NO_ID, Conversation, Member, Message, Seat
 from secureconnect.clock import SECOND_US
 from secureconnect.config import ChatConfig, MemoryConfig
 from secureconnect.deps.contracts import Database, Tx
@@ -25,12 +25,16 @@ from secureconnect.errors import NotFound, Unavailable
 from secureconnect.identity import ConversationId, MessageId, UserId, new_id
 
 from .rig import Json, block, make_group, make_people, read_page, running, say, seqs
-from .test_recent import ROOMS, chat, conversation, message
+from .test_recent import ROOMS, conversation, message
 
 NEVER = ChatConfig(disappear_pass_s=3_600, poll_pass_s=3_600, retention_pass_s=3_600, catch_up_ms=60_000)
 UP = "\N{THUMBS UP SIGN}"
 AFTER_S = 60
 LIMIT = 4
+
+
+def seat_in(room: Conversation) -> Seat:
+    return Seat(room, Member(UserId(NO_ID), "owner", 1, 0, 0))
 
 
 @dataclass
@@ -257,7 +261,8 @@ def test_the_bytes_are_bounded_and_what_is_asked_for_stays() -> None:
         if kept.get(Asked(group, 1)) is not None:
             return True
         head, said = conversation(group, next(numbers)), message(group, 1)._replace(content=content)
-        kept.answer(Asked(group, 1), Seat(head, Member(UserId(NO_ID), "owner", 1, 0, 0)), [said])
+        with kept.reading(group) as reading:
+            kept.answer(Asked(group, 1), reading, seat_in(head), [said])
         kept.tell_size()
         assert value("secureconnect_chat_pages_bytes") <= 100_000
         return False
@@ -276,11 +281,12 @@ def test_the_bytes_are_bounded_and_what_is_asked_for_stays() -> None:
 
 
 def test_what_is_overtaken_while_it_is_read_is_not_kept() -> None:
-    recent, [room, *_] = Recent(10_000_000, 20), ROOMS
+    recent, [room, elsewhere, *_] = Recent(10_000_000, 20), ROOMS
     kept, asked = Pages(100_000, recent), Asked(room, 1)
-    for change in (1, 2):
-        recent.take(chat(room, change))
-    for head in (1, 2):
-        seat = Seat(conversation(room, head), Member(UserId(NO_ID), "owner", 1, 0, 0))
-        kept.answer(asked, seat, [message(room, head)])
-        assert (kept.get(asked) is not None) == (head == 2)
+    for happens_in in (room, elsewhere):
+        with kept.reading(room) as reading, kept.reading(room) as another:
+            kept.heard(happens_in)
+            for each in (reading, another):
+                kept.answer(asked, each, seat_in(conversation(room, 1)), [message(room, 1)])
+        assert (kept.get(asked) is not None) == (happens_in == elsewhere)
+        assert (recent.past(room) is not None) == (happens_in == elsewhere)

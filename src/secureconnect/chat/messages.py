@@ -121,8 +121,9 @@ class Messages:
 
     async def page(self, caller: UserId, asked: Asked) -> msgspec.Raw:
         """The `MessageList`."""
-        seat, found = await self._db.read(self._page, caller, asked, self._pages.get(asked))
-        return self._pages.answer(asked, seat, found)
+        with self._pages.reading(asked.conversation) as reading:
+            seat, found = await self._db.read(self._page, caller, asked, self._pages.get(asked))
+            return self._pages.answer(asked, reading, seat, found)
 
     async def _page(
         self, tx: Tx, caller: UserId, asked: Asked, kept: Kept | None

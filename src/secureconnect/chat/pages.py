@@ -23,13 +23,14 @@ What else it depends on is looked at before it is told again, too:
 Provisional messages are in no page. While the database is away nothing is told from here, for nobody can be
 looked up: that is for `recall`. So that it has as much as if every page were read, one is read again that
 `recent` has lost, or could not take yet. And as there, nothing is left of what is deleted once this node has
-heard of it: each event takes the page away (`forget`).
+heard of it: each event takes the page away, and what is being read just then is not kept (`heard`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -105,6 +106,15 @@ class Kept(NamedTuple):
         )
 
 
+class Reading:
+    """is_overtaken: something has happened there since it began."""
+
+    __slots__ = ("is_overtaken",)
+
+    def __init__(self) -> None:
+        self.is_overtaken = False
+
+
 class Pages:
     """limit_bytes: in all; what was not asked for for longest goes first.  recent: takes what is read."""
 
@@ -113,6 +123,20 @@ class Pages:
         self._recent = recent
         self._kept: OrderedDict[ConversationId, Kept] = OrderedDict()
         self._bytes = 0
+        self._readings: dict[ConversationId, list[Reading]] = {}
+
+    @contextmanager
+    def reading(self, conversation: ConversationId) -> Iterator[Reading]:
+        """For as long as a page of it is being read."""
+        reading = Reading()
+        others = self._readings.setdefault(conversation, [])
+        others.append(reading)
+        try:
+            yield reading
+        finally:
+            others.remove(reading)
+            if not others:
+                del self._readings[conversation]
 
     def get(self, asked: Asked) -> Kept | None:
         """What may be told again, if it is right."""
@@ -124,24 +148,25 @@ class Pages:
         self._kept.move_to_end(asked.conversation)
         return kept
 
-    def answer(self, asked: Asked, seat: Seat, found: Raw | list[Message]) -> Raw:
+    def answer(self, asked: Asked, reading: Reading, seat: Seat, found: Raw | list[Message]) -> Raw:
         """found: what was kept, and is right; or what was read, to be kept."""
         if isinstance(found, Raw):
             _KEPT.inc()
             return found
         _READ.inc()
-        self._recent.keep(seat.conversation, found)
         data = encoded(asked, Page(found, seat.conversation.last_change))
-        if found and asked.is_newest:
-            self._keep(asked, seat, found, data)
+        if not reading.is_overtaken:
+            self._recent.keep(seat.conversation, found)
+            if found and asked.is_newest:
+                self._keep(asked, seat, found, data)
         return data
 
     def _keep(self, asked: Asked, seat: Seat, found: Sequence[Message], data: Raw) -> None:
         """In the place of what was kept."""
         conversation, until_us = asked.conversation, _until_us(found)
-        self.forget(conversation)
+        self._forget(conversation)
         size = AROUND_BYTES + len(data)
-        if size > self._limit_bytes or until_us is None or self._recent.is_ahead_of(seat.conversation):
+        if size > self._limit_bytes or until_us is None:
             return
         alike = _alike(asked, seat.member.visible_from_seq, found)
         first_seq, last_seq = found[0].seq, found[-1].seq
@@ -150,10 +175,15 @@ class Pages:
         )
         self._bytes += size
         while self._bytes > self._limit_bytes:
-            self.forget(next(iter(self._kept)))
+            self._forget(next(iter(self._kept)))
 
-    def forget(self, conversation: ConversationId) -> None:
-        """Something has happened there, or there is no room."""
+    def heard(self, conversation: ConversationId) -> None:
+        """Something has happened there."""
+        for reading in self._readings.get(conversation, ()):
+            reading.is_overtaken = True
+        self._forget(conversation)
+
+    def _forget(self, conversation: ConversationId) -> None:
         kept = self._kept.pop(conversation, None)
         if kept is not None:
             self._bytes -= AROUND_BYTES + len(kept.data)

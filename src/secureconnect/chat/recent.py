@@ -85,7 +85,7 @@ class Past:
 
 
 class Recent:
-    """limit_bytes: in all; the oldest of conversations that nothing happened in for longest goes first.
+    """limit_bytes: in all; the oldest goes first of what nothing has happened in, nor was read, for longest.
     changes: kept of one conversation, those below that were read among them."""
 
     def __init__(self, limit_bytes: int, changes: int) -> None:
@@ -158,6 +158,7 @@ class Recent:
         new = self._new(past, conversation, rows[0].seq, rows[-1].seq) if rows else ()
         if not new:  # they are here already, as most often
             return
+        self._pasts.move_to_end(name)  # or it would be let go of again at once
         for row in rows:
             if row.seq in new:
                 past.rows[row.seq] = row
@@ -175,16 +176,13 @@ class Recent:
             return False
         return bool(self._new(past, conversation, first_seq, last_seq))
 
-    def is_ahead_of(self, conversation: Conversation) -> bool:
-        """Whether something was told that happened there later."""
-        past = self._pasts.get(conversation.conversation_id)
-        return past is not None and past.head > conversation.last_change
-
     def _new(self, past: Past, conversation: Conversation, first_seq: int, last_seq: int) -> range:
         """Of messages in a row, those below what is held, without a hole, that there is room for."""
         lowest = past.lowest(conversation.last_seq)
-        room = self._changes - len(past.lives) - len(past.rows)
-        return range(max(first_seq, lowest - room), lowest if last_seq >= lowest - 1 else 0)
+        if last_seq < lowest - 1:
+            return range(0)
+        left = self._changes - len(past.lives) - len(past.rows)
+        return range(max(first_seq, lowest - left), lowest)
 
     def _begin(self, conversation: ConversationId, head: int) -> Past:
         """From here on, in the place of what was held."""

@@ -407,7 +407,7 @@ class Chat:
     def _remember(self, live: Live) -> None:
         """The hub's word, of each durable event."""
         self._recent.take(live)
-        self._pages.forget(live.conversation_id)
+        self._pages.heard(live.conversation_id)
 
     def _accepted(self, pledges: Sequence[Pledge]) -> None:
         """Shown to whoever may see them, outside the order of changes: they have no place in it yet."""

@@ -21,7 +21,7 @@ _PUT = "UPDATE lockouts SET failures = $2, expires_at = $3 WHERE counter = $1"
 _DELETE = "DELETE FROM lockouts WHERE counter = $1"
 _END = "DELETE FROM lockouts WHERE counter = $1 AND failures = $2"
 _PRUNE = (
-    f"DELETE FROM lockouts WHERE counter IN"  # noqa: S608
+    f"DELETE FROM lockouts WHERE expires_at <= $1 AND counter IN"  # noqa: S608
     f" (SELECT counter FROM lockouts WHERE expires_at <= $1 LIMIT {PRUNE_ROWS})"
 )
 
