@@ -78,6 +78,7 @@ def test_the_page_is_there_without_the_server(people: People, alone: Server) -> 
     ann.is_told("Connection lost")
     ann.writes("Written while it was away")
     ann.sees_once("Written while it was away")
+    ann.comes_to("(await app.mine.disk.all('outbox')).length === 1")  # a moment after it is seen
     ann.page.reload()
     ann.sees_once("Written while it was away")
     alone.start()
