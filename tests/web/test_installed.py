@@ -78,13 +78,14 @@ def test_the_page_is_there_without_the_server(people: People, alone: Server) -> 
     ann.is_told("Connection lost")
     ann.writes("Written while it was away")
     ann.sees_once("Written while it was away")
-    ann.comes_to("(await app.mine.disk.all('outbox')).length === 1")  # a moment after it is seen
-    ann.page.reload()
+    at_once = {"conversation_id": where, "content": "And at once"}
+    ann.finds("void app.mine.outbox.add(given[0]), location.reload()", at_once)
+    ann.sees_once("And at once")
     ann.sees_once("Written while it was away")
     alone.start()
     ann.has_sent()
-    ann.sees_once("Written while it was away")
-    assert bob.me.said(where) == ["Before it went away", "Written while it was away"]
+    ann.sees_once("Written while it was away", "And at once")
+    assert bob.me.said(where) == ["Before it went away", "Written while it was away", "And at once"]
 
 
 SUBSCRIBE = """({ endpoint, p256dh, auth }) => {

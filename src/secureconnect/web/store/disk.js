@@ -72,7 +72,7 @@ export class Disk {
   /**
    * All of it, or nothing.
    * @param {Store[]} stores
-   * @param {(stores: IDBObjectStore[]) => void} work
+   * @param {(stores: IDBObjectStore[]) => void} work asks for all of it at once
    * @returns {Promise<void>}
    */
   write(stores, work) {
@@ -81,6 +81,7 @@ export class Disk {
       transaction.oncomplete = () => resolve();
       transaction.onerror = transaction.onabort = () => reject(transaction.error ?? new Error("not written"));
       work(stores.map((store) => transaction.objectStore(store)));
+      transaction.commit(); // should the page end now, it is done all the same
     });
   }
 
