@@ -92,6 +92,24 @@ def test_a_message_whose_answer_is_lost_is_stored_once(people: People, server: S
     ann.sees_once("once")
 
 
+KEEP_SOCKETS = """globalThis.sockets = [];
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...given) { super(...given); sockets.push(this); }
+}"""
+
+
+def test_what_is_said_while_the_link_is_being_closed_is_not_taken_for_said(
+    people: People, server: Server
+) -> None:
+    [ann] = people.enter(server, "ann", scripts=(KEEP_SOCKETS,))
+    ann.at("/").is_online()
+    say = "app.mine.socket.say({ type: 'ping' })"
+    assert ann.finds(say) is True
+    closing = "(() => { for (const socket of sockets) socket.close(); })()"
+    assert ann.finds(f"[{closing}, {say}][1]") is False
+    ann.is_online()
+
+
 class Lossy:
     """A network that breaks just before the first answer to a message, and is a good one from then on."""
 

@@ -88,9 +88,7 @@ export class ChatSocket {
    * @param {Event} frame
    */
   say(frame) {
-    if (this.link.peek() !== "online" || this.#socket === null) return false;
-    this.#socket.send(JSON.stringify(frame));
-    return true;
+    return this.link.peek() === "online" && this.#send(frame);
   }
 
   /**
@@ -113,6 +111,16 @@ export class ChatSocket {
       }, ANSWER_MS);
       this.#asked.set(ref, { resolve, reject, timer });
     });
+  }
+
+  /**
+   * False when the socket is being closed, too: it would drop what it is given without a word.
+   * @param {Event} frame
+   */
+  #send(frame) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(frame));
+    return true;
   }
 
   async #connect() {
@@ -213,8 +221,7 @@ export class ChatSocket {
       case "hello":
         this.#hasMet = true;
         this.link.value = "resuming";
-        for (const frame of this.positions.resume(event.history_id))
-          this.#socket?.send(JSON.stringify(frame));
+        for (const frame of this.positions.resume(event.history_id)) this.#send(frame);
         break;
       case "resumed":
         event.lost = this.positions.resumed(event);
@@ -258,7 +265,7 @@ export class ChatSocket {
   async #renew(old) {
     try {
       const token = await this.session.token(old);
-      this.#socket?.send(JSON.stringify({ type: "auth", token }));
+      this.#send({ type: "auth", token });
     } catch {
       // the server closes the socket when the token is over, and the next one learns why
     }
