@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kit.chromium import Chromium, driven
+from kit.chromium import driven, launched
 from kit.server import Server
 from web.crowd import LONG, Crowd, arrives, gather, in_use, listed_s
 from web.people import Account, People, Person
@@ -44,8 +44,7 @@ SCROLL = """async (frames) => {
 
 
 def main() -> None:
-    chromium = Chromium()
-    with tempfile.TemporaryDirectory() as folder, driven(chromium) as browser:
+    with tempfile.TemporaryDirectory() as folder, driven() as chromium, launched(chromium) as browser:
         server = Server(Path(folder) / "data")
         server.start()
         people = People(browser)
@@ -57,7 +56,6 @@ def main() -> None:
             ann.close()
             bob.close()
             server.close()
-    chromium.close()
 
 
 def print_table(people: People, crowd: Crowd) -> None:

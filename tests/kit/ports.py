@@ -10,6 +10,7 @@ import socket
 FIRST, LAST = 12_000, 32_000
 
 _given: set[int] = set()
+_left: list[int] = []
 
 
 def free_port() -> int:
@@ -26,3 +27,12 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+def lend_port() -> int:
+    """A free one; rather one that was lent before, whose pages browsers have in their caches."""
+    return _left.pop() if _left else free_port()
+
+
+def give_back(port: int) -> None:
+    _left.append(port)

@@ -15,6 +15,7 @@ from typing import Any
 
 from kit.http import plain
 from kit.keeper import keep
+from kit.ports import give_back, lend_port
 from secureconnect.config import Config
 from secureconnect.config_file import load
 
@@ -43,6 +44,7 @@ class Server:
         self.program = tuple(program)
         self.url = ""
         self.port = 0
+        self._has_borrowed = False
         self.output: list[str] = []
         self.settings = SETTINGS | settings
         self._process: subprocess.Popen[str] | None = None
@@ -68,6 +70,8 @@ class Server:
 
     def start(self) -> None:
         """Returns when it listens."""
+        if not self.port:
+            self.port, self._has_borrowed = lend_port(), True
         env = {key: value for key, value in os.environ.items() if not key.startswith("SECURECONNECT_")}
         env |= {f"SECURECONNECT_{key}": value for key, value in self.settings.items()}
         serve = ["serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
@@ -86,7 +90,6 @@ class Server:
         self._reader.start()
         line = self.wait_for_line(r"listening on (http://\S+)", START_S, since=before)
         self.url = line.group(1)
-        self.port = int(self.url.rpartition(":")[2])
 
     def wait_for_line(self, pattern: str, limit_s: float, since: int = 0) -> re.Match[str]:
         """The first output line from number `since` on that matches."""
@@ -167,6 +170,9 @@ class Server:
     def close(self) -> None:
         if self._process is not None and self.is_running:
             self.kill()
+        if self._has_borrowed:
+            give_back(self.port)
+            self._has_borrowed = False
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import playwright.sync_api as playwright
 import pytest
 
-from kit.chromium import Chromium, driven
+from kit.chromium import driven, launched
 
 from .callers import Enter, callers
 from .people import People
@@ -16,12 +16,8 @@ from .people import People
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[playwright.Browser]:
-    chromium = Chromium()
-    try:
-        with driven(chromium) as browser:
-            yield browser
-    finally:
-        chromium.close()
+    with driven() as chromium, launched(chromium) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def people(browser: playwright.Browser, request: pytest.FixtureRequest, tmp_path
                     person.page.screenshot(path=tmp_path / f"{number}.png")
                 print(f"{tmp_path}/{number}.png", person.faults)  # noqa: T201
     finally:
-        people.clear(is_shared="server" in request.fixturenames)
+        people.clear()
 
 
 @pytest.fixture

@@ -436,17 +436,14 @@ class People:
         for person in self.all:
             person.check()
 
-    def clear(self, *, is_shared: bool = False) -> None:
-        """Everybody goes.  is_shared: others come to the same servers, and may have their profiles."""
+    def clear(self) -> None:
+        """Everybody goes."""
         while self.all:
             person = self.all.pop()
             if not person.has_come:
                 continue
             person.goes_away()
-            if is_shared:
-                profiles(self._browser).give_back(person.profile)
-            else:
-                person.context.close()
+            profiles(self._browser).give_back(person.profile)
         while self._accounts:
             self._accounts.pop().close()
 

@@ -12,7 +12,6 @@ import playwright.sync_api as playwright
 from kit.server import Server
 
 MOST_RESTING = 10
-ANCHOR = "/livez"  # a page that says little, and whose process the next ones have
 LEFT = "local_storage,indexeddb,cache_storage,service_workers,file_systems,shared_storage,interest_groups"
 NO_WORKER = """if (globalThis.ServiceWorkerContainer)
   ServiceWorkerContainer.prototype.register = async () => { throw new Error("not in this browser"); }"""
@@ -24,14 +23,14 @@ TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", ({ violatedDire
 
 @dataclass(eq=False)
 class Profile:
-    """For pages of one server.
+    """For pages of the servers at one address, each after the other.
 
-    how: what it was made with.  is_altered: somebody may have done to it what nothing undoes.  anchor: a page
-    that stays, once it has had to.
+    how: what it was made with.  is_altered: somebody may have done to it what nothing undoes.
+    anchor: an empty page that stays, once it has had to: the next ones have its process.
     """
 
     context: playwright.BrowserContext
-    server: Server
+    origin: str
     how: dict[str, Any]
     is_altered: bool = False
     anchor: playwright.Page | None = None
@@ -40,7 +39,8 @@ class Profile:
         """With its anchor alone."""
         if self.anchor is None:
             self.anchor = self.context.new_page()
-            self.anchor.goto(ANCHOR)
+            self.anchor.route("**", lambda route: route.fulfill(body=""))  # the server may be gone
+            self.anchor.goto(self.origin)
         for page in self.context.pages:
             if page is not self.anchor:
                 page.close()
@@ -49,7 +49,7 @@ class Profile:
         """As if nobody had been here, but for the files that never change: so a page costs half as much."""
         assert self.anchor is not None
         debugger = self.context.new_cdp_session(self.anchor)
-        debugger.send("Storage.clearDataForOrigin", {"origin": self.server.url, "storageTypes": LEFT})
+        debugger.send("Storage.clearDataForOrigin", {"origin": self.origin, "storageTypes": LEFT})
         debugger.detach()
         self.context.clear_cookies()
 
@@ -68,25 +68,24 @@ class Profiles:
         """
         how = {"scripts": scripts, "installs": installs, **options}
         for profile in self._resting:
-            if profile.server is server and profile.how == how:
+            if profile.origin == server.url and profile.how == how:
                 self._resting.remove(profile)
                 profile.clear()
                 return profile
         context = self._browser.new_context(base_url=server.url, **options)
         for script in (TELL_VIOLATIONS, *scripts, *(() if installs else (NO_WORKER,))):
             context.add_init_script(script)
-        return Profile(context, server, how, is_altered=installs)
+        return Profile(context, server.url, how, is_altered=installs)
 
     def give_back(self, profile: Profile) -> None:
-        """It rests for as long as its server runs, and is not pushed out by others."""
-        resting = [each for each in self._resting if each.server.is_running]
-        if not profile.is_altered and profile.server.is_running:
-            profile.rest()
-            resting.append(profile)
-        ended = {*self._resting, profile} - {*resting[-MOST_RESTING:]}
-        self._resting = resting[-MOST_RESTING:]
-        for each in ended:
-            each.context.close()
+        """It rests, unless it is altered, until so many others do."""
+        if profile.is_altered:
+            profile.context.close()
+            return
+        profile.rest()
+        self._resting.append(profile)
+        if len(self._resting) > MOST_RESTING:
+            self._resting.pop(0).context.close()
 
 
 _of_browsers: WeakKeyDictionary[playwright.Browser, Profiles] = WeakKeyDictionary()

@@ -14,7 +14,6 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from kit.people import PASSWORD, unique
-from kit.ports import free_port
 from kit.server import Server
 from kit.smtp import SmtpServer
 
@@ -60,7 +59,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     smtp = SmtpServer(folder / "inbox")
     smtp.start()
     server = Server(folder / "data")
-    server.port = free_port()  # it comes back there
     try:
         server.start()
         root = Account(server, "Root")

@@ -12,7 +12,6 @@ import pytest
 from playwright.sync_api import FilePayload, expect
 
 from kit.fixtures import StartServer
-from kit.ports import free_port
 from kit.server import Server
 from kit.store import ObjectStore
 
@@ -31,7 +30,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("shelf") / "data"
     limits = {"PART_MB": PART_MB, "MAX_FILE_MB": FILE_MB, "QUOTA_MB": 60}
     server = Server(folder, **{f"STORAGE__{name}": str(value) for name, value in limits.items()})
-    server.port = free_port()  # it comes back there
     server.start()
     yield server
     server.check()

@@ -13,7 +13,7 @@ import pytest
 import trio
 from playwright.sync_api import Browser as Playwright
 
-from kit.chromium import WHOLE, Chromium
+from kit.chromium import WHOLE, launched
 from kit.pushservice import Browser, PushService, push_service
 from kit.server import Server
 
@@ -26,13 +26,8 @@ WITHIN_S = 10.0
 @pytest.fixture(scope="module")
 def whole(browser: Playwright) -> Iterator[Playwright]:
     """A browser that shows notifications."""
-    chromium = Chromium(WHOLE)
-    try:
-        connected = browser.browser_type.connect_over_cdp(chromium.address())
-        yield connected
-        connected.close()
-    finally:
-        chromium.close()
+    with launched(browser.browser_type, WHOLE) as whole:
+        yield whole
 
 
 @pytest.fixture

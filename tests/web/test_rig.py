@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
@@ -98,14 +99,27 @@ def test_nobody_finds_what_was_left_by_somebody_before_them(browser: Browser, se
     ann.at("/").is_online()
     ann.page.evaluate(LEAVE)
     assert "left" in ann.page.evaluate(LEFT)
-    people.clear(is_shared=True)
+    people.clear()
 
     visitor = people.visitor(server, size=own)
     assert visitor.profile is ann.profile
     assert visitor.at("/sign-in").page.evaluate(LEFT) == ""
     assert visitor.page.evaluate(KEPT) > 20  # of what both screens are made of
     visitor.context.set_offline(True)
-    people.clear(is_shared=True)
+    people.clear()
 
     assert people.visitor(server, size=own).profile is not visitor.profile
     people.clear()
+
+
+def test_a_browser_outlives_its_server(browser: Browser, tmp_path: Path) -> None:
+    people, seen = People(browser), []
+    for folder in "first", "second":
+        server = Server(tmp_path / folder)
+        server.start()
+        seen.append(people.visitor(server, size=(797, 603)).at("/sign-in"))
+        server.close()
+        people.clear()
+    first, second = seen
+    assert second.profile is first.profile
+    assert not second.faults
