@@ -20,7 +20,7 @@ from kit.wait import until
 from secureconnect.chat import Chat
 from secureconnect.chat.pledges import TOPIC, Accepted
 from secureconnect.chat.sockets import ChatQuery, serve_chat
-from secureconnect.clock import DAY_US
+from secureconnect.clock import DAY_US, now_us
 from secureconnect.config import ChatConfig, JournalConfig
 from secureconnect.deps.contracts import Bus, Database, Tx
 from secureconnect.deps.journal import FileJournal
@@ -544,6 +544,8 @@ async def _age(db: Database, where: ConversationId) -> None:
     """What was said so far, but the latest twenty, was said two days ago."""
 
     async def unit(tx: Tx) -> None:
+        touch = "UPDATE conversations SET touched_at = $2 WHERE conversation_id = $1"
+        await tx.run(touch, where, now_us())
         said = await tx.all(
             "SELECT message_id, sent_at FROM messages WHERE conversation_id = $1 AND seq <="
             " (SELECT last_seq - 20 FROM conversations WHERE conversation_id = $1) ORDER BY seq",
