@@ -78,6 +78,20 @@ SHORT_PARTS = """(() => {
   };
 })()"""
 
+# no candidate comes through; and ten seconds take one
+WITHOUT_CANDIDATES = """(() => {
+  const { send } = WebSocket.prototype;
+  WebSocket.prototype.send = function (data) {
+    if (globalThis.isOpen) return send.call(this, data);
+    const { type, ...more } = JSON.parse(data);
+    if (type === "ice_candidate") return;
+    const sdp = more.sdp?.replaceAll(/^a=candidate:.*\\r\\n/gm, "");
+    return send.call(this, JSON.stringify({ type, ...more, sdp }));
+  };
+  const every = setInterval;
+  globalThis.setInterval = (work, ms) => every(work, ms === 10_000 ? 1_000 : ms);
+})()"""
+
 # the worker asks a page that was loaded anew whether it is in the call
 HEAR_ANSWER = """(() => {
   const post = MessagePort.prototype.postMessage;
@@ -145,6 +159,22 @@ def test_two_people_see_each_other(enter: Enter, server: Server) -> None:
     expect(tile(bob, "Ann")).to_be_hidden()
     ann.is_told("The call with Bob has ended.")
     assert ann.me.ask("GET", "/v1/calls", conversation_id=conversation)["calls"][0]["status"] == "ended"
+
+
+def test_what_does_not_come_about_is_begun_anew(enter: Enter, server: Server) -> None:
+    ann, bob = enter(server, "Ann", "Bob", silent=True)
+    for person in (ann, bob):
+        person.page.add_init_script(WITHOUT_CANDIDATES)
+    conversation = ann.me.direct(bob.me)
+    bob.at("/").is_online()
+    calls(ann, conversation)
+    answers(bob, "Ann")
+    for person, other in ((ann, "Bob"), (bob, "Ann")):
+        person.comes_to(f"{CALL}.links.peek()[0]?.pc.currentRemoteDescription?.sdp !== undefined")
+        expect(tile(person, other)).to_contain_text("Connecting…")
+    for person in (ann, bob):
+        person.page.evaluate("globalThis.isOpen = true")
+    all_move({ann: ["Bob"], bob: ["Ann"]})
 
 
 def test_another_device_and_one_that_is_gone(enter: Enter, server: Server) -> None:

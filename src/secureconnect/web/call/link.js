@@ -11,6 +11,7 @@ import { batch, signal } from "../store/signal.js";
 /** @import { Media } from "./media.js" */
 
 const AGAIN_MS = 1_000; // after which a description that could not be sealed, or handed on, is said again
+const PATIENCE_MS = 10_000; // in which two that have met are connected
 const MOST_ATTEMPTS = 8; // to seal it: a device that has just been signed in publishes its keys a moment later
 const SEALED = "sc.call.description"; // what a sealed event is called
 const CAMERA_BPS = 1_000_000;
@@ -68,6 +69,7 @@ export class Link {
       candidate && this.say("ice_candidate", async () => ({ candidate }));
     pc.ontrack = ({ track, streams }) => this.take(track, streams[0]);
     pc.oniceconnectionstatechange = () => this.watch();
+    this.looking = setInterval(() => this.look(), PATIENCE_MS);
   }
 
   // what we send
@@ -189,6 +191,17 @@ export class Link {
   sayAgain() {
     clearTimeout(this.again);
     this.again = setTimeout(() => !this.isClosed && this.describe(), AGAIN_MS);
+  }
+
+  /**
+   * Where no candidate has come through, or was found, the browser waits for ever: nothing has failed. So one of the
+   * two begins anew.
+   */
+  look() {
+    if (this.state.peek() !== "connecting" || !this.isAttached.peek()) return;
+    this.resync();
+    if (!this.isPolite && this.pc.signalingState === "stable" && this.pc.remoteDescription)
+      this.pc.restartIce();
   }
 
   // what is heard
@@ -322,6 +335,7 @@ export class Link {
   close() {
     this.isClosed = true;
     clearTimeout(this.again);
+    clearInterval(this.looking);
     Object.assign(this.pc, { onnegotiationneeded: null, onicecandidate: null, ontrack: null });
     this.pc.close();
   }
