@@ -527,7 +527,8 @@ def test_what_comes_while_nobody_looks_is_said_by_the_system(
     bob.me.says(direct, "psst")
     assert away.waits(lambda: "bob wrote to you" in told()), told()
     ann.me.ask("PUT", f"/v1/conversations/{group}/notifications", {"notify": "mentions"})
-    bob.me.says(group, "quite unseen")
+    with away.page.expect_response(f"**/conversations/{group}/notifications"):
+        bob.me.says(group, "quite unseen")
     away.comes_to("app.state.conversations.peek(given[0]).unread_count === 3", group)
     ann.me.ask("PUT", f"/v1/conversations/{group}/notifications", {"notify": None})
     ann.me.ask("POST", f"/v1/conversations/{group}/mute", {"until": None})
