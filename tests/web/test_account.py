@@ -388,9 +388,11 @@ def test_nothing_stays_of_who_signs_out(people: People, server: Server) -> None:
     with ann.excused(AWAY, "fetching the script"):
         ann.context.set_offline(True)
         ann.writes("of no avail")
+        ann.page.evaluate("localStorage.setItem('sc.recordings.unsent', '1')")  # as while a call is recorded
         ann.page.get_by_role("link", name="Settings").click()
         sign_out.click()
         ann.is_told("1 message was not sent yet and would be lost.")
+        ann.is_told("A recording of a call was not sent yet and would be lost.")
         ann.page.get_by_role("dialog").get_by_role("button", name="Sign out", exact=True).click()
         ann.is_told("The server was not told")
         ann.context.set_offline(False)

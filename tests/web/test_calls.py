@@ -401,8 +401,10 @@ def test_a_recording_plays(enter: Enter, server: Server) -> None:
 def test_what_was_recorded_outlives_a_reload_and_consent_is_taken_back(enter: Enter, server: Server) -> None:
     ann, bob, call_id = recorded(enter, server, silent=True)
     until_recorded(ann, call_id, "recording", parts=1)
+    assert ann.finds("app.mine.calls.hasUnsent()")
     ann.page.reload()
     until_recorded(ann, call_id, "completed")
+    ann.comes_to("!app.mine.calls.hasUnsent()")
     button(ann, "Return to the call").click()
     moves(bob, "Ann")
     moves(ann, "Bob")

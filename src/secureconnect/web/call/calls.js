@@ -60,7 +60,7 @@ export class Calls {
     for (const type of ["resumed", "resuming"])
       this.ends.push(given.on(type, ({ more }) => void (more || (this.look(), this.lookBack()))));
     this.ends.push(answerWorker());
-    if (localStorage.getItem(UNSENT) !== null) this.sendKept();
+    if (this.hasUnsent()) this.sendKept();
   }
 
   /** Somebody has signed out: nothing stays of their calls. */
@@ -186,6 +186,11 @@ export class Calls {
   forget() {
     this.left.value = null;
     sessionStorage.removeItem(KEPT);
+  }
+
+  /** Something that was recorded here is on no server yet, or is being recorded. */
+  hasUnsent() {
+    return localStorage.getItem(UNSENT) !== null;
   }
 
   async sendKept() {

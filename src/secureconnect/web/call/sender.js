@@ -20,10 +20,6 @@ const PASSING = new Set([401, 408, 429]);
  *   put: (path: string, content: ArrayBuffer) => Promise<unknown>, userId: string }} Given
  */
 
-export function hasUnsent() {
-  return localStorage.getItem(FLAG) !== null;
-}
-
 export class Sender {
   /** @param {Given} given */
   constructor(given) {

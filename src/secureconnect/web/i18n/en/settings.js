@@ -148,6 +148,7 @@ export default {
     one: "{count} message was not sent yet and would be lost.",
     other: "{count} messages were not sent yet and would be lost.",
   },
+  unsentRecording: "A recording of a call was not sent yet and would be lost.",
   signOutHint: "What this browser has kept of your account is deleted. It stays on the server.",
   everywhere: "On all my devices",
   cutOff:

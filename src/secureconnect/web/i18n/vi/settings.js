@@ -145,6 +145,7 @@ export default {
   thirdParty: "Thành phần của bên thứ ba",
   thirdPartyHint: "Dùng để mã hóa và giải mã, của Matrix.org Foundation.",
   unsent: { other: "{count} tin nhắn chưa được gửi và sẽ bị mất." },
+  unsentRecording: "Một bản ghi cuộc gọi chưa được gửi và sẽ bị mất.",
   signOutHint: "Dữ liệu tài khoản lưu trong trình duyệt này sẽ bị xóa. Dữ liệu trên máy chủ vẫn còn.",
   everywhere: "Trên mọi thiết bị của tôi",
   cutOff:

@@ -11,6 +11,7 @@ import { signal } from "../../store/signal.js";
 export async function leave() {
   const waiting = app.mine.outbox.entries.peek().length;
   const losses = (await Promise.all([...app.losses].map((ask) => ask()))).filter((each) => each !== null);
+  if (app.mine.calls.hasUnsent()) losses.unshift(t("settings.unsentRecording"));
   if (waiting) losses.unshift(t("settings.unsent", { count: waiting }));
   const isCutOff = signal(false);
   await openDialog(t("settings.signOut"), (close) => {
