@@ -13,6 +13,7 @@ from kit.people import direct, next_event, people, upload
 from kit.postgres import PostgresServer
 from kit.scrape import Deeds
 from kit.store import ObjectStore
+from kit.wait import until
 from secureconnect.client import Client, Stream
 
 
@@ -77,10 +78,20 @@ async def connections_to_redis_are_cut(scene: Scene) -> AsyncIterator[None]:
     'secureconnect_signals_sent_total{way="table"}',
 )
 async def redis_is_away(scene: Scene) -> AsyncIterator[None]:
+    before = await times_reopened(scene.nodes)
     async with away(scene.nodes, "redis"):
         ack = await scene.at_ann.send(scene.room, "and now?")
         await scene.at_ann.edit(ack["message_id"], "and now")
         yield
+
+    async def all_hear() -> bool:  # which is later than that it answers
+        return all(now > then for now, then in zip(await times_reopened(scene.nodes), before, strict=True))
+
+    await until(all_hear)
+
+
+async def times_reopened(nodes: Cluster) -> list[float]:
+    return [await node.server.metric("secureconnect_redis_reopened_total") for node in nodes.nodes]
 
 
 @DEEDS.moves(
